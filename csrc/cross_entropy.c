@@ -1,0 +1,49 @@
+/* cross_entropy.c: the softmax of each row of logits, its loss in nats and its gradient,
+ *
+ *     p = softmax(logits)     loss = -ln p[target]     dlogits = scale (p - onehot(target))
+ *
+ * N rows · V vocabulary. */
+
+#include <string.h>
+
+#include "fastrnn.h"
+
+static real largest(const real *row, int64_t V)
+{
+    real most = row[0];
+    for (int64_t v = 1; v < V; v++)
+        most = row[v] > most ? row[v] : most;
+    return most;
+}
+
+fr_status FR(cross_entropy)(double *restrict losses, real *dlogits, const real *logits,
+                            const int32_t *restrict targets, double scale, int64_t N, int64_t V)
+{
+    if (N < 0 || V < 1)
+        return FR_BAD_SIZE;
+    for (int64_t n = 0; n < N; n++) {
+        const real *row = logits + n * V;
+        real *drow = dlogits + n * V;
+        const int32_t target = targets[n];
+        if (target < -1 || target >= V)
+            return FR_BAD_SYMBOL;
+        if (target == -1) {
+            losses[n] = 0.0;
+            memset(drow, 0, (size_t)V * sizeof(real));
+            continue;
+        }
+        const real most = largest(row, V);
+        const real target_logit = row[target] - most;
+        real sum = 0;
+        for (int64_t v = 0; v < V; v++) {
+            drow[v] = fr_exp(row[v] - most);
+            sum += drow[v];
+        }
+        losses[n] = (double)(fr_log(sum) - target_logit);
+        const real over_sum = (real)scale / sum;
+        for (int64_t v = 0; v < V; v++)
+            drow[v] *= over_sum;
+        drow[target] -= (real)scale;
+    }
+    return FR_OK;
+}

@@ -1,0 +1,149 @@
+"""The backends: three implementations of the kernels that ``csrc/fastrnn.h`` states.
+
+``numpy`` is the reference, always there and slow; ``numba`` and ``c`` are compiled. A `Backend` holds
+the kernels of one of them, each as a function of arrays and sizes that raises when the kernel reports
+a failure. Backends are loaded when they are first asked for, never on import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from fastrnn.errors import BackendUnavailableError
+
+KERNELS = (
+    "gather_forward",
+    "gather_gradients",
+    "linear_forward",
+    "linear_backward",
+    "linear_gradients",
+    "rnn_forward",
+    "rnn_backward",
+    "cross_entropy",
+    "clip_value",
+    "clip_norm",
+    "sgd_update",
+    "adagrad_update",
+    "adam_update",
+    "network_forward",
+    "network_backward",
+    "train_windows",
+)
+
+STATUS = {
+    1: "a size is out of range",
+    2: "a symbol's id is outside the vocabulary",
+    3: "the optimizer does not exist",
+}
+
+Kernel = Callable[..., int]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a backend runs on: its vectors' width in bits (0: not known) and fused multiply-adds."""
+
+    version: str
+    vector_bits: int
+    fma: bool
+
+
+@dataclass(frozen=True, repr=False)
+class Backend:
+    """The kernels of one implementation, by name."""
+
+    name: str
+    description: Description
+    kernels: Mapping[str, Kernel] = field(compare=False)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Return the kernel of that name, as a function that raises instead of returning a status."""
+        kernel = self.__dict__.get("kernels", {}).get(name)
+        if kernel is None:
+            raise AttributeError(name)
+
+        def call(*arguments: Any) -> None:
+            status = kernel(*arguments)
+            if status != 0:
+                raise RuntimeError(f"{self.name} kernel {name}: {STATUS.get(status, status)}")
+
+        self.__dict__[name] = call
+        return call
+
+    def __reduce__(self) -> tuple[Callable[[str], Backend], tuple[str]]:
+        return get_backend, (self.name,)
+
+    def __repr__(self) -> str:
+        return f"<fastrnn backend {self.name!r}>"
+
+
+def _load_numpy() -> Backend:
+    import numpy as np
+
+    from fastrnn.backends import reference
+
+    kernels = {name: getattr(reference, name) for name in KERNELS}
+    return Backend("numpy", Description(f"NumPy {np.__version__}", 0, fma=False), kernels)
+
+
+def _load_numba() -> Backend:
+    try:
+        import numba
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"backend='numba' needs Numba, which cannot be imported here ({error}); "
+            "`pip install numba` gets it where Numba has a wheel, and backend='c' needs none"
+        ) from error
+    module = importlib.import_module("fastrnn.backends.numba")
+    kernels = {name: getattr(module, name) for name in KERNELS}
+    description = Description(f"Numba {numba.__version__}", *module.processor())
+    return Backend("numba", description, kernels)
+
+
+def _load_c() -> Backend:
+    from fastrnn.backends import c
+
+    return c.load()
+
+
+_LOADERS: dict[str, Callable[[], Backend]] = {"numba": _load_numba, "c": _load_c, "numpy": _load_numpy}
+
+#: The backends by name, in the order in which ``"auto"`` tries them.
+BACKENDS = tuple(_LOADERS)
+
+
+@lru_cache(maxsize=None)
+def _load(name: str) -> Backend:
+    return _LOADERS[name]()
+
+
+def get_backend(name: str = "auto") -> Backend:
+    """Return a backend by name.
+
+    ``"auto"`` is numba where it can be imported, else c where it was compiled, else numpy.
+
+    Raises
+    ------
+    ValueError
+        There is no backend of that name.
+    BackendUnavailableError
+        The backend cannot run here; the message says what is missing.
+    """
+    if name == "auto":
+        return next(backend for backend in map(find_backend, BACKENDS) if isinstance(backend, Backend))
+    if name not in _LOADERS:
+        allowed = ", ".join(repr(known) for known in ("auto", *BACKENDS))
+        raise ValueError(f"backend={name!r} is not known; it is one of {allowed}")
+    return _load(name)
+
+
+def find_backend(name: str) -> Backend | str:
+    """Return a backend, or the reason why it is missing."""
+    try:
+        return get_backend(name)
+    except BackendUnavailableError as error:
+        return str(error)

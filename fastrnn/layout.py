@@ -1,0 +1,92 @@
+"""Named arrays in one flat buffer.
+
+A layout is an ordered table of (name, shape). It says where each array lies in a flat vector, and is
+the only place that knows: the network, the model file and the reference read it, and the compiled
+kernels follow its order. A parameter's *shape* is the public one, PyTorch's; an entry that is stored
+transposed lies in the buffer the other way round, which its view hides.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named array: its public shape, and whether it is stored transposed."""
+
+    name: str
+    shape: tuple[int, ...]
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An ordered table of named arrays that share one flat buffer."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of elements of the flat buffer."""
+        return sum(math.prod(entry.shape) for entry in self.entries)
+
+    def stored(self, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Views of the buffer by name, as the kernels see them: C-contiguous, some of them transposed."""
+        views, start = {}, 0
+        for entry in self.entries:
+            shape = entry.shape[::-1] if entry.transposed else entry.shape
+            stop = start + math.prod(shape)
+            views[entry.name] = flat[start:stop].reshape(shape)
+            start = stop
+        return views
+
+    def views(self, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Writable views of the buffer by name, with the public shapes."""
+        stored = self.stored(flat)
+        return {e.name: stored[e.name].T if e.transposed else stored[e.name] for e in self.entries}
+
+    def flatten(self, arrays: dict[str, NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """A new flat buffer that holds these arrays, given by name with the public shapes."""
+        flat = np.empty(self.size, dtype)
+        for name, view in self.views(flat).items():
+            view[...] = arrays[name]
+        return flat
+
+
+@lru_cache(maxsize=64)
+def parameter_layout(V: int, H: int) -> Layout:
+    """The parameters of a network of one vanilla recurrent layer of H units over V symbols.
+
+    The input's weight is stored transposed, so that the product with a one-hot input reads one row.
+    """
+    return Layout(
+        (
+            Entry("weight_ih_l0", (H, V), transposed=True),
+            Entry("weight_hh_l0", (H, H)),
+            Entry("bias_l0", (H,)),
+            Entry("head.weight", (V, H)),
+            Entry("head.bias", (V,)),
+        )
+    )
+
+
+@lru_cache(maxsize=64)
+def workspace_layout(T: int, B: int, V: int, H: int) -> Layout:
+    """What the kernels keep of a window of T steps and B rows between forward and backward."""
+    return Layout(
+        (
+            Entry("h", (T, B, H)),
+            Entry("h_prev", (T, B, H)),
+            Entry("dh", (T, B, H)),
+            Entry("logits", (T, B, V)),
+            Entry("carry", (B, H)),
+            Entry("packed", (H * max(H, V),)),
+        )
+    )
