@@ -1,0 +1,72 @@
+"""Train, score and sample small recurrent language models on a CPU.
+
+>>> import fastrnn
+>>> model = fastrnn.train("hello", preset="scratch")
+>>> round(model.history[-1]["loss"], 4)
+0.0011
+
+The public names are imported when they are first used, so that ``import fastrnn`` costs next to nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastrnn import optimizers
+    from fastrnn.backends import get_backend
+    from fastrnn.errors import (
+        BackendUnavailableError,
+        CheckpointError,
+        DivergenceError,
+        FastrnnError,
+        TrainingInterrupted,
+    )
+    from fastrnn.model import Model, load
+    from fastrnn.network import Network
+    from fastrnn.trainer import Trainer
+    from fastrnn.training import train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendUnavailableError",
+    "CheckpointError",
+    "DivergenceError",
+    "FastrnnError",
+    "Model",
+    "Network",
+    "Trainer",
+    "TrainingInterrupted",
+    "get_backend",
+    "load",
+    "optimizers",
+    "train",
+]
+
+_HOMES = {
+    "BackendUnavailableError": "errors",
+    "CheckpointError": "errors",
+    "DivergenceError": "errors",
+    "FastrnnError": "errors",
+    "Model": "model",
+    "Network": "network",
+    "Trainer": "trainer",
+    "TrainingInterrupted": "errors",
+    "get_backend": "backends",
+    "load": "model",
+    "train": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "optimizers":
+        return importlib.import_module("fastrnn.optimizers")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

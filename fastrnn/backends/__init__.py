@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastrnn.errors import BackendUnavailableError
 
@@ -52,33 +52,32 @@ class Description:
     fma: bool
 
 
-@dataclass(frozen=True, repr=False)
 class Backend:
-    """The kernels of one implementation, by name."""
+    """The kernels of one implementation: each is an attribute, a function that raises on failure."""
 
-    name: str
-    description: Description
-    kernels: Mapping[str, Kernel] = field(compare=False)
+    def __init__(self, name: str, description: Description, kernels: Mapping[str, Kernel]) -> None:
+        self.name = name
+        self.description = description
+        for kernel_name, kernel in kernels.items():
+            setattr(self, kernel_name, self._checked(kernel_name, kernel))
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        """Return the kernel of that name, as a function that raises instead of returning a status."""
-        kernel = self.__dict__.get("kernels", {}).get(name)
-        if kernel is None:
-            raise AttributeError(name)
-
+    def _checked(self, kernel_name: str, kernel: Kernel) -> Callable[..., None]:
         def call(*arguments: Any) -> None:
             status = kernel(*arguments)
             if status != 0:
-                raise RuntimeError(f"{self.name} kernel {name}: {STATUS.get(status, status)}")
+                raise RuntimeError(f"kernel {kernel_name} of {self.name}: {STATUS.get(status, status)}")
 
-        self.__dict__[name] = call
         return call
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, kernel_name: str) -> Callable[..., None]: ...
 
     def __reduce__(self) -> tuple[Callable[[str], Backend], tuple[str]]:
         return get_backend, (self.name,)
 
     def __repr__(self) -> str:
-        return f"<fastrnn backend {self.name!r}>"
+        return f"<fastrnn backend {self.name!r}: {self.description.version}>"
 
 
 def _load_numpy() -> Backend:

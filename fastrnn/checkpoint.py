@@ -1,0 +1,327 @@
+"""Model files: one safetensors file that holds everything, and is believed only after it was checked.
+
+The tensors are the parameters by name, ``vocabulary.symbols``, ``vocabulary.counts`` and one column for
+each key of the history. The one metadata key, ``fastrnn``, is sorted JSON: the format's version, what
+the network and the vocabulary are, the settings of the training, and a SHA-256 checksum over all of
+this and every tensor. A file holds no clock, path, backend or thread count.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn import checks
+from fastrnn.errors import CheckpointError
+from fastrnn.layout import parameter_layout
+from fastrnn.network import CELLS, Network
+from fastrnn.vocabulary import UNITS, Vocabulary
+
+FORMAT_VERSION = 1
+METADATA_KEY = "fastrnn"
+
+#: The largest header that is read, in bytes: some hundred times what a model has.
+HEADER_LIMIT = 1 << 20
+
+#: Types of a file's tensors, as safetensors names them.
+TYPE_NAMES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "U32": np.dtype("<u4"), "I64": np.dtype("<i8")}
+
+MAX_CODE_POINT = 0x10FFFF
+MAX_RECORDS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a model file holds."""
+
+    network: Network
+    vocabulary: Vocabulary
+    counts: NDArray[np.int64]
+    settings: Mapping[str, Any]
+    history: list[dict[str, float]]
+
+
+class Expected(NamedTuple):
+    """Type and shape of a tensor that a file must have."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+# ---- Writing -----------------------------------------------------------------------------------------
+
+
+def to_bytes(contents: Contents) -> bytes:
+    """The bytes of a model's file."""
+    from safetensors.numpy import save
+
+    network, vocabulary = contents.network, contents.vocabulary
+    history = _columns(contents.history)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "cell": network.cell,
+        "dtype": network.dtype.name,
+        "hidden_size": network.hidden_size,
+        "vocab_size": vocabulary.size,
+        "unit": vocabulary.unit,
+        "documents": vocabulary.boundary,
+        "records": len(contents.history),
+        "record_keys": sorted(history),
+        "settings": contents.settings,
+    }
+    tensors = {
+        **network.parameters,
+        "vocabulary.symbols": vocabulary.symbols,
+        "vocabulary.counts": contents.counts,
+        **{f"history.{key}": column for key, column in history.items()},
+    }
+    # safetensors scrambles arrays that are not C-contiguous
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    checked = {**description, "checksum": _checksum(description, tensors)}
+    return save(tensors, {METADATA_KEY: _to_json(checked)})
+
+
+def _columns(history: list[dict[str, float]]) -> dict[str, NDArray[np.float64]]:
+    """The history as one column for each key; NaN where a record has not that key."""
+    keys = {key for record in history for key in record}
+    return {key: np.array([record.get(key, math.nan) for record in history], float) for key in keys}
+
+
+def _records(columns: Mapping[str, NDArray[Any]]) -> list[dict[str, float]]:
+    """The reverse of `_columns`; ``step`` is an int."""
+    as_lists = {key: column.tolist() for key, column in columns.items()}
+    rows = zip(*as_lists.values(), strict=True)
+    records = [{k: v for k, v in zip(as_lists, row, strict=True) if not math.isnan(v)} for row in rows]
+    return [{k: int(v) if k == "step" else v for k, v in record.items()} for record in records]
+
+
+def _to_json(description: Mapping[str, Any]) -> str:
+    return json.dumps(description, sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+def _checksum(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over the description and each tensor's name, type, shape and values."""
+    from hashlib import sha256
+
+    digest = sha256(_to_json(description).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        little_endian = tensor.dtype.newbyteorder("<")
+        digest.update(f"\n{name} {little_endian.str} {tensor.shape}\n".encode())
+        digest.update(np.ascontiguousarray(tensor, little_endian).data)
+    return digest.hexdigest()
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file whole or not at all: beside it first, synced, then moved into its place."""
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(f"{os.fspath(path)} is a directory; the model needs the path of a file")
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    _sync_directory(target.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename last; systems that cannot open a directory do without."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+# ---- Reading -----------------------------------------------------------------------------------------
+
+
+def read_file(path: str | os.PathLike[str], backend: str = "auto") -> Contents:
+    """Read a model's file; its header is checked before the rest of it is read."""
+    try:
+        with Path(path).open("rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise CheckpointError("it is not a regular file")
+            start = file.read(8)
+            header = file.read(_header_size(start, status.st_size))
+            _check_size(_parse_header(header), len(start) + len(header), status.st_size)
+            return from_bytes(start + header + file.read(), backend)
+    except CheckpointError as error:
+        raise CheckpointError(f"{os.fspath(path)} is not a model that fastrnn can read: {error}") from error
+
+
+def from_bytes(data: bytes, backend: str = "auto") -> Contents:
+    """Read what `to_bytes` wrote.
+
+    Nothing is allocated before the header was found to describe just what the network's settings ask
+    for, and nothing is used before the checksum was found right.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    size = _header_size(data[:8], len(data))
+    description = _parse_header(data[8 : 8 + size])
+    _check_size(description, 8 + size, len(data))
+    try:
+        tensors = load(bytes(data))
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"safetensors refuses it: {error}") from error
+    checksum = description.pop("checksum")
+    if checksum != _checksum(description, tensors):
+        raise CheckpointError("its checksum is wrong: the file was damaged or changed")
+    return _build(description, tensors, backend)
+
+
+def _header_size(start: bytes, total: int) -> int:
+    """The size of the header that the first eight bytes announce."""
+    size = int.from_bytes(start, "little")
+    if len(start) < 8 or size > total - 8:
+        raise CheckpointError("it is truncated, or no safetensors file")
+    if size > HEADER_LIMIT:
+        raise CheckpointError(f"its header has {size} bytes, and may have {HEADER_LIMIT}")
+    return size
+
+
+def _parse_header(header: bytes) -> dict[str, Any]:
+    """The description in a header, if the header lists just the tensors that belong to it."""
+    entries = _parse_json(header, "header")
+    metadata = entries.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or list(metadata) != [METADATA_KEY]:
+        raise CheckpointError("it has no fastrnn metadata")
+    if not isinstance(metadata[METADATA_KEY], str):
+        raise CheckpointError("its metadata is not text")
+    description = _parse_json(metadata[METADATA_KEY], "metadata")
+    expected = _expected_tensors(description)
+    if entries.keys() != expected.keys():
+        different = sorted(entries.keys() ^ expected.keys())
+        raise CheckpointError(f"its tensors are not those of its settings; they differ in {different[:4]}")
+    for name, tensor in expected.items():
+        entry = entries[name] if isinstance(entries[name], dict) else {}
+        if TYPE_NAMES.get(str(entry.get("dtype"))) != tensor.dtype or entry.get("shape") != list(tensor.shape):
+            raise CheckpointError(
+                f"tensor {name} is {entry.get('dtype')} {entry.get('shape')}; "
+                f"its settings ask for {tensor.dtype} {list(tensor.shape)}"
+            )
+    return description
+
+
+def _parse_json(text: str | bytes, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"its {what} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"its {what} is not a JSON object")
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return found
+
+
+def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
+    """The tensors that a file of this description has; the description is checked on the way."""
+    version = description.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"its format is {version!r}, and this version of fastrnn reads {FORMAT_VERSION}")
+    try:
+        checks.one_of("cell", description["cell"], CELLS)
+        unit = checks.one_of("unit", description["unit"], UNITS)
+        checks.one_of("dtype", description["dtype"], checks.DTYPES)
+        H = checks.whole_number("hidden_size", description["hidden_size"])
+        V = checks.whole_number("vocab_size", description["vocab_size"])
+        records = checks.whole_number("records", description["records"], minimum=0)
+        keys = description["record_keys"]
+        documents = description["documents"]
+        good = (
+            isinstance(description["checksum"], str)
+            and isinstance(description["settings"], dict)
+            and isinstance(documents, bool)
+            and isinstance(keys, list)
+            and all(isinstance(key, str) for key in keys)
+            and len(set(keys)) == len(keys)
+            and bool(keys) == bool(records)
+            and records <= MAX_RECORDS
+            and V - documents <= (256 if unit == "byte" else MAX_CODE_POINT + 1)
+            and (unit == "character" or V - documents == 256)
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"its metadata is wrong: {error}") from error
+    if not good:
+        raise CheckpointError("its metadata is wrong")
+    dtype = np.dtype(description["dtype"]).newbyteorder("<")
+    return {
+        **{entry.name: Expected(dtype, entry.shape) for entry in parameter_layout(V, H).entries},
+        "vocabulary.symbols": Expected(TYPE_NAMES["U32"], (V - documents,)),
+        "vocabulary.counts": Expected(TYPE_NAMES["I64"], (V,)),
+        **{f"history.{key}": Expected(TYPE_NAMES["F64"], (records,)) for key in keys},
+    }
+
+
+def _check_size(description: Mapping[str, Any], before: int, total: int) -> None:
+    """Require that a file is as long as its description says."""
+    expected = before + sum(tensor.nbytes for tensor in _expected_tensors(description).values())
+    if total != expected:
+        raise CheckpointError(f"it has {total} bytes, and its settings ask for {expected}")
+
+
+def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], backend: str) -> Contents:
+    """Make the model's parts, and check the values of its tensors."""
+    symbols, counts = tensors["vocabulary.symbols"], tensors["vocabulary.counts"]
+    if np.any(symbols[1:] <= symbols[:-1]) or symbols.max(initial=0) > MAX_CODE_POINT:
+        raise CheckpointError("its vocabulary is not in order")
+    if np.any((symbols >= 0xD800) & (symbols <= 0xDFFF)):
+        raise CheckpointError("its vocabulary has lone surrogates")
+    if description["unit"] == "byte" and symbols[-1] != 255:
+        raise CheckpointError("its vocabulary is not all bytes")
+    if counts.min() < 0 or counts.max() > 1 << 48:
+        raise CheckpointError("its symbol counts are out of range")
+    vocabulary = Vocabulary(description["unit"], symbols, description["documents"])
+    network = Network(
+        vocabulary.size,
+        description["hidden_size"],
+        cell=description["cell"],
+        dtype=description["dtype"],
+        backend=backend,
+        rng=0,
+    )
+    for name, parameter in network.parameters.items():
+        parameter[...] = tensors[name]
+    if not np.isfinite(network.flat).all():
+        raise CheckpointError("its parameters are not all finite")
+    columns = {key: tensors[f"history.{key}"] for key in description["record_keys"]}
+    if "step" in columns and not np.all(np.isfinite(columns["step"]) & (columns["step"] >= 0)):
+        raise CheckpointError("its history is wrong")
+    return Contents(network, vocabulary, counts, description["settings"], _records(columns))

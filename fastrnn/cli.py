@@ -1,0 +1,353 @@
+"""The command line. Data goes to stdout, everything else to stderr.
+
+What is not needed to parse the arguments is imported inside the commands, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import fastrnn
+
+if TYPE_CHECKING:
+    from fastrnn.model import Model
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+#: The exit status of a program that Ctrl-C ended, by custom.
+INTERRUPTED = 130
+
+
+@contextmanager
+def _errors_for_people() -> Iterator[None]:
+    """Turn the library's errors into one line on stderr and exit status 1."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, MemoryError, fastrnn.FastrnnError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _parse_seed(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    if value is not None and value < 0:
+        raise click.BadParameter("it must be 0 or more")
+    return value
+
+
+def _backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--backend", default="auto", show_default=True, help="numba, c, numpy, or auto: the first that is there."
+    )(command)
+
+
+def _seed_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--seed", type=int, callback=_parse_seed, help="Makes the random draws repeatable."
+    )(command)
+
+
+@contextmanager
+def _log_on_stderr(level: int) -> Iterator[None]:
+    """Show the library's log on stderr, above the progress bar where there is one."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    logger = logging.getLogger("fastrnn")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        with logging_redirect_tqdm([logger]):
+            yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(fastrnn.__version__, prog_name="fastrnn")
+def main() -> None:
+    """Train, score and sample small recurrent language models on a CPU."""
+
+
+# ---- train -------------------------------------------------------------------------------------------
+
+#: Options of `train` that go to `fastrnn.train` as they are, where they are given.
+_TRAINING_OPTIONS = [
+    click.option("--preset", help="A system to reproduce: scratch or min-char-rnn."),
+    click.option("--cell", help="The recurrent cell: rnn."),
+    click.option("--hidden-size", type=int, help="Hidden units.  [default: 128]"),
+    click.option("--dtype", help="float32 or float64.  [default: float32]"),
+    click.option("--initialization", help="How weights are drawn: uniform or normal.  [default: uniform]"),
+    click.option("--seq-length", type=int, help="Steps of a window.  [default: 64]"),
+    click.option("--batch-size", type=int, help="Rows of a window.  [default: 32]"),
+    click.option("--optimizer", help="sgd, adagrad or adam.  [default: adam]"),
+    click.option("--learning-rate", type=float, help="[default: 0.008]"),
+    click.option("--schedule", help="linear (warm-up, then decay to zero) or constant.  [default: linear]"),
+    click.option("--clip-value", type=float, help="Largest size of an element of the gradient."),
+    click.option("--clip-norm", type=float, help="Largest norm of the gradient.  [default: 1]"),
+    click.option("--steps", type=int, help="Updates.  [default: 5000]"),
+    click.option("--epochs", type=int, help="Passes over the text, instead of --steps."),
+    click.option("--time-limit", type=float, help="Seconds, instead of --steps or beside it."),
+    click.option("--validation", type=float, help="Part of the text to hold out.  [default: 0.1, if long]"),
+    click.option("--log-every", type=int, help="Updates between two lines of the log.  [default: 250]"),
+]
+
+
+def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_TRAINING_OPTIONS):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("file", required=False)
+@click.option("--text", help="Train on this text instead of a file.")
+@click.option("-o", "--output", required=True, help="Where to write the model.")
+@click.option("--bytes", "as_bytes", is_flag=True, help="Read the file as bytes instead of UTF-8.")
+@click.option("--lines", is_flag=True, help="Each line is a document of its own.")
+@click.option("--sample", "n_sample", type=int, default=0, help="Print so many symbols when trained.")
+@click.option("--prime", help="What the sample continues.")
+@click.option("--quiet", is_flag=True, help="No log and no progress bar.")
+@_seed_option
+@_backend_option
+@_training_options
+def train(
+    file: str | None,
+    text: str | None,
+    output: str,
+    as_bytes: bool,
+    lines: bool,
+    n_sample: int,
+    prime: str | None,
+    quiet: bool,
+    seed: int | None,
+    backend: str,
+    **options: Any,
+) -> None:
+    """Train a model on FILE (- is stdin) and write it to OUTPUT."""
+    import numpy as np
+
+    if (file is None) == (text is None):
+        raise click.UsageError("give a FILE, or --text")
+    if seed is None and options["preset"] == "scratch":
+        seed = 42
+    # the seed's script drew from a RandomState, and the sample goes on with its draws
+    rng = np.random.RandomState(seed) if options["preset"] == "scratch" else np.random.default_rng(seed)
+    given = {name: value for name, value in options.items() if value is not None}
+    with _errors_for_people(), _log_on_stderr(logging.ERROR if quiet else logging.INFO):
+        _require_writable_place(output)
+        source = _read_source(file, text, as_bytes=as_bytes, lines=lines)
+        try:
+            model = fastrnn.train(source, backend=backend, rng=rng, progress=not quiet, **given)
+        except fastrnn.TrainingInterrupted as interruption:
+            interruption.model.save(output)
+            click.echo(f"{interruption}; the model so far is in {output}", err=True)
+            sys.exit(INTERRUPTED)
+        model.save(output)
+        if not quiet:
+            click.echo(f"wrote {output}: {model!r}", err=True)
+        if n_sample:
+            _write_text(model.sample(n_sample, _as_unit(model, prime), rng=rng))
+
+
+def _require_writable_place(output: str) -> None:
+    """Find out before the training, not after it, that the model's folder is not there."""
+    if Path(output).is_dir():
+        raise IsADirectoryError(f"{output} is a directory; the model needs the path of a file")
+    if not Path(output).resolve().parent.is_dir():
+        raise FileNotFoundError(f"the folder of {output} does not exist")
+
+
+def _read_source(file: str | None, text: str | None, *, as_bytes: bool, lines: bool) -> Any:
+    """The text, or its lines, from a file, stdin or the command line."""
+    from fastrnn.batches import decode_utf8
+
+    if file is None:
+        data = (text or "").encode(errors="surrogateescape")
+    else:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    content: Any = data if as_bytes else decode_utf8(data, file or "--text")
+    return _split_lines(content) if lines else content
+
+
+def _split_lines(content: Any) -> list[Any]:
+    """The lines of a text, without their ends (LF or CR LF)."""
+    newline, carriage_return = ("\n", "\r") if isinstance(content, str) else (b"\n", b"\r")
+    found = content.split(newline)
+    if not found[-1]:
+        found.pop()
+    return [line.removesuffix(carriage_return) for line in found]
+
+
+def _as_unit(model: Model, text: str | None) -> Any:
+    """A text of the command line in the type that the model speaks."""
+    if text is None or model.vocabulary.unit == "character":
+        return text
+    return text.encode(errors="surrogateescape")
+
+
+def _write_text(text: str | bytes) -> None:
+    """Write a sample to stdout, and a line end after it."""
+    data = text.encode(errors="replace") if isinstance(text, str) else text
+    sys.stdout.buffer.write(data + b"\n")
+    sys.stdout.buffer.flush()
+
+
+# ---- sample, eval, info ------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("model")
+@click.option("-n", "--length", type=int, default=200, show_default=True, help="How many symbols.")
+@click.option("--prime", help="What the text continues.")
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="0 takes the likeliest.")
+@_seed_option
+@_backend_option
+def sample(
+    model: str, length: int, prime: str | None, temperature: float, seed: int | None, backend: str
+) -> None:
+    """Print a text that MODEL generates."""
+    with _errors_for_people():
+        loaded = fastrnn.load(model, backend=backend)
+        _write_text(loaded.sample(length, _as_unit(loaded, prime), temperature=temperature, rng=seed))
+
+
+@main.command("eval")
+@click.argument("model")
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_backend_option
+def evaluate(model: str, file: str, as_json: bool, backend: str) -> None:
+    """Print how well MODEL predicts FILE (- is stdin).
+
+    For a model of documents each line is one; the ends of the lines are then counted as symbols.
+    """
+    import json
+
+    with _errors_for_people():
+        loaded = fastrnn.load(model, backend=backend)
+        documents = loaded.vocabulary.boundary
+        as_bytes = loaded.vocabulary.unit == "byte"
+        content = _read_source(file, None, as_bytes=as_bytes, lines=documents)
+        result = loaded_scores(loaded, content if documents else [content])
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        for name, value in result.items():
+            click.echo(f"{name:16} {value:,.4f}" if isinstance(value, float) else f"{name:16} {value:,}")
+
+
+def loaded_scores(model: Model, texts: list[Any]) -> dict[str, float]:
+    """What `eval` prints: over all texts, and over the ends of documents."""
+    import math
+
+    end = model.vocabulary.boundary
+    bits = [model.surprisal(text, end=end) for text in texts]
+    symbols = sum(len(one) for one in bits)
+    if not symbols:
+        raise ValueError("the file is empty: there is nothing to score")
+    total = float(sum(one.sum() for one in bits))
+    mean = total / symbols
+    return {
+        "symbols": symbols,
+        "bits": total,
+        "bits_per_symbol": mean,
+        "nats_per_symbol": mean * math.log(2),
+        "perplexity": 2**mean,
+    }
+
+
+@main.command()
+@click.argument("model", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(model: str | None, as_json: bool) -> None:
+    """Print what MODEL is; without one, what fastrnn runs on here."""
+    import json
+
+    with _errors_for_people():
+        description = _describe_model(model) if model is not None else _describe_system()
+    click.echo(json.dumps(description, indent=2) if as_json else _as_lines(description))
+
+
+def _describe_model(path: str) -> dict[str, Any]:
+    model = fastrnn.load(path, backend="numpy")
+    network = model.network
+    return {
+        "cell": network.cell,
+        "hidden_size": network.hidden_size,
+        "dtype": network.dtype.name,
+        "parameters": int(network.flat.size),
+        "vocabulary": f"{model.vocabulary.size} {model.vocabulary.unit}s"
+        + (", one of them the boundary of documents" if model.vocabulary.boundary else ""),
+        "trained_on": f"{int(model.counts.sum()):,} symbols",
+        "last_record": model.history[-1] if model.history else {},
+        "settings": model.settings,
+    }
+
+
+def _describe_system() -> dict[str, Any]:
+    import os
+    import platform
+
+    import cffi
+    import numpy as np
+
+    from fastrnn.backends import BACKENDS, Backend, find_backend
+
+    backends = {}
+    for name in BACKENDS:
+        found = find_backend(name)
+        if isinstance(found, Backend):
+            about = found.description
+            backends[name] = f"{about.version}" + (
+                f", {about.vector_bits}-bit vectors, fma: {'yes' if about.fma else 'no'}" if about.vector_bits else ""
+            )
+        else:
+            backends[name] = f"missing: {found}"
+    try:
+        threads = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        threads = os.cpu_count() or 1
+    return {
+        "fastrnn": fastrnn.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "cffi": cffi.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "backends": backends,
+        "auto": fastrnn.get_backend("auto").name,
+        "threads": threads,
+    }
+
+
+def _as_lines(description: dict[str, Any], indent: str = "") -> str:
+    """A description as aligned lines."""
+    width = max(map(len, description), default=0)
+    lines = []
+    for name, value in description.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}", _as_lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name:{width}}  {value}")
+    return "\n".join(lines)
+
+
+# ---- demo --------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--seconds", type=float, default=20.0, show_default=True, help="How long to train.")
+@click.option("-o", "--output", default="demo.safetensors", show_default=True, help="Where to write the model.")
+@_backend_option
+def demo(seconds: float, output: str, backend: str) -> None:
+    """Train on the source of Python's standard library, and show what comes of it."""
+    from fastrnn.demo import run
+
+    with _errors_for_people(), _log_on_stderr(logging.INFO):
+        run(seconds, Path(output), backend)

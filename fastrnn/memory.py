@@ -1,0 +1,53 @@
+"""How much memory there is: what cannot fit is refused before it is allocated."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def available() -> int | None:
+    """Bytes of memory that this process may still use, or ``None`` where the system does not say."""
+    found = [value for value in (_available_to_machine(), _limit_of_container()) if value is not None]
+    return min(found, default=None)
+
+
+def _available_to_machine() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        pass
+    try:  # systems without /proc: all of the machine's memory
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _limit_of_container() -> int | None:
+    for path in _CGROUP_LIMITS:
+        try:
+            text = Path(path).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        return int(text) if text.isdigit() else None
+    return None
+
+
+def require(n_bytes: int, what: str) -> None:
+    """Raise ``MemoryError`` where ``n_bytes`` cannot fit; ``what`` says what they are for."""
+    limit = available()
+    if limit is not None and n_bytes > limit:
+        raise MemoryError(f"{what} needs {readable(n_bytes)}, and {readable(limit)} are available")
+
+
+def readable(n_bytes: int) -> str:
+    """A number of bytes for people, such as ``1.5 GB``."""
+    size = float(n_bytes)
+    for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
+        if size < 1000 or unit == "PB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"

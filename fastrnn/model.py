@@ -1,0 +1,235 @@
+"""What a user holds: a network, the symbols it speaks and the record of its training."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn import checkpoint, checks, scoring
+from fastrnn.checkpoint import Contents
+from fastrnn.network import Network
+from fastrnn.sampling import continuation, draw
+from fastrnn.vocabulary import Text, Vocabulary
+
+Record = dict[str, float]
+
+
+class Model:
+    """A trained language model; `fastrnn.train` and `fastrnn.load` return one.
+
+    A model of one running text predicts each symbol from all before it, and the first from the
+    training text's frequencies (add-one smoothed). A model of documents predicts the first symbol and
+    the end of a document as well.
+
+    Attributes
+    ----------
+    network
+        The `Network`.
+    vocabulary
+        The `fastrnn.vocabulary.Vocabulary`.
+    counts
+        int64 (V): how often each symbol occurs in the training text.
+    settings
+        The settings of its training.
+    history
+        What training recorded: a list of ``{"step": …, "loss": …}``, with ``"validation_loss"`` where a
+        part of the text was held out. ``step`` is the number of the update, from 0; ``loss`` is in nats,
+        the mean per symbol since the record before, or with ``reduction="sum"`` the sum over the window
+        of that update; ``validation_loss`` is the mean per symbol, in nats.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        vocabulary: Vocabulary,
+        counts: NDArray[np.int64],
+        settings: Mapping[str, Any] | None = None,
+        history: list[Record] | None = None,
+    ) -> None:
+        self.network = network
+        self.vocabulary = vocabulary
+        self.counts = counts
+        self.settings = dict(settings or {})
+        self.history = history or []
+
+    # ---- Scoring ---------------------------------------------------------------------------------
+
+    def surprisal(self, text: Text, *, end: bool = False) -> NDArray[np.float64]:
+        """Bits of each symbol of a text, given all before it.
+
+        Parameters
+        ----------
+        text
+            A str, or bytes for a model of bytes; for a model of documents, one document.
+        end
+            Add the bits of the document's end, for a model of documents.
+
+        Returns
+        -------
+        float64 (n)
+            ``-log2 p``; their sum is the text's code length. One more with ``end``.
+
+        Raises
+        ------
+        TypeError
+            The text is not of the model's type.
+        ValueError
+            It has a symbol that the model does not know, or ``end`` is asked of a model without
+            documents.
+        """
+        return self._losses(text, end=end) / np.log(2)
+
+    def log_prob(self, text: Text, *, end: bool = False) -> float:
+        """The natural logarithm of the text's probability; arguments and errors as in `surprisal`."""
+        return -float(self._losses(text, end=end).sum())
+
+    def bits_per_symbol(self, text: Text, *, end: bool = False) -> float:
+        """Mean bits of a text's symbols; arguments and errors as in `surprisal`.
+
+        An empty text is a ``ValueError``.
+        """
+        bits = self.surprisal(text, end=end)
+        if not bits.size:
+            raise ValueError("the text is empty: it has no mean")
+        return float(bits.mean())
+
+    def perplexity(self, text: Text, *, end: bool = False) -> float:
+        """``2 ** bits_per_symbol``; arguments and errors as there."""
+        return float(2 ** self.bits_per_symbol(text, end=end))
+
+    def _losses(self, text: Text, *, end: bool) -> NDArray[np.float64]:
+        """Nats of each symbol."""
+        ids = self.vocabulary.encode(text)
+        if self.vocabulary.boundary:
+            boundary = [self.vocabulary.boundary_id]
+            return scoring.sequence_losses(
+                self.network, np.concatenate([boundary, ids, boundary if end else []]).astype(np.int32)
+            )
+        if end:
+            raise ValueError("end=True is for a model of documents, and this one learnt one running text")
+        if not ids.size:
+            return np.empty(0)
+        first = -np.log(scoring.first_symbol_probabilities(self.counts)[ids[:1]])
+        return np.concatenate([first, scoring.sequence_losses(self.network, ids)])
+
+    # ---- Sampling --------------------------------------------------------------------------------
+
+    def sample(self, n: int, prime: Text | None = None, *, temperature: float = 1.0, rng: Any = None) -> Text:
+        """Generate text.
+
+        Parameters
+        ----------
+        n
+            How many symbols. A model of documents stops earlier where the document ends.
+        prime
+            What the text continues; ``None`` begins one.
+        temperature
+            Logits are divided by it: below 1 is more cautious, above 1 bolder; 0 takes the likeliest.
+        rng
+            An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws. Each symbol
+            takes one uniform draw.
+
+        Returns
+        -------
+        str or bytes
+            The generated symbols, without the prime, in the type of the training text.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is out of range; the prime is not of the model's type, or has a symbol that the
+            model does not know.
+        """
+        n = checks.whole_number("n", n, minimum=0)
+        temperature = checks.real_number("temperature", temperature, zero=True)
+        generator = checks.random_generator(rng)
+        ids = self.vocabulary.encode(prime) if prime is not None else np.empty(0, np.int32)
+        if self.vocabulary.boundary:
+            boundary = self.vocabulary.boundary_id
+            drawn = continuation(self.network, np.append(np.int32(boundary), ids), temperature, generator)
+            drawn = itertools.takewhile(lambda symbol: symbol != boundary, drawn)
+        elif ids.size:
+            drawn = continuation(self.network, ids, temperature, generator)
+        else:
+            first = draw(scoring.first_symbol_probabilities(self.counts), generator)
+            rest = continuation(self.network, np.array([first], np.int32), temperature, generator)
+            drawn = itertools.chain([first], rest)
+        return self.vocabulary.decode(np.fromiter(itertools.islice(drawn, n), np.int64))
+
+    # ---- Files -----------------------------------------------------------------------------------
+
+    def to_bytes(self) -> bytes:
+        """The model as the bytes of its file; `from_bytes` reads them. The same model, the same bytes."""
+        return checkpoint.to_bytes(
+            Contents(self.network, self.vocabulary, self.counts, self.settings, self.history)
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, backend: str = "auto") -> Model:
+        """Return the model that these bytes hold.
+
+        Raises
+        ------
+        fastrnn.CheckpointError
+            They are damaged or not a model.
+        """
+        contents = checkpoint.from_bytes(data, backend)
+        return cls(
+            contents.network, contents.vocabulary, contents.counts, contents.settings, contents.history
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one safetensors file, whole or not at all.
+
+        A file that was there is replaced only when the new one is safely on disk.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        checkpoint.write_atomically(path, self.to_bytes())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_pickle, (self.to_bytes(), self.network.backend.name)
+
+    def __repr__(self) -> str:
+        kind = "documents" if self.vocabulary.boundary else "text"
+        loss = ""
+        if self.history:
+            last = self.history[-1]
+            name = "validation_loss" if "validation_loss" in last else "loss"
+            loss = f", {name} {last[name]:.4f} at step {last['step']:,}"
+        return f"<fastrnn.Model of {kind}: {self.vocabulary.size} {self.vocabulary.unit}s, {self.network!r}{loss}>"
+
+
+def _from_pickle(data: bytes, backend: str) -> Model:
+    return Model.from_bytes(data, backend=backend)
+
+
+def load(path: str | os.PathLike[str], *, backend: str = "auto") -> Model:
+    """Load a model from its file.
+
+    Parameters
+    ----------
+    path
+        What `Model.save` wrote.
+    backend
+        As for `fastrnn.train`; a model of one backend runs on every other.
+
+    Raises
+    ------
+    fastrnn.CheckpointError
+        The file is damaged, or is no model of fastrnn's; the message says why.
+    OSError
+        It cannot be read.
+    """
+    contents = checkpoint.read_file(path, backend)
+    return Model(
+        contents.network, contents.vocabulary, contents.counts, contents.settings, contents.history
+    )

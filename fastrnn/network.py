@@ -1,0 +1,256 @@
+"""A recurrent network: parameters in one flat buffer, and the kernels of a backend.
+
+T time steps · B batch rows · V vocabulary · H hidden units · L layers (one, so far)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fastrnn import checks, memory
+from fastrnn.backends import Backend, get_backend
+from fastrnn.layout import Layout, parameter_layout, workspace_layout
+
+Array = NDArray[Any]
+
+CELLS = ("rnn",)
+
+
+def _draw_normal(rng: Any, shape: tuple[int, ...], H: int) -> Array:
+    return np.asarray(rng.standard_normal(shape)) * 0.01
+
+
+def _draw_uniform(rng: Any, shape: tuple[int, ...], H: int) -> Array:
+    bound = 1 / np.sqrt(H)
+    return (2 * np.asarray(rng.random(shape)) - 1) * bound
+
+
+#: How weights are drawn, by name: normal with a deviation of 0.01, or uniform within ±1/√H.
+INITIALIZATIONS: dict[str, Callable[[Any, tuple[int, ...], int], Array]] = {
+    "normal": _draw_normal,
+    "uniform": _draw_uniform,
+}
+
+
+class Network:
+    """An embedding-free recurrent language model: one-hot input, one recurrent layer, linear head.
+
+    Parameters
+    ----------
+    vocab_size
+        V, the number of symbols.
+    hidden_size
+        H, the number of hidden units.
+    cell
+        ``"rnn"``: ``h_t = tanh(W_ih x_t + W_hh h_{t-1} + b)`` (Elman 1990).
+    dtype
+        ``"float32"`` or ``"float64"``, of the parameters and of the arithmetic.
+    backend
+        ``"auto"``, ``"numba"``, ``"c"`` or ``"numpy"``; see `fastrnn.backends.get_backend`.
+    initialization
+        ``"uniform"``: weights within ±1/√H, as PyTorch draws them. ``"normal"``: a deviation of 0.01.
+        Biases are zero. Weights are drawn in the order of `parameters`.
+    rng
+        An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws (SPEC 7).
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is out of range or of the wrong type.
+    MemoryError
+        The parameters cannot fit.
+    fastrnn.BackendUnavailableError
+        The backend cannot run here.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_size: int = 128,
+        *,
+        cell: str = "rnn",
+        dtype: DTypeLike = "float32",
+        backend: str = "auto",
+        initialization: str = "uniform",
+        rng: Any = None,
+    ) -> None:
+        self.vocab_size = checks.whole_number("vocab_size", vocab_size)
+        self.hidden_size = checks.whole_number("hidden_size", hidden_size)
+        self.cell = checks.one_of("cell", cell, CELLS)
+        self.dtype = checks.real_dtype(dtype)
+        self.backend: Backend = get_backend(backend)
+        draw = INITIALIZATIONS[checks.one_of("initialization", initialization, INITIALIZATIONS)]
+        generator = checks.random_generator(rng)
+        self.layout: Layout = parameter_layout(self.vocab_size, self.hidden_size)
+        memory.require(
+            self.layout.size * self.dtype.itemsize,
+            f"a network of hidden_size={hidden_size} over {vocab_size} symbols",
+        )
+        self.flat: Array = np.zeros(self.layout.size, self.dtype)
+        for view in self.parameters.values():
+            if view.ndim == 2:
+                view[...] = draw(generator, view.shape, self.hidden_size)
+        self._idle_workspaces: list[Array] = []
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Writable views by name, with PyTorch's names and shapes.
+
+        ``weight_ih_l0 (H, V)``, ``weight_hh_l0 (H, H)``, ``bias_l0 (H)``, ``head.weight (V, H)`` and
+        ``head.bias (V)``. They share one flat buffer, which the kernels read: writing to one changes
+        the network.
+        """
+        return self.layout.views(self.flat)
+
+    def forward(
+        self, inputs: ArrayLike, state: ArrayLike | None = None, starts: ArrayLike | None = None
+    ) -> tuple[Array, Array]:
+        """Run a window.
+
+        Parameters
+        ----------
+        inputs
+            Ids (T, B), from 0 to V - 1.
+        state
+            What the window continues from, (L, B, H); ``None`` is zeros. It is not changed.
+        starts
+            (T, B): 1 where a row begins anew, and its state is zero before that step; ``None`` is none.
+
+        Returns
+        -------
+        logits, state
+            (T, B, V), and the state after the window (L, B, H).
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument has the wrong shape, type or range.
+        MemoryError
+            The window cannot fit.
+        """
+        ids = checks.symbol_ids("inputs", inputs, lowest=0, V=self.vocab_size)
+        flags = checks.start_flags(starts, ids.shape)
+        carried = self.checked_state(state, ids.shape[1])
+        with self.workspace(*ids.shape) as (flat, named):
+            self._run_forward(carried, flat, ids, flags)
+            return named["logits"].copy(), carried
+
+    def loss_and_gradients(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        state: ArrayLike | None = None,
+        starts: ArrayLike | None = None,
+    ) -> tuple[float, dict[str, Array], Array]:
+        """Run a window forward and backward (truncated backpropagation through time).
+
+        Parameters
+        ----------
+        inputs, state, starts
+            As in `forward`.
+        targets
+            Ids (T, B); -1 where there is no loss.
+
+        Returns
+        -------
+        loss, gradients, state
+            The sum of the cross-entropies in nats; its gradients, by name and shape as in
+            `parameters`; the state after the window (L, B, H).
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError
+            As in `forward`.
+        """
+        ids, wanted, flags = self.checked_window(inputs, targets, starts)
+        carried = self.checked_state(state, ids.shape[1])
+        T, B = ids.shape
+        losses = np.empty((T, B))
+        gradients = np.zeros_like(self.flat)
+        with self.workspace(T, B) as (flat, _):
+            self._run_forward(carried, flat, ids, flags)
+            self.backend.network_backward(
+                losses, gradients, flat, self.flat, ids, wanted, flags, 1.0,
+                T, B, self.vocab_size, self.hidden_size,
+            )  # fmt: skip
+        return float(losses.sum()), self.layout.views(gradients), carried
+
+    def losses(
+        self, inputs: ArrayLike, targets: ArrayLike, state: ArrayLike | None = None, starts: ArrayLike | None = None
+    ) -> tuple[Array, Array]:
+        """Return the loss of each target in nats, float64 (T, B), and the state after the window.
+
+        Arguments and errors are those of `loss_and_gradients`; nothing is computed backward.
+        """
+        ids, wanted, flags = self.checked_window(inputs, targets, starts)
+        carried = self.checked_state(state, ids.shape[1])
+        T, B = ids.shape
+        losses = np.empty((T, B))
+        with self.workspace(T, B) as (flat, named):
+            self._run_forward(carried, flat, ids, flags)
+            logits = named["logits"].reshape(T * B, self.vocab_size)
+            self.backend.cross_entropy(
+                losses.reshape(-1), logits, logits, wanted.reshape(-1), 1.0, T * B, self.vocab_size
+            )
+        return losses, carried
+
+    def _run_forward(self, state: Array, workspace: Array, ids: Array, starts: Array) -> None:
+        T, B = ids.shape
+        self.backend.network_forward(
+            state[0], workspace, self.flat, ids, starts, T, B, self.vocab_size, self.hidden_size
+        )
+
+    def checked_window(
+        self, inputs: ArrayLike, targets: ArrayLike, starts: ArrayLike | None
+    ) -> tuple[Array, Array, Array]:
+        """Return inputs, targets and starts (T, B) as the kernels want them, or raise."""
+        ids = checks.symbol_ids("inputs", inputs, lowest=0, V=self.vocab_size)
+        wanted = checks.symbol_ids("targets", targets, lowest=-1, V=self.vocab_size)
+        checks.same_shape("targets", wanted, ids.shape)
+        return ids, wanted, checks.start_flags(starts, ids.shape)
+
+    def checked_state(self, state: ArrayLike | None, B: int) -> Array:
+        """Return a copy of the state (L, B, H) in the network's dtype; ``None`` is zeros."""
+        shape = (1, B, self.hidden_size)
+        if state is None:
+            return np.zeros(shape, self.dtype)
+        array = np.asarray(state)
+        if array.dtype.kind != "f":
+            raise TypeError(f"state must be floating-point, and has dtype {array.dtype}")
+        checks.same_shape("state", array, shape)
+        if not np.isfinite(array).all():
+            raise ValueError("state has NaN or infinite elements")
+        return array.astype(self.dtype, order="C", copy=True)
+
+    @contextmanager
+    def workspace(self, T: int, B: int) -> Iterator[tuple[Array, dict[str, Array]]]:
+        """Check out a workspace for windows of T steps and B rows: the flat buffer, and its views.
+
+        Each concurrent caller has its own, so one network serves many threads.
+        """
+        layout = workspace_layout(T, B, self.vocab_size, self.hidden_size)
+        try:
+            flat = self._idle_workspaces.pop()
+        except IndexError:
+            flat = np.empty(0, self.dtype)
+        if flat.size < layout.size:
+            memory.require(layout.size * self.dtype.itemsize, f"a window of {T} steps and {B} rows")
+            flat = np.empty(layout.size, self.dtype)
+        try:
+            yield flat, layout.stored(flat)
+        finally:
+            self._idle_workspaces.append(flat)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_idle_workspaces": []}
+
+    def __repr__(self) -> str:
+        return (
+            f"Network(vocab_size={self.vocab_size}, hidden_size={self.hidden_size}, cell={self.cell!r}, "
+            f"dtype={self.dtype.name!r}, backend={self.backend.name!r}): {self.layout.size:,} parameters"
+        )

@@ -1,0 +1,148 @@
+"""Training recipes: every setting of `fastrnn.train`, checked, and the presets that name some.
+
+A preset is a system that people know, reproduced exactly. The default recipe is our own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from fastrnn import checks
+from fastrnn.network import CELLS, INITIALIZATIONS
+from fastrnn.optimizers import SCHEDULES, Adagrad, Optimizer, get_optimizer
+
+REDUCTIONS = ("mean", "sum")
+
+#: The shortest text, in symbols, of which a part is held out unless `validation` says so.
+LEAST_TO_HOLD_OUT = 10_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of one training run; the defaults are those of plain ``train(text)``.
+
+    Attributes
+    ----------
+    cell, hidden_size, dtype, initialization
+        The network's; see `fastrnn.Network`.
+    seq_length, batch_size
+        T and B of a window, before they shrink to fit a short text. A ``seq_length`` of ``None`` is the
+        whole text in one window.
+    optimizer, learning_rate, schedule, clip_value, clip_norm, reduction
+        The update's; see `fastrnn.Trainer`. ``schedule`` is ``"constant"``, or ``"linear"``: warm-up
+        over a hundred updates, then decay to zero.
+    steps, epochs, time_limit
+        When training ends: after so many updates, passes over the text, or seconds.
+    validation
+        The part of the text, its end, that is held out; ``None`` is a tenth of a text of at least
+        10,000 symbols, and nothing of a shorter one.
+    carry_state
+        Whether the state is carried from one pass to the next.
+    drop_last
+        Whether a pass leaves out what is left at its end, as min-char-rnn does: it asks for a whole
+        window and one symbol beyond the last target.
+    log_every
+        Updates between the records of the history.
+    """
+
+    cell: str = "rnn"
+    hidden_size: int = 128
+    dtype: str = "float32"
+    initialization: str = "uniform"
+    seq_length: int | None = 64
+    batch_size: int = 32
+    optimizer: str | Optimizer = "adam"
+    learning_rate: float = 0.008
+    schedule: str = "linear"
+    clip_value: float | None = None
+    clip_norm: float | None = 1.0
+    reduction: str = "mean"
+    steps: int | None = 5000
+    epochs: int | None = None
+    time_limit: float | None = None
+    validation: float | None = None
+    carry_state: bool = False
+    drop_last: bool = False
+    log_every: int = 250
+
+    def __post_init__(self) -> None:
+        checks.one_of("cell", self.cell, CELLS)
+        checks.real_dtype(self.dtype)
+        checks.one_of("initialization", self.initialization, INITIALIZATIONS)
+        get_optimizer(self.optimizer)
+        checks.one_of("schedule", self.schedule, SCHEDULES)
+        checks.one_of("reduction", self.reduction, REDUCTIONS)
+        checks.real_number("learning_rate", self.learning_rate)
+        for name in ("hidden_size", "batch_size", "log_every"):
+            checks.whole_number(name, getattr(self, name))
+        for name in ("seq_length", "steps", "epochs"):
+            if getattr(self, name) is not None:
+                checks.whole_number(name, getattr(self, name))
+        for name in ("clip_value", "clip_norm", "time_limit"):
+            if getattr(self, name) is not None:
+                checks.real_number(name, getattr(self, name))
+        if self.validation is not None and not checks.real_number("validation", self.validation, zero=True) < 1:
+            raise ValueError(f"validation={self.validation!r} must be below 1: it is the part held out")
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError(f"steps={self.steps!r} and epochs={self.epochs!r} exclude each other: give one")
+        if self.steps is None and self.epochs is None and self.time_limit is None:
+            raise ValueError("training needs an end: give steps, epochs or time_limit")
+
+    def replaced(self, **changes: Any) -> Recipe:
+        """This recipe with some settings changed; a new end of training replaces the old one."""
+        if any(changes.get(name) is not None for name in ("steps", "epochs", "time_limit")):
+            changes = {"steps": None, "epochs": None, "time_limit": None, **changes}
+        return replace(self, **changes)
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as plain data, for the model file."""
+        optimizer = get_optimizer(self.optimizer)
+        return {**asdict(self), "optimizer": {"name": optimizer.name, **asdict(optimizer)}}
+
+
+#: The recipes by name.
+PRESETS: dict[str, Recipe] = {
+    # The script that fastrnn grew from: 2,000 updates on the one window of "hello".
+    "scratch": Recipe(
+        hidden_size=16,
+        dtype="float64",
+        initialization="normal",
+        seq_length=None,
+        batch_size=1,
+        optimizer="sgd",
+        learning_rate=0.1,
+        schedule="constant",
+        clip_value=5.0,
+        clip_norm=None,
+        reduction="sum",
+        steps=2000,
+        validation=0.0,
+        carry_state=True,
+        log_every=200,
+    ),
+    # Karpathy's min-char-rnn.py (2015). It has no end of its own.
+    "min-char-rnn": Recipe(
+        hidden_size=100,
+        dtype="float64",
+        initialization="normal",
+        seq_length=25,
+        batch_size=1,
+        optimizer=Adagrad(initial_accumulator_value=1e-8, eps=0.0),
+        learning_rate=0.1,
+        schedule="constant",
+        clip_value=5.0,
+        clip_norm=None,
+        reduction="sum",
+        steps=100_000,
+        validation=0.0,
+        drop_last=True,
+        log_every=100,
+    ),
+}
+
+
+def get_recipe(preset: str | None = None, **changes: Any) -> Recipe:
+    """The recipe of a preset, or the default one, with some settings changed."""
+    base = Recipe() if preset is None else PRESETS[checks.one_of("preset", preset, PRESETS)]
+    return base.replaced(**changes)

@@ -1,0 +1,218 @@
+"""Updates of a network: forward, backward, clip and update, by truncated BPTT, in few native calls."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastrnn import checks, memory
+from fastrnn.batches import Streams
+from fastrnn.errors import DivergenceError
+from fastrnn.network import Network
+from fastrnn.optimizers import Optimizer, get_optimizer
+
+REDUCTIONS = ("mean", "sum")
+
+#: How long a native call is meant to last, so that Ctrl-C and progress work.
+CALL_SECONDS = 0.05
+
+
+class Pace:
+    """How many windows a native call may take, learnt from the calls before."""
+
+    def __init__(self) -> None:
+        self.windows = 1
+        self._began = 0.0
+
+    def begin(self) -> None:
+        """Start the clock of a call."""
+        self._began = time.perf_counter()
+
+    def end(self, windows: int) -> None:
+        """Stop it, after a call of so many windows; a call is at most eight times as long as the last."""
+        elapsed = max(time.perf_counter() - self._began, 1e-9)
+        self.windows = max(1, min(8 * windows, int(CALL_SECONDS * windows / elapsed)))
+
+
+class Trainer:
+    """Trains a network on windows that it is given, and carries the state from one to the next.
+
+    Parameters
+    ----------
+    network
+        The `Network` whose parameters are updated, in place.
+    optimizer
+        ``"sgd"``, ``"adagrad"``, ``"adam"``, or one of `fastrnn.optimizers` with its own settings.
+    learning_rate
+        Also an attribute, which may be changed between updates.
+    clip_value
+        Largest size of an element of the gradient, applied first; ``None`` does not clip.
+    clip_norm
+        Largest Euclidean norm of the whole gradient; ``None`` does not clip.
+    reduction
+        ``"sum"``: update with the gradient of the sum of the losses, as the seed does. ``"mean"``: of
+        their mean over the targets.
+
+    Attributes
+    ----------
+    updates
+        How many updates were done.
+    state
+        What the next window continues from, (L, B, H), or ``None`` for zeros.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is out of range or of the wrong type.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        optimizer: str | Optimizer = "adam",
+        learning_rate: float = 0.001,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        reduction: str = "sum",
+    ) -> None:
+        if not isinstance(network, Network):
+            raise TypeError(f"network is {type(network).__name__}; it must be a fastrnn.Network")
+        self.network = network
+        self.optimizer = get_optimizer(optimizer)
+        self.learning_rate = checks.real_number("learning_rate", learning_rate)
+        self.clip_value = None if clip_value is None else checks.real_number("clip_value", clip_value)
+        self.clip_norm = None if clip_norm is None else checks.real_number("clip_norm", clip_norm)
+        self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
+        self.updates = 0
+        self.state: NDArray[Any] | None = None
+        n = network.flat.size
+        memory.require(
+            (1 + self.optimizer.moments) * network.flat.nbytes, f"gradients and moments of {n:,} parameters"
+        )
+        self._moments = self.optimizer.initial_moments(n, network.dtype)
+        self._gradients = np.zeros_like(network.flat)
+
+    def reset_state(self) -> None:
+        """Let the next window begin from a state of zeros."""
+        self.state = None
+
+    def step(self, inputs: ArrayLike, targets: ArrayLike, starts: ArrayLike | None = None) -> float:
+        """Do one update on one window; the state is carried to the next call.
+
+        Parameters
+        ----------
+        inputs
+            Ids (T, B), from 0 to V - 1.
+        targets
+            Ids (T, B); -1 where there is no loss.
+        starts
+            (T, B): 1 where a row begins anew; ``None`` is none.
+
+        Returns
+        -------
+        float
+            The sum of the cross-entropies in nats, before the update.
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError
+            As in `Network.forward`; also where the carried state has another number of rows.
+        fastrnn.DivergenceError
+            The loss or the gradient is not finite; the update was not done.
+        """
+        window = Streams(*self.network.checked_window(inputs, targets, starts))
+        losses = self.advance(window, window.n_steps, 0, np.array([self.learning_rate]))
+        return float(losses[0])
+
+    def steps(
+        self, streams: ArrayLike, seq_length: int, starts: ArrayLike | None = None, passes: int = 1
+    ) -> NDArray[np.float64]:
+        """Do an update on each window of some streams.
+
+        Parameters
+        ----------
+        streams
+            Ids (N + 1, B): each row of N + 1 symbols is N inputs and, one on, N targets.
+        seq_length
+            T, the steps of a window; the last of a pass may be shorter.
+        starts
+            (N, B): 1 where a row begins anew; ``None`` is none.
+        passes
+            How often to go through the streams. The state is carried over their end too.
+
+        Returns
+        -------
+        float64 (passes · ⌈N/T⌉)
+            The sum of the cross-entropies of each window in nats, before its update.
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError, fastrnn.DivergenceError
+            As in `step`.
+        """
+        T = checks.whole_number("seq_length", seq_length)
+        checks.whole_number("passes", passes, minimum=0)
+        ids = checks.symbol_ids("streams", streams, lowest=0, V=self.network.vocab_size)
+        if len(ids) < 2:
+            raise ValueError(f"streams has shape {ids.shape}; it must be (N + 1, B), with N at least 1")
+        flags = checks.start_flags(starts, (len(ids) - 1, ids.shape[1]))
+        rows = Streams(ids[:-1], ids[1:], flags)
+        losses = np.empty(passes * rows.windows(min(T, rows.n_steps)))
+        done, pace = 0, Pace()
+        while done < len(losses):
+            count = min(pace.windows, len(losses) - done)
+            pace.begin()
+            losses[done : done + count] = self.advance(rows, T, done, np.full(count, self.learning_rate))
+            pace.end(count)
+            done += count
+        return losses
+
+    def advance(
+        self, streams: Streams, seq_length: int, first: int, rates: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Do one update for each of these learning rates, in one native call, from window ``first`` on.
+
+        The streams are valid; windows are counted over passes. Returns and raises as `steps` does.
+        """
+        network, W, B = self.network, len(rates), streams.batch_size
+        T = min(seq_length, streams.n_steps)
+        if self.state is None:
+            self.state = network.checked_state(None, B)
+        if self.state.shape[1] != B:
+            raise ValueError(
+                f"the window has {B} rows and the carried state {self.state.shape[1]}: call reset_state() first"
+            )
+        losses, norms = np.empty(W), np.empty(W)
+        with network.workspace(T, B) as (workspace, _):
+            network.backend.train_windows(
+                losses, norms, np.empty((T, B)), network.flat, self._gradients, self._moments,
+                self.state[0], workspace, streams.inputs, streams.targets, streams.starts,
+                self.optimizer.settings(rates, self.updates), self.optimizer.number,
+                int(self.reduction == "mean"), self.clip_value or math.inf, self.clip_norm or math.inf,
+                first % streams.windows(T), W, streams.n_steps, T, B,
+                network.vocab_size, network.hidden_size,
+            )  # fmt: skip
+        finite = np.isfinite(losses) & np.isfinite(norms)
+        self.updates += int(np.count_nonzero(finite))
+        if not finite.all():
+            raise self._divergence(losses[~finite][0], norms[~finite][0])
+        return losses
+
+    def _divergence(self, loss: float, norm: float) -> DivergenceError:
+        self.reset_state()
+        return DivergenceError(
+            f"training diverged at update {self.updates + 1}: the loss is {loss:.4g} and the norm of its "
+            f"gradient {norm:.4g}. The parameters are as before that update. "
+            f"A lower learning_rate (it was {self.learning_rate:g}) or a clip_norm usually helps"
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Trainer({self.optimizer!r}, learning_rate={self.learning_rate:g}, clip_value={self.clip_value}, "
+            f"clip_norm={self.clip_norm}, reduction={self.reduction!r}): {self.updates:,} updates done"
+        )

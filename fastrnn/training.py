@@ -1,0 +1,400 @@
+"""From a text to a model: `train`, its loop and what it records. It prints nothing but a progress bar."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fastrnn import checks, memory, scoring
+from fastrnn.backends import get_backend
+from fastrnn.batches import (
+    Corpus,
+    Source,
+    Streams,
+    fit_window,
+    make_streams,
+    read_corpus,
+    stream_bytes,
+)
+from fastrnn.errors import DivergenceError, TrainingInterrupted
+from fastrnn.layout import parameter_layout, workspace_layout
+from fastrnn.model import Model, Record
+from fastrnn.network import Network
+from fastrnn.optimizers import SCHEDULES, Optimizer, get_optimizer
+from fastrnn.presets import LEAST_TO_HOLD_OUT, Recipe, get_recipe
+from fastrnn.trainer import Pace, Trainer
+from fastrnn.vocabulary import Vocabulary
+
+logger = logging.getLogger("fastrnn")
+logger.addHandler(logging.NullHandler())
+
+#: Symbols of the held-out part that a validation during training reads, at most.
+VALIDATION_SYMBOLS = 1 << 18
+
+
+class _Preset:
+    """Stands for an argument that was not given: the preset's value holds."""
+
+    def __repr__(self) -> str:
+        return "<as the preset>"
+
+
+PRESET: Any = _Preset()
+
+
+def train(
+    text: Source,
+    *,
+    preset: str | None = None,
+    backend: str = "auto",
+    unit: str | None = None,
+    cell: str = PRESET,
+    hidden_size: int = PRESET,
+    dtype: DTypeLike = PRESET,
+    initialization: str = PRESET,
+    seq_length: int | None = PRESET,
+    batch_size: int = PRESET,
+    optimizer: str | Optimizer = PRESET,
+    learning_rate: float = PRESET,
+    schedule: str = PRESET,
+    clip_value: float | None = PRESET,
+    clip_norm: float | None = PRESET,
+    reduction: str = PRESET,
+    steps: int | None = PRESET,
+    epochs: int | None = PRESET,
+    time_limit: float | None = PRESET,
+    validation: float | None = PRESET,
+    log_every: int = PRESET,
+    rng: Any = None,
+    progress: bool = True,
+) -> Model:
+    """Train a model on a text.
+
+    Parameters
+    ----------
+    text
+        A str (characters), bytes, an ``os.PathLike`` (a file), or any other iterable of texts
+        (documents). At least two symbols; batch and window shrink to fit a short text.
+    preset
+        A system to reproduce, ``"scratch"`` or ``"min-char-rnn"``; ``None`` is fastrnn's own recipe.
+        Arguments given beside it override it.
+    backend
+        ``"auto"`` (numba, else c, else numpy) or one of these names.
+    unit
+        For a file: ``"character"`` (UTF-8, the default) or ``"byte"``.
+    cell, hidden_size, dtype, initialization
+        The network's; see `Network`.
+    seq_length, batch_size
+        Steps and rows of a window; ``seq_length=None`` is the whole text in one window.
+    optimizer, learning_rate, clip_value, clip_norm, reduction
+        The update's; see `Trainer`.
+    schedule
+        ``"linear"`` (warm-up over a hundred updates, then decay to zero) or ``"constant"``.
+    steps, epochs, time_limit
+        When to end: after so many updates, passes over the text, or seconds (after the first update,
+        which may have to compile), whichever comes first; not both steps and epochs.
+    validation
+        The part of the text, its end, that is held out and measured; 0 is none. By default a tenth of
+        a text of at least 10,000 symbols.
+    log_every
+        Updates between the records of `Model.history`.
+    rng
+        An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws.
+    progress
+        Show a progress bar on stderr, if that is a terminal.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument, or the text, is not what it must be; the message names it.
+    OSError
+        A file cannot be read.
+    MemoryError
+        What training needs cannot fit.
+    fastrnn.BackendUnavailableError
+        The backend cannot run here.
+    fastrnn.DivergenceError
+        The loss became infinite or NaN; the error's ``model`` is the one before that update.
+    fastrnn.TrainingInterrupted
+        Ctrl-C, a ``KeyboardInterrupt``; the error's ``model`` is what training had reached.
+
+    Examples
+    --------
+    >>> model = train("hello", preset="scratch")
+    >>> [round(record["loss"], 4) for record in model.history[:3]]
+    [5.5459, 0.0132, 0.0057]
+    """
+    given = {
+        "cell": cell,
+        "hidden_size": hidden_size,
+        "dtype": dtype,
+        "initialization": initialization,
+        "seq_length": seq_length,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "clip_value": clip_value,
+        "clip_norm": clip_norm,
+        "reduction": reduction,
+        "steps": steps,
+        "epochs": epochs,
+        "time_limit": time_limit,
+        "validation": validation,
+        "log_every": log_every,
+    }
+    recipe = get_recipe(preset, **{name: value for name, value in given.items() if value is not PRESET})
+    get_backend(backend)
+    if rng is None and preset == "scratch":
+        rng = np.random.RandomState(42)
+    generator = checks.random_generator(rng)
+    run = _prepare(read_corpus(text, unit), recipe, backend, generator)
+    with _progress_bar(progress) as bar:
+        _fit(run, bar)
+    return run.model
+
+
+# ---- Before the first update -------------------------------------------------------------------------
+
+
+@dataclass
+class _Run:
+    """One training run: what it works on, and when it ends."""
+
+    recipe: Recipe
+    trainer: Trainer
+    model: Model
+    streams: Streams
+    seq_length: int
+    held_out: Streams | None
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def steps(self) -> int | None:
+        """How many updates, or ``None`` where only the time limits them."""
+        if self.recipe.epochs is not None:
+            return self.recipe.epochs * self.streams.windows(self.seq_length)
+        return self.recipe.steps
+
+    def part_done(self, updates: Any) -> Any:
+        """The part of training that is done after so many updates, from 0 to 1."""
+        part = updates / self.steps if self.steps else np.zeros_like(updates)
+        if self.recipe.time_limit:
+            part = np.maximum(part, (time.monotonic() - self.began) / self.recipe.time_limit)
+        return np.minimum(part, 1.0)
+
+
+def _prepare(corpus: Corpus, recipe: Recipe, backend: str, rng: Any) -> _Run:
+    """Split the text, lay it out, and make the network."""
+    vocabulary = corpus.vocabulary()
+    training, held_out = corpus.split(_held_out_part(recipe, corpus))
+    ids = training.sequence(vocabulary)
+    if len(ids) < 2:
+        raise ValueError(
+            f"the text to train on has {training.size} symbols; it must have at least 2"
+            + (f", beside the {held_out.size} that are held out" if held_out.size else "")
+        )
+    transitions = len(ids) - 1
+    if recipe.drop_last:
+        transitions = _whole_windows(transitions, recipe.seq_length)
+    T, B = fit_window(transitions, recipe.seq_length, recipe.batch_size)
+    wanted = (recipe.seq_length or T, recipe.batch_size)
+    if (T, B) != wanted:
+        logger.warning(
+            "the text has %d symbols: seq_length is %d instead of %d, batch_size %d instead of %d",
+            len(ids), T, wanted[0], B, wanted[1],
+        )  # fmt: skip
+    _require_memory(recipe, vocabulary.size, T, B, transitions)
+    network = Network(
+        vocabulary.size,
+        recipe.hidden_size,
+        cell=recipe.cell,
+        dtype=recipe.dtype,
+        backend=backend,
+        initialization=recipe.initialization,
+        rng=rng,
+    )
+    trainer = Trainer(
+        network,
+        optimizer=recipe.optimizer,
+        learning_rate=recipe.learning_rate,
+        clip_value=recipe.clip_value,
+        clip_norm=recipe.clip_norm,
+        reduction=recipe.reduction,
+    )
+    boundary_id = vocabulary.boundary_id if vocabulary.boundary else None
+    streams = make_streams(
+        ids[: transitions + 1], B, boundary_id=boundary_id, carry_state=recipe.carry_state
+    )
+    counts = np.bincount(ids, minlength=vocabulary.size)
+    settings = {**recipe.describe(), "seq_length": T, "batch_size": B}
+    model = Model(network, vocabulary, counts, settings)
+    return _Run(recipe, trainer, model, streams, T, _validation_streams(held_out, vocabulary, B))
+
+
+def _held_out_part(recipe: Recipe, corpus: Corpus) -> float:
+    """The part of the text to hold out."""
+    if recipe.validation is not None:
+        return recipe.validation
+    if corpus.size >= LEAST_TO_HOLD_OUT:
+        return 0.1
+    logger.info("the text has %d symbols: none are held out for validation", corpus.size)
+    return 0.0
+
+
+def _whole_windows(transitions: int, seq_length: int | None) -> int:
+    """How much of a pass min-char-rnn trains on: windows with a symbol to spare, at least one."""
+    T = min(seq_length or transitions, transitions)
+    return max(1, (transitions - 1) // T) * T
+
+
+def _validation_streams(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Streams | None:
+    """The held-out part as rows, or ``None`` where there is too little of it."""
+    if not held_out.texts or not held_out.size:
+        return None
+    ids = held_out.sequence(vocabulary)[: VALIDATION_SYMBOLS + 1]
+    if len(ids) < 2:
+        return None
+    boundary_id = vocabulary.boundary_id if vocabulary.boundary else None
+    return make_streams(ids, min(B, len(ids) - 1), boundary_id=boundary_id)
+
+
+def _require_memory(recipe: Recipe, V: int, T: int, B: int, transitions: int) -> None:
+    """Refuse what cannot fit, before it is allocated."""
+    H, itemsize = recipe.hidden_size, checks.real_dtype(recipe.dtype).itemsize
+    vectors = 2 + get_optimizer(recipe.optimizer).moments
+    reals = vectors * parameter_layout(V, H).size + workspace_layout(T, B, V, H).size
+    memory.require(
+        reals * itemsize + stream_bytes(transitions, B),
+        f"training with hidden_size={H}, seq_length={T}, batch_size={B} and {V} symbols",
+    )
+
+
+# ---- The loop ----------------------------------------------------------------------------------------
+
+
+def _fit(run: _Run, bar: Any) -> None:
+    """Do the updates; the history and the bar follow them."""
+    trainer, recipe = run.trainer, run.recipe
+    schedule = SCHEDULES[recipe.schedule]
+    recorder = _Recorder(run)
+    pace = Pace()
+    try:
+        while (part := float(run.part_done(trainer.updates))) < 1:
+            done = trainer.updates
+            updates = np.arange(done, done + min(pace.windows, _until_next_stop(run, done)))
+            rates = recipe.learning_rate * schedule(updates, run.part_done(updates))
+            pace.begin()
+            losses = trainer.advance(run.streams, run.seq_length, done, rates)
+            pace.end(len(updates))
+            if done == 0:  # the clock of time_limit starts now: the first update may have had to compile
+                run.began = time.monotonic()
+            recorder.add(done, losses)
+            bar.set_postfix_str(recorder.summary(), refresh=False)
+            bar.update(float(run.part_done(trainer.updates)) - part)
+        recorder.finish()
+    except KeyboardInterrupt as error:
+        message = f"interrupted after {trainer.updates} updates"
+        raise TrainingInterrupted(message, run.model) from error
+    except DivergenceError as error:
+        error.model = run.model
+        raise
+
+
+def _until_next_stop(run: _Run, done: int) -> int:
+    """How many updates there may be before the next validation, or the end."""
+    left = run.steps - done if run.steps is not None else 1 << 16
+    if run.held_out is None:
+        return left
+    return min(left, -done % run.recipe.log_every + 1)
+
+
+class _Recorder:
+    """Writes the model's history from the losses of the updates: a record at every `log_every`-th."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        self._pending_loss = 0.0
+        self._pending_symbols = 0
+        self._bits = math.nan
+
+    def add(self, done: int, losses: NDArray[np.float64]) -> None:
+        """Take the losses of the updates from number ``done`` on."""
+        symbols = self._symbols(done, len(losses))
+        self._bits = losses.sum() / symbols.sum() / math.log(2)
+        every, taken = self._run.recipe.log_every, 0
+        for position in range(-done % every, len(losses), every):
+            self._pend(losses, symbols, taken, position + 1)
+            taken = position + 1
+            self._record(done + position, losses[position])
+        self._pend(losses, symbols, taken, len(losses))
+
+    def finish(self) -> None:
+        """Record what came after the last record, where there is a validation loss to tell."""
+        if self._run.held_out is not None and self._pending_symbols:
+            self._record(self._run.trainer.updates - 1, math.nan)
+
+    def summary(self) -> str:
+        """The state of training in a line, for the progress bar."""
+        unit = self._run.model.vocabulary.unit
+        last = self._run.model.history[-1] if self._run.model.history else {}
+        line = f"update {self._run.trainer.updates:,}: {self._bits:.3f} bits/{unit}"
+        return line + _validation_text(last)
+
+    def _symbols(self, done: int, count: int) -> NDArray[np.int64]:
+        """The number of targets of each of these updates."""
+        N, T = self._run.streams.n_steps, self._run.seq_length
+        starts = (done + np.arange(count)) % self._run.streams.windows(T) * T
+        return np.minimum(T, N - starts) * self._run.streams.batch_size
+
+    def _pend(self, losses: NDArray[np.float64], symbols: NDArray[np.int64], start: int, stop: int) -> None:
+        self._pending_loss += float(losses[start:stop].sum())
+        self._pending_symbols += int(symbols[start:stop].sum())
+
+    def _record(self, step: int, window_loss: float) -> None:
+        run = self._run
+        is_sum = run.recipe.reduction == "sum" and not math.isnan(window_loss)
+        loss = window_loss if is_sum else self._pending_loss / self._pending_symbols
+        self._pending_loss, self._pending_symbols = 0.0, 0
+        record: Record = {"step": step, "loss": float(loss)}
+        if run.held_out is not None:
+            record["validation_loss"] = scoring.mean_loss(run.trainer.network, run.held_out, run.seq_length)
+        run.model.history.append(record)
+        _log_record(run, record)
+
+
+def _log_record(run: _Run, record: Record) -> None:
+    """Tell the log: the loss as it is for a sum, else in bits per symbol."""
+    if run.recipe.reduction == "sum":
+        text = f"loss {record['loss']:.4f}"
+    else:
+        text = f"{record['loss'] / math.log(2):.3f} bits/{run.model.vocabulary.unit}"
+    logger.info("update %d: %s%s", record["step"], text, _validation_text(record))
+
+
+def _validation_text(record: Record) -> str:
+    if "validation_loss" not in record:
+        return ""
+    return f", validation {record['validation_loss'] / math.log(2):.3f}"
+
+
+@contextmanager
+def _progress_bar(wanted: bool) -> Iterator[Any]:
+    """A bar on stderr that counts the part of training that is done, if stderr is a terminal."""
+    from tqdm import tqdm
+
+    layout = "{percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}"
+    with tqdm(total=1.0, disable=None if wanted else True, bar_format=layout) as bar:
+        yield bar

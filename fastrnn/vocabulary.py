@@ -1,0 +1,126 @@
+"""Symbols and their ids.
+
+A symbol is a character (of a ``str``) or a byte (of ``bytes``). Ids run from 0 in the order of the
+symbols' code points; where texts are documents, one more id, the last, is their boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: A text: characters or bytes.
+Text = str | bytes
+
+UNITS = ("character", "byte")
+
+
+def unit_of(text: object) -> str:
+    """``"character"`` for a str, ``"byte"`` for bytes; anything else is a ``TypeError``."""
+    if isinstance(text, str):
+        return "character"
+    if isinstance(text, bytes | bytearray | memoryview):
+        return "byte"
+    raise TypeError(f"a text must be str or bytes, and this is {type(text).__name__}")
+
+
+def code_points(text: Text) -> NDArray[Any]:
+    """The numbers of a text's symbols: uint32 code points, or uint8 bytes."""
+    if not isinstance(text, str):
+        return np.frombuffer(text, np.uint8)
+    try:
+        return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text has a lone surrogate, {text[error.start]!r}, at position {error.start}, which is not "
+            "a character; decode with errors='replace', or pass bytes"
+        ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The symbols that a model knows.
+
+    Attributes
+    ----------
+    unit
+        ``"character"`` or ``"byte"``.
+    symbols
+        uint32, ascending: code points, or all bytes from 0 to 255.
+    boundary
+        Whether there is one more symbol, which ends each document and comes before the first.
+    """
+
+    unit: str
+    symbols: NDArray[np.uint32]
+    boundary: bool = False
+
+    @classmethod
+    def of(cls, texts: Iterable[Text], *, unit: str, boundary: bool = False) -> Vocabulary:
+        """The vocabulary of these texts: their characters, or every byte."""
+        if unit == "byte":
+            return cls(unit, np.arange(256, dtype=np.uint32), boundary)
+        found = [np.unique(code_points(text)) for text in texts]
+        symbols = np.unique(np.concatenate([np.empty(0, np.uint32), *found]))
+        return cls(unit, symbols, boundary)
+
+    @property
+    def size(self) -> int:
+        """V, the number of ids, the boundary included."""
+        return len(self.symbols) + self.boundary
+
+    @property
+    def boundary_id(self) -> int:
+        """The boundary's id, the last one."""
+        if not self.boundary:
+            raise ValueError("this vocabulary has no boundary: its texts are not documents")
+        return len(self.symbols)
+
+    @cached_property
+    def _ids(self) -> NDArray[np.int32]:
+        """Ids by code point, -1 where there is none; the last entry stands for all higher ones."""
+        table = np.full(int(self.symbols.max(initial=0)) + 2, -1, np.int32)
+        table[self.symbols] = np.arange(len(self.symbols), dtype=np.int32)
+        return table
+
+    def encode(self, text: Text) -> NDArray[np.int32]:
+        """The ids of a text's symbols.
+
+        Raises
+        ------
+        TypeError
+            The text is not of the vocabulary's unit.
+        ValueError
+            The text has a symbol that the vocabulary has not.
+        """
+        if unit_of(text) != self.unit:
+            wanted = "str" if self.unit == "character" else "bytes"
+            raise TypeError(f"the text is {type(text).__name__}, and this model's unit is the {self.unit}: pass {wanted}")
+        codes = code_points(text)
+        ids = self._ids[np.minimum(codes, len(self._ids) - 1)]
+        if ids.size and ids.min() < 0:
+            position = int(np.argmin(ids))
+            raise ValueError(
+                f"the text has {chr(codes[position])!r} at position {position}, which is not among the "
+                f"{len(self.symbols)} characters that the model was trained on"
+            )
+        return ids
+
+    def decode(self, ids: NDArray[Any]) -> Text:
+        """The text that these ids spell; none of them may be the boundary's."""
+        codes = self.symbols[ids]
+        if self.unit == "byte":
+            return codes.astype(np.uint8).tobytes()
+        return codes.astype("<u4").tobytes().decode("utf-32-le")
+
+    def name(self, symbol_id: int) -> str:
+        """A printable name for one id."""
+        if symbol_id == len(self.symbols):
+            return "<boundary>"
+        code = int(self.symbols[symbol_id])
+        return repr(chr(code)) if self.unit == "character" else f"0x{code:02x}"
