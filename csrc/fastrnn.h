@@ -108,7 +108,7 @@ fr_status FR(rnn_backward)(
  * target is -1. */
 fr_status FR(cross_entropy)(
     double *losses,         /* (N) */
-    real *dlogits,          /* (N, V); it may be `logits` itself */
+    real *dlogits,          /* (N, V), which may be `logits` itself */
     const real *logits,     /* (N, V) */
     const int32_t *targets, /* (N) */
     double scale, int64_t N, int64_t V);
@@ -165,7 +165,7 @@ fr_status FR(adam_update)(
 /* Fills the workspace's h, h_prev and logits; carries the state over the window. */
 fr_status FR(network_forward)(
     real *state,           /* (B, H) (in, out) */
-    real *workspace,       /* (in, out) */
+    real *workspace,       /* flat (in, out) */
     const real *params,    /* (n) */
     const int32_t *inputs, /* (T, B) */
     const uint8_t *starts, /* (T, B) */
@@ -175,7 +175,7 @@ fr_status FR(network_forward)(
 fr_status FR(network_backward)(
     double *losses,         /* (T, B) */
     real *grads,            /* (n) (+=) */
-    real *workspace,        /* (in, out): dlogits replaces logits, dx replaces dh */
+    real *workspace,        /* flat (in, out): dlogits replaces logits, dx replaces dh */
     const real *params,     /* (n) */
     const int32_t *inputs,  /* (T, B) */
     const int32_t *targets, /* (T, B) */
@@ -196,7 +196,7 @@ fr_status FR(train_windows)(
     real *grads,            /* (n) (scratch) */
     real *moments,          /* (M, n) (in, out): as many as the optimizer has */
     real *state,            /* (B, H) (in, out) */
-    real *workspace,        /* (scratch) */
+    real *workspace,        /* flat (scratch) */
     const int32_t *inputs,  /* (N, B) */
     const int32_t *targets, /* (N, B) */
     const uint8_t *starts,  /* (N, B) */

@@ -1,0 +1,49 @@
+"""Fixtures: the backends, the data folder, and what every test file shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from fastrnn.backends import BACKENDS, Backend, find_backend
+
+#: Backends whose absence is a failure, not a skip.
+REQUIRED = [name for name in os.environ.get("FASTRNN_REQUIRE_BACKENDS", "").split(",") if name]
+
+
+def pytest_configure() -> None:
+    unknown = set(REQUIRED) - set(BACKENDS)
+    if unknown:
+        raise pytest.UsageError(f"FASTRNN_REQUIRE_BACKENDS names {sorted(unknown)}, which do not exist")
+
+
+def require_backend(name: str) -> str:
+    """The name of a backend that is here; else skip, or fail where it is required."""
+    found = find_backend(name)
+    if not isinstance(found, Backend):
+        if name in REQUIRED:
+            pytest.fail(f"FASTRNN_REQUIRE_BACKENDS asks for {name}: {found}")
+        pytest.skip(found)
+    return name
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend in turn."""
+    return require_backend(request.param)
+
+
+@pytest.fixture(params=[name for name in BACKENDS if name != "numpy"])
+def compiled(request: pytest.FixtureRequest) -> str:
+    """Each compiled backend in turn."""
+    return require_backend(request.param)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of texts that FASTRNN_DATA names."""
+    folder = os.environ.get("FASTRNN_DATA")
+    if not folder:
+        pytest.skip("FASTRNN_DATA names no folder of texts")
+    return Path(folder)

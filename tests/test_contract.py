@@ -1,0 +1,78 @@
+"""The header, the reference and the compiled kernels state the same kernels, with the same arguments."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from conftest import require_backend
+from contract import Kernel, constants, kernels
+from fastrnn import optimizers
+from fastrnn.backends import KERNELS, STATUS, get_backend, reference
+
+NAMES = [kernel.name for kernel in kernels()]
+
+
+def test_the_registry_lists_the_header():
+    assert list(KERNELS) == NAMES
+
+
+@pytest.mark.parametrize("kernel", kernels(), ids=NAMES)
+def test_reference_has_the_header_s_arguments(kernel: Kernel):
+    actual = list(inspect.signature(getattr(reference, kernel.name)).parameters)
+    assert actual == [argument.name for argument in kernel.arguments]
+
+
+@pytest.mark.parametrize("kernel", kernels(), ids=NAMES)
+def test_numba_has_the_header_s_arguments(kernel: Kernel):
+    require_backend("numba")
+    from fastrnn.backends import numba
+
+    actual = list(inspect.signature(getattr(numba, kernel.name).py_func).parameters)
+    assert actual == [argument.name for argument in kernel.arguments]
+
+
+@pytest.mark.parametrize("kernel", kernels(), ids=NAMES)
+@pytest.mark.parametrize(("suffix", "real"), [("f32", "float"), ("f64", "double")])
+def test_c_has_the_header_s_types(kernel: Kernel, suffix: str, real: str):
+    require_backend("c")
+    from fastrnn.backends import _c_baseline as module
+
+    actual = module.ffi.typeof(getattr(module.lib, f"fr_{kernel.name}_{suffix}")).args
+    expected = [
+        (real if argument.c_type == "real" else argument.c_type) + (" *" if argument.is_array else "")
+        for argument in kernel.arguments
+    ]
+    assert [argument.cname for argument in actual] == expected
+
+
+def test_no_backend_has_a_public_kernel_that_the_header_does_not_state():
+    defined = [
+        name
+        for name, value in vars(reference).items()
+        if inspect.isfunction(value) and value.__module__ == reference.__name__
+    ]
+    assert set(defined) - set(NAMES) == {"one_hot"}
+
+
+def test_the_optimizers_are_numbered_as_in_the_header():
+    values = constants()
+    for optimizer in optimizers.OPTIMIZERS.values():
+        assert values[f"FR_{optimizer.name.upper()}"] == optimizer.number
+    assert optimizers.SETTINGS == values["FR_SETTINGS"]
+
+
+def test_every_status_has_a_message():
+    failures = {value for name, value in constants().items() if name.startswith("FR_BAD")}
+    assert failures == set(STATUS)
+    assert {reference.BAD_SIZE, reference.BAD_SYMBOL, reference.BAD_CHOICE} == failures
+
+
+def test_every_failure_is_raised_with_the_kernel_s_name(backend: str):
+    kernels_of = get_backend(backend)
+    y, weight, bias = np.zeros((1, 2)), np.zeros((3, 2)), np.zeros(2)
+    with pytest.raises(RuntimeError, match=r"gather_forward of .*id is outside"):
+        kernels_of.gather_forward(y, weight, bias, np.array([3], np.int32), 1, 3, 2)
+    with pytest.raises(RuntimeError, match="gather_forward of .*size"):
+        kernels_of.gather_forward(y, weight, bias, np.array([0], np.int32), -1, 3, 2)
