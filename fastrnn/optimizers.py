@@ -35,6 +35,11 @@ class Optimizer:
         """The moments (M, n) before the first update."""
         return np.zeros((self.moments, n), dtype)
 
+    def describe(self) -> dict[str, Any]:
+        """The name and the settings as plain data, for the model file."""
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return {"name": self.name, **plain}
+
     def settings(self, rates: Floats, done: int) -> Floats:
         """A row of settings for each of these learning rates, after ``done`` updates."""
         rows = np.zeros((len(rates), SETTINGS))
@@ -67,8 +72,8 @@ class Adagrad(Optimizer):
     moments: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        checks.real_number("initial_accumulator_value", self.initial_accumulator_value, zero=True)
-        checks.real_number("eps", self.eps, zero=True)
+        for name in ("initial_accumulator_value", "eps"):
+            object.__setattr__(self, name, checks.real_number(name, getattr(self, name), zero=True))
         if self.initial_accumulator_value == 0 and self.eps == 0:
             raise ValueError("eps=0 needs an initial_accumulator_value above zero, or it divides by zero")
 
@@ -95,10 +100,11 @@ class Adam(Optimizer):
     def __post_init__(self) -> None:
         if not isinstance(self.betas, tuple) or len(self.betas) != 2:
             raise ValueError(f"betas={self.betas!r} must be two numbers")
-        for beta in self.betas:
-            if not checks.real_number("betas", beta, zero=True) < 1:
-                raise ValueError(f"betas={self.betas!r} must be below one")
-        checks.real_number("eps", self.eps)
+        betas = tuple(checks.real_number("betas", beta, zero=True) for beta in self.betas)
+        if max(betas) >= 1:
+            raise ValueError(f"betas={self.betas!r} must be below one")
+        object.__setattr__(self, "betas", betas)
+        object.__setattr__(self, "eps", checks.real_number("eps", self.eps))
 
     def settings(self, rates: Floats, done: int) -> Floats:
         updates = np.arange(done + 1, done + 1 + len(rates))

@@ -67,27 +67,36 @@ class Recipe:
     log_every: int = 250
 
     def __post_init__(self) -> None:
-        checks.one_of("cell", self.cell, CELLS)
-        checks.real_dtype(self.dtype)
-        checks.one_of("initialization", self.initialization, INITIALIZATIONS)
-        get_optimizer(self.optimizer)
-        checks.one_of("schedule", self.schedule, SCHEDULES)
-        checks.one_of("reduction", self.reduction, REDUCTIONS)
-        checks.real_number("learning_rate", self.learning_rate)
+        for name, names in (
+            ("cell", CELLS),
+            ("initialization", INITIALIZATIONS),
+            ("schedule", SCHEDULES),
+            ("reduction", REDUCTIONS),
+        ):
+            checks.one_of(name, getattr(self, name), names)
+        self._set("dtype", checks.real_dtype(self.dtype).name)
+        self._set("optimizer", get_optimizer(self.optimizer))
+        self._set("learning_rate", checks.real_number("learning_rate", self.learning_rate))
         for name in ("hidden_size", "batch_size", "log_every"):
-            checks.whole_number(name, getattr(self, name))
+            self._set(name, checks.whole_number(name, getattr(self, name)))
         for name in ("seq_length", "steps", "epochs"):
             if getattr(self, name) is not None:
-                checks.whole_number(name, getattr(self, name))
+                self._set(name, checks.whole_number(name, getattr(self, name)))
         for name in ("clip_value", "clip_norm", "time_limit"):
             if getattr(self, name) is not None:
-                checks.real_number(name, getattr(self, name))
-        if self.validation is not None and not checks.real_number("validation", self.validation, zero=True) < 1:
-            raise ValueError(f"validation={self.validation!r} must be below 1: it is the part held out")
+                self._set(name, checks.real_number(name, getattr(self, name)))
+        if self.validation is not None:
+            self._set("validation", checks.real_number("validation", self.validation, zero=True))
+            if self.validation >= 1:
+                raise ValueError(f"validation={self.validation!r} must be below 1: it is the part held out")
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"steps={self.steps!r} and epochs={self.epochs!r} exclude each other: give one")
         if self.steps is None and self.epochs is None and self.time_limit is None:
             raise ValueError("training needs an end: give steps, epochs or time_limit")
+
+    def _set(self, name: str, value: Any) -> None:
+        """Put a checked value, now a plain int, float or str, in place of the one that was given."""
+        object.__setattr__(self, name, value)
 
     def replaced(self, **changes: Any) -> Recipe:
         """This recipe with some settings changed; a new end of training replaces the old one."""
@@ -97,8 +106,7 @@ class Recipe:
 
     def describe(self) -> dict[str, Any]:
         """The settings as plain data, for the model file."""
-        optimizer = get_optimizer(self.optimizer)
-        return {**asdict(self), "optimizer": {"name": optimizer.name, **asdict(optimizer)}}
+        return {**asdict(self), "optimizer": get_optimizer(self.optimizer).describe()}
 
 
 #: The recipes by name.

@@ -23,7 +23,8 @@ def softmax(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
     scaled = logits.astype(np.float64) - logits.max()
     if temperature == 0:
         return (np.arange(len(scaled)) == scaled.argmax()).astype(np.float64)
-    e: NDArray[np.float64] = np.exp(scaled / temperature)
+    with np.errstate(over="ignore"):  # -inf has the probability 0
+        e: NDArray[np.float64] = np.exp(scaled / temperature)
     return e / e.sum()
 
 

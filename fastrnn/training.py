@@ -210,12 +210,7 @@ def _prepare(corpus: Corpus, recipe: Recipe, backend: str, rng: Any) -> _Run:
     if recipe.drop_last:
         transitions = _whole_windows(transitions, recipe.seq_length)
     T, B = fit_window(transitions, recipe.seq_length, recipe.batch_size)
-    wanted = (recipe.seq_length or T, recipe.batch_size)
-    if (T, B) != wanted:
-        logger.warning(
-            "the text has %d symbols: seq_length is %d instead of %d, batch_size %d instead of %d",
-            len(ids), T, wanted[0], B, wanted[1],
-        )  # fmt: skip
+    _tell_what_shrank(len(ids), {"seq_length": (recipe.seq_length, T), "batch_size": (recipe.batch_size, B)})
     _require_memory(recipe, vocabulary.size, T, B, transitions)
     network = Network(
         vocabulary.size,
@@ -252,6 +247,17 @@ def _held_out_part(recipe: Recipe, corpus: Corpus) -> float:
         return 0.1
     logger.info("the text has %d symbols: none are held out for validation", corpus.size)
     return 0.0
+
+
+def _tell_what_shrank(n: int, sizes: dict[str, tuple[int | None, int]]) -> None:
+    """Log the sizes, (wanted, had), that a text of n symbols is too short for."""
+    shrunk = [
+        f"{name} is {had} instead of {wanted}"
+        for name, (wanted, had) in sizes.items()
+        if wanted is not None and had < wanted
+    ]
+    if shrunk:
+        logger.warning("the text has %d symbols: %s", n, ", ".join(shrunk))
 
 
 def _whole_windows(transitions: int, seq_length: int | None) -> int:

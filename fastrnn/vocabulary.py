@@ -102,7 +102,7 @@ class Vocabulary:
             wanted = "str" if self.unit == "character" else "bytes"
             raise TypeError(f"the text is {type(text).__name__}, and this model's unit is the {self.unit}: pass {wanted}")
         codes = code_points(text)
-        ids = self._ids[np.minimum(codes, len(self._ids) - 1)]
+        ids = self._ids.take(codes, mode="clip")
         if ids.size and ids.min() < 0:
             position = int(np.argmin(ids))
             raise ValueError(

@@ -1,0 +1,306 @@
+"""Model files: everything in one, the same bytes for the same model, and nothing hostile gets through."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import struct
+from pathlib import Path
+from typing import Any
+
+import fastrnn
+import numpy as np
+import pytest
+from fastrnn import checkpoint
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+TEXTS: dict[str, Any] = {
+    "characters": "hello é😀\0",
+    "bytes": b"\x00\xff\x00hello",
+    "documents": ["ab", "", "cd"],
+    "documents of bytes": [b"ab", b"\xff"],
+}
+
+
+def make(text: Any = "hello", **changes: Any) -> fastrnn.Model:
+    settings = {"hidden_size": 3, "steps": 20, "log_every": 5, "backend": "numpy", "rng": 0, **changes}
+    return fastrnn.train(text, **settings)
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    return make().to_bytes()
+
+
+# ---- Round trips -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_everything_comes_back(backend: str, text: Any, dtype: str, tmp_path: Path):
+    model = make(text, dtype=dtype, backend=backend, validation=0.0)
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    again = fastrnn.load(path, backend=backend)
+    assert again.to_bytes() == model.to_bytes() == path.read_bytes()
+    assert again.history == model.history
+    assert again.settings == model.settings
+    np.testing.assert_array_equal(again.counts, model.counts)
+    np.testing.assert_array_equal(again.vocabulary.symbols, model.vocabulary.symbols)
+    assert again.network.dtype == model.network.dtype
+    assert again.network.backend is model.network.backend
+    scored = text[0] if isinstance(text, list) else text
+    np.testing.assert_array_equal(again.surprisal(scored), model.surprisal(scored))
+    assert again.sample(30, rng=1) == model.sample(30, rng=1)
+
+
+def test_records_with_and_without_validation_come_back():
+    model = make("abc" * 200, validation=0.2)
+    model.history.append({"step": 99, "loss": 0.5})
+    again = fastrnn.Model.from_bytes(model.to_bytes())
+    assert again.history == model.history
+    assert isinstance(again.history[0]["step"], int)
+
+
+def test_any_safetensors_reader_finds_the_parameters(tmp_path: Path):
+    model, path = make(), tmp_path / "m.safetensors"
+    model.save(path)
+    with safe_open(path, "numpy") as file:
+        assert list(file.metadata()) == ["fastrnn"]
+        np.testing.assert_array_equal(
+            file.get_tensor("weight_ih_l0"), model.network.parameters["weight_ih_l0"]
+        )
+        description = json.loads(file.metadata()["fastrnn"])
+    assert description["format_version"] == 1
+    assert list(description) == sorted(description)
+
+
+def test_a_file_holds_no_clock_path_backend_or_thread_count(data: bytes, tmp_path: Path):
+    header = data[8 : 8 + int.from_bytes(data[:8], "little")].decode()
+    for word in ("numpy", "backend", "thread", "time\\\":1", str(tmp_path), os.getcwd()):
+        assert word not in header
+
+
+# ---- Damage ------------------------------------------------------------------------------------------
+
+
+def test_a_flip_of_any_bit_is_noticed(data: bytes):
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << position % 8
+        with pytest.raises(fastrnn.CheckpointError):
+            fastrnn.Model.from_bytes(bytes(damaged))
+
+
+def test_any_truncation_is_noticed(data: bytes):
+    for size in range(0, len(data), 7):
+        with pytest.raises(fastrnn.CheckpointError):
+            fastrnn.Model.from_bytes(data[:size])
+
+
+@pytest.mark.parametrize("extra", [b"\0", b"x" * 1000])
+def test_an_extension_is_noticed(data: bytes, extra: bytes):
+    with pytest.raises(fastrnn.CheckpointError):
+        fastrnn.Model.from_bytes(data + extra)
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused(noise: bytes):
+    with pytest.raises(fastrnn.CheckpointError):
+        fastrnn.Model.from_bytes(noise)
+
+
+@given(position=st.integers(0, 3000), noise=st.binary(min_size=1, max_size=40))
+@settings(deadline=None)
+def test_noise_inside_is_refused(data: bytes, position: int, noise: bytes):
+    position %= len(data)
+    damaged = data[:position] + noise + data[position + len(noise) :]
+    if damaged != data:
+        with pytest.raises(fastrnn.CheckpointError):
+            fastrnn.Model.from_bytes(damaged)
+
+
+# ---- Hostile files, with a checksum that is right ----------------------------------------------------
+
+
+def forge(data: bytes, tensors: dict[str, Any] | None = None, **changes: Any) -> bytes:
+    """The model with other tensors and another description, and a valid checksum."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    description = json.loads(header["__metadata__"]["fastrnn"])
+    description.pop("checksum")
+    description = {key: value for key, value in {**description, **changes}.items() if value is not ...}
+    merged = {key: value for key, value in {**load_tensors(data), **(tensors or {})}.items() if value is not None}
+    description["checksum"] = checkpoint._checksum(description, merged)
+    return save_tensors(merged, {"fastrnn": checkpoint._to_json(description)})
+
+
+def test_a_forgery_that_changes_nothing_is_read(data: bytes):
+    assert forge(data) == data
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, "its format is 2, and this version of fastrnn reads 1"),
+        ({"format_version": "1"}, "its format is '1'"),
+        ({"cell": "gru"}, "cell='gru'"),
+        ({"cell": ...}, "cell"),
+        ({"dtype": "float16"}, "dtype='float16'"),
+        ({"dtype": "float64"}, "tensor weight_ih_l0 is F32"),
+        ({"hidden_size": 0}, "hidden_size=0"),
+        ({"hidden_size": 4}, "its settings ask for"),
+        ({"hidden_size": 10**30}, "its settings ask for"),
+        ({"hidden_size": 2.5}, "hidden_size=2.5"),
+        ({"hidden_size": True}, "hidden_size=True"),
+        ({"vocab_size": 10**9}, "metadata is wrong"),
+        ({"vocab_size": -1}, "vocab_size=-1"),
+        ({"unit": "word"}, "unit='word'"),
+        ({"unit": "byte"}, "metadata is wrong"),
+        ({"documents": True}, "its settings ask for"),
+        ({"documents": 1}, "metadata is wrong"),
+        ({"records": 10**12}, "metadata is wrong"),
+        ({"records": 3}, "tensor history.loss is F64"),
+        ({"record_keys": []}, "metadata is wrong"),
+        ({"record_keys": ["loss", "loss"]}, "metadata is wrong"),
+        ({"record_keys": "loss"}, "metadata is wrong"),
+        ({"record_keys": ["loss"]}, "history.step"),
+        ({"settings": []}, "metadata is wrong"),
+    ],
+)
+def test_a_wrong_description_is_refused(data: bytes, changes: dict[str, Any], message: str):
+    with pytest.raises(fastrnn.CheckpointError, match=message):
+        fastrnn.Model.from_bytes(forge(data, **changes))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"bias_l0": None}, "bias_l0"),
+        ({"bias_l1": np.zeros(3, np.float32)}, "bias_l1"),
+        ({"bias_l0": np.zeros(4, np.float32)}, r"tensor bias_l0 is F32 \[4\]"),
+        ({"bias_l0": np.zeros(3, np.float64)}, "tensor bias_l0 is F64"),
+        ({"bias_l0": np.zeros((3, 1), np.float32)}, "tensor bias_l0"),
+        ({"bias_l0": np.full(3, np.nan, np.float32)}, "not all finite"),
+        ({"bias_l0": np.full(3, np.inf, np.float32)}, "not all finite"),
+        ({"vocabulary.symbols": np.array([3, 2, 1, 0], np.uint32)}, "vocabulary is not in order"),
+        ({"vocabulary.symbols": np.array([1, 1, 2, 3], np.uint32)}, "vocabulary is not in order"),
+        ({"vocabulary.symbols": np.array([1, 2, 3, 2**31], np.uint32)}, "vocabulary is not in order"),
+        ({"vocabulary.symbols": np.array([1, 2, 3, 0xD800], np.uint32)}, "lone surrogates"),
+        ({"vocabulary.counts": np.array([-1, 1, 1, 1])}, "counts are out of range"),
+        ({"vocabulary.counts": np.array([2**62, 1, 1, 1])}, "counts are out of range"),
+        ({"history.step": np.array([0, np.nan, 1, 2])}, "history is wrong"),
+        ({"history.step": np.array([0, np.inf, 1, 2])}, "history is wrong"),
+    ],
+)
+def test_wrong_tensors_are_refused(data: bytes, tensors: dict[str, Any], message: str):
+    with pytest.raises(fastrnn.CheckpointError, match=message):
+        fastrnn.Model.from_bytes(forge(data, tensors))
+
+
+def raw(header: bytes, rest: bytes = b"", size: int | None = None) -> bytes:
+    return struct.pack("<Q", len(header) if size is None else size) + header + rest
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "truncated"),
+        (b"1234567", "truncated"),
+        (raw(b"{}", size=2**63), "truncated"),
+        (raw(b"{}" + b" " * (1 << 20)), "its header has 1048578 bytes"),
+        (raw(b"[" * 100_000), "not JSON"),
+        (raw(b'{"a":' * 50_000), "not JSON"),
+        (raw(b'{"a": ' + b"9" * 5000 + b"}"), "not JSON"),
+        (raw(b"[]"), "not a JSON object"),
+        (raw(b"\xff\xfe"), "not JSON"),
+        (raw(b"{}"), "no fastrnn metadata"),
+        (raw(b'{"__metadata__": {"format": "pt"}}'), "no fastrnn metadata"),
+        (raw(b'{"__metadata__": {"fastrnn": 1}}'), "metadata is not text"),
+        (raw(b'{"__metadata__": {"fastrnn": "[1]"}}'), "metadata is not a JSON object"),
+        (raw(b'{"__metadata__": {"fastrnn": "{\\"a\\": NaN}"}}'), "NaN is not JSON"),
+        (raw(b'{"a": 1, "a": 2}'), "a key occurs twice"),
+    ],
+)
+def test_hostile_headers_are_refused(data: bytes, message: str, tmp_path: Path):
+    with pytest.raises(fastrnn.CheckpointError, match=message):
+        fastrnn.Model.from_bytes(data)
+    path = tmp_path / "hostile"
+    path.write_bytes(data)
+    with pytest.raises(fastrnn.CheckpointError, match=message):
+        fastrnn.load(path)
+
+
+def test_overlapping_tensors_are_refused(data: bytes):
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["head.bias"]["data_offsets"] = header["vocabulary.symbols"]["data_offsets"]
+    with pytest.raises(fastrnn.CheckpointError, match="safetensors refuses it"):
+        fastrnn.Model.from_bytes(raw(json.dumps(header).encode(), data[8 + size :]))
+
+
+def test_a_huge_sparse_file_is_refused_without_reading_it(data: bytes, tmp_path: Path):
+    path = tmp_path / "huge"
+    path.write_bytes(data)
+    os.truncate(path, 1 << 40)
+    with pytest.raises(fastrnn.CheckpointError, match="it has 1099511627776 bytes"):
+        fastrnn.load(path)
+
+
+# ---- Reading and writing files -----------------------------------------------------------------------
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path):
+    with pytest.raises(fastrnn.CheckpointError, match="not a regular file"):
+        fastrnn.load("/dev/zero")
+    with pytest.raises(IsADirectoryError):
+        fastrnn.load(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        fastrnn.load(tmp_path / "none")
+
+
+def test_the_error_names_the_file(tmp_path: Path):
+    path = tmp_path / "some.safetensors"
+    path.write_bytes(b"nothing")
+    with pytest.raises(fastrnn.CheckpointError, match=r"some\.safetensors is not a model"):
+        fastrnn.load(path)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, model = tmp_path / "m", make()
+    model.save(path)
+    before = path.read_bytes()
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        make("other text").save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["m"]
+
+
+def test_save_follows_the_umask_and_links(tmp_path: Path):
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    old = os.umask(0o027)
+    try:
+        make().save(link)
+    finally:
+        os.umask(old)
+    assert link.is_symlink()
+    assert fastrnn.load(real).vocabulary.size == 4
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+
+
+def test_save_refuses_a_directory_and_a_missing_folder(tmp_path: Path):
+    with pytest.raises(IsADirectoryError, match="needs the path of a file"):
+        make().save(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        make().save(tmp_path / "none" / "m")

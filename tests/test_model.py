@@ -1,0 +1,163 @@
+"""Scoring and sampling."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import fastrnn
+import numpy as np
+import pytest
+from fastrnn.sampling import draw, softmax
+from helpers import assert_close
+
+TEXT = "abc def abd\n" * 20
+
+
+@pytest.fixture(scope="module")
+def model() -> fastrnn.Model:
+    return fastrnn.train(TEXT, hidden_size=12, steps=60, dtype="float64", backend="numpy", rng=0)
+
+
+@pytest.fixture(scope="module")
+def documents() -> fastrnn.Model:
+    return fastrnn.train(
+        TEXT.splitlines(), hidden_size=12, steps=60, dtype="float64", backend="numpy", rng=0
+    )
+
+
+def on(backend: str, model: fastrnn.Model) -> fastrnn.Model:
+    return fastrnn.Model.from_bytes(model.to_bytes(), backend=backend)
+
+
+def test_surprisal_is_that_of_the_softmax_step_by_step(backend: str, model: fastrnn.Model):
+    text = "bad cab\n"
+    ids = model.vocabulary.encode(text)
+    p = [(model.counts[ids[0]] + 1) / (len(TEXT) + model.vocabulary.size)]
+    state = None
+    for before, after in zip(ids, ids[1:], strict=False):
+        logits, state = model.network.forward([[before]], state)
+        p.append(softmax(logits[0, 0], 1.0)[after])
+    assert_close(on(backend, model).surprisal(text), -np.log2(p), 1e-10)
+
+
+def test_surprisal_of_a_document_begins_and_ends_at_the_boundary(backend: str, documents: fastrnn.Model):
+    ids = [documents.vocabulary.boundary_id, *documents.vocabulary.encode("cab")]
+    logits, _ = documents.network.forward(np.array(ids)[:, None])
+    p = [softmax(logits[t, 0], 1.0)[symbol] for t, symbol in enumerate([*ids[1:], ids[0]])]
+    assert_close(on(backend, documents).surprisal("cab", end=True), -np.log2(p), 1e-10)
+    assert_close(on(backend, documents).surprisal("cab"), -np.log2(p[:-1]), 1e-10)
+
+
+def test_a_long_text_is_scored_as_one(backend: str, model: fastrnn.Model, monkeypatch: pytest.MonkeyPatch):
+    whole = on(backend, model).surprisal(TEXT)
+    monkeypatch.setattr("fastrnn.scoring.WINDOW", 7)
+    assert_close(on(backend, model).surprisal(TEXT), whole, 1e-12)
+
+
+def test_scores_agree_with_each_other(model: fastrnn.Model):
+    bits = model.surprisal(TEXT)
+    assert bits.dtype == np.float64
+    assert model.bits_per_symbol(TEXT) == pytest.approx(bits.mean())
+    assert model.log_prob(TEXT) == pytest.approx(-bits.sum() * np.log(2))
+    assert model.perplexity(TEXT) == pytest.approx(2 ** bits.mean())
+
+
+def test_probabilities_of_all_texts_of_a_length_sum_to_one(model: fastrnn.Model):
+    symbols = [chr(symbol) for symbol in model.vocabulary.symbols]
+    total = sum(np.exp(model.log_prob(a + b)) for a in symbols for b in symbols)
+    assert total == pytest.approx(1.0, abs=1e-12)
+
+
+def test_empty_texts(model: fastrnn.Model, documents: fastrnn.Model):
+    assert model.surprisal("").shape == (0,)
+    assert model.log_prob("") == 0
+    with pytest.raises(ValueError, match="the text is empty"):
+        model.bits_per_symbol("")
+    assert documents.surprisal("").shape == (0,)
+    assert documents.surprisal("", end=True).shape == (1,)
+
+
+def test_refuses_what_it_cannot_score(model: fastrnn.Model):
+    with pytest.raises(ValueError, match="'x' at position 1"):
+        model.surprisal("axb")
+    with pytest.raises(TypeError, match="pass str"):
+        model.surprisal(b"a")
+    with pytest.raises(ValueError, match="end=True is for a model of documents"):
+        model.surprisal("a", end=True)
+
+
+def test_samples_are_repeatable_and_alike_on_every_backend(backend: str, model: fastrnn.Model):
+    expected = model.sample(50, prime="abc", temperature=0.7, rng=3)
+    assert on(backend, model).sample(50, prime="abc", temperature=0.7, rng=3) == expected
+    assert model.sample(50, prime="abc", temperature=0.7, rng=4) != expected
+
+
+def test_a_generator_s_draws_go_on(model: fastrnn.Model):
+    rng, same = np.random.default_rng(5), np.random.default_rng(5)
+    first, second = model.sample(30, rng=rng), model.sample(30, rng=rng)
+    assert first != second
+    assert model.sample(30, rng=same) == first
+
+
+def test_draws_as_random_state_choice_does():
+    p = np.array([0.1, 0.0, 0.6, 0.3])
+    ours, theirs = np.random.RandomState(1), np.random.RandomState(1)
+    assert [draw(p, ours) for _ in range(200)] == [theirs.choice(4, p=p) for _ in range(200)]
+
+
+def test_temperature_sharpens_and_flattens():
+    logits = np.array([1.0, 2.0, 0.0])
+    np.testing.assert_array_equal(softmax(logits, 0), [0, 1, 0])
+    assert_close(softmax(logits, 1e9), np.full(3, 1 / 3), 1e-8)
+    assert_close(softmax(logits, 0.5), softmax(logits * 2, 1), 1e-15)
+    np.testing.assert_array_equal(softmax(logits, 1e-320), [0, 1, 0])
+
+
+def test_temperature_zero_takes_the_likeliest(backend: str, model: fastrnn.Model):
+    greedy = on(backend, model).sample(20, prime="a", temperature=0, rng=1)
+    assert greedy == model.sample(20, prime="a", temperature=0, rng=2)
+
+
+def test_without_a_prime_the_first_symbol_has_the_text_s_frequencies(model: fastrnn.Model):
+    rng = np.random.default_rng(0)
+    drawn = [model.sample(1, rng=rng) for _ in range(3000)]
+    assert drawn.count("a") / 3000 == pytest.approx(TEXT.count("a") / len(TEXT), abs=0.03)
+
+
+def test_sample_lengths(model: fastrnn.Model, documents: fastrnn.Model):
+    assert model.sample(0) == ""
+    assert len(model.sample(7, prime="", rng=0)) == 7
+    assert len(documents.sample(3, rng=0)) <= 3
+    assert "\n" not in documents.sample(1000, rng=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"n": -1}, ValueError, "n=-1 must be at least 0"),
+        ({"n": 1.5}, TypeError, "n=1.5 must be a whole number"),
+        ({"n": 5, "temperature": -1}, ValueError, "temperature=-1 must be a finite number, zero or more"),
+        ({"n": 5, "temperature": float("nan")}, ValueError, "temperature=nan"),
+        ({"n": 5, "temperature": float("inf")}, ValueError, "temperature=inf"),
+        ({"n": 5, "prime": "ax"}, ValueError, "'x' at position 1, which is not among the 8 characters"),
+        ({"n": 5, "prime": b"a"}, TypeError, "pass str"),
+        ({"n": 5, "rng": -1}, ValueError, "rng=-1"),
+    ],
+)
+def test_refuses_bad_arguments_of_sample(model: fastrnn.Model, arguments: dict, error: type, message: str):
+    with pytest.raises(error, match=message):
+        model.sample(**arguments)
+
+
+def test_pickles_and_copies_through_the_file_s_bytes(backend: str, model: fastrnn.Model):
+    there = on(backend, model)
+    for again in (pickle.loads(pickle.dumps(there)), copy.deepcopy(there)):
+        assert again.to_bytes() == model.to_bytes()
+        assert again.network.backend is there.network.backend
+
+
+def test_repr_says_what_it_is(model: fastrnn.Model, documents: fastrnn.Model):
+    assert repr(model).startswith("<fastrnn.Model of text: 8 characters, Network(")
+    assert "loss" in repr(model)
+    assert "of documents" in repr(documents)

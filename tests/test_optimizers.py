@@ -1,0 +1,153 @@
+"""Optimizers and schedules: against the formulas, PyTorch's, and between the backends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fastrnn import Network, Trainer, optimizers
+from fastrnn.optimizers import SCHEDULES, SGD, Adagrad, Adam, Optimizer
+from helpers import Window, assert_close
+
+#: Each optimizer, and its tolerance after ten updates.
+ALL = [
+    (SGD(), 1e-10),
+    (Adagrad(), 1e-8),
+    (Adagrad(initial_accumulator_value=1e-8, eps=0.0), 1e-8),
+    (Adam(), 1e-10),
+    (Adam(betas=(0.5, 0.9), eps=1e-3), 1e-10),
+]
+SETTINGS = {"learning_rate": 0.05, "clip_value": 0.8, "clip_norm": 2.0}
+IDS = [repr(optimizer) for optimizer, _ in ALL]
+
+
+def ten_updates(backend: str, optimizer: Optimizer, dtype: str = "float64", **settings: object) -> Network:
+    """A network after ten updates on windows with starts, masked targets and carried state."""
+    network = Network(11, 13, dtype=dtype, backend=backend, rng=0)
+    trainer = Trainer(network, optimizer=optimizer, **{**SETTINGS, **settings})
+    for seed in range(10):
+        window = Window.random(7, 3, 11, 13, seed)
+        trainer.step(window.inputs, window.targets, window.starts)
+    return network
+
+
+@pytest.mark.parametrize(("optimizer", "tolerance"), ALL, ids=IDS)
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_ten_updates_match_the_reference(
+    compiled: str, optimizer: Optimizer, tolerance: float, reduction: str
+):
+    expected = ten_updates("numpy", optimizer, reduction=reduction)
+    actual = ten_updates(compiled, optimizer, reduction=reduction)
+    assert_close(actual.flat, expected.flat, tolerance)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(), Adam()], ids=repr)
+def test_ten_updates_in_float32_are_near_those_in_float64(backend: str, optimizer: Optimizer):
+    exact = Network(11, 13, dtype="float64", backend="numpy", rng=0)
+    rough = Network(11, 13, dtype="float32", backend=backend, rng=0)
+    exact.flat[:] = rough.flat
+    for network in (exact, rough):
+        trainer = Trainer(network, optimizer=optimizer, **SETTINGS)
+        for seed in range(10):
+            window = Window.random(7, 3, 11, 13, seed)
+            trainer.step(window.inputs, window.targets, window.starts)
+    assert_close(rough.flat, exact.flat, 1e-3)
+
+
+@pytest.mark.parametrize(("optimizer", "tolerance"), ALL, ids=IDS)
+@pytest.mark.parametrize("clip_norm", [None, 2.0])
+def test_matches_pytorch_s_optimizer(
+    backend: str, optimizer: Optimizer, tolerance: float, clip_norm: float | None
+):
+    torch = pytest.importorskip("torch")
+    network = Network(11, 13, dtype="float64", backend=backend, rng=0)
+    trainer = Trainer(network, optimizer=optimizer, learning_rate=0.05, clip_norm=clip_norm)
+    parameter = torch.nn.Parameter(torch.tensor(network.flat.copy()))
+    kinds = {"sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}
+    theirs = kinds[optimizer.name]([parameter], lr=0.05, **vars(optimizer))
+    exact = Network(11, 13, dtype="float64", backend="numpy", rng=0)
+    state = None
+    for seed in range(10):
+        window = Window.random(7, 3, 11, 13, seed)
+        exact.flat[:] = parameter.detach().numpy()
+        _, gradients, state = exact.loss_and_gradients(
+            window.inputs, window.targets, state, window.starts
+        )
+        parameter.grad = torch.tensor(exact.layout.flatten(gradients, exact.dtype))
+        if clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_([parameter], clip_norm)  # divides by the norm + 1e-6
+        theirs.step()
+        trainer.step(window.inputs, window.targets, window.starts)
+    assert_close(network.flat, parameter.detach(), tolerance if clip_norm is None else 1e-5)
+
+
+def test_clips_by_value_then_by_norm(backend: str):
+    network = Network(5, 4, dtype="float64", backend=backend, rng=0)
+    window = Window.random(6, 2, 5, 4)
+    before = network.flat.copy()
+    _, gradients, _ = network.loss_and_gradients(window.inputs, window.targets, None, window.starts)
+    clipped = np.clip(network.layout.flatten(gradients, network.dtype), -0.3, 0.3)
+    clipped *= 0.5 / np.linalg.norm(clipped)
+    trainer = Trainer(network, optimizer="sgd", learning_rate=0.1, clip_value=0.3, clip_norm=0.5)
+    trainer.step(window.inputs, window.targets, window.starts)
+    assert_close(network.flat, before - 0.1 * clipped, 1e-14)
+
+
+def test_mean_divides_by_the_targets_that_count(backend: str):
+    window = Window.random(6, 2, 5, 4)
+    count = np.count_nonzero(window.targets >= 0)
+    assert count < window.targets.size
+    moved = {}
+    for reduction, rate in (("sum", 0.1 / count), ("mean", 0.1)):
+        network = Network(5, 4, dtype="float64", backend=backend, rng=0)
+        trainer = Trainer(network, optimizer="sgd", learning_rate=rate, reduction=reduction)
+        trainer.step(window.inputs, window.targets)
+        moved[reduction] = network.flat
+    assert_close(moved["mean"], moved["sum"], 1e-14)
+
+
+def test_a_window_without_targets_changes_nothing(backend: str):
+    network = Network(5, 4, dtype="float64", backend=backend, rng=0)
+    before = network.flat.copy()
+    trainer = Trainer(network, optimizer="sgd", learning_rate=0.1, reduction="mean")
+    assert trainer.step([[0], [1]], [[-1], [-1]]) == 0
+    np.testing.assert_array_equal(network.flat, before)
+
+
+def test_integer_power_is_a_power_and_the_same_in_any_chunks():
+    exponents = np.arange(1, 2000)
+    whole = optimizers.integer_power(0.999, exponents)
+    np.testing.assert_allclose(whole, 0.999**exponents, rtol=1e-13)
+    parts = [optimizers.integer_power(0.999, part) for part in np.array_split(exponents, 7)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_schedules():
+    updates = np.arange(1000.0)
+    done = updates / 1000
+    np.testing.assert_array_equal(SCHEDULES["constant"](updates, done), 1)
+    linear = SCHEDULES["linear"](updates, done)
+    assert linear[0] == 0.01
+    assert linear[99] == 1 - 0.099
+    assert linear.argmax() == 99
+    assert (np.diff(linear[99:]) < 0).all()
+    assert linear[-1] == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Adam(betas=(0.9, 1.0)), ValueError, r"betas=\(0.9, 1.0\) must be below one"),
+        (lambda: Adam(betas=(-0.1, 0.9)), ValueError, "betas=-0.1 must be"),
+        (lambda: Adam(betas=0.9), ValueError, "betas=0.9 must be two numbers"),
+        (lambda: Adam(eps=0), ValueError, "eps=0 must be a finite number above zero"),
+        (lambda: Adam(eps=float("nan")), ValueError, "eps=nan must be"),
+        (lambda: Adagrad(eps=-1), ValueError, "eps=-1 must be"),
+        (lambda: Adagrad(eps=0), ValueError, "eps=0 needs an initial_accumulator_value"),
+        (lambda: Adagrad(initial_accumulator_value=np.inf), ValueError, "initial_accumulator_value=inf"),
+        (lambda: Adagrad(eps="1"), TypeError, "eps='1' must be"),
+        (lambda: optimizers.get_optimizer("lion"), ValueError, "optimizer='lion' is not known"),
+    ],
+)
+def test_refuses_bad_settings(make, error: type, message: str):
+    with pytest.raises(error, match=message):
+        make()

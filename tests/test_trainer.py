@@ -1,0 +1,152 @@
+"""Truncated BPTT: windows, carried state, divergence, and what a trainer refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fastrnn import DivergenceError, Network, Trainer
+from fastrnn.trainer import Pace
+from helpers import Window, assert_close
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+
+def make(backend: str, **settings: object) -> Trainer:
+    network = Network(6, 9, dtype="float64", backend=backend, rng=0)
+    return Trainer(network, **{"optimizer": "adagrad", "learning_rate": 0.05, "clip_value": 1.0, **settings})
+
+
+@given(
+    N=st.integers(1, 23),
+    T=st.integers(1, 30),
+    B=st.integers(1, 4),
+    passes=st.integers(0, 3),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_steps_are_single_steps_with_the_state_carried(backend: str, N: int, T: int, B: int, passes: int):
+    rng = np.random.default_rng(N * 100 + T)
+    streams = rng.integers(0, 6, (N + 1, B))
+    starts = (rng.random((N, B)) < 0.2).astype(np.uint8)
+    together, one_by_one = make(backend), make(backend)
+    losses = together.steps(streams, T, starts, passes=passes)
+    expected = [
+        one_by_one.step(streams[:-1][s : s + T], streams[1:][s : s + T], starts[s : s + T])
+        for _ in range(passes)
+        for s in range(0, N, T)
+    ]
+    np.testing.assert_array_equal(losses, expected)
+    np.testing.assert_array_equal(together.network.flat, one_by_one.network.flat)
+    assert together.updates == one_by_one.updates == len(losses)
+    if passes:
+        np.testing.assert_array_equal(together.state, one_by_one.state)
+
+
+def test_many_windows_match_the_reference(compiled: str):
+    streams = np.random.default_rng(1).integers(0, 6, (100, 3))
+    expected, actual = make("numpy", optimizer="adam"), make(compiled, optimizer="adam")
+    assert_close(actual.steps(streams, 7), expected.steps(streams, 7), 1e-9)
+    assert_close(actual.network.flat, expected.network.flat, 1e-9)
+    assert_close(actual.state, expected.state, 1e-9)
+
+
+def test_the_loss_falls(backend: str):
+    trainer = make(backend, optimizer="adam", learning_rate=0.01)
+    losses = trainer.steps(np.arange(61)[:, None] % 6, 10, passes=40)
+    assert losses[-1] < losses[0] / 10
+
+
+def test_the_state_is_carried_until_it_is_reset(backend: str):
+    window = Window.random(5, 2, 6, 9)
+    targets = np.abs(window.targets)
+    trainer = make(backend, learning_rate=1e-12)
+    first = trainer.step(window.inputs, targets)
+    second = trainer.step(window.inputs, targets)
+    trainer.reset_state()
+    third = trainer.step(window.inputs, targets)
+    assert abs(first - second) > 1e-6
+    assert first == pytest.approx(third, rel=1e-9)
+
+
+def test_divergence_keeps_the_last_finite_parameters(backend: str):
+    trainer = make(backend, optimizer="sgd", learning_rate=1e308, clip_value=None)
+    streams = np.arange(41)[:, None] % 6
+    with pytest.raises(DivergenceError, match=r"diverged at update \d+: the loss is .* lower learning_rate"):
+        trainer.steps(streams, 4, passes=100)
+    assert np.isfinite(trainer.network.flat).all()
+    assert trainer.state is None
+
+
+def test_a_gradient_that_overflows_is_a_divergence_too(backend: str):
+    network = Network(3, 2, dtype="float32", backend=backend, rng=0)
+    network.parameters["weight_ih_l0"][:] = 0
+    network.parameters["head.weight"][:] = [[3e38, -3e38], [-3e38, 3e38], [0, 0]]
+    trainer = Trainer(network, optimizer="sgd", learning_rate=0.1)
+    before = network.flat.copy()
+    with pytest.raises(DivergenceError), np.errstate(all="ignore"):
+        trainer.step([[0], [1], [2]] * 4, [[0], [1], [2]] * 4)
+    np.testing.assert_array_equal(network.flat, before)
+
+
+def test_the_learning_rate_may_change_between_updates(backend: str):
+    trainer = make(backend, optimizer="sgd")
+    trainer.step([[0]], [[1]])
+    before = trainer.network.flat.copy()
+    trainer.learning_rate = 1e-30
+    trainer.step([[0]], [[1]])
+    np.testing.assert_array_equal(trainer.network.flat, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"optimizer": "adan"}, ValueError, "optimizer='adan' is not known; it is one of 'sgd'"),
+        ({"learning_rate": 0}, ValueError, "learning_rate=0 must be a finite number above zero"),
+        ({"learning_rate": float("nan")}, ValueError, "learning_rate=nan"),
+        ({"learning_rate": -1}, ValueError, "learning_rate=-1"),
+        ({"learning_rate": "1"}, TypeError, "learning_rate='1'"),
+        ({"clip_value": 0}, ValueError, "clip_value=0"),
+        ({"clip_norm": float("inf")}, ValueError, "clip_norm=inf"),
+        ({"reduction": "max"}, ValueError, "reduction='max' is not known"),
+    ],
+)
+def test_refuses_bad_settings(arguments: dict, error: type, message: str):
+    with pytest.raises(error, match=message):
+        make("numpy", **arguments)
+
+
+def test_refuses_what_is_no_network():
+    with pytest.raises(TypeError, match="network is int"):
+        Trainer(7)  # type: ignore[arg-type]
+
+
+def test_refuses_bad_streams(backend: str):
+    trainer = make(backend)
+    with pytest.raises(ValueError, match=r"streams has shape \(1, 2\)"):
+        trainer.steps([[0, 1]], 5)
+    with pytest.raises(ValueError, match="streams runs from 0 to 6"):
+        trainer.steps([[0], [6]], 5)
+    with pytest.raises(ValueError, match="seq_length=0"):
+        trainer.steps([[0], [1]], 0)
+    with pytest.raises(ValueError, match="passes=-1"):
+        trainer.steps([[0], [1]], 1, passes=-1)
+    trainer.step([[0, 0]], [[1, 1]])
+    with pytest.raises(ValueError, match=r"3 rows and the carried state 2: call reset_state\(\)"):
+        trainer.step([[0, 0, 0]], [[1, 1, 1]])
+
+
+def test_native_calls_grow_and_stay_short(monkeypatch: pytest.MonkeyPatch):
+    clock = iter([0.0, 0.001, 1.0, 1.008, 2.0, 2.2])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    pace = Pace()
+    assert pace.windows == 1
+    pace.begin(), pace.end(1)
+    assert pace.windows == 8  # 50 would fit, but no more than eight times as many
+    pace.begin(), pace.end(8)
+    assert 45 <= pace.windows <= 50
+    pace.begin(), pace.end(50)
+    assert 10 <= pace.windows <= 13
+
+
+def test_repr_says_what_it_does():
+    assert "learning_rate=0.05" in repr(make("numpy"))
+    assert "0 updates done" in repr(make("numpy"))

@@ -1,0 +1,61 @@
+"""Symbols to ids and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fastrnn.vocabulary import Vocabulary
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_any_text_comes_back(text: str):
+    vocabulary = Vocabulary.of([text], unit="character")
+    ids = vocabulary.encode(text)
+    assert vocabulary.decode(ids) == text
+    assert len(ids) == len(text)
+    assert vocabulary.size == len(set(text))
+    assert [chr(symbol) for symbol in vocabulary.symbols] == sorted(set(text))
+
+
+@given(st.binary())
+def test_any_bytes_come_back(data: bytes):
+    vocabulary = Vocabulary.of([data], unit="byte")
+    assert vocabulary.size == 256
+    assert vocabulary.decode(vocabulary.encode(data)) == data
+
+
+def test_the_boundary_is_one_more_id_the_last():
+    vocabulary = Vocabulary.of(["ba", "c"], unit="character", boundary=True)
+    assert vocabulary.size == 4
+    assert vocabulary.boundary_id == 3
+    np.testing.assert_array_equal(vocabulary.encode("cab"), [2, 0, 1])
+    with pytest.raises(ValueError, match="no boundary"):
+        _ = Vocabulary.of(["a"], unit="character").boundary_id
+
+
+@pytest.mark.parametrize("unknown", ["c", "`", "\U0010ffff", "\0"])
+def test_an_unknown_character_is_named_with_its_place(unknown: str):
+    vocabulary = Vocabulary.of(["ab"], unit="character")
+    with pytest.raises(ValueError, match="at position 2, which is not among the 2 characters"):
+        vocabulary.encode("ab" + unknown)
+
+
+def test_a_lone_surrogate_is_refused():
+    with pytest.raises(ValueError, match=r"lone surrogate, '\\ud800', at position 1"):
+        Vocabulary.of(["a\ud800"], unit="character")
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "message"),
+    [
+        ("character", b"a", "the text is bytes, .* pass str"),
+        ("byte", "a", "the text is str, .* pass bytes"),
+        ("byte", 7, "must be str or bytes, and this is int"),
+    ],
+)
+def test_the_wrong_kind_of_text_is_refused(unit: str, text: object, message: str):
+    vocabulary = Vocabulary.of([], unit=unit)
+    with pytest.raises(TypeError, match=message):
+        vocabulary.encode(text)  # type: ignore[arg-type]
