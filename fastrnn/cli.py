@@ -30,6 +30,8 @@ def _errors_for_people() -> Iterator[None]:
     """Turn the library's errors into one line on stderr and exit status 1."""
     try:
         yield
+    except BrokenPipeError:  # whoever read stdout has had enough; click ends the program
+        raise
     except (ValueError, TypeError, OSError, MemoryError, fastrnn.FastrnnError) as error:
         raise click.ClickException(str(error)) from error
 

@@ -11,8 +11,7 @@ from typing import Any
 from fastrnn import checks
 from fastrnn.network import CELLS, INITIALIZATIONS
 from fastrnn.optimizers import SCHEDULES, Adagrad, Optimizer, get_optimizer
-
-REDUCTIONS = ("mean", "sum")
+from fastrnn.trainer import REDUCTIONS
 
 #: The shortest text, in symbols, of which a part is held out unless `validation` says so.
 LEAST_TO_HOLD_OUT = 10_000

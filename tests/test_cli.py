@@ -1,0 +1,243 @@
+"""The command line, as its users run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import fastrnn
+import pytest
+from click.testing import CliRunner, Result
+from fastrnn.cli import main
+from fastrnn.presets import Recipe
+
+SEED_LOSSES = "5.5459 0.0132 0.0057 0.0036 0.0026 0.0021 0.0017 0.0015 0.0013 0.0011".split()
+QUICK = ["--hidden-size", "8", "--steps", "30", "--seed", "0", "--backend", "numpy"]
+
+
+def run(*arguments: object, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
+
+
+def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "fastrnn", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "m.safetensors"
+    assert run("train", "--text", "hello world", "-o", path, *QUICK).exit_code == 0
+    return path
+
+
+def test_the_seed_digit_for_digit(backend: str, tmp_path: Path):
+    out = tmp_path / "m"
+    arguments = ["--text", "hello", "--preset", "scratch", "--sample", 5, "--prime", "h"]
+    result = run("train", *arguments, "-o", out, "--backend", backend)
+    assert result.exit_code == 0
+    assert result.stdout == "elloe\n"
+    logged = [line.split()[-1] for line in result.stderr.splitlines() if line.startswith("update")]
+    assert logged == SEED_LOSSES
+    assert [f"{record['loss']:.4f}" for record in fastrnn.load(out).history] == SEED_LOSSES
+
+
+@pytest.mark.parametrize("content", [b"hello world\n" * 3, b"\x00\xff\xfe" * 9])
+def test_trains_on_files_and_stdin(tmp_path: Path, content: bytes):
+    file, by_file, by_stdin = tmp_path / "f", tmp_path / "a", tmp_path / "b"
+    file.write_bytes(content)
+    flags = [] if content.isascii() else ["--bytes"]
+    assert run("train", file, "-o", by_file, *flags, *QUICK).exit_code == 0
+    assert run("train", "-", "-o", by_stdin, *flags, *QUICK, stdin=content).exit_code == 0
+    assert by_file.read_bytes() == by_stdin.read_bytes()
+    sample = run("sample", by_file, "-n", 7, "--seed", 1).stdout_bytes
+    assert len(sample) == 8
+    assert set(sample[:-1]) <= set(content if content.isascii() else range(256))
+
+
+def test_lines_are_documents(tmp_path: Path):
+    file, out = tmp_path / "f", tmp_path / "m"
+    file.write_bytes(b"anna\r\notto\n\nhannah\nada")
+    assert run("train", file, "--lines", "-o", out, *QUICK).exit_code == 0
+    model = fastrnn.load(out)
+    assert model.vocabulary.boundary
+    assert "".join(map(chr, model.vocabulary.symbols)) == "adhnot"
+    assert model.counts[-1] == 6  # five documents, and the boundary before the first
+    assert model.counts.sum() == 4 + 4 + 6 + 3 + 6
+    scored = json.loads(run("eval", out, file, "--json").stdout)
+    assert scored["symbols"] == 4 + 4 + 6 + 3 + 5
+
+
+def test_eval_agrees_with_the_library(model: Path, tmp_path: Path):
+    text = "hello hello"
+    (tmp_path / "t").write_text(text)
+    scored = json.loads(run("eval", model, tmp_path / "t", "--json").stdout)
+    loaded = fastrnn.load(model)
+    assert scored["symbols"] == len(text)
+    assert scored["bits_per_symbol"] == pytest.approx(loaded.bits_per_symbol(text))
+    assert scored["nats_per_symbol"] == pytest.approx(-loaded.log_prob(text) / len(text))
+    assert scored["perplexity"] == pytest.approx(loaded.perplexity(text))
+    assert f"{scored['bits_per_symbol']:.4f}" in run("eval", model, tmp_path / "t").stdout
+    assert run("eval", model, "-", "--json", stdin=text.encode()).stdout == json.dumps(scored) + "\n"
+
+
+def test_samples_are_the_library_s(model: Path):
+    result = run("sample", model, "-n", 9, "--prime", "he", "--temperature", 0.5, "--seed", 3)
+    assert result.stdout == fastrnn.load(model).sample(9, "he", temperature=0.5, rng=3) + "\n"
+
+
+def test_a_sample_may_hold_any_character(tmp_path: Path):
+    out = tmp_path / "m"
+    assert run("train", "--text", "é😀\0" * 5, "-o", out, *QUICK).exit_code == 0
+    assert run("sample", out, "-n", 4, "--seed", 0).stdout_bytes.decode()
+
+
+def test_info_tells_of_the_system():
+    told = json.loads(run("info", "--json").stdout)
+    assert told["fastrnn"] == fastrnn.__version__
+    assert set(told["backends"]) == {"numba", "c", "numpy"}
+    assert told["threads"] >= 1
+    assert "numpy" in run("info").stdout
+    for name in os.environ.get("FASTRNN_REQUIRE_BACKENDS", "numpy").split(","):
+        assert "missing" not in told["backends"][name]
+
+
+def test_info_says_why_a_backend_is_missing(monkeypatch: pytest.MonkeyPatch):
+    import fastrnn.backends
+
+    def missing() -> None:
+        raise fastrnn.BackendUnavailableError("no such thing here")
+
+    monkeypatch.setitem(fastrnn.backends._LOADERS, "c", missing)
+    fastrnn.backends._load.cache_clear()
+    try:
+        assert "c      missing: no such thing here" in run("info").stdout
+    finally:
+        monkeypatch.undo()
+        fastrnn.backends._load.cache_clear()
+
+
+def test_info_tells_of_a_model(model: Path):
+    told = json.loads(run("info", model, "--json").stdout)
+    assert told["hidden_size"] == 8
+    assert told["vocabulary"] == "8 characters"
+    assert told["last_record"]["step"] == 0
+    assert "hidden_size" in run("info", model).stdout
+
+
+def test_quiet_is_quiet_and_otherwise_stderr_tells(tmp_path: Path):
+    out = tmp_path / "m"
+    quiet = run("train", "--text", "hello", "-o", out, *QUICK, "--quiet")
+    assert (quiet.stdout, quiet.stderr) == ("", "")
+    loud = run("train", "--text", "hello", "-o", out, *QUICK)
+    assert loud.stdout == ""
+    assert "seq_length is 4 instead of 64" in loud.stderr
+    assert "bits/character" in loud.stderr
+    assert f"wrote {out}" in loud.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "-o", "m"], "give a FILE, or --text"),
+        (["train", "f", "--text", "t", "-o", "m"], "give a FILE, or --text"),
+        (["train", "--text", "hello"], "Missing option"),
+        (["train", "none", "-o", "m"], "No such file"),
+        (["train", ".", "-o", "m"], "Is a directory"),
+        (["train", "--text", "h", "-o", "m"], "must have at least 2"),
+        (["train", "--text", "hello", "-o", "."], "is a directory; the model needs the path of a file"),
+        (["train", "--text", "hello", "-o", "none/m"], "the folder of none/m does not exist"),
+        (["train", "--text", "hello", "-o", "m", "--hidden-size", "0"], "hidden_size=0 must be at least 1"),
+        (["train", "--text", "hello", "-o", "m", "--learning-rate", "nan"], "learning_rate=nan must be"),
+        (["train", "--text", "hello", "-o", "m", "--backend", "gpu"], "backend='gpu' is not known"),
+        (["train", "--text", "hello", "-o", "m", "--preset", "x"], "preset='x' is not known"),
+        (["train", "--text", "hello", "-o", "m", "--seed", "-1"], "must be 0 or more"),
+        (["train", "latin", "-o", "m"], "latin is not UTF-8: byte 0xe9 at offset 3"),
+        (["sample", "none"], "No such file"),
+        (["sample", "latin"], "latin is not a model that fastrnn can read"),
+        (["sample", "good", "--prime", "x"], "'x' at position 0"),
+        (["sample", "good", "-n", "-1"], "n=-1 must be at least 0"),
+        (["eval", "good", "empty"], "the file is empty"),
+        (["eval", "good", "latin"], "latin is not UTF-8"),
+        (["info", "latin"], "latin is not a model"),
+    ],
+)
+def test_errors_are_one_clear_line(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("latin").write_bytes(b"caf\xe9 au lait")
+    Path("empty").touch()
+    assert run("train", "--text", "hello", "-o", "good", *QUICK).exit_code == 0
+    result = run(*arguments)
+    assert result.exit_code in (1, 2)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert not Path("m").exists()
+
+
+def test_help_states_the_defaults_of_the_recipe():
+    recipe = Recipe()
+    options = {
+        option.name: option.help or "" for option in main.commands["train"].params if isinstance(option, click.Option)
+    }
+    for name in ("hidden_size", "seq_length", "batch_size", "learning_rate", "clip_norm", "steps", "log_every"):
+        assert f"[default: {getattr(recipe, name):g}]" in options[name]
+    for name in ("dtype", "initialization", "schedule"):
+        assert f"[default: {getattr(recipe, name)}]" in options[name]
+    assert f"[default: {recipe.optimizer.name}]" in options["optimizer"]
+
+
+def test_python_m_fastrnn_is_the_command_line():
+    process = start("--version")
+    assert process.communicate(timeout=60)[0].decode().split() == ["fastrnn,", "version", fastrnn.__version__]
+
+
+def test_ctrl_c_saves_the_model_so_far(tmp_path: Path, backend: str):
+    text, out = tmp_path / "t", tmp_path / "m"
+    text.write_text("hello world " * 500)
+    process = start("train", text, "-o", out, "--steps", 10**9, "--backend", backend, "--log-every", 10)
+    for line in process.stderr:
+        if line.startswith(b"update 10:"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"the model so far is in" in errors
+    assert fastrnn.load(out).sample(3, rng=0)
+
+
+def test_a_killed_training_leaves_the_old_model(tmp_path: Path, model: Path):
+    before = model.read_bytes()
+    process = start("train", "--text", "hello world", "-o", model, "--steps", 10**9, "--backend", "numpy")
+    process.stderr.readline()
+    time.sleep(0.1)
+    process.kill()
+    process.communicate(timeout=60)
+    assert model.read_bytes() == before
+
+
+def test_a_closed_pipe_is_no_traceback(model: Path):
+    process = start("sample", model, "-n", 20_000, "--backend", "numpy")
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.wait(timeout=60)
+    process.stderr.close()
+    assert b"Traceback" not in errors
+
+
+def test_demo(tmp_path: Path):
+    out = tmp_path / "demo"
+    result = run("demo", "--seconds", 0.5, "-o", out, "--backend", "numpy")
+    assert result.exit_code == 0
+    for words in ("a sample:", "fastrnn", "gzip -9, alone", "xz, alone", "it scores the same"):
+        assert words in result.stdout
+    assert "bits/character" in result.stderr
+    assert fastrnn.load(out).network.hidden_size == 128

@@ -1,0 +1,100 @@
+"""What importing fastrnn costs, and what it must not do."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import logging
+import pkgutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fastrnn
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def python(code: str, *options: str) -> str:
+    command = [sys.executable, *options, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def best_of(count: int, code: str) -> float:
+    """Seconds that the code takes in a new interpreter, without the interpreter's own start."""
+    timed = f"import time; t = time.perf_counter(); {code}; print(time.perf_counter() - t)"
+    return min(float(python(timed)) for _ in range(count))
+
+
+def test_import_costs_little_more_than_numpy_s():
+    assert best_of(7, "import fastrnn") <= 1.3 * best_of(7, "import numpy")
+
+
+def test_training_s_modules_cost_little_more_than_numpy_s():
+    """The price of the first use, without a backend."""
+    assert best_of(7, "import fastrnn.training") <= 2.5 * best_of(7, "import numpy")
+
+
+def test_import_does_not_import_what_is_not_needed():
+    heavy = "{'numba', 'llvmlite', 'safetensors', 'click', 'tqdm', 'torch'} & set(sys.modules)"
+    assert python(f"import sys, fastrnn; print(len({heavy}))") == "0"
+    assert python(f"import sys, fastrnn.training; print(len({heavy}))") == "0"
+
+
+def test_import_has_no_side_effects():
+    code = (
+        "import logging, signal, sys; before = (logging.root.handlers[:], signal.getsignal(2), sys.stdout);"
+        "import fastrnn, fastrnn.training;"
+        "print(before == (logging.root.handlers[:], signal.getsignal(2), sys.stdout))"
+    )
+    assert python(code, "-W", "error") == "True"
+
+
+def test_help_answers_within_a_fifth_of_a_second():
+    times = []
+    for _ in range(7):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "fastrnn", "--help"], capture_output=True, check=True)
+        times.append(time.perf_counter() - began)
+    assert min(times) <= 0.2
+
+
+def test_every_public_name_is_there_and_listed():
+    for name in fastrnn.__all__:
+        assert getattr(fastrnn, name) is not None
+        assert name in dir(fastrnn)
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = fastrnn.nonsense
+
+
+def test_the_library_s_logger_is_silent_unless_asked():
+    importlib.import_module("fastrnn.training")
+    assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("fastrnn").handlers)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [m.name for m in pkgutil.walk_packages(fastrnn.__path__, "fastrnn.") if "__main__" not in m.name and "._c" not in m.name],
+)
+def test_docstring_examples_run(name: str):
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        pytest.skip(f"{name} needs what is not here")
+    assert doctest.testmod(module).failed == 0
+
+
+def test_the_package_s_own_docstring_example_runs():
+    assert doctest.testmod(fastrnn).attempted >= 3
+    assert doctest.testmod(fastrnn).failed == 0
+
+
+def test_hello_prints_what_the_seed_prints():
+    printed = subprocess.run(
+        [sys.executable, EXAMPLES / "hello.py"], capture_output=True, text=True, check=True
+    ).stdout
+    losses = "5.5459 0.0132 0.0057 0.0036 0.0026 0.0021 0.0017 0.0015 0.0013 0.0011".split()
+    lines = [f"epoch {200 * i}, loss = {loss}" for i, loss in enumerate(losses)]
+    assert printed == "\n".join([*lines, "", "Generated text:", "elloe", ""])
