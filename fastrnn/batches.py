@@ -37,10 +37,13 @@ class Corpus:
 
     def split(self, held_out: float) -> tuple[Corpus, Corpus]:
         """Split off the last part: of the symbols of a running text, or of the documents."""
-        whole = self.texts if self.documents else self.texts[0]
-        count = int(len(whole) * (1 - held_out))
-        parts = [whole[:count], whole[count:]]
-        first, last = parts if self.documents else ([part] for part in parts)
+        if self.documents:
+            count = int(len(self.texts) * (1 - held_out))
+            first, last = self.texts[:count], self.texts[count:]
+        else:
+            (text,) = self.texts
+            count = int(len(text) * (1 - held_out))
+            first, last = [text[:count]], [text[count:]]
         return Corpus(first, self.unit, self.documents), Corpus(last, self.unit, self.documents)
 
     def vocabulary(self) -> Vocabulary:
@@ -126,7 +129,7 @@ class Streams:
     @property
     def batch_size(self) -> int:
         """B, the number of rows."""
-        return self.inputs.shape[1]
+        return int(self.inputs.shape[1])
 
     def windows(self, seq_length: int) -> int:
         """How many windows one pass has; the last may be shorter."""

@@ -33,7 +33,12 @@ METADATA_KEY = "fastrnn"
 HEADER_LIMIT = 1 << 20
 
 #: Types of a file's tensors, as safetensors names them.
-TYPE_NAMES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "U32": np.dtype("<u4"), "I64": np.dtype("<i8")}
+TYPE_NAMES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "U32": np.dtype("<u4"),
+    "I64": np.dtype("<i8"),
+}
 
 MAX_CODE_POINT = 0x10FFFF
 MAX_RECORDS = 10_000_000
@@ -164,12 +169,10 @@ def read_file(path: str | os.PathLike[str], backend: str = "auto") -> Contents:
     """Read a model's file; its header is checked before the rest of it is read."""
     try:
         with Path(path).open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise CheckpointError("it is not a regular file")
+            size = _size_of_regular_file(file.fileno())
             start = file.read(8)
-            header = file.read(_header_size(start, status.st_size))
-            _check_size(_parse_header(header), len(start) + len(header), status.st_size)
+            header = file.read(_header_size(start, size))
+            _check_size(_parse_header(header), len(start) + len(header), size)
             return from_bytes(start + header + file.read(), backend)
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(path)} is not a model that fastrnn can read: {error}") from error
@@ -197,6 +200,13 @@ def from_bytes(data: bytes, backend: str = "auto") -> Contents:
     return _build(description, tensors, backend)
 
 
+def _size_of_regular_file(descriptor: int) -> int:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise CheckpointError("it is not a regular file")
+    return status.st_size
+
+
 def _header_size(start: bytes, total: int) -> int:
     """The size of the header that the first eight bytes announce."""
     size = int.from_bytes(start, "little")
@@ -222,7 +232,9 @@ def _parse_header(header: bytes) -> dict[str, Any]:
         raise CheckpointError(f"its tensors are not those of its settings; they differ in {different[:4]}")
     for name, tensor in expected.items():
         entry = entries[name] if isinstance(entries[name], dict) else {}
-        if TYPE_NAMES.get(str(entry.get("dtype"))) != tensor.dtype or entry.get("shape") != list(tensor.shape):
+        if TYPE_NAMES.get(str(entry.get("dtype"))) != tensor.dtype or entry.get("shape") != list(
+            tensor.shape
+        ):
             raise CheckpointError(
                 f"tensor {name} is {entry.get('dtype')} {entry.get('shape')}; "
                 f"its settings ask for {tensor.dtype} {list(tensor.shape)}"
@@ -255,7 +267,9 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
     """The tensors that a file of this description has; the description is checked on the way."""
     version = description.get("format_version")
     if version != FORMAT_VERSION:
-        raise CheckpointError(f"its format is {version!r}, and this version of fastrnn reads {FORMAT_VERSION}")
+        raise CheckpointError(
+            f"its format is {version!r}, and this version of fastrnn reads {FORMAT_VERSION}"
+        )
     try:
         checks.one_of("cell", description["cell"], CELLS)
         unit = checks.one_of("unit", description["unit"], UNITS)

@@ -60,7 +60,9 @@ def symbol_ids(name: str, value: Any, *, lowest: int, V: int) -> NDArray[np.int3
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} has shape {array.shape}; it must be (T, B), both at least 1")
     if array.min() < lowest or array.max() >= V:
-        raise ValueError(f"{name} runs from {array.min()} to {array.max()}; it must be within {lowest} … {V - 1}")
+        raise ValueError(
+            f"{name} runs from {array.min()} to {array.max()}; it must be within {lowest} … {V - 1}"
+        )
     return np.require(array, np.int32, ["C", "W"])
 
 

@@ -36,7 +36,7 @@ def _errors_for_people() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
-def _parse_seed(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+def _parse_seed(_context: click.Context, _parameter: click.Parameter, value: int | None) -> int | None:
     if value is not None and value < 0:
         raise click.BadParameter("it must be 0 or more")
     return value
@@ -44,14 +44,17 @@ def _parse_seed(context: click.Context, parameter: click.Parameter, value: int |
 
 def _backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
-        "--backend", default="auto", show_default=True, help="numba, c, numpy, or auto: the first that is there."
+        "--backend",
+        default="auto",
+        show_default=True,
+        help="numba, c, numpy, or auto: the first that is there.",
     )(command)
 
 
 def _seed_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--seed", type=int, callback=_parse_seed, help="Makes the random draws repeatable."
-    )(command)
+    return click.option("--seed", type=int, callback=_parse_seed, help="Makes the random draws repeatable.")(
+        command
+    )
 
 
 @contextmanager
@@ -308,7 +311,9 @@ def _describe_system() -> dict[str, Any]:
         if isinstance(found, Backend):
             about = found.description
             backends[name] = f"{about.version}" + (
-                f", {about.vector_bits}-bit vectors, fma: {'yes' if about.fma else 'no'}" if about.vector_bits else ""
+                f", {about.vector_bits}-bit vectors, fma: {'yes' if about.fma else 'no'}"
+                if about.vector_bits
+                else ""
             )
         else:
             backends[name] = f"missing: {found}"
@@ -345,7 +350,9 @@ def _as_lines(description: dict[str, Any], indent: str = "") -> str:
 
 @main.command()
 @click.option("--seconds", type=float, default=20.0, show_default=True, help="How long to train.")
-@click.option("-o", "--output", default="demo.safetensors", show_default=True, help="Where to write the model.")
+@click.option(
+    "-o", "--output", default="demo.safetensors", show_default=True, help="Where to write the model."
+)
 @_backend_option
 def demo(seconds: float, output: str, backend: str) -> None:
     """Train on the source of Python's standard library, and show what comes of it."""

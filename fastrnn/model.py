@@ -82,7 +82,8 @@ class Model:
             It has a symbol that the model does not know, or ``end`` is asked of a model without
             documents.
         """
-        return self._losses(text, end=end) / np.log(2)
+        bits: NDArray[np.float64] = self._losses(text, end=end) / np.log(2)
+        return bits
 
     def log_prob(self, text: Text, *, end: bool = False) -> float:
         """The natural logarithm of the text's probability; arguments and errors as in `surprisal`."""
@@ -200,12 +201,13 @@ class Model:
 
     def __repr__(self) -> str:
         kind = "documents" if self.vocabulary.boundary else "text"
+        symbols = f"{self.vocabulary.size} {self.vocabulary.unit}s"
         loss = ""
         if self.history:
             last = self.history[-1]
             name = "validation_loss" if "validation_loss" in last else "loss"
             loss = f", {name} {last[name]:.4f} at step {last['step']:,}"
-        return f"<fastrnn.Model of {kind}: {self.vocabulary.size} {self.vocabulary.unit}s, {self.network!r}{loss}>"
+        return f"<fastrnn.Model of {kind}: {symbols}, {self.network!r}{loss}>"
 
 
 def _from_pickle(data: bytes, backend: str) -> Model:
@@ -230,6 +232,4 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> Model:
         It cannot be read.
     """
     contents = checkpoint.read_file(path, backend)
-    return Model(
-        contents.network, contents.vocabulary, contents.counts, contents.settings, contents.history
-    )
+    return Model(contents.network, contents.vocabulary, contents.counts, contents.settings, contents.history)

@@ -21,13 +21,14 @@ Array = NDArray[Any]
 CELLS = ("rnn",)
 
 
-def _draw_normal(rng: Any, shape: tuple[int, ...], H: int) -> Array:
-    return np.asarray(rng.standard_normal(shape)) * 0.01
+def _draw_normal(rng: Any, shape: tuple[int, ...], H: int) -> Array:  # noqa: ARG001
+    weights: Array = rng.standard_normal(shape) * 0.01
+    return weights
 
 
 def _draw_uniform(rng: Any, shape: tuple[int, ...], H: int) -> Array:
-    bound = 1 / np.sqrt(H)
-    return (2 * np.asarray(rng.random(shape)) - 1) * bound
+    weights: Array = (2 * rng.random(shape) - 1) / np.sqrt(H)
+    return weights
 
 
 #: How weights are drawn, by name: normal with a deviation of 0.01, or uniform within ±1/√H.
@@ -181,7 +182,11 @@ class Network:
         return float(losses.sum()), self.layout.views(gradients), carried
 
     def losses(
-        self, inputs: ArrayLike, targets: ArrayLike, state: ArrayLike | None = None, starts: ArrayLike | None = None
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        state: ArrayLike | None = None,
+        starts: ArrayLike | None = None,
     ) -> tuple[Array, Array]:
         """Return the loss of each target in nats, float64 (T, B), and the state after the window.
 

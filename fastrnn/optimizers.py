@@ -40,7 +40,7 @@ class Optimizer:
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
         return {"name": self.name, **plain}
 
-    def settings(self, rates: Floats, done: int) -> Floats:
+    def settings(self, rates: Floats, done: int) -> Floats:  # noqa: ARG002
         """A row of settings for each of these learning rates, after ``done`` updates."""
         rows = np.zeros((len(rates), SETTINGS))
         rows[:, 0] = rates
@@ -137,7 +137,7 @@ def integer_power(base: float, exponents: NDArray[np.int64]) -> Floats:
     return result
 
 
-def _constant(update: Floats, done: Floats) -> Floats:
+def _constant(update: Floats, done: Floats) -> Floats:  # noqa: ARG001
     return np.ones(len(update))
 
 

@@ -5,6 +5,7 @@ A preset is a system that people know, reproduced exactly. The default recipe is
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,6 +16,46 @@ from fastrnn.trainer import REDUCTIONS
 
 #: The shortest text, in symbols, of which a part is held out unless `validation` says so.
 LEAST_TO_HOLD_OUT = 10_000
+
+
+Check = Callable[[str, Any], Any]
+
+
+def _one_of(names: Iterable[str]) -> Check:
+    return lambda name, value: checks.one_of(name, value, names)
+
+
+def _or_none(check: Check) -> Check:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _part(name: str, value: Any) -> float:
+    part = checks.real_number(name, value, zero=True)
+    if part >= 1:
+        raise ValueError(f"{name}={value!r} must be below 1: it is the part that is held out")
+    return part
+
+
+#: What each setting of a recipe must be.
+_CHECKS: dict[str, Check] = {
+    "cell": _one_of(CELLS),
+    "hidden_size": checks.whole_number,
+    "dtype": lambda _, value: checks.real_dtype(value).name,
+    "initialization": _one_of(INITIALIZATIONS),
+    "seq_length": _or_none(checks.whole_number),
+    "batch_size": checks.whole_number,
+    "optimizer": lambda _, value: get_optimizer(value),
+    "learning_rate": checks.real_number,
+    "schedule": _one_of(SCHEDULES),
+    "clip_value": _or_none(checks.real_number),
+    "clip_norm": _or_none(checks.real_number),
+    "reduction": _one_of(REDUCTIONS),
+    "steps": _or_none(checks.whole_number),
+    "epochs": _or_none(checks.whole_number),
+    "time_limit": _or_none(checks.real_number),
+    "validation": _or_none(_part),
+    "log_every": checks.whole_number,
+}
 
 
 @dataclass(frozen=True)
@@ -66,39 +107,16 @@ class Recipe:
     log_every: int = 250
 
     def __post_init__(self) -> None:
-        for name, names in (
-            ("cell", CELLS),
-            ("initialization", INITIALIZATIONS),
-            ("schedule", SCHEDULES),
-            ("reduction", REDUCTIONS),
-        ):
-            checks.one_of(name, getattr(self, name), names)
-        self._set("dtype", checks.real_dtype(self.dtype).name)
-        self._set("optimizer", get_optimizer(self.optimizer))
-        self._set("learning_rate", checks.real_number("learning_rate", self.learning_rate))
-        for name in ("hidden_size", "batch_size", "log_every"):
-            self._set(name, checks.whole_number(name, getattr(self, name)))
-        for name in ("seq_length", "steps", "epochs"):
-            if getattr(self, name) is not None:
-                self._set(name, checks.whole_number(name, getattr(self, name)))
-        for name in ("clip_value", "clip_norm", "time_limit"):
-            if getattr(self, name) is not None:
-                self._set(name, checks.real_number(name, getattr(self, name)))
-        if self.validation is not None:
-            self._set("validation", checks.real_number("validation", self.validation, zero=True))
-            if self.validation >= 1:
-                raise ValueError(f"validation={self.validation!r} must be below 1: it is the part held out")
+        for name, check in _CHECKS.items():
+            # what was checked is a plain int, float or str, whatever was given
+            object.__setattr__(self, name, check(name, getattr(self, name)))
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"steps={self.steps!r} and epochs={self.epochs!r} exclude each other: give one")
         if self.steps is None and self.epochs is None and self.time_limit is None:
             raise ValueError("training needs an end: give steps, epochs or time_limit")
 
-    def _set(self, name: str, value: Any) -> None:
-        """Put a checked value, now a plain int, float or str, in place of the one that was given."""
-        object.__setattr__(self, name, value)
-
     def replaced(self, **changes: Any) -> Recipe:
-        """This recipe with some settings changed; a new end of training replaces the old one."""
+        """A copy with some settings changed; a new end of training replaces the old one."""
         if any(changes.get(name) is not None for name in ("steps", "epochs", "time_limit")):
             changes = {"steps": None, "epochs": None, "time_limit": None, **changes}
         return replace(self, **changes)

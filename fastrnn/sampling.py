@@ -22,10 +22,12 @@ def softmax(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
     """Probabilities (V) at a temperature; at 0, all of it is the largest logit's."""
     scaled = logits.astype(np.float64) - logits.max()
     if temperature == 0:
-        return (np.arange(len(scaled)) == scaled.argmax()).astype(np.float64)
+        p: NDArray[np.float64] = np.eye(1, len(scaled), int(scaled.argmax()))[0]
+        return p
     with np.errstate(over="ignore"):  # -inf has the probability 0
-        e: NDArray[np.float64] = np.exp(scaled / temperature)
-    return e / e.sum()
+        p = np.exp(scaled / temperature)
+    p /= p.sum()
+    return p
 
 
 def continuation(network: Network, prime: NDArray[Any], temperature: float, rng: Any) -> Iterator[int]:

@@ -185,7 +185,8 @@ class Trainer:
             self.state = network.checked_state(None, B)
         if self.state.shape[1] != B:
             raise ValueError(
-                f"the window has {B} rows and the carried state {self.state.shape[1]}: call reset_state() first"
+                f"the window has {B} rows and the carried state {self.state.shape[1]}: "
+                "call reset_state() first"
             )
         losses, norms = np.empty(W), np.empty(W)
         with network.workspace(T, B) as (workspace, _):
@@ -213,6 +214,7 @@ class Trainer:
 
     def __repr__(self) -> str:
         return (
-            f"Trainer({self.optimizer!r}, learning_rate={self.learning_rate:g}, clip_value={self.clip_value}, "
-            f"clip_norm={self.clip_norm}, reduction={self.reduction!r}): {self.updates:,} updates done"
+            f"Trainer({self.optimizer!r}, learning_rate={self.learning_rate:g}, "
+            f"clip_value={self.clip_value}, clip_norm={self.clip_norm}, reduction={self.reduction!r}): "
+            f"{self.updates:,} updates done"
         )

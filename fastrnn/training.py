@@ -230,9 +230,7 @@ def _prepare(corpus: Corpus, recipe: Recipe, backend: str, rng: Any) -> _Run:
         reduction=recipe.reduction,
     )
     boundary_id = vocabulary.boundary_id if vocabulary.boundary else None
-    streams = make_streams(
-        ids[: transitions + 1], B, boundary_id=boundary_id, carry_state=recipe.carry_state
-    )
+    streams = make_streams(ids[: transitions + 1], B, boundary_id=boundary_id, carry_state=recipe.carry_state)
     counts = np.bincount(ids, minlength=vocabulary.size)
     settings = {**recipe.describe(), "seq_length": T, "batch_size": B}
     model = Model(network, vocabulary, counts, settings)
@@ -300,7 +298,8 @@ def _fit(run: _Run, bar: Any) -> None:
     try:
         while (part := float(run.part_done(trainer.updates))) < 1:
             done = trainer.updates
-            updates = np.arange(done, done + min(pace.windows, _until_next_stop(run, done)))
+            count = min(pace.windows, _until_next_stop(run, done))
+            updates = np.arange(done, done + count, dtype=np.float64)
             rates = recipe.learning_rate * schedule(updates, run.part_done(updates))
             pace.begin()
             losses = trainer.advance(run.streams, run.seq_length, done, rates)

@@ -100,7 +100,9 @@ class Vocabulary:
         """
         if unit_of(text) != self.unit:
             wanted = "str" if self.unit == "character" else "bytes"
-            raise TypeError(f"the text is {type(text).__name__}, and this model's unit is the {self.unit}: pass {wanted}")
+            raise TypeError(
+                f"the text is {type(text).__name__}, and this model's unit is the {self.unit}: pass {wanted}"
+            )
         codes = code_points(text)
         ids = self._ids.take(codes, mode="clip")
         if ids.size and ids.min() < 0:
@@ -115,12 +117,5 @@ class Vocabulary:
         """The text that these ids spell; none of them may be the boundary's."""
         codes = self.symbols[ids]
         if self.unit == "byte":
-            return codes.astype(np.uint8).tobytes()
-        return codes.astype("<u4").tobytes().decode("utf-32-le")
-
-    def name(self, symbol_id: int) -> str:
-        """A printable name for one id."""
-        if symbol_id == len(self.symbols):
-            return "<boundary>"
-        code = int(self.symbols[symbol_id])
-        return repr(chr(code)) if self.unit == "character" else f"0x{code:02x}"
+            return bytes(codes.astype(np.uint8))
+        return str(codes.astype("<u4").tobytes(), "utf-32-le")

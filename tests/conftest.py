@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from fastrnn.backends import BACKENDS, Backend, find_backend
 
 #: Backends whose absence is a failure, not a skip.

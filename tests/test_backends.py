@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fastrnn
 import pytest
+
+import fastrnn
 from fastrnn import backends
 from fastrnn.backends import BACKENDS, c, get_backend
 
@@ -39,7 +40,9 @@ def test_a_missing_backend_says_why_and_what_to_do(without):
     without("numba", "fastrnn.backends._c_baseline")
     with pytest.raises(fastrnn.BackendUnavailableError, match="backend='numba' needs Numba.*pip install"):
         get_backend("numba")
-    with pytest.raises(fastrnn.BackendUnavailableError, match="backend='c' was not compiled.*gcc, python3-dev"):
+    with pytest.raises(
+        fastrnn.BackendUnavailableError, match="backend='c' was not compiled.*gcc, python3-dev"
+    ):
         get_backend("c")
 
 

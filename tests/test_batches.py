@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastrnn.batches import fit_window, make_streams, read_corpus
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fastrnn.batches import fit_window, make_streams, read_corpus
 
 
 @given(n=st.integers(2, 300), batch_size=st.integers(1, 40))

@@ -11,13 +11,25 @@ import time
 from pathlib import Path
 
 import click
-import fastrnn
 import pytest
 from click.testing import CliRunner, Result
+
+import fastrnn
 from fastrnn.cli import main
 from fastrnn.presets import Recipe
 
-SEED_LOSSES = "5.5459 0.0132 0.0057 0.0036 0.0026 0.0021 0.0017 0.0015 0.0013 0.0011".split()
+SEED_LOSSES = [
+    "5.5459",
+    "0.0132",
+    "0.0057",
+    "0.0036",
+    "0.0026",
+    "0.0021",
+    "0.0017",
+    "0.0015",
+    "0.0013",
+    "0.0011",
+]
 QUICK = ["--hidden-size", "8", "--steps", "30", "--seed", "0", "--backend", "numpy"]
 
 
@@ -186,9 +198,19 @@ def test_errors_are_one_clear_line(
 def test_help_states_the_defaults_of_the_recipe():
     recipe = Recipe()
     options = {
-        option.name: option.help or "" for option in main.commands["train"].params if isinstance(option, click.Option)
+        option.name: option.help or ""
+        for option in main.commands["train"].params
+        if isinstance(option, click.Option)
     }
-    for name in ("hidden_size", "seq_length", "batch_size", "learning_rate", "clip_norm", "steps", "log_every"):
+    for name in (
+        "hidden_size",
+        "seq_length",
+        "batch_size",
+        "learning_rate",
+        "clip_norm",
+        "steps",
+        "log_every",
+    ):
         assert f"[default: {getattr(recipe, name):g}]" in options[name]
     for name in ("dtype", "initialization", "schedule"):
         assert f"[default: {getattr(recipe, name)}]" in options[name]

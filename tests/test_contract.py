@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import require_backend
 from contract import Kernel, constants, kernels
+
 from fastrnn import optimizers
 from fastrnn.backends import KERNELS, STATUS, get_backend, reference
 
@@ -60,7 +61,7 @@ def test_the_optimizers_are_numbered_as_in_the_header():
     values = constants()
     for optimizer in optimizers.OPTIMIZERS.values():
         assert values[f"FR_{optimizer.name.upper()}"] == optimizer.number
-    assert optimizers.SETTINGS == values["FR_SETTINGS"]
+    assert values["FR_SETTINGS"] == optimizers.SETTINGS
 
 
 def test_every_status_has_a_message():

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from contract import Argument, Kernel, kernels
-from fastrnn.backends import get_backend
 from helpers import SIZES, assert_close
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from fastrnn.backends import get_backend
 
 #: The kernels of one layer or one vector; those of a whole network are tested through `Network`.
 SMALL = [kernel for kernel in kernels() if not kernel.name.startswith(("network", "train"))]
@@ -73,7 +74,7 @@ def compare(kernel: Kernel, backend: str, size: dict[str, int], seed: int) -> No
                 assert_close(actual, expected, tolerance, f"{kernel.name}'s {argument.name} at {size}")
 
 
-letters = "T B V H N I O n".split()
+letters = ["T", "B", "V", "H", "N", "I", "O", "n"]
 
 
 @pytest.mark.parametrize("kernel", SMALL, ids=lambda kernel: kernel.name)
@@ -81,9 +82,7 @@ letters = "T B V H N I O n".split()
     size=st.fixed_dictionaries({letter: st.sampled_from(SIZES) for letter in letters}),
     seed=st.integers(0, 1000),
 )
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_kernel_matches_the_reference(kernel: Kernel, compiled: str, size: dict[str, int], seed: int):
     compare(kernel, compiled, size, seed)
 
@@ -105,9 +104,7 @@ def test_no_rows_are_nothing_to_do(name: str, backend: str):
 def test_softmax_of_huge_logits_is_stable(backend: str):
     logits = np.array([[1e4, 0.0, -1e4], [-1e4, -1e4, -1e4]])
     losses, gradients = np.empty(2), np.empty((2, 3))
-    get_backend(backend).cross_entropy(
-        losses, gradients, logits, np.array([1, 2], np.int32), 1.0, 2, 3
-    )
+    get_backend(backend).cross_entropy(losses, gradients, logits, np.array([1, 2], np.int32), 1.0, 2, 3)
     assert_close(losses, [1e4, np.log(3)], 1e-15)
     assert_close(gradients, [[1, -1, 0], [1 / 3, 1 / 3, -2 / 3]], 1e-15)
 
@@ -115,9 +112,7 @@ def test_softmax_of_huge_logits_is_stable(backend: str):
 def test_a_masked_target_has_no_loss_and_no_gradient_even_beside_nan(backend: str):
     logits = np.array([[np.nan, 0.0], [1.0, 1.0]])
     losses, gradients = np.empty(2), np.empty((2, 2))
-    get_backend(backend).cross_entropy(
-        losses, gradients, logits, np.array([-1, 0], np.int32), 1.0, 2, 2
-    )
+    get_backend(backend).cross_entropy(losses, gradients, logits, np.array([-1, 0], np.int32), 1.0, 2, 2)
     assert losses[0] == 0
     assert (gradients[0] == 0).all()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from fastrnn.layout import Entry, Layout, parameter_layout, workspace_layout
 
 LAYOUT = Layout((Entry("a", (2, 3), transposed=True), Entry("b", (4,))))

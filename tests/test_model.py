@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 
-import fastrnn
 import numpy as np
 import pytest
-from fastrnn.sampling import draw, softmax
 from helpers import assert_close
+
+import fastrnn
+from fastrnn.sampling import draw, softmax
 
 TEXT = "abc def abd\n" * 20
 
@@ -21,9 +23,7 @@ def model() -> fastrnn.Model:
 
 @pytest.fixture(scope="module")
 def documents() -> fastrnn.Model:
-    return fastrnn.train(
-        TEXT.splitlines(), hidden_size=12, steps=60, dtype="float64", backend="numpy", rng=0
-    )
+    return fastrnn.train(TEXT.splitlines(), hidden_size=12, steps=60, dtype="float64", backend="numpy", rng=0)
 
 
 def on(backend: str, model: fastrnn.Model) -> fastrnn.Model:
@@ -35,7 +35,7 @@ def test_surprisal_is_that_of_the_softmax_step_by_step(backend: str, model: fast
     ids = model.vocabulary.encode(text)
     p = [(model.counts[ids[0]] + 1) / (len(TEXT) + model.vocabulary.size)]
     state = None
-    for before, after in zip(ids, ids[1:], strict=False):
+    for before, after in itertools.pairwise(ids):
         logits, state = model.network.forward([[before]], state)
         p.append(softmax(logits[0, 0], 1.0)[after])
     assert_close(on(backend, model).surprisal(text), -np.log2(p), 1e-10)

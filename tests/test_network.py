@@ -9,10 +9,11 @@ import threading
 import naive
 import numpy as np
 import pytest
-from fastrnn import Network
 from helpers import Window, assert_close, sizes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from fastrnn import Network
 
 
 def make(backend: str, V: int, H: int, dtype: str = "float64", seed: int = 0) -> Network:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers import Window, assert_close
+
 from fastrnn import Network, Trainer, optimizers
 from fastrnn.optimizers import SCHEDULES, SGD, Adagrad, Adam, Optimizer
-from helpers import Window, assert_close
 
 #: Each optimizer, and its tolerance after ten updates.
 ALL = [
@@ -69,9 +70,7 @@ def test_matches_pytorch_s_optimizer(
     for seed in range(10):
         window = Window.random(7, 3, 11, 13, seed)
         exact.flat[:] = parameter.detach().numpy()
-        _, gradients, state = exact.loss_and_gradients(
-            window.inputs, window.targets, state, window.starts
-        )
+        _, gradients, state = exact.loss_and_gradients(window.inputs, window.targets, state, window.starts)
         parameter.grad = torch.tensor(exact.layout.flatten(gradients, exact.dtype))
         if clip_norm is not None:
             torch.nn.utils.clip_grad_norm_([parameter], clip_norm)  # divides by the norm + 1e-6

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fastrnn import DivergenceError, Network, Trainer
-from fastrnn.trainer import Pace
 from helpers import Window, assert_close
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from fastrnn import DivergenceError, Network, Trainer
+from fastrnn.trainer import Pace
 
 
 def make(backend: str, **settings: object) -> Trainer:

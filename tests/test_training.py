@@ -6,15 +6,27 @@ import logging
 import math
 from pathlib import Path
 
-import fastrnn
 import naive
 import numpy as np
 import pytest
-from fastrnn import training
-from fastrnn.presets import get_recipe
 from helpers import assert_close
 
-SEED_LOSSES = "5.5459 0.0132 0.0057 0.0036 0.0026 0.0021 0.0017 0.0015 0.0013 0.0011".split()
+import fastrnn
+from fastrnn import training
+from fastrnn.presets import get_recipe
+
+SEED_LOSSES = [
+    "5.5459",
+    "0.0132",
+    "0.0057",
+    "0.0036",
+    "0.0026",
+    "0.0021",
+    "0.0017",
+    "0.0015",
+    "0.0013",
+    "0.0011",
+]
 
 #: A text of 90 symbols, 8 of them distinct.
 TEXT = "abc def abd\n" * 7 + "abcdef"
@@ -88,7 +100,9 @@ def test_min_char_rnn_wraps_where_the_program_does(backend: str, n: int):
 # ---- Texts -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["ab", "aa", "a\0", "hello", "é😀", "\n\n\n", "ab" * 40, b"\0\xff", bytes(range(256))])
+@pytest.mark.parametrize(
+    "text", ["ab", "aa", "a\0", "hello", "é😀", "\n\n\n", "ab" * 40, b"\0\xff", bytes(range(256))]
+)
 def test_any_text_of_two_symbols_trains(backend: str, text: str | bytes):
     model = quick(text, backend=backend)
     assert len(model.history) == 1
@@ -224,7 +238,7 @@ def test_epochs_are_passes():
 
 def test_a_time_limit_ends_training():
     model = quick(TEXT, steps=None, time_limit=0.3, log_every=1)
-    assert 1 < len(model.history)
+    assert len(model.history) > 1
 
 
 def test_a_new_end_replaces_the_preset_s():
@@ -271,7 +285,11 @@ def test_divergence_keeps_the_model():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"preset": "seed"}, ValueError, "preset='seed' is not known; it is one of 'scratch', 'min-char-rnn'"),
+        (
+            {"preset": "seed"},
+            ValueError,
+            "preset='seed' is not known; it is one of 'scratch', 'min-char-rnn'",
+        ),
         ({"backend": "gpu"}, ValueError, "backend='gpu' is not known"),
         ({"cell": "gru"}, ValueError, "cell='gru' is not known"),
         ({"dtype": "int8"}, ValueError, "dtype='int8' must be"),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fastrnn.vocabulary import Vocabulary
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fastrnn.vocabulary import Vocabulary
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))

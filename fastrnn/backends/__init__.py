@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fastrnn.errors import BackendUnavailableError
@@ -117,7 +117,7 @@ _LOADERS: dict[str, Callable[[], Backend]] = {"numba": _load_numba, "c": _load_c
 BACKENDS = tuple(_LOADERS)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _load(name: str) -> Backend:
     return _LOADERS[name]()
 

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from fastrnn.backends import KERNELS, Backend, Description
 from fastrnn.errors import BackendUnavailableError
 
-PRECISIONS = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
+PRECISIONS: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
 
 #: Array types by the C type of their elements.
-DTYPES = {
+DTYPES: dict[str, np.dtype[Any]] = {
     "float": np.dtype(np.float32),
     "double": np.dtype(np.float64),
     "int32_t": np.dtype(np.int32),

@@ -42,12 +42,12 @@ def processor() -> tuple[int, bool]:
 
 
 @intrinsic
-def fma(typing_context, a, b, c):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+def fma(typing_context, a, b, c):
     """``a * b + c`` in one rounding, for three scalars of one precision."""
     if not (isinstance(a, types.Float) and a == b == c):
         return None
 
-    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+    def emit(context, builder, signature, arguments):
         return builder.fma(*arguments)
 
     return a(a, a, a), emit
@@ -255,7 +255,7 @@ def clip_value(grads, limit, n):
     high = grads.dtype.type(limit)
     for i in range(n):
         g = grads[i]
-        grads[i] = high if g > high else (-high if g < -high else g)
+        grads[i] = high if g > high else (max(g, -high))
     return OK
 
 

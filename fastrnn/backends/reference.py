@@ -24,8 +24,8 @@ Starts = NDArray[np.uint8]
 
 def one_hot(ids: Ids, V: int, dtype: np.dtype[Any]) -> Reals:
     """Rows (N, V) with a one at each id, and no one at an id of -1."""
-    rows = ids[:, np.newaxis] == np.arange(V)
-    return rows.astype(dtype)
+    rows: Reals = np.equal(ids[:, np.newaxis], np.arange(V)).astype(dtype)
+    return rows
 
 
 # ---- Linear maps -------------------------------------------------------------------------------------
@@ -228,15 +228,13 @@ def train_windows(
     for w in range(W):
         window = windows[(first + w) % len(windows)]
         x, y, s = inputs[window], targets[window], starts[window]
-        scale = 1 / max(1, np.count_nonzero(y >= 0)) if mean else 1.0
+        scale = 1 / max(1, int(np.count_nonzero(y >= 0))) if mean else 1.0
         grads[:] = 0
         status = network_forward(state, workspace, params, x, s, len(x), B, V, H)
         if status != OK:
             return status
         window_losses = symbol_losses[: len(x)]
-        status = network_backward(
-            window_losses, grads, workspace, params, x, y, s, scale, len(x), B, V, H
-        )
+        status = network_backward(window_losses, grads, workspace, params, x, y, s, scale, len(x), B, V, H)
         if status != OK:
             return status
         losses[w] = window_losses.sum()
