@@ -34,7 +34,6 @@ from fastrnn.trainer import Pace, Trainer
 from fastrnn.vocabulary import Vocabulary
 
 logger = logging.getLogger("fastrnn")
-logger.addHandler(logging.NullHandler())
 
 #: Symbols of the held-out part that a validation during training reads, at most.
 VALIDATION_SYMBOLS = 1 << 18

@@ -8,12 +8,16 @@ a failure. Backends are loaded when they are first asked for, never on import.
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fastrnn.errors import BackendUnavailableError
+
+logger = logging.getLogger("fastrnn")
+logger.addHandler(logging.NullHandler())
 
 KERNELS = (
     "gather_forward",
@@ -135,11 +139,25 @@ def get_backend(name: str = "auto") -> Backend:
         The backend cannot run here; the message says what is missing.
     """
     if name == "auto":
-        return next(backend for backend in map(find_backend, BACKENDS) if isinstance(backend, Backend))
+        return _find_first()
     if name not in _LOADERS:
         allowed = ", ".join(repr(known) for known in ("auto", *BACKENDS))
         raise ValueError(f"backend={name!r} is not known; it is one of {allowed}")
     return _load(name)
+
+
+@cache
+def _find_first() -> Backend:
+    """The first backend that is there; where that is the slow one, the log says why, once."""
+    missing = []
+    for name in BACKENDS:
+        found = find_backend(name)
+        if isinstance(found, Backend):
+            break
+        missing.append(found)
+    if found.name == "numpy":
+        logger.warning("no compiled backend is here, and numpy is slow: %s", "; ".join(missing))
+    return found
 
 
 def find_backend(name: str) -> Backend | str:

@@ -1,0 +1,47 @@
+# make demo   install, train for twenty seconds on a text that is already here, and show what came of it
+# make test   install with the test extra and run the tests
+# make lint   ruff, mypy --strict, and the C sources with warnings as errors
+# make bench  the benchmarks of the three backends
+# make package  build the source distribution and, from it, wheels with and without a C compiler; try each
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := pyproject.toml $(wildcard csrc/*)
+
+.PHONY: demo test lint bench package clean
+
+demo: .venv/installed
+	$(BIN)/fastrnn demo
+
+test: .venv/installed-for-development
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-for-development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	for bits in 32 64; do \
+	  $(CC) -std=c11 -fsyntax-only -Wall -Wextra -Wconversion -Wpedantic -Werror -DFR_BITS=$$bits csrc/*.c || exit 1; \
+	done
+
+bench: .venv/installed-for-development
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+package: .venv/installed-for-development
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python tests/package.py
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/installed: .venv/bin/python $(SOURCES) $(wildcard fastrnn/*.py fastrnn/backends/*.py)
+	$(BIN)/python -m pip install --quiet .
+	touch $@
+
+.venv/installed-for-development: .venv/bin/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,25 @@
+"""Training speed of each backend on each workload: forward, backward, clip and update."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fastrnn.backends import BACKENDS, find_backend
+from workloads import WORKLOADS, Workload
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
+def test_training(benchmark, workload: Workload, backend: str):
+    found = find_backend(backend)
+    if isinstance(found, str):
+        pytest.skip(found)
+    trainer, streams = workload.trainer(backend), workload.streams()
+    trainer.steps(streams[: workload.T + 1], workload.T)  # compiles, outside the timer
+    losses = benchmark(trainer.steps, streams, workload.T)
+    assert len(losses) == workload.windows
+    assert np.isfinite(losses).all()
+    if benchmark.stats is not None:  # none with --benchmark-disable
+        seconds = benchmark.stats.stats.median
+        benchmark.extra_info["characters_per_second"] = round(workload.characters / seconds)
+        benchmark.extra_info["gflops"] = round(workload.operations / seconds / 1e9, 2)
