@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fastrnn.backends import BACKENDS, find_backend
 from workloads import WORKLOADS, Workload
+
+from fastrnn.backends import BACKENDS, find_backend
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

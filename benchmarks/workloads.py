@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import fastrnn
 import numpy as np
+
+import fastrnn
 from fastrnn.optimizers import Adagrad
 
 

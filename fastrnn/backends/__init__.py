@@ -149,15 +149,14 @@ def get_backend(name: str = "auto") -> Backend:
 @cache
 def _find_first() -> Backend:
     """The first backend that is there; where that is the slow one, the log says why, once."""
-    missing = []
-    for name in BACKENDS:
+    reasons = []
+    for name in ("numba", "c"):
         found = find_backend(name)
         if isinstance(found, Backend):
-            break
-        missing.append(found)
-    if found.name == "numpy":
-        logger.warning("no compiled backend is here, and numpy is slow: %s", "; ".join(missing))
-    return found
+            return found
+        reasons.append(found)
+    logger.warning("no compiled backend is here, and numpy is slow: %s", "; ".join(reasons))
+    return get_backend("numpy")
 
 
 def find_backend(name: str) -> Backend | str:
