@@ -36,10 +36,12 @@ package: .venv/installed-for-development
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 .venv/installed: .venv/bin/python $(SOURCES) $(wildcard fastrnn/*.py fastrnn/backends/*.py)
+	rm -f .venv/installed*  # one install replaces the other
 	$(BIN)/python -m pip install --quiet .
 	touch $@
 
 .venv/installed-for-development: .venv/bin/python $(SOURCES)
+	rm -f .venv/installed*
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
 	touch $@
 

@@ -6,7 +6,8 @@
  *
  * Dimension letters:  T time steps of a window · B batch rows · V vocabulary · H hidden units
  *                     N rows of a product, T·B for a window · I inputs · O outputs of a linear map
- *                     n elements of a flat vector
+ *                     n elements of a flat vector, M moments of each
+ *                     W windows, S steps of the streams that they are cut from
  *
  * Conventions
  *  - Outputs come first, then inputs, then sizes. Arrays are C-contiguous; `(+=)` is added to,
@@ -183,11 +184,11 @@ fr_status FR(network_backward)(
     double scale, int64_t T, int64_t B, int64_t V, int64_t H);
 
 /* Truncated BPTT: W updates of forward, backward, clip by value, clip by norm, update.
- * The streams are N steps long and are cut into ⌈N/T⌉ windows of T steps, the last one shorter where T
- * does not divide N. Update w takes window (first + w) mod ⌈N/T⌉; the state is carried from each
+ * The streams are S steps long and are cut into ⌈S/T⌉ windows of T steps, the last one shorter where T
+ * does not divide S. Update w takes window (first + w) mod ⌈S/T⌉; the state is carried from each
  * window to the next, over the end of the streams as well. With `mean` the gradient of a window is
  * that of the mean over its targets, else of the sum. It stops before the first update whose loss or
- * gradient is not finite, so that the parameters stay finite; every later loss and norm is NaN. */
+ * gradient is not finite, and leaves the parameters as they were; every later loss and norm is NaN. */
 fr_status FR(train_windows)(
     double *losses,         /* (W): the sum of each window */
     double *norms,          /* (W): of each gradient, after the clip by value */
@@ -197,11 +198,11 @@ fr_status FR(train_windows)(
     real *moments,          /* (M, n) (in, out): as many as the optimizer has */
     real *state,            /* (B, H) (in, out) */
     real *workspace,        /* flat (scratch) */
-    const int32_t *inputs,  /* (N, B) */
-    const int32_t *targets, /* (N, B) */
-    const uint8_t *starts,  /* (N, B) */
+    const int32_t *inputs,  /* (S, B) */
+    const int32_t *targets, /* (S, B) */
+    const uint8_t *starts,  /* (S, B) */
     const double *settings, /* (W, FR_SETTINGS): a row for each update */
     int64_t optimizer, int64_t mean, double value_limit, double norm_limit, int64_t first,
-    int64_t W, int64_t N, int64_t T, int64_t B, int64_t V, int64_t H);
+    int64_t W, int64_t S, int64_t T, int64_t B, int64_t V, int64_t H);
 
 #endif

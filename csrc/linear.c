@@ -17,9 +17,10 @@ fr_status FR(gather_forward)(real *restrict y, const real *restrict weight, cons
     if (N < 0 || V < 1 || O < 1)
         return FR_BAD_SIZE;
     for (int64_t n = 0; n < N; n++) {
-        if (ids[n] < 0 || ids[n] >= V)
+        const int64_t id = ids[n];
+        if (id < 0 || id >= V)
             return FR_BAD_SYMBOL;
-        const real *row = weight + ids[n] * O;
+        const real *row = weight + id * O;
         for (int64_t o = 0; o < O; o++)
             y[n * O + o] = row[o] + bias[o];
     }
@@ -32,9 +33,10 @@ fr_status FR(gather_gradients)(real *restrict dweight, const real *restrict dy,
     if (N < 0 || V < 1 || O < 1)
         return FR_BAD_SIZE;
     for (int64_t n = 0; n < N; n++) {
-        if (ids[n] < 0 || ids[n] >= V)
+        const int64_t id = ids[n];
+        if (id < 0 || id >= V)
             return FR_BAD_SYMBOL;
-        real *row = dweight + ids[n] * O;
+        real *row = dweight + id * O;
         for (int64_t o = 0; o < O; o++)
             row[o] += dy[n * O + o];
     }

@@ -128,23 +128,23 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
                             real *moments, real *state, real *workspace, const int32_t *inputs,
                             const int32_t *targets, const uint8_t *starts, const double *settings,
                             int64_t optimizer, int64_t mean, double value_limit, double norm_limit,
-                            int64_t first, int64_t W, int64_t N, int64_t T, int64_t B, int64_t V, int64_t H)
+                            int64_t first, int64_t W, int64_t S, int64_t T, int64_t B, int64_t V, int64_t H)
 {
-    if (first < 0 || W < 0 || N < 1 || T < 1 || B < 1 || V < 1 || H < 1)
+    if (first < 0 || W < 0 || S < 1 || T < 1 || B < 1 || V < 1 || H < 1)
         return FR_BAD_SIZE;
     const int64_t n = parameters_of(params, V, H).n;
-    const int64_t windows = (N + T - 1) / T;
+    const int64_t windows = (S + T - 1) / T;
     for (int64_t w = 0; w < W; w++)
         losses[w] = norms[w] = (double)NAN;
     for (int64_t w = 0; w < W; w++) {
         const int64_t start = (first + w) % windows * T;
-        const int64_t steps = N - start < T ? N - start : T;
+        const int64_t steps = S - start < T ? S - start : T;
         const int32_t *x = inputs + start * B, *y = targets + start * B;
-        const uint8_t *s = starts + start * B;
+        const uint8_t *begins = starts + start * B;
         const double scale = gradient_scale(y, mean, steps * B);
         memset(grads, 0, (size_t)n * sizeof(real));
-        RETURN_IF_BAD(FR(network_forward)(state, workspace, params, x, s, steps, B, V, H));
-        RETURN_IF_BAD(FR(network_backward)(symbol_losses, grads, workspace, params, x, y, s, scale, steps, B,
+        RETURN_IF_BAD(FR(network_forward)(state, workspace, params, x, begins, steps, B, V, H));
+        RETURN_IF_BAD(FR(network_backward)(symbol_losses, grads, workspace, params, x, y, begins, scale, steps, B,
                                            V, H));
         losses[w] = sum_of(symbol_losses, steps * B);
         RETURN_IF_BAD(FR(clip_value)(grads, value_limit, n));

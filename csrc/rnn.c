@@ -1,6 +1,6 @@
 /* rnn.c: the vanilla recurrent layer (Elman 1990),
  *
- *     h_t  = fr_tanh(x_t + W_hh h_{t-1})
+ *     h_t  = tanh(x_t + W_hh h_{t-1})
  *     dx_t = (1 - h_t²) (dh_t + W_hhᵀ dx_{t+1})
  *
  * T time steps · B batch rows · H hidden units. Only these two products run step by step. */

@@ -96,20 +96,19 @@ def _plain(text: Any) -> Text:
     return text if unit_of(text) == "character" else bytes(text)
 
 
-def read_text(path: os.PathLike[str] | str, unit: str) -> Text:
+def read_text(path: os.PathLike[str], unit: str) -> Text:
     """Read a whole file as bytes or as UTF-8, with its line ends as they are."""
     data = Path(path).read_bytes()
-    return data if unit == "byte" else decode_utf8(data, os.fspath(path))
+    return data if unit == "byte" else decode_utf8(data, os.fspath(path), "; unit='byte' reads it as bytes")
 
 
-def decode_utf8(data: bytes, name: str) -> str:
-    """Decode UTF-8, or raise a ``ValueError`` that names the file and the place."""
+def decode_utf8(data: bytes, name: str, advice: str) -> str:
+    """Decode UTF-8, or raise a ``ValueError`` that names the file and the place, and gives advice."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{name} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; "
-            "read it as bytes with unit='byte'"
+            f"{name} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}{advice}"
         ) from error
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import checks
+from fastrnn import checks, memory
 from fastrnn.errors import CheckpointError
 from fastrnn.layout import parameter_layout
 from fastrnn.network import CELLS, Network
@@ -41,7 +42,15 @@ TYPE_NAMES: dict[str, np.dtype[Any]] = {
 }
 
 MAX_CODE_POINT = 0x10FFFF
-MAX_RECORDS = 10_000_000
+
+#: Bytes of memory that reading a byte of a file takes, at most, before it is found right or wrong.
+READING_COST = 3
+
+#: What the metadata has.
+KEYS = {
+    *("cell", "checksum", "documents", "dtype", "format_version", "hidden_size", "record_keys"),
+    *("records", "settings", "unit", "vocab_size"),
+}
 
 
 @dataclass(frozen=True)
@@ -130,14 +139,27 @@ def _checksum(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]
     return digest.hexdigest()
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file whole or not at all: beside it first, synced, then moved into its place."""
+def require_place(path: str | os.PathLike[str]) -> Path:
+    """The file that a path stands for, links followed, if a model can be written there; else ``OSError``."""
     target = Path(os.path.realpath(path))
     if target.is_dir():
-        raise IsADirectoryError(f"{os.fspath(path)} is a directory; the model needs the path of a file")
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        raise IsADirectoryError(f"{os.fspath(path)!r} is a directory; the model needs the path of a file")
+    if target.exists() and not target.is_file():
+        raise FileExistsError(f"{os.fspath(path)!r} is no regular file: a model would take its place")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder of {os.fspath(path)!r} does not exist")
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(f"the folder of {os.fspath(path)!r} is not writable")
+    return target
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file whole or not at all: beside it first, synced, then moved into its place."""
+    target = require_place(path)
+    beside = target.with_name(f".fastrnn-{secrets.token_hex(8)}.tmp")
+    file = beside.open("xb")
     try:
-        with beside.open("xb") as file:
+        with file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -170,9 +192,10 @@ def read_file(path: str | os.PathLike[str], backend: str = "auto") -> Contents:
     try:
         with Path(path).open("rb") as file:
             size = _size_of_regular_file(file.fileno())
+            memory.require(READING_COST * size, f"reading {os.fspath(path)}")
             start = file.read(8)
             header = file.read(_header_size(start, size))
-            _check_size(_parse_header(header), len(start) + len(header), size)
+            _parse_header(header, size)
             return from_bytes(start + header + file.read(), backend)
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(path)} is not a model that fastrnn can read: {error}") from error
@@ -187,11 +210,11 @@ def from_bytes(data: bytes, backend: str = "auto") -> Contents:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    data = bytes(data)
     size = _header_size(data[:8], len(data))
-    description = _parse_header(data[8 : 8 + size])
-    _check_size(description, 8 + size, len(data))
+    description = _parse_header(data[8 : 8 + size], len(data))
     try:
-        tensors = load(bytes(data))
+        tensors = load(data)
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"safetensors refuses it: {error}") from error
     checksum = description.pop("checksum")
@@ -217,8 +240,8 @@ def _header_size(start: bytes, total: int) -> int:
     return size
 
 
-def _parse_header(header: bytes) -> dict[str, Any]:
-    """The description in a header, if the header lists just the tensors that belong to it."""
+def _parse_header(header: bytes, total: int) -> dict[str, Any]:
+    """The description in a header, if tensors and the file's total size are just those it asks for."""
     entries = _parse_json(header, "header")
     metadata = entries.pop("__metadata__", None)
     if not isinstance(metadata, dict) or list(metadata) != [METADATA_KEY]:
@@ -239,12 +262,20 @@ def _parse_header(header: bytes) -> dict[str, Any]:
                 f"tensor {name} is {entry.get('dtype')} {entry.get('shape')}; "
                 f"its settings ask for {tensor.dtype} {list(tensor.shape)}"
             )
+    expected_size = 8 + len(header) + sum(tensor.nbytes for tensor in expected.values())
+    if total != expected_size:
+        raise CheckpointError(f"it has {total} bytes, and its settings ask for {expected_size}")
     return description
 
 
 def _parse_json(text: str | bytes, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
+        value = json.loads(
+            text,
+            parse_constant=_finite,
+            parse_float=_finite,
+            object_pairs_hook=_without_duplicates,
+        )
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"its {what} is not JSON: {error}") from error
     if not isinstance(value, dict):
@@ -252,8 +283,11 @@ def _parse_json(text: str | bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is not a finite number")
+    return value
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -266,10 +300,12 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
     """The tensors that a file of this description has; the description is checked on the way."""
     version = description.get("format_version")
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
             f"its format is {version!r}, and this version of fastrnn reads {FORMAT_VERSION}"
         )
+    if description.keys() != KEYS:
+        raise CheckpointError(f"its metadata has other keys, {sorted(description.keys() ^ KEYS)[:4]}")
     try:
         checks.one_of("cell", description["cell"], CELLS)
         unit = checks.one_of("unit", description["unit"], UNITS)
@@ -286,12 +322,11 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
             and isinstance(keys, list)
             and all(isinstance(key, str) for key in keys)
             and len(set(keys)) == len(keys)
-            and bool(keys) == bool(records)
-            and records <= MAX_RECORDS
+            and ({"step", "loss"} <= set(keys) if records else not keys)
             and V - documents <= (256 if unit == "byte" else MAX_CODE_POINT + 1)
             and (unit == "character" or V - documents == 256)
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"its metadata is wrong: {error}") from error
     if not good:
         raise CheckpointError("its metadata is wrong")
@@ -304,13 +339,6 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
     }
 
 
-def _check_size(description: Mapping[str, Any], before: int, total: int) -> None:
-    """Require that a file is as long as its description says."""
-    expected = before + sum(tensor.nbytes for tensor in _expected_tensors(description).values())
-    if total != expected:
-        raise CheckpointError(f"it has {total} bytes, and its settings ask for {expected}")
-
-
 def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], backend: str) -> Contents:
     """Make the model's parts, and check the values of its tensors."""
     symbols, counts = tensors["vocabulary.symbols"], tensors["vocabulary.counts"]
@@ -320,7 +348,7 @@ def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], 
         raise CheckpointError("its vocabulary has lone surrogates")
     if description["unit"] == "byte" and symbols[-1] != 255:
         raise CheckpointError("its vocabulary is not all bytes")
-    if counts.min() < 0 or counts.max() > 1 << 48:
+    if counts.min() < 0 or counts.max() > (1 << 62) // len(counts):
         raise CheckpointError("its symbol counts are out of range")
     vocabulary = Vocabulary(description["unit"], symbols, description["documents"])
     network = Network(
@@ -329,13 +357,18 @@ def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], 
         cell=description["cell"],
         dtype=description["dtype"],
         backend=backend,
-        rng=0,
+        initialization="zeros",
     )
     for name, parameter in network.parameters.items():
         parameter[...] = tensors[name]
     if not np.isfinite(network.flat).all():
         raise CheckpointError("its parameters are not all finite")
     columns = {key: tensors[f"history.{key}"] for key in description["record_keys"]}
-    if "step" in columns and not np.all(np.isfinite(columns["step"]) & (columns["step"] >= 0)):
+    if columns and not (_are_steps(columns["step"]) and np.isfinite(columns["loss"]).all()):
         raise CheckpointError("its history is wrong")
     return Contents(network, vocabulary, counts, description["settings"], _records(columns))
+
+
+def _are_steps(column: NDArray[Any]) -> bool:
+    """Whether these floats are whole numbers from 0 on."""
+    return bool(np.all((column >= 0) & (column < 1 << 53) & (column == np.floor(column))))

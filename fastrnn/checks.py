@@ -27,9 +27,13 @@ def real_number(name: str, value: Any, *, zero: bool = False) -> float:
     allowed = "a finite number, zero or more" if zero else "a finite number above zero"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}={value!r} must be {allowed}")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
         raise ValueError(f"{name}={value!r} must be {allowed}")
-    return float(value)
+    return number
 
 
 def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
@@ -41,20 +45,27 @@ def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
 
 
 def real_dtype(value: DTypeLike) -> np.dtype[Any]:
-    """Return float32 or float64 as a NumPy dtype."""
-    allowed = " or ".join(repr(name) for name in DTYPES)
+    """Return float32 or float64 as a NumPy dtype, in the machine's byte order."""
     try:
-        dtype = np.dtype(value)
-    except TypeError as error:
-        raise ValueError(f"dtype={value!r} must be {allowed}") from error
-    if dtype.name not in DTYPES:
-        raise ValueError(f"dtype={value!r} must be {allowed}")
-    return dtype
+        name = np.dtype(value).name if value is not None else None
+    except TypeError:
+        name = None
+    if name not in DTYPES:
+        raise ValueError(f"dtype={value!r} must be {' or '.join(map(repr, DTYPES))}")
+    return np.dtype(name)
+
+
+def as_array(name: str, value: Any, allowed: str) -> NDArray[Any]:
+    """Return the value as an array; nested lists of unequal lengths are none."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise TypeError(f"{name} must be {allowed}: {error}") from error
 
 
 def symbol_ids(name: str, value: Any, *, lowest: int, V: int) -> NDArray[np.int32]:
     """Return (T, B) whole numbers from ``lowest`` to V - 1 as a C-contiguous int32 array."""
-    array = np.asarray(value)
+    array = as_array(name, value, "whole numbers in an array (T, B)")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be whole numbers, and has dtype {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:
@@ -76,7 +87,7 @@ def start_flags(value: Any, shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Return ``starts`` as zeros and ones of this shape; ``None`` is all zeros."""
     if value is None:
         return np.zeros(shape, np.uint8)
-    array = np.asarray(value)
+    array = as_array("starts", value, "booleans, zeros or ones in an array (T, B)")
     if array.dtype.kind not in "biu":
         raise TypeError(f"starts must be booleans, zeros or ones, and has dtype {array.dtype}")
     same_shape("starts", array, shape)

@@ -30,16 +30,13 @@ def _errors_for_people() -> Iterator[None]:
     """Turn the library's errors into one line on stderr and exit status 1."""
     try:
         yield
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # whoever read stdout has had enough; click ends the program
         raise
     except (ValueError, TypeError, OSError, MemoryError, fastrnn.FastrnnError) as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _parse_seed(_context: click.Context, _parameter: click.Parameter, value: int | None) -> int | None:
-    if value is not None and value < 0:
-        raise click.BadParameter("it must be 0 or more")
-    return value
+        raise click.ClickException(str(error) or type(error).__name__) from error
 
 
 def _backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,7 +49,7 @@ def _backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _seed_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--seed", type=int, callback=_parse_seed, help="Makes the random draws repeatable.")(
+    return click.option("--seed", type=click.IntRange(min=0), help="Makes the random draws repeatable.")(
         command
     )
 
@@ -65,12 +62,14 @@ def _log_on_stderr(level: int) -> Iterator[None]:
     logger = logging.getLogger("fastrnn")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
+    before = logger.level
     logger.addHandler(handler)
     logger.setLevel(level)
     try:
         with logging_redirect_tqdm([logger]):
             yield
     finally:
+        logger.setLevel(before)
         logger.removeHandler(handler)
 
 
@@ -96,6 +95,7 @@ _TRAINING_OPTIONS = [
     click.option("--schedule", help="linear (warm-up, then decay to zero) or constant.  [default: linear]"),
     click.option("--clip-value", type=float, help="Largest size of an element of the gradient."),
     click.option("--clip-norm", type=float, help="Largest norm of the gradient.  [default: 1]"),
+    click.option("--reduction", help="mean or sum: of a window's losses.  [default: mean]"),
     click.option("--steps", type=int, help="Updates.  [default: 5000]"),
     click.option("--epochs", type=int, help="Passes over the text, instead of --steps."),
     click.option("--time-limit", type=float, help="Seconds, instead of --steps or beside it."),
@@ -136,23 +136,24 @@ def train(
     **options: Any,
 ) -> None:
     """Train a model on FILE (- is stdin) and write it to OUTPUT."""
-    import numpy as np
-
     if (file is None) == (text is None):
         raise click.UsageError("give a FILE, or --text")
-    if seed is None and options["preset"] == "scratch":
-        seed = 42
-    # the seed's script drew from a RandomState, and the sample goes on with its draws
-    rng = np.random.RandomState(seed) if options["preset"] == "scratch" else np.random.default_rng(seed)
+    if prime is not None and not n_sample:
+        raise click.UsageError("--prime is what --sample continues: give both")
     given = {name: value for name, value in options.items() if value is not None}
     with _errors_for_people(), _log_on_stderr(logging.ERROR if quiet else logging.INFO):
-        _require_writable_place(output)
-        source = _read_source(file, text, as_bytes=as_bytes, lines=lines)
+        from fastrnn.checkpoint import require_place
+        from fastrnn.presets import random_generator
+
+        rng = random_generator(options["preset"], seed)  # the sample goes on with its draws
+        require_place(output)  # before the training, not after it
+        source = _read_source(
+            file, text, as_bytes=as_bytes, lines=lines, advice="; --bytes reads it as bytes"
+        )
         try:
             model = fastrnn.train(source, backend=backend, rng=rng, progress=not quiet, **given)
         except fastrnn.TrainingInterrupted as interruption:
-            interruption.model.save(output)
-            click.echo(f"{interruption}; the model so far is in {output}", err=True)
+            _save_interrupted(interruption, output)
             sys.exit(INTERRUPTED)
         model.save(output)
         if not quiet:
@@ -161,15 +162,16 @@ def train(
             _write_text(model.sample(n_sample, _as_unit(model, prime), rng=rng))
 
 
-def _require_writable_place(output: str) -> None:
-    """Find out before the training, not after it, that the model's folder is not there."""
-    if Path(output).is_dir():
-        raise IsADirectoryError(f"{output} is a directory; the model needs the path of a file")
-    if not Path(output).resolve().parent.is_dir():
-        raise FileNotFoundError(f"the folder of {output} does not exist")
+def _save_interrupted(interruption: fastrnn.TrainingInterrupted, output: str) -> None:
+    """Write the model so far, unless it is as it was drawn."""
+    if interruption.model.history:
+        interruption.model.save(output)
+        click.echo(f"{interruption}; the model so far is in {output}", err=True)
+    else:
+        click.echo(f"{interruption}; nothing was written", err=True)
 
 
-def _read_source(file: str | None, text: str | None, *, as_bytes: bool, lines: bool) -> Any:
+def _read_source(file: str | None, text: str | None, *, as_bytes: bool, lines: bool, advice: str = "") -> Any:
     """The text, or its lines, from a file, stdin or the command line."""
     from fastrnn.batches import decode_utf8
 
@@ -177,7 +179,7 @@ def _read_source(file: str | None, text: str | None, *, as_bytes: bool, lines: b
         data = (text or "").encode(errors="surrogateescape")
     else:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    content: Any = data if as_bytes else decode_utf8(data, file or "--text")
+    content: Any = data if as_bytes else decode_utf8(data, file or "--text", advice)
     return _split_lines(content) if lines else content
 
 
@@ -199,6 +201,8 @@ def _as_unit(model: Model, text: str | None) -> Any:
 
 def _write_text(text: str | bytes) -> None:
     """Write a sample to stdout, and a line end after it."""
+    if sys.stdout is None:
+        raise OSError("stdout is closed")
     data = text.encode(errors="replace") if isinstance(text, str) else text
     sys.stdout.buffer.write(data + b"\n")
     sys.stdout.buffer.flush()
@@ -234,23 +238,27 @@ def evaluate(model: str, file: str, as_json: bool, backend: str) -> None:
     For a model of documents each line is one; the ends of the lines are then counted as symbols.
     """
     import json
+    import math
 
     with _errors_for_people():
         loaded = fastrnn.load(model, backend=backend)
         documents = loaded.vocabulary.boundary
         as_bytes = loaded.vocabulary.unit == "byte"
         content = _read_source(file, None, as_bytes=as_bytes, lines=documents)
-        result = loaded_scores(loaded, content if documents else [content])
-    if as_json:
-        click.echo(json.dumps(result))
-    else:
-        for name, value in result.items():
-            click.echo(f"{name:16} {value:,.4f}" if isinstance(value, float) else f"{name:16} {value:,}")
+        result = _score(loaded, content if documents else [content])
+        if as_json:
+            finite = {name: value if math.isfinite(value) else None for name, value in result.items()}
+            click.echo(json.dumps(finite))
+        else:
+            for name, value in result.items():
+                click.echo(f"{name:16} {value:,.4f}" if isinstance(value, float) else f"{name:16} {value:,}")
 
 
-def loaded_scores(model: Model, texts: list[Any]) -> dict[str, float]:
-    """What `eval` prints: over all texts, and over the ends of documents."""
+def _score(model: Model, texts: list[Any]) -> dict[str, float]:
+    """The bits of all texts together, with the ends of documents."""
     import math
+
+    from fastrnn.scoring import perplexity
 
     end = model.vocabulary.boundary
     bits = [model.surprisal(text, end=end) for text in texts]
@@ -259,12 +267,14 @@ def loaded_scores(model: Model, texts: list[Any]) -> dict[str, float]:
         raise ValueError("the file is empty: there is nothing to score")
     total = float(sum(one.sum() for one in bits))
     mean = total / symbols
+    if not math.isfinite(mean):
+        raise ValueError(f"the model gives the file {total} bits: its parameters are out of range")
     return {
         "symbols": symbols,
         "bits": total,
         "bits_per_symbol": mean,
         "nats_per_symbol": mean * math.log(2),
-        "perplexity": 2**mean,
+        "perplexity": perplexity(mean),
     }
 
 
@@ -277,7 +287,7 @@ def info(model: str | None, as_json: bool) -> None:
 
     with _errors_for_people():
         description = _describe_model(model) if model is not None else _describe_system()
-    click.echo(json.dumps(description, indent=2) if as_json else _as_lines(description))
+        click.echo(json.dumps(description, indent=2) if as_json else _as_lines(description))
 
 
 def _describe_model(path: str) -> dict[str, Any]:
@@ -333,15 +343,20 @@ def _describe_system() -> dict[str, Any]:
     }
 
 
+def _printable(text: str) -> str:
+    """A text of a file that someone else may have made, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def _as_lines(description: dict[str, Any], indent: str = "") -> str:
     """A description as aligned lines."""
     width = max(map(len, description), default=0)
     lines = []
     for name, value in description.items():
         if isinstance(value, dict):
-            lines += [f"{indent}{name}", _as_lines(value, indent + "  ")]
+            lines += [f"{indent}{_printable(name)}", _as_lines(value, indent + "  ")]
         else:
-            lines.append(f"{indent}{name:{width}}  {value}")
+            lines.append(f"{indent}{name:{width}}  {_printable(str(value))}")
     return "\n".join(lines)
 
 
@@ -356,7 +371,9 @@ def _as_lines(description: dict[str, Any], indent: str = "") -> str:
 @_backend_option
 def demo(seconds: float, output: str, backend: str) -> None:
     """Train on the source of Python's standard library, and show what comes of it."""
+    from fastrnn.checkpoint import require_place
     from fastrnn.demo import run
 
     with _errors_for_people(), _log_on_stderr(logging.INFO):
+        require_place(output)  # before the training, not after it
         run(seconds, Path(output), backend)

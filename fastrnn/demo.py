@@ -11,6 +11,8 @@ import click
 import numpy as np
 
 import fastrnn
+from fastrnn.batches import read_corpus
+from fastrnn.vocabulary import Text
 
 #: How much of the standard library is read, in characters.
 ENOUGH = 1_500_000
@@ -35,16 +37,17 @@ def standard_library_source() -> str:
     return "".join(pieces)[:ENOUGH]
 
 
-def _bits(compressed: bytes, text: str) -> float:
+def _bits(compressed: bytes, text: Text) -> float:
     return 8 * len(compressed) / len(text)
 
 
-def compare(model: fastrnn.Model, training: str, held_out: str) -> dict[str, float]:
+def compare(model: fastrnn.Model, training: Text, held_out: Text) -> dict[str, float]:
     """Bits per character of the held-out text: the model's, and what compressors make of it.
 
     A compressor that saw the training text before is charged for what the held-out text adds.
     """
-    before, whole, alone = training.encode(), (training + held_out).encode(), held_out.encode()
+    before, alone = str(training).encode(), str(held_out).encode()
+    whole = before + alone
     xz_added = len(lzma.compress(whole)) - len(lzma.compress(before))
     return {
         "fastrnn": model.bits_per_symbol(held_out),
@@ -57,18 +60,18 @@ def compare(model: fastrnn.Model, training: str, held_out: str) -> dict[str, flo
 def run(seconds: float, output: Path, backend: str) -> None:
     """Train, sample, compare with gzip and xz, save, load and score again."""
     text = standard_library_source()
-    cut = int(len(text) * 0.9)
+    training, held_out = (part.texts[0] for part in read_corpus(text).split(0.1))
     click.echo(f"training for {seconds:.0f} seconds on {len(text):,} characters of Python's standard library")
     model = fastrnn.train(text, backend=backend, time_limit=seconds, validation=0.1, rng=0)
     click.echo("\na sample:\n")
     click.echo(model.sample(500, prime="def ", temperature=0.7, rng=0))
     click.echo("\nbits per character of the last tenth, which was held out:\n")
-    scores = compare(model, text[:cut], text[cut:])
+    scores = compare(model, training, held_out)
     for name, bits in scores.items():
         click.echo(f"    {name:28} {bits:.3f}")
     model.save(output)
     again = fastrnn.load(output, backend=backend)
-    scored = again.bits_per_symbol(text[cut:])
+    scored = again.bits_per_symbol(held_out)
     if not np.isclose(scored, scores["fastrnn"], rtol=1e-12):
         raise RuntimeError(f"the loaded model scores {scored}, and the saved one {scores['fastrnn']}")
     click.echo(f"\nsaved {output}, loaded it, and it scores the same {scored:.3f} bits")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class FastrnnError(Exception):
-    """The base of every error that fastrnn defines."""
+    """The base of fastrnn's errors, but for `TrainingInterrupted`, which is a ``KeyboardInterrupt``."""
 
 
 class BackendUnavailableError(FastrnnError):
@@ -21,10 +21,11 @@ class CheckpointError(FastrnnError):
 
 
 class DivergenceError(FastrnnError):
-    """Training reached a loss or a gradient that is not finite.
+    """Training reached a loss, a gradient or parameters that are not finite.
 
-    ``model`` holds the parameters before the update that failed; they are finite. It is ``None`` where
-    a `Trainer` raised the error: its network has them.
+    ``model``, where `fastrnn.train` raised it, is the one that training had reached. After a loss or a
+    gradient that was not finite it is as before that update; where the update itself overflowed, it is
+    ``None``.
     """
 
     model: Model | None = None

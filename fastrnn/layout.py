@@ -1,9 +1,10 @@
 """Named arrays in one flat buffer.
 
-A layout is an ordered table of (name, shape). It says where each array lies in a flat vector, and is
-the only place that knows: the network, the model file and the reference read it, and the compiled
-kernels follow its order. A parameter's *shape* is the public one, PyTorch's; an entry that is stored
-transposed lies in the buffer the other way round, which its view hides.
+A layout is an ordered table of (name, shape). It says where each array lies in a flat vector. The
+network, the model file and the reference read it; the compiled kernels follow the same order, in
+``csrc/network.c`` and in the ``split_`` functions of ``backends/numba.py``. A parameter's *shape* is
+the public one, PyTorch's; an entry that is stored transposed lies in the buffer the other way round,
+which its view hides.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 
@@ -51,13 +51,6 @@ class Layout:
         """Writable views of the buffer by name, with the public shapes."""
         stored = self.stored(flat)
         return {e.name: stored[e.name].T if e.transposed else stored[e.name] for e in self.entries}
-
-    def flatten(self, arrays: dict[str, NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """A new flat buffer that holds these arrays, given by name with the public shapes."""
-        flat = np.empty(self.size, dtype)
-        for name, view in self.views(flat).items():
-            view[...] = arrays[name]
-        return flat
 
 
 @lru_cache(maxsize=64)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+#: A container's limit and its use of memory, in the files of cgroup versions 2 and 1.
+_CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
 
 
 def available() -> int | None:
-    """Bytes of memory that this process may still use, or ``None`` where the system does not say."""
-    found = [value for value in (_available_to_machine(), _limit_of_container()) if value is not None]
+    """Bytes of memory that a process can still get, or ``None`` where the system does not say.
+
+    On systems without ``/proc`` it is all that the machine has.
+    """
+    found = [value for value in (_available_to_machine(), _available_to_container()) if value is not None]
     return min(found, default=None)
 
 
@@ -26,13 +33,12 @@ def _available_to_machine() -> int | None:
         return None
 
 
-def _limit_of_container() -> int | None:
-    for path in _CGROUP_LIMITS:
+def _available_to_container() -> int | None:
+    for limit, used in _CGROUP_FILES:
         try:
-            text = Path(path).read_text(encoding="ascii").strip()
-        except OSError:
+            return int(Path(limit).read_text(encoding="ascii")) - int(Path(used).read_text(encoding="ascii"))
+        except (OSError, ValueError):  # not this version, or no limit: "max"
             continue
-        return int(text) if text.isdigit() else None
     return None
 
 

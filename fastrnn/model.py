@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastrnn import checkpoint, checks, scoring
 from fastrnn.checkpoint import Contents
 from fastrnn.network import Network
-from fastrnn.sampling import continuation, draw
+from fastrnn.sampling import continuation, draw, softmax
 from fastrnn.vocabulary import Text, Vocabulary
 
 Record = dict[str, float]
@@ -101,12 +101,12 @@ class Model:
 
     def perplexity(self, text: Text, *, end: bool = False) -> float:
         """``2 ** bits_per_symbol``; arguments and errors as there."""
-        return float(2 ** self.bits_per_symbol(text, end=end))
+        return scoring.perplexity(self.bits_per_symbol(text, end=end))
 
     def _losses(self, text: Text, *, end: bool) -> NDArray[np.float64]:
         """Nats of each symbol."""
         ids = self.vocabulary.encode(text)
-        if self.vocabulary.boundary:
+        if self.vocabulary.boundary_id is not None:
             boundary = [self.vocabulary.boundary_id]
             return scoring.sequence_losses(
                 self.network, np.concatenate([boundary, ids, boundary if end else []]).astype(np.int32)
@@ -150,16 +150,15 @@ class Model:
         temperature = checks.real_number("temperature", temperature, zero=True)
         generator = checks.random_generator(rng)
         ids = self.vocabulary.encode(prime) if prime is not None else np.empty(0, np.int32)
-        if self.vocabulary.boundary:
-            boundary = self.vocabulary.boundary_id
-            drawn = continuation(self.network, np.append(np.int32(boundary), ids), temperature, generator)
-            drawn = itertools.takewhile(lambda symbol: symbol != boundary, drawn)
-        elif ids.size:
-            drawn = continuation(self.network, ids, temperature, generator)
-        else:
-            first = draw(scoring.first_symbol_probabilities(self.counts), generator)
-            rest = continuation(self.network, np.array([first], np.int32), temperature, generator)
-            drawn = itertools.chain([first], rest)
+        boundary = self.vocabulary.boundary_id
+        known = ids if boundary is None else np.append(np.int32(boundary), ids)
+        drawn: Iterator[int] = iter(())
+        if not known.size:
+            log_p = np.log(scoring.first_symbol_probabilities(self.counts))
+            known = np.array([draw(softmax(log_p, temperature), generator)], np.int32)
+            drawn = iter(known)
+        drawn = itertools.chain(drawn, continuation(self.network, known, temperature, generator))
+        drawn = itertools.takewhile(lambda symbol: symbol != boundary, drawn)
         return self.vocabulary.decode(np.fromiter(itertools.islice(drawn, n), np.int64))
 
     # ---- Files -----------------------------------------------------------------------------------
@@ -178,6 +177,10 @@ class Model:
         ------
         fastrnn.CheckpointError
             They are damaged or not a model.
+        ValueError, fastrnn.BackendUnavailableError
+            There is no such backend, or it cannot run here.
+        MemoryError
+            The model cannot fit.
         """
         contents = checkpoint.from_bytes(data, backend)
         return cls(
@@ -230,6 +233,10 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> Model:
         The file is damaged, or is no model of fastrnn's; the message says why.
     OSError
         It cannot be read.
+    ValueError, fastrnn.BackendUnavailableError
+        There is no such backend, or it cannot run here.
+    MemoryError
+        The model cannot fit.
     """
     contents = checkpoint.read_file(path, backend)
     return Model(contents.network, contents.vocabulary, contents.counts, contents.settings, contents.history)

@@ -31,15 +31,22 @@ def _draw_uniform(rng: Any, shape: tuple[int, ...], H: int) -> Array:
     return weights
 
 
-#: How weights are drawn, by name: normal with a deviation of 0.01, or uniform within ±1/√H.
+def _draw_zeros(rng: Any, shape: tuple[int, ...], H: int) -> Array:  # noqa: ARG001
+    return np.zeros(shape)
+
+
+#: How weights are drawn, by name.
 INITIALIZATIONS: dict[str, Callable[[Any, tuple[int, ...], int], Array]] = {
     "normal": _draw_normal,
     "uniform": _draw_uniform,
+    "zeros": _draw_zeros,
 }
 
 
 class Network:
-    """An embedding-free recurrent language model: one-hot input, one recurrent layer, linear head.
+    """A recurrent language model: one-hot input, one recurrent layer, linear head.
+
+    Many threads may use one network at once, as long as none of them changes its parameters.
 
     Parameters
     ----------
@@ -55,7 +62,8 @@ class Network:
         ``"auto"``, ``"numba"``, ``"c"`` or ``"numpy"``; see `fastrnn.backends.get_backend`.
     initialization
         ``"uniform"``: weights within ±1/√H, as PyTorch draws them. ``"normal"``: a deviation of 0.01.
-        Biases are zero. Weights are drawn in the order of `parameters`.
+        ``"zeros"``: for weights that are filled in later. Biases are zero. Weights are drawn in the
+        order of `parameters`.
     rng
         An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws (SPEC 7).
 
@@ -190,7 +198,7 @@ class Network:
     ) -> tuple[Array, Array]:
         """Return the loss of each target in nats, float64 (T, B), and the state after the window.
 
-        Arguments and errors are those of `loss_and_gradients`; nothing is computed backward.
+        Arguments and errors are those of `loss_and_gradients`.
         """
         ids, wanted, flags = self.checked_window(inputs, targets, starts)
         carried = self.checked_state(state, ids.shape[1])
@@ -213,30 +221,33 @@ class Network:
     def checked_window(
         self, inputs: ArrayLike, targets: ArrayLike, starts: ArrayLike | None
     ) -> tuple[Array, Array, Array]:
-        """Return inputs, targets and starts (T, B) as the kernels want them, or raise."""
+        """Return inputs, targets and starts (T, B) as the kernels want them, or raise. Internal."""
         ids = checks.symbol_ids("inputs", inputs, lowest=0, V=self.vocab_size)
         wanted = checks.symbol_ids("targets", targets, lowest=-1, V=self.vocab_size)
         checks.same_shape("targets", wanted, ids.shape)
         return ids, wanted, checks.start_flags(starts, ids.shape)
 
     def checked_state(self, state: ArrayLike | None, B: int) -> Array:
-        """Return a copy of the state (L, B, H) in the network's dtype; ``None`` is zeros."""
+        """Return a copy of the state (L, B, H) in the network's dtype; ``None`` is zeros. Internal."""
         shape = (1, B, self.hidden_size)
         if state is None:
             return np.zeros(shape, self.dtype)
-        array = np.asarray(state)
+        array = checks.as_array("state", state, "floats in an array (L, B, H)")
         if array.dtype.kind != "f":
             raise TypeError(f"state must be floating-point, and has dtype {array.dtype}")
         checks.same_shape("state", array, shape)
-        if not np.isfinite(array).all():
-            raise ValueError("state has NaN or infinite elements")
-        return array.astype(self.dtype, order="C", copy=True)
+        with np.errstate(over="ignore"):
+            carried = array.astype(self.dtype, order="C", copy=True)
+        if not np.isfinite(carried).all():
+            raise ValueError(f"state has NaN or infinite elements in {self.dtype}")
+        return carried
 
     @contextmanager
     def workspace(self, T: int, B: int) -> Iterator[tuple[Array, dict[str, Array]]]:
         """Check out a workspace for windows of T steps and B rows: the flat buffer, and its views.
 
-        Each concurrent caller has its own, so one network serves many threads.
+        Internal. Each concurrent caller has its own, so one network serves many threads; what they leave
+        behind is kept for the next ones.
         """
         layout = workspace_layout(T, B, self.vocab_size, self.hidden_size)
         try:

@@ -62,6 +62,18 @@ class Adagrad(Optimizer):
 
     min-char-rnn's form, which divides by ``sqrt(m + 1e-8)``, is this one with
     ``initial_accumulator_value=1e-8, eps=0``.
+
+    Parameters
+    ----------
+    initial_accumulator_value
+        What the sum of squared gradients starts from, zero or more.
+    eps
+        Added to its root, zero or more; not both zero.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of range or no number.
     """
 
     initial_accumulator_value: float = 0.0
@@ -88,7 +100,20 @@ class Adagrad(Optimizer):
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Adam (Kingma & Ba 2015), as ``torch.optim.Adam`` has it."""
+    """Adam (Kingma & Ba 2015), as ``torch.optim.Adam`` has it.
+
+    Parameters
+    ----------
+    betas
+        How much of the mean of the gradients, and of their squares, each update keeps; below one.
+    eps
+        Added to the root of the second, above zero.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of range or no number.
+    """
 
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
@@ -122,6 +147,8 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (SGD, Adag
 def get_optimizer(value: str | Optimizer) -> Optimizer:
     """Return an optimizer from its name, with its defaults, or as it is."""
     if isinstance(value, Optimizer):
+        if type(value) not in OPTIMIZERS.values():
+            raise TypeError(f"optimizer={value!r} must be one of fastrnn's: its update is a kernel")
         return value
     return OPTIMIZERS[checks.one_of("optimizer", value, OPTIMIZERS)]()
 
@@ -137,12 +164,12 @@ def integer_power(base: float, exponents: NDArray[np.int64]) -> Floats:
     return result
 
 
-def _constant(update: Floats, done: Floats) -> Floats:  # noqa: ARG001
+def _constant(update: Floats, part: Floats) -> Floats:  # noqa: ARG001
     return np.ones(len(update))
 
 
-def _linear(update: Floats, done: Floats) -> Floats:
-    return np.minimum(1, (update + 1) / 100) * (1 - done)
+def _linear(update: Floats, part: Floats) -> Floats:
+    return np.minimum(1, (update + 1) / 100) * (1 - part)
 
 
 #: Factors of the learning rate, by name, from the number of each update and the part of training that

@@ -6,12 +6,14 @@ A preset is a system that people know, reproduced exactly. The default recipe is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from fastrnn import checks
 from fastrnn.network import CELLS, INITIALIZATIONS
-from fastrnn.optimizers import SCHEDULES, Adagrad, Optimizer, get_optimizer
+from fastrnn.optimizers import SCHEDULES, SGD, Adagrad, Adam, Optimizer, get_optimizer
 from fastrnn.trainer import REDUCTIONS
 
 #: The shortest text, in symbols, of which a part is held out unless `validation` says so.
@@ -37,7 +39,7 @@ def _part(name: str, value: Any) -> float:
 
 
 #: What each setting of a recipe must be.
-_CHECKS: dict[str, Check] = {
+CHECKS: dict[str, Check] = {
     "cell": _one_of(CELLS),
     "hidden_size": checks.whole_number,
     "dtype": lambda _, value: checks.real_dtype(value).name,
@@ -92,7 +94,7 @@ class Recipe:
     initialization: str = "uniform"
     seq_length: int | None = 64
     batch_size: int = 32
-    optimizer: str | Optimizer = "adam"
+    optimizer: Optimizer = Adam()  # noqa: RUF009  (it is frozen)
     learning_rate: float = 0.008
     schedule: str = "linear"
     clip_value: float | None = None
@@ -107,7 +109,7 @@ class Recipe:
     log_every: int = 250
 
     def __post_init__(self) -> None:
-        for name, check in _CHECKS.items():
+        for name, check in CHECKS.items():
             # what was checked is a plain int, float or str, whatever was given
             object.__setattr__(self, name, check(name, getattr(self, name)))
         if self.steps is not None and self.epochs is not None:
@@ -123,7 +125,7 @@ class Recipe:
 
     def describe(self) -> dict[str, Any]:
         """The settings as plain data, for the model file."""
-        return {**asdict(self), "optimizer": get_optimizer(self.optimizer).describe()}
+        return {**vars(self), "optimizer": self.optimizer.describe()}
 
 
 #: The recipes by name.
@@ -135,7 +137,7 @@ PRESETS: dict[str, Recipe] = {
         initialization="normal",
         seq_length=None,
         batch_size=1,
-        optimizer="sgd",
+        optimizer=SGD(),
         learning_rate=0.1,
         schedule="constant",
         clip_value=5.0,
@@ -171,3 +173,13 @@ def get_recipe(preset: str | None = None, **changes: Any) -> Recipe:
     """The recipe of a preset, or the default one, with some settings changed."""
     base = Recipe() if preset is None else PRESETS[checks.one_of("preset", preset, PRESETS)]
     return base.replaced(**changes)
+
+
+def random_generator(preset: str | None, rng: Any) -> np.random.Generator | np.random.RandomState:
+    """What ``rng`` stands for beside a preset.
+
+    For scratch an int is a ``RandomState``, as in the seed's script, and ``None`` is its 42.
+    """
+    if preset == "scratch" and (rng is None or isinstance(rng, int)):
+        return np.random.RandomState(42 if rng is None else checks.whole_number("rng", rng, minimum=0))
+    return checks.random_generator(rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 
 from fastrnn.batches import Streams
 from fastrnn.network import Network
+
+#: From this power of two on a float is infinite.
+MAX_EXPONENT = 1024
 
 #: Steps of a window when one long text is scored.
 WINDOW = 1024
@@ -18,6 +22,11 @@ def first_symbol_probabilities(counts: NDArray[np.int64]) -> NDArray[np.float64]
     """The chance of each symbol to be a running text's first: add-one smoothed frequencies (V)."""
     probabilities: NDArray[np.float64] = (counts + 1.0) / (counts.sum() + len(counts))
     return probabilities
+
+
+def perplexity(bits_per_symbol: float) -> float:
+    """``2 ** bits_per_symbol``; infinite where it is larger than a float can be."""
+    return 2.0**bits_per_symbol if bits_per_symbol < MAX_EXPONENT else math.inf
 
 
 def sequence_losses(network: Network, ids: NDArray[Any]) -> NDArray[np.float64]:

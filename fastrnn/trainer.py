@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from fastrnn.batches import Streams
 from fastrnn.errors import DivergenceError
 from fastrnn.network import Network
 from fastrnn.optimizers import Optimizer, get_optimizer
+
+Floats = NDArray[np.float64]
 
 REDUCTIONS = ("mean", "sum")
 
@@ -26,20 +29,21 @@ class Pace:
 
     def __init__(self) -> None:
         self.windows = 1
-        self._began = 0.0
 
-    def begin(self) -> None:
-        """Start the clock of a call."""
-        self._began = time.perf_counter()
-
-    def end(self, windows: int) -> None:
-        """Stop it, after a call of so many windows; a call is at most eight times as long as the last."""
-        elapsed = max(time.perf_counter() - self._began, 1e-9)
-        self.windows = max(1, min(8 * windows, int(CALL_SECONDS * windows / elapsed)))
+    def call(self, function: Callable[[int], Floats], most: int) -> Floats:
+        """Call the function with as many windows as fit; at most eight times as many as the last time."""
+        count = min(self.windows, most)
+        began = time.perf_counter()
+        losses = function(count)
+        elapsed = max(time.perf_counter() - began, 1e-9)
+        self.windows = max(1, min(8 * count, int(CALL_SECONDS * count / elapsed)))
+        return losses
 
 
 class Trainer:
     """Trains a network on windows that it is given, and carries the state from one to the next.
+
+    A trainer serves one thread, and while it trains no other thread may use its network.
 
     Parameters
     ----------
@@ -61,8 +65,6 @@ class Trainer:
     ----------
     updates
         How many updates were done.
-    state
-        What the next window continues from, (L, B, H), or ``None`` for zeros.
 
     Raises
     ------
@@ -83,23 +85,47 @@ class Trainer:
         if not isinstance(network, Network):
             raise TypeError(f"network is {type(network).__name__}; it must be a fastrnn.Network")
         self.network = network
-        self.optimizer = get_optimizer(optimizer)
-        self.learning_rate = checks.real_number("learning_rate", learning_rate)
+        self.learning_rate = learning_rate
+        self._optimizer = get_optimizer(optimizer)
         self.clip_value = None if clip_value is None else checks.real_number("clip_value", clip_value)
         self.clip_norm = None if clip_norm is None else checks.real_number("clip_norm", clip_norm)
         self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
         self.updates = 0
-        self.state: NDArray[Any] | None = None
+        self._state: NDArray[Any] | None = None
         n = network.flat.size
         memory.require(
-            (1 + self.optimizer.moments) * network.flat.nbytes, f"gradients and moments of {n:,} parameters"
+            (1 + self._optimizer.moments) * network.flat.nbytes, f"gradients and moments of {n:,} parameters"
         )
-        self._moments = self.optimizer.initial_moments(n, network.dtype)
+        self._moments = self._optimizer.initial_moments(n, network.dtype)
         self._gradients = np.zeros_like(network.flat)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next updates; it may be set."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._learning_rate = checks.real_number("learning_rate", value)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer, for good: its moments are the trainer's."""
+        return self._optimizer
+
+    @property
+    def state(self) -> NDArray[Any] | None:
+        """A copy of what the next window continues from, (L, B, H); ``None`` is zeros. It may be set."""
+        return None if self._state is None else self._state.copy()
+
+    @state.setter
+    def state(self, value: ArrayLike | None) -> None:
+        rows = None if value is None else np.shape(value)[1:2]
+        self._state = self.network.checked_state(value, rows[0] if rows else 1) if rows is not None else None
 
     def reset_state(self) -> None:
         """Let the next window begin from a state of zeros."""
-        self.state = None
+        self._state = None
 
     def step(self, inputs: ArrayLike, targets: ArrayLike, starts: ArrayLike | None = None) -> float:
         """Do one update on one window; the state is carried to the next call.
@@ -156,44 +182,47 @@ class Trainer:
             As in `step`.
         """
         T = checks.whole_number("seq_length", seq_length)
-        checks.whole_number("passes", passes, minimum=0)
+        passes = checks.whole_number("passes", passes, minimum=0)
         ids = checks.symbol_ids("streams", streams, lowest=0, V=self.network.vocab_size)
         if len(ids) < 2:
             raise ValueError(f"streams has shape {ids.shape}; it must be (N + 1, B), with N at least 1")
         flags = checks.start_flags(starts, (len(ids) - 1, ids.shape[1]))
         rows = Streams(ids[:-1], ids[1:], flags)
-        losses = np.empty(passes * rows.windows(min(T, rows.n_steps)))
+        windows = passes * rows.windows(T)
+        memory.require(8 * windows, f"the losses of {passes} passes")
+        losses = np.empty(windows)
         done, pace = 0, Pace()
+
+        def update(count: int) -> Floats:
+            return self.advance(rows, T, done, np.full(count, self.learning_rate))
+
         while done < len(losses):
-            count = min(pace.windows, len(losses) - done)
-            pace.begin()
-            losses[done : done + count] = self.advance(rows, T, done, np.full(count, self.learning_rate))
-            pace.end(count)
-            done += count
+            part = pace.call(update, len(losses) - done)
+            losses[done : done + len(part)] = part
+            done += len(part)
         return losses
 
-    def advance(
-        self, streams: Streams, seq_length: int, first: int, rates: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def advance(self, streams: Streams, seq_length: int, first: int, rates: Floats) -> Floats:
         """Do one update for each of these learning rates, in one native call, from window ``first`` on.
 
-        The streams are valid; windows are counted over passes. Returns and raises as `steps` does.
+        Internal: the streams are taken to be valid. Windows are counted over passes. Returns and raises
+        as `steps` does.
         """
-        network, W, B = self.network, len(rates), streams.batch_size
+        network, optimizer, W, B = self.network, self._optimizer, len(rates), streams.batch_size
         T = min(seq_length, streams.n_steps)
-        if self.state is None:
-            self.state = network.checked_state(None, B)
-        if self.state.shape[1] != B:
+        if self._state is None:
+            self._state = network.checked_state(None, B)
+        if self._state.shape[1] != B:
             raise ValueError(
-                f"the window has {B} rows and the carried state {self.state.shape[1]}: "
+                f"the window has {B} rows and the carried state {self._state.shape[1]}: "
                 "call reset_state() first"
             )
         losses, norms = np.empty(W), np.empty(W)
         with network.workspace(T, B) as (workspace, _):
             network.backend.train_windows(
                 losses, norms, np.empty((T, B)), network.flat, self._gradients, self._moments,
-                self.state[0], workspace, streams.inputs, streams.targets, streams.starts,
-                self.optimizer.settings(rates, self.updates), self.optimizer.number,
+                self._state[0], workspace, streams.inputs, streams.targets, streams.starts,
+                optimizer.settings(rates, self.updates), optimizer.number,
                 int(self.reduction == "mean"), self.clip_value or math.inf, self.clip_norm or math.inf,
                 first % streams.windows(T), W, streams.n_steps, T, B,
                 network.vocab_size, network.hidden_size,
@@ -201,20 +230,26 @@ class Trainer:
         finite = np.isfinite(losses) & np.isfinite(norms)
         self.updates += int(np.count_nonzero(finite))
         if not finite.all():
-            raise self._divergence(losses[~finite][0], norms[~finite][0])
+            self.reset_state()
+            raise DivergenceError(self._divergence(losses[~finite][0], norms[~finite][0]))
+        if not np.isfinite(network.flat).all():
+            self.reset_state()
+            raise DivergenceError(
+                f"an update overflowed: parameters are not finite after {self.updates} updates. "
+                f"The learning_rate, {self.learning_rate:g}, is far too high"
+            )
         return losses
 
-    def _divergence(self, loss: float, norm: float) -> DivergenceError:
-        self.reset_state()
-        return DivergenceError(
-            f"training diverged at update {self.updates + 1}: the loss is {loss:.4g} and the norm of its "
+    def _divergence(self, loss: float, norm: float) -> str:
+        return (
+            f"training diverged at update {self.updates}: the loss is {loss:.4g} and the norm of its "
             f"gradient {norm:.4g}. The parameters are as before that update. "
             f"A lower learning_rate (it was {self.learning_rate:g}) or a clip_norm usually helps"
         )
 
     def __repr__(self) -> str:
         return (
-            f"Trainer({self.optimizer!r}, learning_rate={self.learning_rate:g}, "
+            f"Trainer({self._optimizer!r}, learning_rate={self.learning_rate:g}, "
             f"clip_value={self.clip_value}, clip_norm={self.clip_norm}, reduction={self.reduction!r}): "
             f"{self.updates:,} updates done"
         )

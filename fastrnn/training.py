@@ -7,13 +7,13 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastrnn import checks, memory, scoring
+from fastrnn import memory, scoring
 from fastrnn.backends import get_backend
 from fastrnn.batches import (
     Corpus,
@@ -28,8 +28,8 @@ from fastrnn.errors import DivergenceError, TrainingInterrupted
 from fastrnn.layout import parameter_layout, workspace_layout
 from fastrnn.model import Model, Record
 from fastrnn.network import Network
-from fastrnn.optimizers import SCHEDULES, Optimizer, get_optimizer
-from fastrnn.presets import LEAST_TO_HOLD_OUT, Recipe, get_recipe
+from fastrnn.optimizers import SCHEDULES, Optimizer
+from fastrnn.presets import CHECKS, LEAST_TO_HOLD_OUT, Recipe, get_recipe, random_generator
 from fastrnn.trainer import Pace, Trainer
 from fastrnn.vocabulary import Vocabulary
 
@@ -77,6 +77,10 @@ def train(
 ) -> Model:
     """Train a model on a text.
 
+    Without a preset, the defaults are those of `fastrnn.presets.Recipe`: 128 hidden units, windows of 64
+    steps and 32 rows, Adam at 0.008 with the linear schedule, the gradient's norm clipped at 1, 5,000
+    updates, float32.
+
     Parameters
     ----------
     text
@@ -99,14 +103,16 @@ def train(
         ``"linear"`` (warm-up over a hundred updates, then decay to zero) or ``"constant"``.
     steps, epochs, time_limit
         When to end: after so many updates, passes over the text, or seconds (after the first update,
-        which may have to compile), whichever comes first; not both steps and epochs.
+        which may have to compile), whichever comes first; not both steps and epochs. Any of them
+        replaces the preset's steps.
     validation
         The part of the text, its end, that is held out and measured; 0 is none. By default a tenth of
         a text of at least 10,000 symbols.
     log_every
         Updates between the records of `Model.history`.
     rng
-        An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws.
+        An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws; for the preset
+        ``"scratch"``, an int is a ``RandomState``, and ``None`` is its 42.
     progress
         Show a progress bar on stderr, if that is a terminal.
 
@@ -135,30 +141,10 @@ def train(
     >>> [round(record["loss"], 4) for record in model.history[:3]]
     [5.5459, 0.0132, 0.0057]
     """
-    given = {
-        "cell": cell,
-        "hidden_size": hidden_size,
-        "dtype": dtype,
-        "initialization": initialization,
-        "seq_length": seq_length,
-        "batch_size": batch_size,
-        "optimizer": optimizer,
-        "learning_rate": learning_rate,
-        "schedule": schedule,
-        "clip_value": clip_value,
-        "clip_norm": clip_norm,
-        "reduction": reduction,
-        "steps": steps,
-        "epochs": epochs,
-        "time_limit": time_limit,
-        "validation": validation,
-        "log_every": log_every,
-    }
+    given = {name: value for name, value in locals().items() if name in CHECKS}
     recipe = get_recipe(preset, **{name: value for name, value in given.items() if value is not PRESET})
     get_backend(backend)
-    if rng is None and preset == "scratch":
-        rng = np.random.RandomState(42)
-    generator = checks.random_generator(rng)
+    generator = random_generator(preset, rng)
     run = _prepare(read_corpus(text, unit), recipe, backend, generator)
     with _progress_bar(progress) as bar:
         _fit(run, bar)
@@ -178,7 +164,8 @@ class _Run:
     streams: Streams
     seq_length: int
     held_out: Streams | None
-    began: float = field(default_factory=time.monotonic)
+    #: When the first update was done, from which the time limit counts.
+    began: float | None = None
 
     @property
     def steps(self) -> int | None:
@@ -190,7 +177,7 @@ class _Run:
     def part_done(self, updates: Any) -> Any:
         """The part of training that is done after so many updates, from 0 to 1."""
         part = updates / self.steps if self.steps else np.zeros_like(updates)
-        if self.recipe.time_limit:
+        if self.recipe.time_limit and self.began is not None:
             part = np.maximum(part, (time.monotonic() - self.began) / self.recipe.time_limit)
         return np.minimum(part, 1.0)
 
@@ -200,7 +187,7 @@ def _prepare(corpus: Corpus, recipe: Recipe, backend: str, rng: Any) -> _Run:
     vocabulary = corpus.vocabulary()
     training, held_out = corpus.split(_held_out_part(recipe, corpus))
     ids = training.sequence(vocabulary)
-    if len(ids) < 2:
+    if len(ids) < 2 or not training.size:
         raise ValueError(
             f"the text to train on has {training.size} symbols; it must have at least 2"
             + (f", beside the {held_out.size} that are held out" if held_out.size else "")
@@ -240,10 +227,13 @@ def _held_out_part(recipe: Recipe, corpus: Corpus) -> float:
     """The part of the text to hold out."""
     if recipe.validation is not None:
         return recipe.validation
-    if corpus.size >= LEAST_TO_HOLD_OUT:
-        return 0.1
-    logger.info("the text has %d symbols: none are held out for validation", corpus.size)
-    return 0.0
+    if corpus.size < LEAST_TO_HOLD_OUT:
+        logger.info("the text has %d symbols: none are held out for validation", corpus.size)
+        return 0.0
+    if corpus.documents and len(corpus.texts) < 2:
+        logger.info("there is one document: it is not held out for validation")
+        return 0.0
+    return 0.1
 
 
 def _tell_what_shrank(n: int, sizes: dict[str, tuple[int | None, int]]) -> None:
@@ -265,19 +255,18 @@ def _whole_windows(transitions: int, seq_length: int | None) -> int:
 
 def _validation_streams(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Streams | None:
     """The held-out part as rows, or ``None`` where there is too little of it."""
-    if not held_out.texts or not held_out.size:
+    if not held_out.size:
         return None
     ids = held_out.sequence(vocabulary)[: VALIDATION_SYMBOLS + 1]
     if len(ids) < 2:
         return None
-    boundary_id = vocabulary.boundary_id if vocabulary.boundary else None
-    return make_streams(ids, min(B, len(ids) - 1), boundary_id=boundary_id)
+    return make_streams(ids, min(B, len(ids) - 1), boundary_id=vocabulary.boundary_id)
 
 
 def _require_memory(recipe: Recipe, V: int, T: int, B: int, transitions: int) -> None:
     """Refuse what cannot fit, before it is allocated."""
-    H, itemsize = recipe.hidden_size, checks.real_dtype(recipe.dtype).itemsize
-    vectors = 2 + get_optimizer(recipe.optimizer).moments
+    H, itemsize = recipe.hidden_size, np.dtype(recipe.dtype).itemsize
+    vectors = 2 + recipe.optimizer.moments
     reals = vectors * parameter_layout(V, H).size + workspace_layout(T, B, V, H).size
     memory.require(
         reals * itemsize + stream_bytes(transitions, B),
@@ -290,20 +279,12 @@ def _require_memory(recipe: Recipe, V: int, T: int, B: int, transitions: int) ->
 
 def _fit(run: _Run, bar: Any) -> None:
     """Do the updates; the history and the bar follow them."""
-    trainer, recipe = run.trainer, run.recipe
-    schedule = SCHEDULES[recipe.schedule]
-    recorder = _Recorder(run)
-    pace = Pace()
+    trainer, recorder, pace = run.trainer, _Recorder(run), Pace()
     try:
         while (part := float(run.part_done(trainer.updates))) < 1:
             done = trainer.updates
-            count = min(pace.windows, _until_next_stop(run, done))
-            updates = np.arange(done, done + count, dtype=np.float64)
-            rates = recipe.learning_rate * schedule(updates, run.part_done(updates))
-            pace.begin()
-            losses = trainer.advance(run.streams, run.seq_length, done, rates)
-            pace.end(len(updates))
-            if done == 0:  # the clock of time_limit starts now: the first update may have had to compile
+            losses = pace.call(lambda n: _advance(run, n), _until_next_stop(run, done))
+            if run.began is None:  # the first update may have had to compile
                 run.began = time.monotonic()
             recorder.add(done, losses)
             bar.set_postfix_str(recorder.summary(), refresh=False)
@@ -313,8 +294,17 @@ def _fit(run: _Run, bar: Any) -> None:
         message = f"interrupted after {trainer.updates} updates"
         raise TrainingInterrupted(message, run.model) from error
     except DivergenceError as error:
-        error.model = run.model
+        if np.isfinite(trainer.network.flat).all():
+            error.model = run.model
         raise
+
+
+def _advance(run: _Run, count: int) -> NDArray[np.float64]:
+    """Do so many updates in one native call."""
+    done, recipe = run.trainer.updates, run.recipe
+    updates = np.arange(done, done + count, dtype=np.float64)
+    rates = recipe.learning_rate * SCHEDULES[recipe.schedule](updates, run.part_done(updates))
+    return run.trainer.advance(run.streams, run.seq_length, done, rates)
 
 
 def _until_next_stop(run: _Run, done: int) -> int:
@@ -330,25 +320,25 @@ class _Recorder:
 
     def __init__(self, run: _Run) -> None:
         self._run = run
-        self._pending_loss = 0.0
-        self._pending_symbols = 0
+        #: The losses of the updates since the last record, each update's a sum over its window.
+        self._pending: list[float] = []
+        self._first_pending = 0
         self._bits = math.nan
 
     def add(self, done: int, losses: NDArray[np.float64]) -> None:
         """Take the losses of the updates from number ``done`` on."""
-        symbols = self._symbols(done, len(losses))
-        self._bits = losses.sum() / symbols.sum() / math.log(2)
-        every, taken = self._run.recipe.log_every, 0
+        self._bits = losses.sum() / self._symbols(done, len(losses)) / math.log(2)
+        every, start = self._run.recipe.log_every, 0
         for position in range(-done % every, len(losses), every):
-            self._pend(losses, symbols, taken, position + 1)
-            taken = position + 1
-            self._record(done + position, losses[position])
-        self._pend(losses, symbols, taken, len(losses))
+            self._pending += losses[start : position + 1].tolist()
+            self._record()
+            start = position + 1
+        self._pending += losses[start:].tolist()
 
     def finish(self) -> None:
         """Record what came after the last record, where there is a validation loss to tell."""
-        if self._run.held_out is not None and self._pending_symbols:
-            self._record(self._run.trainer.updates - 1, math.nan)
+        if self._run.held_out is not None and self._pending:
+            self._record()
 
     def summary(self) -> str:
         """The state of training in a line, for the progress bar."""
@@ -357,24 +347,24 @@ class _Recorder:
         line = f"update {self._run.trainer.updates:,}: {self._bits:.3f} bits/{unit}"
         return line + _validation_text(last)
 
-    def _symbols(self, done: int, count: int) -> NDArray[np.int64]:
-        """The number of targets of each of these updates."""
+    def _symbols(self, done: int, count: int) -> int:
+        """The number of targets of so many updates from number ``done`` on."""
         N, T = self._run.streams.n_steps, self._run.seq_length
         starts = (done + np.arange(count)) % self._run.streams.windows(T) * T
-        return np.minimum(T, N - starts) * self._run.streams.batch_size
+        return int(np.minimum(T, N - starts).sum()) * self._run.streams.batch_size
 
-    def _pend(self, losses: NDArray[np.float64], symbols: NDArray[np.int64], start: int, stop: int) -> None:
-        self._pending_loss += float(losses[start:stop].sum())
-        self._pending_symbols += int(symbols[start:stop].sum())
-
-    def _record(self, step: int, window_loss: float) -> None:
-        run = self._run
-        is_sum = run.recipe.reduction == "sum" and not math.isnan(window_loss)
-        loss = window_loss if is_sum else self._pending_loss / self._pending_symbols
-        self._pending_loss, self._pending_symbols = 0.0, 0
-        record: Record = {"step": step, "loss": float(loss)}
+    def _record(self) -> None:
+        """Make a record of the pending updates, exactly summed: it does not depend on who added what."""
+        run, count = self._run, len(self._pending)
+        if run.recipe.reduction == "sum":
+            loss = self._pending[-1]
+        else:
+            loss = math.fsum(self._pending) / self._symbols(self._first_pending, count)
+        record: Record = {"step": self._first_pending + count - 1, "loss": loss}
         if run.held_out is not None:
             record["validation_loss"] = scoring.mean_loss(run.trainer.network, run.held_out, run.seq_length)
+        self._first_pending += count
+        self._pending = []
         run.model.history.append(record)
         _log_record(run, record)
 

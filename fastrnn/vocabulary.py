@@ -75,11 +75,9 @@ class Vocabulary:
         return len(self.symbols) + self.boundary
 
     @property
-    def boundary_id(self) -> int:
-        """The boundary's id, the last one."""
-        if not self.boundary:
-            raise ValueError("this vocabulary has no boundary: its texts are not documents")
-        return len(self.symbols)
+    def boundary_id(self) -> int | None:
+        """The boundary's id, the last one; ``None`` where there is no boundary."""
+        return len(self.symbols) if self.boundary else None
 
     @cached_property
     def _ids(self) -> NDArray[np.int32]:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from fastrnn import Network
+
 #: Sizes that find edges: one, primes, and a vector or a tile more or less than whole.
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 11, 15, 16, 17, 31, 32, 33)
 
@@ -27,6 +29,28 @@ def assert_close(actual: Any, expected: Any, tolerance: float, what: str = "") -
     """Require agreement within a tolerance; NaN never agrees."""
     found = difference(actual, expected)
     assert found <= tolerance, f"{what} differs by {found:.3g}, and may by {tolerance:g}"
+
+
+SEED_LOSSES = [
+    "5.5459",
+    "0.0132",
+    "0.0057",
+    "0.0036",
+    "0.0026",
+    "0.0021",
+    "0.0017",
+    "0.0015",
+    "0.0013",
+    "0.0011",
+]
+
+
+def flatten(network: Network, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Arrays by parameter name as one vector, in the network's order."""
+    flat = np.empty_like(network.flat)
+    for name, view in network.layout.views(flat).items():
+        view[...] = arrays[name]
+    return flat
 
 
 @dataclass

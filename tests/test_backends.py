@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import require_backend
 
 import fastrnn
 from fastrnn import backends
@@ -55,16 +57,14 @@ def test_a_missing_backend_says_why_and_what_to_do(without):
 
 
 def test_c_falls_back_to_a_build_that_is_there(without):
-    if isinstance(backends.find_backend("c"), str):
-        pytest.skip("the C backend is not here")
+    require_backend("c")
     without("fastrnn.backends._c_v3", "fastrnn.backends._c_v4")
     assert get_backend("c").description.version == "C build baseline"
     assert fastrnn.train("hello", preset="scratch", backend="c").history[-1]["loss"] < 0.002
 
 
 def test_every_build_of_c_that_runs_here_learns_the_same(without):
-    if isinstance(backends.find_backend("c"), str):
-        pytest.skip("the C backend is not here")
+    require_backend("c")
     losses = []
     for hidden in ([], ["v4"], ["v4", "v3"]):
         without(*[f"fastrnn.backends._c_{isa}" for isa in hidden])
@@ -73,8 +73,7 @@ def test_every_build_of_c_that_runs_here_learns_the_same(without):
 
 
 def test_the_fastest_build_follows_the_processor():
-    if isinstance(backends.find_backend("c"), str):
-        pytest.skip("the C backend is not here")
+    require_backend("c")
     isa, module = c._fastest_build()
     level = module.lib.fr_processor_level()
     assert isa == {4: "v4", 3: "v3", 0: "baseline"}[level]
@@ -86,23 +85,70 @@ def test_backends_pickle_by_name(backend: str):
     assert backend in repr(get_backend(backend))
 
 
-def test_numba_does_without_a_cache_that_it_cannot_write(tmp_path: Path):
-    """A read-only package and home: compiled all the same, without a crash."""
-    if isinstance(backends.find_backend("numba"), str):
-        pytest.skip("Numba is not here")
-    code = """
-import numba.core.caching as caching
-class NoPlace:
-    @classmethod
-    def from_function(cls, function, file):
-        return None
-caching.CacheImpl._locator_classes = [NoPlace]
-from fastrnn.backends import numba as kernels
+CLIP = """
 import numpy as np
+import fastrnn
 grads = np.array([3.0, -9.0])
-assert kernels.clip_value(grads, 5.0, 2) == 0
-assert kernels.clip_value.stats.cache_path is None
+fastrnn.get_backend("numba").clip_value(grads, 5.0, 2)
 print(grads.tolist())
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert run.stdout.strip() == "[3.0, -5.0]", run.stderr
+
+
+def clip_in_a_new_process(**environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", CLIP],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    return done.stdout.strip() or done.stderr
+
+
+def test_numba_s_cache_may_be_damaged(tmp_path: Path):
+    require_backend("numba")
+    assert clip_in_a_new_process(NUMBA_CACHE_DIR=str(tmp_path)) == "[3.0, -5.0]"
+    files = [path for path in tmp_path.rglob("*") if path.suffix in {".nbi", ".nbc"}]
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-20])
+    assert clip_in_a_new_process(NUMBA_CACHE_DIR=str(tmp_path)) == "[3.0, -5.0]"
+    for path in files:
+        path.write_bytes(b"noise")
+    assert clip_in_a_new_process(NUMBA_CACHE_DIR=str(tmp_path)) == "[3.0, -5.0]"
+
+
+def test_numba_s_cache_may_be_impossible_to_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    require_backend("numba")
+    from fastrnn.backends import numba
+
+    def full_disk(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numba.core.caching.Cache._save_overload", full_disk)
+    doubled = numba.jit(lambda x: x + x)
+    assert doubled(3) == 6
+
+
+def test_numba_s_cache_may_have_no_place(monkeypatch: pytest.MonkeyPatch):
+    require_backend("numba")
+    from fastrnn.backends import numba
+
+    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
+    assert numba.jit(lambda x: x + x)(3) == 6
+
+
+def test_numba_without_its_compiler_is_missing():
+    require_backend("numba")
+    assert "NUMBA_DISABLE_JIT switches off" in clip_in_a_new_process(NUMBA_DISABLE_JIT="1")
+
+
+def test_an_installation_without_c_says_so_once(without, caplog: pytest.LogCaptureFixture):
+    require_backend("numba")
+    without("fastrnn.backends._c_baseline")
+    with caplog.at_level("INFO", "fastrnn"):
+        get_backend("auto")
+        get_backend("auto")
+    assert [record.message[:47] for record in caplog.records] == [
+        "fastrnn was installed without its C backend; `f"
+    ]

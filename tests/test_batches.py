@@ -87,7 +87,7 @@ def test_refuses_what_is_no_text(source: object, unit: str | None, error: type, 
 def test_a_file_that_is_not_utf_8_is_named_with_the_place(tmp_path: Path):
     path = tmp_path / "latin"
     path.write_bytes(b"caf\xe9 au lait")
-    with pytest.raises(ValueError, match=r"latin is not UTF-8: byte 0xe9 at offset 3; .*unit='byte'"):
+    with pytest.raises(ValueError, match=r"latin is not UTF-8: byte 0xe9 at offset 3; unit='byte'"):
         read_corpus(path)
     assert read_corpus(path, "byte").size == 12
 

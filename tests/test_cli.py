@@ -8,28 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
+from helpers import SEED_LOSSES
 
 import fastrnn
 from fastrnn.cli import main
-from fastrnn.presets import Recipe
+from fastrnn.presets import CHECKS, Recipe
 
-SEED_LOSSES = [
-    "5.5459",
-    "0.0132",
-    "0.0057",
-    "0.0036",
-    "0.0026",
-    "0.0021",
-    "0.0017",
-    "0.0015",
-    "0.0013",
-    "0.0011",
-]
 QUICK = ["--hidden-size", "8", "--steps", "30", "--seed", "0", "--backend", "numpy"]
 
 
@@ -37,9 +28,18 @@ def run(*arguments: object, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
 
 
-def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+@contextmanager
+def started(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+    """The program, started as a shell in the foreground does; it is killed if it does not end."""
     command = [sys.executable, "-m", "fastrnn", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    signal.signal(signal.SIGINT, before)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -104,6 +104,14 @@ def test_samples_are_the_library_s(model: Path):
     assert result.stdout == fastrnn.load(model).sample(9, "he", temperature=0.5, rng=3) + "\n"
 
 
+def test_a_model_of_bytes_is_primed_and_scored(tmp_path: Path):
+    out, file = tmp_path / "m", tmp_path / "f"
+    file.write_bytes(b"\xff\x00hello" * 9)
+    assert run("train", file, "--bytes", "-o", out, *QUICK).exit_code == 0
+    assert len(run("sample", out, "--prime", "h\u00e9", "-n", 5).stdout_bytes) == 6
+    assert json.loads(run("eval", out, file, "--json").stdout)["symbols"] == 63
+
+
 def test_a_sample_may_hold_any_character(tmp_path: Path):
     out = tmp_path / "m"
     assert run("train", "--text", "é😀\0" * 5, "-o", out, *QUICK).exit_code == 0
@@ -160,17 +168,24 @@ def test_quiet_is_quiet_and_otherwise_stderr_tells(tmp_path: Path):
         (["train", "-o", "m"], "give a FILE, or --text"),
         (["train", "f", "--text", "t", "-o", "m"], "give a FILE, or --text"),
         (["train", "--text", "hello"], "Missing option"),
+        (["train", "--text", "hello", "-o", "m", "--prime", "h"], "--prime is what --sample continues"),
+        (["train", "--text", "hello", "-o", ""], "'' is a directory"),
+        (
+            ["train", "--text", "hello", "-o", "m", "--preset", "scratch", "--seed", "5000000000"],
+            "Seed must be between",
+        ),
         (["train", "none", "-o", "m"], "No such file"),
         (["train", ".", "-o", "m"], "Is a directory"),
         (["train", "--text", "h", "-o", "m"], "must have at least 2"),
         (["train", "--text", "hello", "-o", "."], "is a directory; the model needs the path of a file"),
-        (["train", "--text", "hello", "-o", "none/m"], "the folder of none/m does not exist"),
+        (["train", "--text", "hello", "-o", "none/m"], "the folder of 'none/m' does not exist"),
         (["train", "--text", "hello", "-o", "m", "--hidden-size", "0"], "hidden_size=0 must be at least 1"),
         (["train", "--text", "hello", "-o", "m", "--learning-rate", "nan"], "learning_rate=nan must be"),
         (["train", "--text", "hello", "-o", "m", "--backend", "gpu"], "backend='gpu' is not known"),
         (["train", "--text", "hello", "-o", "m", "--preset", "x"], "preset='x' is not known"),
-        (["train", "--text", "hello", "-o", "m", "--seed", "-1"], "must be 0 or more"),
-        (["train", "latin", "-o", "m"], "latin is not UTF-8: byte 0xe9 at offset 3"),
+        (["train", "--text", "hello", "-o", "m", "--seed", "-1"], "is not in the range x>=0"),
+        (["train", "latin", "-o", "m"], "latin is not UTF-8: byte 0xe9 at offset 3; --bytes"),
+        (["demo", "-o", "none/m"], "the folder of 'none/m' does not exist"),
         (["sample", "none"], "No such file"),
         (["sample", "latin"], "latin is not a model that fastrnn can read"),
         (["sample", "good", "--prime", "x"], "'x' at position 0"),
@@ -217,42 +232,101 @@ def test_help_states_the_defaults_of_the_recipe():
     assert f"[default: {recipe.optimizer.name}]" in options["optimizer"]
 
 
+def test_every_setting_of_a_recipe_is_an_option():
+    assert set(CHECKS) <= {option.name for option in main.commands["train"].params}
+
+
 def test_python_m_fastrnn_is_the_command_line():
-    process = start("--version")
-    assert process.communicate(timeout=60)[0].decode().split() == ["fastrnn,", "version", fastrnn.__version__]
+    with started("--version") as process:
+        printed = process.communicate(timeout=60)[0].decode()
+    assert printed.split() == ["fastrnn,", "version", fastrnn.__version__]
 
 
 def test_ctrl_c_saves_the_model_so_far(tmp_path: Path, backend: str):
     text, out = tmp_path / "t", tmp_path / "m"
     text.write_text("hello world " * 500)
-    process = start("train", text, "-o", out, "--steps", 10**9, "--backend", backend, "--log-every", 10)
-    for line in process.stderr:
-        if line.startswith(b"update 10:"):
-            break
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    settings = ["--steps", 10**9, "--backend", backend, "--log-every", 10]
+    with started("train", text, "-o", out, *settings) as process:
+        for line in process.stderr:
+            if line.startswith(b"update 10:"):
+                break
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert b"the model so far is in" in errors
     assert fastrnn.load(out).sample(3, rng=0)
 
 
-def test_a_killed_training_leaves_the_old_model(tmp_path: Path, model: Path):
+@pytest.mark.parametrize("where", ["fastrnn.trainer.Trainer.advance", "fastrnn.training.read_corpus"])
+def test_ctrl_c_before_the_first_update_writes_nothing(
+    model: Path, monkeypatch: pytest.MonkeyPatch, where: str
+):
     before = model.read_bytes()
-    process = start("train", "--text", "hello world", "-o", model, "--steps", 10**9, "--backend", "numpy")
-    process.stderr.readline()
-    time.sleep(0.1)
-    process.kill()
-    process.communicate(timeout=60)
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupt)
+    result = run("train", "--text", "hello world", "-o", model, *QUICK)
+    assert result.exit_code == 130
+    assert "interrupted" in result.stderr
+    assert model.read_bytes() == before
+
+
+def test_a_killed_training_leaves_the_old_model(model: Path):
+    before = model.read_bytes()
+    settings = ["--steps", 10**9, "--backend", "numpy"]
+    with started("train", "--text", "hello world", "-o", model, *settings) as process:
+        process.stderr.readline()
+        time.sleep(0.1)
+        process.kill()
     assert model.read_bytes() == before
 
 
 def test_a_closed_pipe_is_no_traceback(model: Path):
-    process = start("sample", model, "-n", 20_000, "--backend", "numpy")
-    process.stdout.close()
-    errors = process.stderr.read()
-    process.wait(timeout=60)
-    process.stderr.close()
+    with started("sample", model, "-n", 20_000, "--backend", "numpy") as process:
+        process.stdout.close()
+        errors = process.stderr.read()
     assert b"Traceback" not in errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("command", ["info", "info MODEL", "sample MODEL", "eval MODEL MODEL"])
+def test_a_full_disk_is_one_clear_line(command: str, tmp_path: Path):
+    out = tmp_path / "m"
+    out.write_bytes(fastrnn.train(b"hello", steps=3, hidden_size=2, backend="numpy").to_bytes())
+    arguments = [str(out) if word == "MODEL" else word for word in command.split()]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastrnn", *arguments], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"Error: [Errno 28] No space left on device\n"
+
+
+def test_a_closed_stdout_is_one_clear_line(model: Path):
+    command = f"{sys.executable} -m fastrnn sample {model} >&-"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"Error: stdout is closed\n"
+
+
+def test_info_prints_nothing_that_a_terminal_obeys(tmp_path: Path):
+    model = fastrnn.train("hello", steps=3, hidden_size=2, backend="numpy")
+    model.settings["cell"] = "\x1b[31m\ud800"
+    model.save(tmp_path / "m")
+    assert "\\x1b[31m\\ud800" in run("info", tmp_path / "m").stdout
+
+
+def test_a_terrible_model_is_scored_all_the_same(tmp_path: Path):
+    model = fastrnn.train("hello", steps=3, hidden_size=2, backend="numpy")
+    model.network.parameters["head.bias"][:] = [0, 3000, 0, 0]
+    model.save(tmp_path / "m")
+    (tmp_path / "t").write_text("llll")
+    assert model.perplexity("llll") == float("inf")
+    assert "perplexity       inf" in run("eval", tmp_path / "m", tmp_path / "t").stdout
+    told = json.loads(run("eval", tmp_path / "m", tmp_path / "t", "--json").stdout)
+    assert told["perplexity"] is None  # JSON knows no infinity
 
 
 def test_demo(tmp_path: Path):

@@ -9,6 +9,7 @@ import pytest
 from conftest import require_backend
 from contract import Kernel, constants, kernels
 
+import fastrnn
 from fastrnn import optimizers
 from fastrnn.backends import KERNELS, STATUS, get_backend, reference
 
@@ -65,9 +66,27 @@ def test_the_optimizers_are_numbered_as_in_the_header():
 
 
 def test_every_status_has_a_message():
-    failures = {value for name, value in constants().items() if name.startswith("FR_BAD")}
-    assert failures == set(STATUS)
-    assert {reference.BAD_SIZE, reference.BAD_SYMBOL, reference.BAD_CHOICE} == failures
+    assert {value for name, value in constants().items() if name.startswith("FR_BAD")} == set(STATUS)
+
+
+def test_the_constants_are_those_of_the_header():
+    values = {name.removeprefix("FR_"): value for name, value in constants().items()}
+    modules = [reference]
+    if require_backend("numba"):
+        from fastrnn.backends import numba
+
+        modules.append(numba)
+    for module in modules:
+        own = {name: value for name, value in vars(module).items() if name in values}
+        assert own == {name: values[name] for name in own}
+        assert {"OK", "BAD_SIZE", "BAD_SYMBOL", "BAD_CHOICE"} <= set(own)
+
+
+def test_an_optimizer_that_does_not_exist_is_refused(backend: str, monkeypatch: pytest.MonkeyPatch):
+    trainer = fastrnn.Trainer(fastrnn.Network(3, 2, backend=backend), optimizer="sgd")
+    monkeypatch.setattr(optimizers.SGD, "number", 99)
+    with pytest.raises(RuntimeError, match="the optimizer does not exist"):
+        trainer.step([[0]], [[1]])
 
 
 def test_every_failure_is_raised_with_the_kernel_s_name(backend: str):

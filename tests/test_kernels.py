@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import require_backend
 from contract import Argument, Kernel, kernels
 from helpers import SIZES, assert_close
 from hypothesis import HealthCheck, given, settings
@@ -37,7 +38,7 @@ def draw_array(argument: Argument, shape: tuple[int, ...], V: int, real: Any, rn
     if argument.name == "moments":
         return rng.uniform(0.1, 1, shape).astype(dtype)
     if argument.name == "settings":
-        return np.array([0.05, 0.9, 0.99, 1e-8, 0.7])
+        return np.broadcast_to([0.05, 0.9, 0.99, 1e-8, 0.7], shape).copy()
     if argument.name == "weight_hh":  # a larger one makes the recurrence chaotic, which amplifies rounding
         return (rng.standard_normal(shape) / (2 * np.sqrt(shape[0]))).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)
@@ -50,7 +51,7 @@ def draw_arguments(kernel: Kernel, size: dict[str, int], real: Any, seed: int) -
     arguments: list[Any] = []
     for argument in kernel.arguments:
         if argument.is_array:
-            shape = tuple(size[letter] for letter in argument.shape)
+            shape = tuple(size[letter] for letter in argument.shape) or (100,)  # a flat workspace
             arguments.append(draw_array(argument, shape, size["V"], real, rng))
         elif argument.c_type == "double":
             arguments.append(0.7)
@@ -93,12 +94,20 @@ def test_kernel_matches_the_reference_at_tiles(kernel: Kernel, compiled: str, si
     compare(kernel, compiled, dict.fromkeys(letters, size) | {"T": min(size, 9)}, seed=size)
 
 
-@pytest.mark.parametrize("name", ["gather_forward", "linear_forward", "cross_entropy", "clip_norm"])
+@pytest.mark.parametrize(
+    "name",
+    ["gather_forward", "gather_gradients", "linear_gradients", "cross_entropy", "clip_value", "clip_norm"],
+)
 def test_no_rows_are_nothing_to_do(name: str, backend: str):
     kernel = next(kernel for kernel in kernels() if kernel.name == name)
     size = defaultdict(lambda: 3, N=0, n=0)
     arguments = draw_arguments(kernel, {letter: size[letter] for letter in letters}, np.float64, 0)
+    before = [a.copy() for a in arguments if isinstance(a, np.ndarray)]
     getattr(get_backend(backend), name)(*arguments)
+    after = [a for a in arguments if isinstance(a, np.ndarray)]
+    for old, new in zip(before, after, strict=True):
+        if name != "clip_norm":  # it writes the norm, which is 0
+            np.testing.assert_array_equal(new, old)
 
 
 def test_softmax_of_huge_logits_is_stable(backend: str):
@@ -135,8 +144,6 @@ def test_clip_norm_scales_only_what_is_longer(backend: str):
 
 
 def test_c_refuses_wrong_dtypes_and_memory():
-    from conftest import require_backend
-
     c = get_backend(require_backend("c"))
     with pytest.raises(TypeError, match="float32 or float64"):
         c.clip_value(np.zeros(3, np.int32), 1.0, 3)
@@ -144,3 +151,29 @@ def test_c_refuses_wrong_dtypes_and_memory():
         c.gather_gradients(np.zeros((2, 2)), np.zeros((1, 2)), np.zeros(1, np.int64), 1, 2, 2)
     with pytest.raises(ValueError, match="contiguous"):
         c.clip_value(np.zeros(6)[::2], 1.0, 3)
+    fixed = np.ones(3)
+    fixed.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        c.clip_value(fixed, 0.5, 3)
+
+
+@pytest.mark.parametrize("kernel", kernels(), ids=lambda kernel: kernel.name)
+def test_negative_sizes_are_refused_before_anything_is_read(kernel: Kernel, backend: str):
+    size = dict.fromkeys([*letters, "S", "W", "M", "optimizer", "mean", "first"], 1)
+    for letter in [a.name for a in kernel.arguments if len(a.name) == 1 and a.name in size]:
+        arguments = draw_arguments(kernel, size, np.float64, 0)
+        arguments[[a.name for a in kernel.arguments].index(letter)] = -1
+        with pytest.raises(RuntimeError, match="a size is out of range"):
+            getattr(get_backend(backend), kernel.name)(*arguments)
+
+
+@pytest.mark.parametrize("name", ["gather_forward", "gather_gradients", "cross_entropy"])
+@pytest.mark.parametrize("symbol", [-2, 3, 2**31 - 1])
+def test_symbols_outside_the_vocabulary_are_refused(name: str, symbol: int, backend: str):
+    kernel = next(kernel for kernel in kernels() if kernel.name == name)
+    arguments = draw_arguments(kernel, dict.fromkeys(letters, 3), np.float64, 0)
+    for argument, value in zip(kernel.arguments, arguments, strict=True):
+        if argument.name in ("ids", "targets"):
+            value[1] = symbol
+    with pytest.raises(RuntimeError, match="a symbol's id is outside the vocabulary"):
+        getattr(get_backend(backend), name)(*arguments)

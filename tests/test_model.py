@@ -119,6 +119,10 @@ def test_temperature_zero_takes_the_likeliest(backend: str, model: fastrnn.Model
     assert greedy == model.sample(20, prime="a", temperature=0, rng=2)
 
 
+def test_temperature_holds_for_the_first_symbol_too(model: fastrnn.Model):
+    assert {model.sample(1, temperature=0, rng=seed) for seed in range(20)} == {" "}
+
+
 def test_without_a_prime_the_first_symbol_has_the_text_s_frequencies(model: fastrnn.Model):
     rng = np.random.default_rng(0)
     drawn = [model.sample(1, rng=rng) for _ in range(3000)]

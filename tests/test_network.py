@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+import time
 
 import naive
 import numpy as np
@@ -242,7 +243,11 @@ GOOD = np.zeros((2, 3), np.int64)
         ({"state": np.zeros((3, 8))}, ValueError, r"state has shape \(3, 8\); it must be \(1, 3, 8\)"),
         ({"state": np.full((1, 3, 8), np.nan)}, ValueError, r"state has NaN"),
         ({"state": np.full((1, 3, 8), np.inf)}, ValueError, r"state has NaN or infinite"),
+        ({"state": np.full((1, 3, 8), 1e300)}, ValueError, r"infinite elements in float32"),
         ({"state": np.zeros((1, 3, 8), int)}, TypeError, r"state must be floating"),
+        ({"inputs": [[0], [0, 1]]}, TypeError, r"inputs must be whole numbers in an array \(T, B\)"),
+        ({"starts": [[0], [0, 1]]}, TypeError, r"starts must be"),
+        ({"state": [[0], [0, 1]]}, TypeError, r"state must be"),
     ],
 )
 def test_refuses_bad_arrays(backend: str, arguments: dict, error: type, message: str):
@@ -262,8 +267,10 @@ def test_refuses_bad_arrays(backend: str, arguments: dict, error: type, message:
         ({"cell": "gru2"}, ValueError, "cell='gru2' is not known; it is one of 'rnn'"),
         ({"dtype": "float16"}, ValueError, "dtype='float16' must be 'float32' or 'float64'"),
         ({"dtype": "nonsense"}, ValueError, "dtype='nonsense' must be"),
+        ({"backend": ["c"]}, ValueError, "backend=.'c'. is not known"),
+        ({"dtype": None}, ValueError, "dtype=None must be"),
         ({"backend": "cuda"}, ValueError, "backend='cuda' is not known; it is one of 'auto'"),
-        ({"initialization": "zeros"}, ValueError, "initialization='zeros' is not known"),
+        ({"initialization": "ones"}, ValueError, "initialization='ones' is not known"),
         ({"rng": -1}, ValueError, "rng=-1 must be"),
         ({"rng": "seed"}, TypeError, "rng='seed' must be"),
     ],
@@ -307,6 +314,38 @@ def test_one_network_serves_many_threads(backend: str):
     for thread in threads:
         thread.join()
     assert found == expected
+
+
+def test_a_dtype_of_the_other_byte_order_is_the_machine_s(backend: str):
+    network = Network(5, 8, dtype=">f4", backend=backend, initialization="zeros")
+    assert network.dtype.isnative
+    assert network.loss_and_gradients([[1]], [[2]])[0] == pytest.approx(np.log(5))
+
+
+def test_kernels_release_the_gil(compiled: str):
+    """A thread counts while another is inside one long native call."""
+    network = make(compiled, 64, 256)
+    window = Window.random(600, 32, 64, 256)
+    run(network, window)
+    ticks, done = [], threading.Event()
+
+    def tick() -> None:
+        while not done.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    began = time.perf_counter()
+    with network.workspace(600, 32) as (flat, _):
+        network._run_forward(
+            network.checked_state(None, 32), flat, window.inputs.astype(np.int32), window.starts
+        )
+    ended = time.perf_counter()
+    done.set()
+    thread.join()
+    assert ended - began > 0.02
+    assert sum(began < t < ended for t in ticks) >= 3
 
 
 def test_repr_says_what_it_is(backend: str):

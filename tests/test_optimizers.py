@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import Window, assert_close
+from helpers import Window, assert_close, flatten
 
 from fastrnn import Network, Trainer, optimizers
 from fastrnn.optimizers import SCHEDULES, SGD, Adagrad, Adam, Optimizer
@@ -24,6 +24,7 @@ IDS = [repr(optimizer) for optimizer, _ in ALL]
 def ten_updates(backend: str, optimizer: Optimizer, dtype: str = "float64", **settings: object) -> Network:
     """A network after ten updates on windows with starts, masked targets and carried state."""
     network = Network(11, 13, dtype=dtype, backend=backend, rng=0)
+    network.flat[:] = network.flat.astype(np.float32)  # the same weights in either precision
     trainer = Trainer(network, optimizer=optimizer, **{**SETTINGS, **settings})
     for seed in range(10):
         window = Window.random(7, 3, 11, 13, seed)
@@ -43,15 +44,8 @@ def test_ten_updates_match_the_reference(
 
 @pytest.mark.parametrize("optimizer", [SGD(), Adam()], ids=repr)
 def test_ten_updates_in_float32_are_near_those_in_float64(backend: str, optimizer: Optimizer):
-    exact = Network(11, 13, dtype="float64", backend="numpy", rng=0)
-    rough = Network(11, 13, dtype="float32", backend=backend, rng=0)
-    exact.flat[:] = rough.flat
-    for network in (exact, rough):
-        trainer = Trainer(network, optimizer=optimizer, **SETTINGS)
-        for seed in range(10):
-            window = Window.random(7, 3, 11, 13, seed)
-            trainer.step(window.inputs, window.targets, window.starts)
-    assert_close(rough.flat, exact.flat, 1e-3)
+    exact = ten_updates("numpy", optimizer, "float64")
+    assert_close(ten_updates(backend, optimizer, "float32").flat, exact.flat, 1e-3)
 
 
 @pytest.mark.parametrize(("optimizer", "tolerance"), ALL, ids=IDS)
@@ -71,7 +65,7 @@ def test_matches_pytorch_s_optimizer(
         window = Window.random(7, 3, 11, 13, seed)
         exact.flat[:] = parameter.detach().numpy()
         _, gradients, state = exact.loss_and_gradients(window.inputs, window.targets, state, window.starts)
-        parameter.grad = torch.tensor(exact.layout.flatten(gradients, exact.dtype))
+        parameter.grad = torch.tensor(flatten(exact, gradients))
         if clip_norm is not None:
             torch.nn.utils.clip_grad_norm_([parameter], clip_norm)  # divides by the norm + 1e-6
         theirs.step()
@@ -79,12 +73,34 @@ def test_matches_pytorch_s_optimizer(
     assert_close(network.flat, parameter.detach(), tolerance if clip_norm is None else 1e-5)
 
 
+@pytest.mark.parametrize("chunks", [[10], [1] * 10, [3, 7]])
+def test_adam_is_the_paper_s_whatever_the_chunks(backend: str, chunks: list[int]):
+    """Algorithm 1 of Kingma & Ba (2015), step by step, against updates in native calls of any length."""
+    network = Network(5, 4, dtype="float64", backend=backend, rng=0)
+    trainer = Trainer(network, optimizer="adam", learning_rate=0.01)
+    exact = Network(5, 4, dtype="float64", backend="numpy", rng=0)
+    streams = np.random.default_rng(0).integers(0, 5, (71, 2))
+    m = v = np.zeros_like(exact.flat)
+    state = None
+    for t in range(1, 11):
+        window = slice(7 * (t - 1), 7 * t)
+        _, gradients, state = exact.loss_and_gradients(streams[:-1][window], streams[1:][window], state)
+        g = flatten(exact, gradients)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        exact.flat[:] -= 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    done = 0
+    for chunk in chunks:
+        trainer.steps(streams[7 * done : 7 * (done + chunk) + 1], 7)
+        done += chunk
+    assert_close(network.flat, exact.flat, 1e-10)
+
+
 def test_clips_by_value_then_by_norm(backend: str):
     network = Network(5, 4, dtype="float64", backend=backend, rng=0)
     window = Window.random(6, 2, 5, 4)
     before = network.flat.copy()
     _, gradients, _ = network.loss_and_gradients(window.inputs, window.targets, None, window.starts)
-    clipped = np.clip(network.layout.flatten(gradients, network.dtype), -0.3, 0.3)
+    clipped = np.clip(flatten(network, gradients), -0.3, 0.3)
     clipped *= 0.5 / np.linalg.norm(clipped)
     trainer = Trainer(network, optimizer="sgd", learning_rate=0.1, clip_value=0.3, clip_norm=0.5)
     trainer.step(window.inputs, window.targets, window.starts)
@@ -144,6 +160,7 @@ def test_schedules():
         (lambda: Adagrad(eps=0), ValueError, "eps=0 needs an initial_accumulator_value"),
         (lambda: Adagrad(initial_accumulator_value=np.inf), ValueError, "initial_accumulator_value=inf"),
         (lambda: Adagrad(eps="1"), TypeError, "eps='1' must be"),
+        (lambda: optimizers.get_optimizer(Optimizer()), TypeError, "must be one of fastrnn's"),
         (lambda: optimizers.get_optimizer("lion"), ValueError, "optimizer='lion' is not known"),
     ],
 )

@@ -130,22 +130,67 @@ def test_refuses_bad_streams(backend: str):
         trainer.steps([[0], [1]], 0)
     with pytest.raises(ValueError, match="passes=-1"):
         trainer.steps([[0], [1]], 1, passes=-1)
+    with pytest.raises(MemoryError, match="the losses of 10+ passes needs"):
+        trainer.steps([[0], [1]], 1, passes=10**30)
     trainer.step([[0, 0]], [[1, 1]])
     with pytest.raises(ValueError, match=r"3 rows and the carried state 2: call reset_state\(\)"):
         trainer.step([[0, 0, 0]], [[1, 1, 1]])
 
 
 def test_native_calls_grow_and_stay_short(monkeypatch: pytest.MonkeyPatch):
-    clock = iter([0.0, 0.001, 1.0, 1.008, 2.0, 2.2])
+    clock = iter([0.0, 0.001, 1.0, 1.008, 2.0, 2.2, 3.0, 3.1])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    pace = Pace()
-    assert pace.windows == 1
-    pace.begin(), pace.end(1)
-    assert pace.windows == 8  # 50 would fit, but no more than eight times as many
-    pace.begin(), pace.end(8)
-    assert 45 <= pace.windows <= 50
-    pace.begin(), pace.end(50)
-    assert 10 <= pace.windows <= 13
+    pace, asked = Pace(), []
+
+    def call(most: int) -> None:
+        pace.call(lambda count: asked.append(count) or np.empty(count), most)
+
+    for most in (1000, 1000, 1000, 3):
+        call(most)
+    assert asked[:2] == [1, 8]  # 50 would fit, but no more than eight times as many
+    assert 45 <= asked[2] <= 50
+    assert asked[3] == 3
+
+
+def test_a_learning_rate_that_overflows_the_parameters_is_a_divergence(backend: str):
+    network = Network(6, 9, dtype="float32", backend=backend, rng=0)
+    trainer = Trainer(network, optimizer="sgd", learning_rate=1e39)
+    with pytest.raises(DivergenceError, match="an update overflowed"):
+        trainer.step([[0], [1]], [[1], [2]])
+
+
+def test_the_state_may_be_read_and_set(backend: str):
+    trainer = make(backend, optimizer="sgd", learning_rate=1e-300)
+    window = Window.random(5, 2, 6, 9)
+    trainer.state = window.state
+    loss = trainer.step(window.inputs, window.targets)
+    expected, _, state = trainer.network.loss_and_gradients(window.inputs, window.targets, window.state)
+    assert loss == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_array_equal(trainer.state, state)
+    trainer.state[:] = 0  # a copy
+    np.testing.assert_array_equal(trainer.state, state)
+    trainer.state = None
+    assert trainer.state is None
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3), (2, 2, 9), (2, 9), (9,), ()])
+def test_refuses_a_state_of_another_shape(backend: str, shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match="state has shape"):
+        make(backend).state = np.zeros(shape)
+
+
+def test_what_the_kernels_rely_on_cannot_be_replaced():
+    trainer = make("numpy")
+    with pytest.raises(AttributeError):
+        trainer.optimizer = "adam"
+    for rate in (float("nan"), 0, -1):
+        with pytest.raises(ValueError, match="learning_rate="):
+            trainer.learning_rate = rate
+
+
+def test_counts_may_be_numpy_s(backend: str):
+    losses = make(backend).steps([[0], [1], [2]], np.uint8(1), passes=np.uint8(200))
+    assert len(losses) == 400
 
 
 def test_repr_says_what_it_does():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import logging
 import math
 from pathlib import Path
@@ -9,24 +11,11 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
-from helpers import assert_close
+from helpers import SEED_LOSSES, assert_close
 
 import fastrnn
 from fastrnn import training
-from fastrnn.presets import get_recipe
-
-SEED_LOSSES = [
-    "5.5459",
-    "0.0132",
-    "0.0057",
-    "0.0036",
-    "0.0026",
-    "0.0021",
-    "0.0017",
-    "0.0015",
-    "0.0013",
-    "0.0011",
-]
+from fastrnn.presets import CHECKS, Recipe, get_recipe
 
 #: A text of 90 symbols, 8 of them distinct.
 TEXT = "abc def abd\n" * 7 + "abcdef"
@@ -47,6 +36,11 @@ def test_the_seed_digit_for_digit(backend: str):
     assert [f"{record['loss']:.4f}" for record in model.history] == SEED_LOSSES
     assert [record["step"] for record in model.history] == list(range(0, 2000, 200))
     assert model.sample(5, prime="h", rng=rng) == "elloe"
+
+
+def test_an_int_is_a_random_state_beside_scratch():
+    model = fastrnn.train("hello", preset="scratch", steps=1, rng=42)
+    assert f"{model.history[0]['loss']:.4f}" == SEED_LOSSES[0]
 
 
 def test_the_seed_s_random_state_is_the_scratch_preset_s_default(backend: str):
@@ -122,6 +116,8 @@ def test_any_text_of_two_symbols_trains(backend: str, text: str | bytes):
         (b"", "has 0 symbols"),
         (b"a", "has 1 symbols"),
         ([], "has 0 symbols"),
+        ([""], "has 0 symbols"),
+        (["", ""], "has 0 symbols"),
         ("a\ud800b", "lone surrogate"),
         (["a", "\udfff"], "lone surrogate"),
     ],
@@ -206,10 +202,35 @@ def test_the_last_record_has_the_final_validation_loss():
 
 
 def test_history_does_not_depend_on_the_lengths_of_native_calls(monkeypatch: pytest.MonkeyPatch):
-    expected = quick(TEXT, backend="numpy", log_every=7)
-    monkeypatch.setattr("fastrnn.trainer.CALL_SECONDS", 0)
-    actual = quick(TEXT, backend="numpy", log_every=7)
-    assert actual.to_bytes() == expected.to_bytes()
+    found = set()
+    for seconds in (0, 0.001, 0.003, 1):
+        monkeypatch.setattr("fastrnn.trainer.CALL_SECONDS", seconds)
+        found.add(quick(TEXT, backend="numpy", dtype="float64", log_every=23, steps=100).to_bytes())
+    assert len(found) == 1
+
+
+def test_the_last_record_of_a_sum_is_a_window_s_sum():
+    settings = {
+        "reduction": "sum",
+        "validation": 0.5,
+        "steps": 8,
+        "schedule": "constant",
+        "learning_rate": 1e-9,
+        "seq_length": 13,
+        "batch_size": 1,  # 299 steps are 23 whole windows
+    }
+    history = quick("abc" * 200, log_every=5, **settings).history
+    assert [record["step"] for record in history] == [0, 5, 7]
+    assert history[-1]["loss"] == pytest.approx(history[0]["loss"], rel=0.1)
+
+
+def test_one_long_document_is_not_held_out():
+    model = quick(["ab" * 6000])
+    assert "validation_loss" not in model.history[-1]
+
+
+def test_a_tiny_time_limit_does_one_update():
+    assert len(quick(TEXT, time_limit=1e-9).history) == 1
 
 
 def test_the_same_training_gives_the_same_bytes(backend: str):
@@ -239,6 +260,20 @@ def test_epochs_are_passes():
 def test_a_time_limit_ends_training():
     model = quick(TEXT, steps=None, time_limit=0.3, log_every=1)
     assert len(model.history) > 1
+
+
+def test_the_time_limit_counts_from_the_first_update(monkeypatch: pytest.MonkeyPatch):
+    """However long that one took, since it may have had to compile."""
+    clock, real_advance = [0.0], fastrnn.Trainer.advance
+
+    def advance(self, *arguments):
+        clock[0] += 1000.0 if self.updates == 0 else 1.0
+        return real_advance(self, *arguments)
+
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("fastrnn.trainer.CALL_SECONDS", 0)
+    monkeypatch.setattr(fastrnn.Trainer, "advance", advance)
+    assert len(quick(TEXT, steps=None, time_limit=5.5, log_every=1).history) == 7
 
 
 def test_a_new_end_replaces_the_preset_s():
@@ -271,6 +306,13 @@ def test_ctrl_c_keeps_the_model(monkeypatch: pytest.MonkeyPatch):
         quick(TEXT, steps=10_000, backend="numpy")
     assert isinstance(caught.value, fastrnn.TrainingInterrupted)
     assert isinstance(caught.value.model.sample(3, rng=0), str)
+
+
+def test_an_update_that_overflows_leaves_no_model():
+    settings = {"optimizer": "sgd", "learning_rate": 1e39, "steps": 1, "schedule": "constant"}
+    with pytest.raises(fastrnn.DivergenceError, match="an update overflowed") as caught:
+        quick(TEXT, **settings)
+    assert caught.value.model is None
 
 
 def test_divergence_keeps_the_model():
@@ -339,6 +381,12 @@ def test_settings_may_be_numpy_s_numbers(backend: str):
         optimizer=adam,
     )
     assert fastrnn.Model.from_bytes(model.to_bytes()).settings == model.settings
+
+
+def test_every_setting_of_a_recipe_is_an_argument_of_train():
+    assert set(CHECKS) <= set(inspect.signature(fastrnn.train).parameters)
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    assert fields - set(CHECKS) == {"carry_state", "drop_last"}  # of presets only
 
 
 def test_memory_is_estimated_with_all_that_training_needs(monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,7 @@ a failure. Backends are loaded when they are first asked for, never on import.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -103,6 +103,10 @@ def _load_numba() -> Backend:
             f"backend='numba' needs Numba, which cannot be imported here ({error}); "
             "`pip install numba` gets it where Numba has a wheel, and backend='c' needs none"
         ) from error
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # set while Numba is imported
+        raise BackendUnavailableError(
+            "backend='numba' needs Numba's compiler, which NUMBA_DISABLE_JIT switches off; unset it"
+        )
     module = importlib.import_module("fastrnn.backends.numba")
     kernels = {name: getattr(module, name) for name in KERNELS}
     description = Description(f"Numba {numba.__version__}", *module.processor())
@@ -140,7 +144,7 @@ def get_backend(name: str = "auto") -> Backend:
     """
     if name == "auto":
         return _find_first()
-    if name not in _LOADERS:
+    if not isinstance(name, str) or name not in _LOADERS:
         allowed = ", ".join(repr(known) for known in ("auto", *BACKENDS))
         raise ValueError(f"backend={name!r} is not known; it is one of {allowed}")
     return _load(name)
@@ -149,14 +153,14 @@ def get_backend(name: str = "auto") -> Backend:
 @cache
 def _find_first() -> Backend:
     """The first backend that is there; where that is the slow one, the log says why, once."""
-    reasons = []
-    for name in ("numba", "c"):
-        found = find_backend(name)
-        if isinstance(found, Backend):
-            return found
+    reasons: list[str] = []
+    while isinstance(found := find_backend(BACKENDS[len(reasons)]), str):
         reasons.append(found)
-    logger.warning("no compiled backend is here, and numpy is slow: %s", "; ".join(reasons))
-    return get_backend("numpy")
+    if found.name == "numpy":
+        logger.warning("no compiled backend is here, and numpy is slow: %s", "; ".join(reasons))
+    elif importlib.util.find_spec("fastrnn.backends._c_baseline") is None:
+        logger.info("fastrnn was installed without its C backend; `fastrnn info` says more")
+    return found
 
 
 def find_backend(name: str) -> Backend | str:

@@ -1,8 +1,8 @@
 """The kernels of ``csrc/fastrnn.h``, compiled from ``csrc`` and called through cffi.
 
 The package holds one cffi module for each instruction set that its compiler knew. This module picks
-the fastest one that the processor runs, and checks every array (its type, its memory) before a pointer
-to it is passed.
+the fastest one that the processor runs, and checks the type and the memory of every array before a
+pointer to it is passed; that the sizes fit is the business of `Network` and `Trainer`.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def _fastest_build() -> tuple[str, ModuleType]:
     except ImportError as error:
         raise BackendUnavailableError(
             f"backend='c' was not compiled when fastrnn was installed ({error}); with a C compiler and "
-            "Python's headers (Debian: gcc, python3-dev) present, reinstall: "
-            "pip install --force-reinstall --no-binary fastrnn fastrnn"
+            "Python's headers present (Debian: gcc, python3-dev), installing fastrnn again from its source "
+            "compiles it"
         ) from error
     level = baseline.lib.fr_processor_level()
     for isa in [f"v{n}" for n in range(level, 2, -1)]:
@@ -61,7 +61,8 @@ def _array_converter(ffi: Any, c_type: str) -> Callable[[NDArray[Any]], Any]:
     def convert(array: NDArray[Any]) -> Any:
         if array.dtype != expected:
             raise TypeError(f"a kernel wants an array of {expected}, and was given {array.dtype}")
-        return ffi.from_buffer(array_type, array)  # raises where the array is not contiguous
+        # raises where the array is not contiguous, or read-only
+        return ffi.from_buffer(array_type, array, require_writable=True)
 
     return convert
 

@@ -9,28 +9,51 @@ notice a change in another file.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import llvmlite.binding
 import numba
 import numpy as np
 from numba.core import types
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
+
+logger = logging.getLogger("fastrnn")
 
 OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE = 0, 1, 2, 3
 SGD, ADAGRAD, ADAM = 0, 1, 2
 
 
+class ForgivingCache(FunctionCache):
+    """Numba's cache on disk, without which fastrnn does where it is damaged, full or out of reach."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return a compiled kernel, or ``None``: then it is compiled."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:
+            logger.warning("Numba's cache cannot be read: %s", self.cache_path, exc_info=True)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a compiled kernel, if possible."""
+        try:
+            super().save_overload(sig, data)
+        except Exception:
+            logger.warning("Numba's cache cannot be written: %s", self.cache_path, exc_info=True)
+
+
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile without the GIL and without exceptions, with a cache where one can be written."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
     try:
-        compiled: Callable[..., Any] = numba.njit(cache=True, **options)(function)
+        compiled._cache = ForgivingCache(function)  # noqa: SLF001  (what cache=True does)
     except RuntimeError:  # "cannot cache function …: no locator available"
-        compiled = numba.njit(**options)(function)
-    return compiled
+        logger.info("Numba finds no place for its cache")
+    return cast("Callable[..., Any]", compiled)
 
 
 def processor() -> tuple[int, bool]:
@@ -414,17 +437,17 @@ def update(params, moments, grads, settings, optimizer, n):
 @jit
 def train_windows(
     losses, norms, symbol_losses, params, grads, moments, state, workspace, inputs, targets, starts,
-    settings, optimizer, mean, value_limit, norm_limit, first, W, N, T, B, V, H,
+    settings, optimizer, mean, value_limit, norm_limit, first, W, S, T, B, V, H,
 ):  # fmt: skip
-    if first < 0 or W < 0 or N < 1 or T < 1 or B < 1 or V < 1 or H < 1:
+    if first < 0 or W < 0 or S < 1 or T < 1 or B < 1 or V < 1 or H < 1:
         return BAD_SIZE
     n = params.shape[0]
-    windows = (N + T - 1) // T
+    windows = (S + T - 1) // T
     losses[:] = np.nan
     norms[:] = np.nan
     for w in range(W):
         start = (first + w) % windows * T
-        steps = min(T, N - start)
+        steps = min(T, S - start)
         x, y, s = inputs[start : start + steps], targets[start : start + steps], starts[start : start + steps]
         grads[:] = 0
         status = network_forward(state, workspace, params, x, s, steps, B, V, H)

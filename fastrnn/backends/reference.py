@@ -217,13 +217,13 @@ def train_windows(
     losses: Reals, norms: Reals, symbol_losses: Reals, params: Reals, grads: Reals, moments: Reals,
     state: Reals, workspace: Reals, inputs: Ids, targets: Ids, starts: Starts, settings: Reals,
     optimizer: int, mean: int, value_limit: float, norm_limit: float, first: int,
-    W: int, N: int, T: int, B: int, V: int, H: int,
+    W: int, S: int, T: int, B: int, V: int, H: int,
 ) -> int:  # fmt: skip
-    if min(first, W, N - 1, T - 1, B - 1, V - 1, H - 1) < 0:
+    if min(first, W, S - 1, T - 1, B - 1, V - 1, H - 1) < 0:
         return BAD_SIZE
     if optimizer not in range(len(UPDATES)):
         return BAD_CHOICE
-    windows = [slice(start, min(start + T, N)) for start in range(0, N, T)]
+    windows = [slice(start, min(start + T, S)) for start in range(0, S, T)]
     losses[:] = norms[:] = np.nan
     for w in range(W):
         window = windows[(first + w) % len(windows)]
