@@ -2,13 +2,14 @@
 # make test   install with the test extra and run the tests
 # make lint   ruff, mypy --strict, and the C sources with warnings as errors
 # make bench  the benchmarks of the three backends
+# make quality  train on a real text and require the loss that the README tells; needs FASTRNN_DATA
 # make package  build the source distribution and, from it, wheels with and without a C compiler; try each
 
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test lint bench package clean
+.PHONY: demo test lint bench quality package clean
 
 demo: .venv/installed
 	$(BIN)/fastrnn demo
@@ -26,6 +27,9 @@ lint: .venv/installed-for-development
 
 bench: .venv/installed-for-development
 	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+quality: .venv/installed-for-development
+	$(BIN)/python tests/quality.py
 
 package: .venv/installed-for-development
 	$(BIN)/python -m pip install --quiet build

@@ -22,5 +22,6 @@ def test_training(benchmark, workload: Workload, backend: str):
     assert np.isfinite(losses).all()
     if benchmark.stats is not None:  # none with --benchmark-disable
         seconds = benchmark.stats.stats.median
+        benchmark.extra_info["microseconds_per_update"] = round(1e6 * seconds / workload.windows, 2)
         benchmark.extra_info["characters_per_second"] = round(workload.characters / seconds)
         benchmark.extra_info["gflops"] = round(workload.operations / seconds / 1e9, 2)

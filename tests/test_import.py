@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import logging
@@ -60,6 +61,42 @@ def test_help_answers_within_a_fifth_of_a_second():
         subprocess.run([sys.executable, "-m", "fastrnn", "--help"], capture_output=True, check=True)
         times.append(time.perf_counter() - began)
     assert min(times) <= 0.2
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of fastrnn that a module imports when it is itself imported."""
+    tree = ast.parse(path.read_text())
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fastrnn":
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}".removeprefix("fastrnn.")
+                found.add(name if name in MODULES else name.rpartition(".")[0])
+    return found - {"", "fastrnn"}
+
+
+#: The modules from the lowest up, as the README lists them.
+MODULES = [
+    *("errors", "checks", "memory", "layout", "vocabulary", "backends.reference", "backends"),
+    *("backends.numba", "backends.c", "network", "batches", "optimizers", "trainer", "sampling", "scoring"),
+    *("checkpoint", "model", "presets", "training", "demo", "cli"),
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_only_from_those_above_it(name: str):
+    package = Path(fastrnn.__file__).parent
+    path = package / f"{name.replace('.', '/')}.py"
+    path = path if path.exists() else package / name / "__init__.py"
+    allowed = set(MODULES[: MODULES.index(name)])
+    assert imports_of(path) <= allowed
+
+
+def test_the_list_of_modules_is_whole():
+    package = Path(fastrnn.__file__).parent
+    paths = [path.relative_to(package).with_suffix("") for path in package.rglob("*.py")]
+    names = {".".join(path.parts).removesuffix(".__init__") for path in paths}
+    assert names - {"__init__", "__main__"} == set(MODULES)
 
 
 def test_every_public_name_is_there_and_listed():
