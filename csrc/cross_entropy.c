@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "elementary.h"
 #include "fastrnn.h"
 
 static real largest(const real *row, int64_t V)
@@ -14,6 +15,35 @@ static real largest(const real *row, int64_t V)
     for (int64_t v = 1; v < V; v++)
         most = row[v] > most ? row[v] : most;
     return most;
+}
+
+/* out = exp(row - most); returns the sum: sixteen interleaved partial sums, added up as a tree. */
+static real exponentials(real *out, const real *row, real most, int64_t V)
+{
+    real partial[16] = {0};
+    int64_t v = 0;
+    for (; v + 16 <= V; v += 16)
+        for (int64_t l = 0; l < 16; l++) {
+            out[v + l] = fr_exp(row[v + l] - most);
+            partial[l] += out[v + l];
+        }
+    if (v < V) {
+        real last[16];
+        for (int64_t l = 0; l < 16; l++)
+            last[l] = -(real)INFINITY;
+        for (int64_t l = 0; l < V - v; l++)
+            last[l] = row[v + l] - most;
+        for (int64_t l = 0; l < 16; l++) {
+            last[l] = fr_exp(last[l]);
+            partial[l] += last[l];
+        }
+        for (int64_t l = 0; l < V - v; l++)
+            out[v + l] = last[l];
+    }
+    for (int64_t width = 8; width > 0; width /= 2)
+        for (int64_t l = 0; l < width; l++)
+            partial[l] += partial[l + width];
+    return partial[0];
 }
 
 fr_status FR(cross_entropy)(double *restrict losses, real *dlogits, const real *logits,
@@ -34,11 +64,7 @@ fr_status FR(cross_entropy)(double *restrict losses, real *dlogits, const real *
         }
         const real most = largest(row, V);
         const real target_logit = row[target] - most;
-        real sum = 0;
-        for (int64_t v = 0; v < V; v++) {
-            drow[v] = fr_exp(row[v] - most);
-            sum += drow[v];
-        }
+        const real sum = exponentials(drow, row, most, V);
         losses[n] = (double)(fr_log(sum) - target_logit);
         const real over_sum = (real)scale / sum;
         for (int64_t v = 0; v < V; v++)

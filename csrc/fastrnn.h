@@ -4,7 +4,7 @@
  *
  * It is not a library for others to link: memory, checks and errors belong to the Python side.
  *
- * Dimension letters:  T time steps of a window · B batch rows · V vocabulary · H hidden units
+ * Dimension letters (X32: X rounded up to a multiple of 32):  T time steps of a window · B batch rows · V vocabulary · H hidden units
  *                     N rows of a product, T·B for a window · I inputs · O outputs of a linear map
  *                     n elements of a flat vector, M moments of each
  *                     W windows, S steps of the streams that they are cut from
@@ -36,6 +36,9 @@ enum {
     FR_BAD_CHOICE = 3  /* an optimizer that does not exist */
 };
 
+/* Rows of a long product's operand that are packed at a time. */
+enum { FR_BLOCK = 256 };
+
 /* Optimizers, as train_windows numbers them, and the width of a row of their settings. */
 enum { FR_SGD = 0, FR_ADAGRAD = 1, FR_ADAM = 2, FR_SETTINGS = 5 };
 
@@ -59,7 +62,7 @@ fr_status FR(gather_gradients)(
 /* y = x weightᵀ + bias. */
 fr_status FR(linear_forward)(
     real *y,            /* (N, O) */
-    real *packed,       /* (I, O) (scratch) */
+    real *packed,       /* (I, O32) (scratch) */
     const real *x,      /* (N, I) */
     const real *weight, /* (O, I) */
     const real *bias,   /* (O) */
@@ -68,6 +71,7 @@ fr_status FR(linear_forward)(
 /* The gradient that reaches the input: dx = dy weight. */
 fr_status FR(linear_backward)(
     real *dx,           /* (N, I) */
+    real *packed,       /* (O, I32) (scratch) */
     const real *dy,     /* (N, O) */
     const real *weight, /* (O, I) */
     int64_t N, int64_t I, int64_t O);
@@ -76,6 +80,7 @@ fr_status FR(linear_backward)(
 fr_status FR(linear_gradients)(
     real *dweight,  /* (O, I) (+=) */
     real *dbias,    /* (O) (+=) */
+    real *packed,   /* (FR_BLOCK, I32) (scratch) */
     const real *dy, /* (N, O) */
     const real *x,  /* (N, I) */
     int64_t N, int64_t I, int64_t O);
@@ -87,7 +92,7 @@ fr_status FR(rnn_forward)(
     real *h,               /* (T, B, H) (in, out): the input's share x, with the bias; then h */
     real *h_prev,          /* (T, B, H): the state before each step, zero where a row starts */
     real *state,           /* (B, H) (in, out): the state before and after the window */
-    real *packed,          /* (H, H) (scratch) */
+    real *packed,          /* (H, H32) (scratch) */
     const real *weight_hh, /* (H, H) */
     const uint8_t *starts, /* (T, B) */
     int64_t T, int64_t B, int64_t H);
@@ -97,6 +102,7 @@ fr_status FR(rnn_forward)(
 fr_status FR(rnn_backward)(
     real *dh,              /* (T, B, H) (in, out): what reaches h from above; then dx */
     real *carry,           /* (B, H) (scratch) */
+    real *packed,          /* (H, H32) (scratch) */
     const real *h,         /* (T, B, H) */
     const real *weight_hh, /* (H, H) */
     const uint8_t *starts, /* (T, B) */
@@ -160,7 +166,8 @@ fr_status FR(adam_update)(
  * params and grads are flat, in the order of layout.parameter_layout:
  *     weight_ih_l0 stored (V, H), weight_hh_l0 (H, H), bias_l0 (H), head.weight (V, H), head.bias (V)
  * A workspace is flat, in the order of layout.workspace_layout:
- *     h (T, B, H), h_prev (T, B, H), dh (T, B, H), logits (T, B, V), carry (B, H), packed (H, max(H, V))
+ *     h (T, B, H), h_prev (T, B, H), dh (T, B, H), logits (T, B, V), carry (B, H),
+ *     packed: room for the largest matrix that a kernel packs, (H, H32), (H, V32), (V, H32), (FR_BLOCK, H32)
  */
 
 /* Fills the workspace's h, h_prev and logits; carries the state over the window. */

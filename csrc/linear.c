@@ -49,28 +49,30 @@ fr_status FR(linear_forward)(real *restrict y, real *restrict packed, const real
 {
     if (N < 0 || I < 1 || O < 1)
         return FR_BAD_SIZE;
-    fr_transpose(packed, weight, O, I);
+    fr_pack(packed, weight, 1, I, I, O);
     fill_rows(y, bias, N, O);
     fr_matmul_add(y, x, I, 1, packed, N, I, O);
     return FR_OK;
 }
 
-fr_status FR(linear_backward)(real *restrict dx, const real *restrict dy, const real *restrict weight,
-                              int64_t N, int64_t I, int64_t O)
+fr_status FR(linear_backward)(real *restrict dx, real *restrict packed, const real *restrict dy,
+                              const real *restrict weight, int64_t N, int64_t I, int64_t O)
 {
     if (N < 0 || I < 1 || O < 1)
         return FR_BAD_SIZE;
     memset(dx, 0, (size_t)(N * I) * sizeof(real));
-    fr_matmul_add(dx, dy, O, 1, weight, N, O, I);
+    fr_pack(packed, weight, I, 1, O, I);
+    fr_matmul_add(dx, dy, O, 1, packed, N, O, I);
     return FR_OK;
 }
 
-fr_status FR(linear_gradients)(real *restrict dweight, real *restrict dbias, const real *restrict dy,
-                               const real *restrict x, int64_t N, int64_t I, int64_t O)
+fr_status FR(linear_gradients)(real *restrict dweight, real *restrict dbias, real *restrict packed,
+                               const real *restrict dy, const real *restrict x, int64_t N, int64_t I,
+                               int64_t O)
 {
     if (N < 0 || I < 1 || O < 1)
         return FR_BAD_SIZE;
-    fr_matmul_add(dweight, dy, 1, O, x, O, N, I);
+    fr_matmul_add_long(dweight, dy, x, packed, O, N, I);
     for (int64_t n = 0; n < N; n++)
         for (int64_t o = 0; o < O; o++)
             dbias[o] += dy[n * O + o];

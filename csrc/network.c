@@ -41,7 +41,7 @@ typedef struct {
     real *dh;     /* (T, B, H) */
     real *logits; /* (T, B, V) */
     real *carry;  /* (B, H) */
-    real *packed; /* (H, max(H, V)) */
+    real *packed; /* room for a packed matrix */
 } Workspace;
 
 static Workspace workspace_of(real *flat, int64_t T, int64_t B, int64_t V, int64_t H)
@@ -85,10 +85,10 @@ fr_status FR(network_backward)(double *losses, real *grads, real *workspace, con
     const Workspace w = workspace_of(workspace, T, B, V, H);
     const int64_t N = T * B;
     RETURN_IF_BAD(FR(cross_entropy)(losses, w.logits, w.logits, targets, scale, N, V));
-    RETURN_IF_BAD(FR(linear_backward)(w.dh, w.logits, p.head_weight, N, H, V));
-    RETURN_IF_BAD(FR(linear_gradients)(d.head_weight, d.head_bias, w.logits, w.h, N, H, V));
-    RETURN_IF_BAD(FR(rnn_backward)(w.dh, w.carry, w.h, p.weight_hh, starts, T, B, H));
-    RETURN_IF_BAD(FR(linear_gradients)(d.weight_hh, d.bias, w.dh, w.h_prev, N, H, H));
+    RETURN_IF_BAD(FR(linear_backward)(w.dh, w.packed, w.logits, p.head_weight, N, H, V));
+    RETURN_IF_BAD(FR(linear_gradients)(d.head_weight, d.head_bias, w.packed, w.logits, w.h, N, H, V));
+    RETURN_IF_BAD(FR(rnn_backward)(w.dh, w.carry, w.packed, w.h, p.weight_hh, starts, T, B, H));
+    RETURN_IF_BAD(FR(linear_gradients)(d.weight_hh, d.bias, w.packed, w.dh, w.h_prev, N, H, H));
     return FR(gather_gradients)(d.weight_ih, w.dh, inputs, N, V, H);
 }
 

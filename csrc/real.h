@@ -8,30 +8,21 @@
 #if FR_BITS == 32
 typedef float real;
 #define FR(name) fr_##name##_f32
-#define fr_exp expf
-#define fr_log logf
-#define fr_sqrt sqrtf
-#define fr_tanh tanhf
+#define fr_abs __builtin_fabsf
+#define fr_copysign __builtin_copysignf
+#define fr_fma __builtin_fmaf
+#define fr_sqrt __builtin_sqrtf
 #elif FR_BITS == 64
 typedef double real;
 #define FR(name) fr_##name##_f64
-#define fr_exp exp
-#define fr_log log
-#define fr_sqrt sqrt
-#define fr_tanh tanh
+#define fr_abs __builtin_fabs
+#define fr_copysign __builtin_copysign
+#define fr_fma __builtin_fma
+#define fr_sqrt __builtin_sqrt
 #else
 #error "compile with -DFR_BITS=32 or -DFR_BITS=64"
 #endif
 
-/* A fused multiply-add where the processor has one, else a product and a sum. */
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-#if FR_BITS == 32
-#define fr_fma(a, b, c) __builtin_fmaf(a, b, c)
-#else
-#define fr_fma(a, b, c) __builtin_fma(a, b, c)
-#endif
-#else
-#define fr_fma(a, b, c) ((a) * (b) + (c))
-#endif
+/* fr_fma is one rounding everywhere: an instruction where the build may use it, else, slowly, libm's. */
 
 #endif

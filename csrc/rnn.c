@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "fastrnn.h"
+#include "elementary.h"
 #include "matmul.h"
 
 /* out (B, H) = rows, with zeros in place of the rows that start. */
@@ -28,7 +29,7 @@ fr_status FR(rnn_forward)(real *restrict h, real *restrict h_prev, real *restric
 {
     if (T < 1 || B < 1 || H < 1)
         return FR_BAD_SIZE;
-    fr_transpose(packed, weight_hh, H, H);
+    fr_pack(packed, weight_hh, 1, H, H, H);
     for (int64_t t = 0; t < T; t++) {
         real *h_t = h + t * B * H;
         real *h_before = h_prev + t * B * H;
@@ -41,12 +42,13 @@ fr_status FR(rnn_forward)(real *restrict h, real *restrict h_prev, real *restric
     return FR_OK;
 }
 
-fr_status FR(rnn_backward)(real *restrict dh, real *restrict carry, const real *restrict h,
-                           const real *restrict weight_hh, const uint8_t *restrict starts, int64_t T,
-                           int64_t B, int64_t H)
+fr_status FR(rnn_backward)(real *restrict dh, real *restrict carry, real *restrict packed,
+                           const real *restrict h, const real *restrict weight_hh,
+                           const uint8_t *restrict starts, int64_t T, int64_t B, int64_t H)
 {
     if (T < 1 || B < 1 || H < 1)
         return FR_BAD_SIZE;
+    fr_pack(packed, weight_hh, H, 1, H, H);
     memset(carry, 0, (size_t)(B * H) * sizeof(real));
     for (int64_t t = T - 1; t >= 0; t--) {
         const real *h_t = h + t * B * H;
@@ -55,7 +57,7 @@ fr_status FR(rnn_backward)(real *restrict dh, real *restrict carry, const real *
             dh_t[i] = (1 - h_t[i] * h_t[i]) * (dh_t[i] + carry[i]);
         memset(carry, 0, (size_t)(B * H) * sizeof(real));
         if (t > 0)
-            fr_matmul_add(carry, dh_t, H, 1, weight_hh, B, H, H);
+            fr_matmul_add(carry, dh_t, H, 1, packed, B, H, H);
         for (int64_t b = 0; b < B; b++)
             if (starts[t * B + b])
                 memset(carry + b * H, 0, (size_t)H * sizeof(real));
