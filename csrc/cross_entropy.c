@@ -17,30 +17,27 @@ static real largest(const real *row, int64_t V)
     return most;
 }
 
-/* out = exp(row - most); returns the sum: sixteen interleaved partial sums, added up as a tree. */
+/* out = exp(row - most); returns the sum: interleaved partial sums, added up as a tree. */
 static real exponentials(real *out, const real *row, real most, int64_t V)
 {
-    real partial[16] = {0};
+    real partial[FR_SUMS] = {0};
     int64_t v = 0;
-    for (; v + 16 <= V; v += 16)
-        for (int64_t l = 0; l < 16; l++) {
+    for (; v + FR_SUMS <= V; v += FR_SUMS)
+        for (int64_t l = 0; l < FR_SUMS; l++) {
             out[v + l] = fr_exp(row[v + l] - most);
             partial[l] += out[v + l];
         }
-    if (v < V) {
-        real last[16];
-        for (int64_t l = 0; l < 16; l++)
-            last[l] = -(real)INFINITY;
-        for (int64_t l = 0; l < V - v; l++)
-            last[l] = row[v + l] - most;
-        for (int64_t l = 0; l < 16; l++) {
+    if (v < V) { /* as wide as the others, with exp(-∞) = 0 in the lanes beyond the end */
+        real last[FR_SUMS];
+        for (int64_t l = 0; l < FR_SUMS; l++)
+            last[l] = v + l < V ? row[v + l] - most : -(real)INFINITY;
+        for (int64_t l = 0; l < FR_SUMS; l++) {
             last[l] = fr_exp(last[l]);
             partial[l] += last[l];
         }
-        for (int64_t l = 0; l < V - v; l++)
-            out[v + l] = last[l];
+        memcpy(out + v, last, (size_t)(V - v) * sizeof(real));
     }
-    for (int64_t width = 8; width > 0; width /= 2)
+    for (int64_t width = FR_SUMS / 2; width > 0; width /= 2)
         for (int64_t l = 0; l < width; l++)
             partial[l] += partial[l + width];
     return partial[0];

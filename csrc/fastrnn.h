@@ -16,6 +16,9 @@
  *  - The caller allocates. A kernel never allocates, prints, exits or keeps anything.
  *  - Arrays do not overlap unless it is said that they may.
  *  - Losses are sums in nats, and are double for either `real`.
+ *  - The compiled kernels are one fixed sequence of IEEE operations each, with the same bits for any
+ *    instruction set: products as matmul.h says, functions as elementary.h does, reductions in
+ *    FR_SUMS interleaved sums, the sum of a window's losses in order.
  *  - `starts` is 1 where a row begins anew: its state is zero before that step, and no gradient
  *    crosses. A target of -1 has no loss.
  *  - A kernel returns a status. After anything but FR_OK the outputs are undefined.
@@ -36,8 +39,9 @@ enum {
     FR_BAD_CHOICE = 3  /* an optimizer that does not exist */
 };
 
-/* Rows of a long product's operand that are packed at a time. */
-enum { FR_BLOCK = 256 };
+/* Rows of a long product's operand that are packed at a time, and the interleaved partial sums of a
+ * reduction: element i goes into sum i mod FR_SUMS, and these are added up in halves. */
+enum { FR_BLOCK = 256, FR_SUMS = 16 };
 
 /* Optimizers, as train_windows numbers them, and the width of a row of their settings. */
 enum { FR_SGD = 0, FR_ADAGRAD = 1, FR_ADAM = 2, FR_SETTINGS = 5 };

@@ -14,17 +14,27 @@ fr_status FR(clip_value)(real *restrict grads, double limit, int64_t n)
     return FR_OK;
 }
 
+/* In double: sixteen interleaved partial sums, added up as a tree. */
+static double sum_of_squares(const real *x, int64_t n)
+{
+    double partial[FR_SUMS] = {0};
+    int64_t i = 0;
+    for (; i + FR_SUMS <= n; i += FR_SUMS)
+        for (int64_t l = 0; l < FR_SUMS; l++)
+            partial[l] += (double)x[i + l] * (double)x[i + l];
+    for (int64_t l = 0; i + l < n; l++)
+        partial[l] += (double)x[i + l] * (double)x[i + l];
+    for (int64_t width = FR_SUMS / 2; width > 0; width /= 2)
+        for (int64_t l = 0; l < width; l++)
+            partial[l] += partial[l + width];
+    return partial[0];
+}
+
 fr_status FR(clip_norm)(double *restrict norm, real *restrict grads, double limit, int64_t n)
 {
     if (n < 0)
         return FR_BAD_SIZE;
-    double partial[8] = {0};
-    for (int64_t i = 0; i < n; i++)
-        partial[i % 8] += (double)grads[i] * (double)grads[i];
-    double squares = 0;
-    for (int64_t k = 0; k < 8; k++)
-        squares += partial[k];
-    *norm = sqrt(squares);
+    *norm = __builtin_sqrt(sum_of_squares(grads, n));
     if (*norm > limit) {
         const real scale = (real)(limit / *norm);
         for (int64_t i = 0; i < n; i++)

@@ -17,6 +17,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 
+#: The widest panel of a packed matrix, and the most rows that are packed of a long one (FR_BLOCK).
+PANEL, BLOCK = 32, 256
+
+
 @dataclass(frozen=True)
 class Entry:
     """One named array: its public shape, and whether it is stored transposed."""
@@ -72,7 +76,11 @@ def parameter_layout(V: int, H: int) -> Layout:
 
 @lru_cache(maxsize=64)
 def workspace_layout(T: int, B: int, V: int, H: int) -> Layout:
-    """What the kernels keep of a window of T steps and B rows between forward and backward."""
+    """What the kernels keep of a window of T steps and B rows between forward and backward.
+
+    ``packed`` has room for the largest matrix that a kernel packs, its rows filled up to panels.
+    """
+    H32, V32 = (-(-size // PANEL) * PANEL for size in (H, V))
     return Layout(
         (
             Entry("h", (T, B, H)),
@@ -80,6 +88,6 @@ def workspace_layout(T: int, B: int, V: int, H: int) -> Layout:
             Entry("dh", (T, B, H)),
             Entry("logits", (T, B, V)),
             Entry("carry", (B, H)),
-            Entry("packed", (H * max(H, V),)),
+            Entry("packed", (max(H * H32, H * V32, V * H32, BLOCK * H32),)),
         )
     )

@@ -47,10 +47,11 @@ def draw_array(argument: Argument, shape: tuple[int, ...], V: int, real: Any, rn
 def draw_arguments(kernel: Kernel, size: dict[str, int], real: Any, seed: int) -> list[Any]:
     """Random arguments for a kernel, from the shapes that the header states."""
     rng = np.random.default_rng(seed)
-    size = {"0": 0, "1": 1, "2": 2, "FR_SETTINGS": 5, **size}
+    size = {"0": 0, "1": 1, "2": 2, "FR_SETTINGS": 5, "FR_BLOCK": 256, **size}
     arguments: list[Any] = []
     for argument in kernel.arguments:
         if argument.is_array:
+            size = {**size, **{f"{letter}32": -(-n // 32) * 32 for letter, n in size.items()}}
             shape = tuple(size[letter] for letter in argument.shape) or (100,)  # a flat workspace
             arguments.append(draw_array(argument, shape, size["V"], real, rng))
         elif argument.c_type == "double":

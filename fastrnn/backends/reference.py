@@ -58,14 +58,14 @@ def linear_forward(
     return OK
 
 
-def linear_backward(dx: Reals, dy: Reals, weight: Reals, N: int, I: int, O: int) -> int:
+def linear_backward(dx: Reals, packed: Reals, dy: Reals, weight: Reals, N: int, I: int, O: int) -> int:
     if min(N, I - 1, O - 1) < 0:
         return BAD_SIZE
     dx[:] = dy @ weight
     return OK
 
 
-def linear_gradients(dweight: Reals, dbias: Reals, dy: Reals, x: Reals, N: int, I: int, O: int) -> int:
+def linear_gradients(dweight: Reals, dbias: Reals, packed: Reals, dy: Reals, x: Reals, N: int, I: int, O: int) -> int:
     if min(N, I - 1, O - 1) < 0:
         return BAD_SIZE
     dweight += dy.T @ x
@@ -91,7 +91,7 @@ def rnn_forward(
 
 
 def rnn_backward(
-    dh: Reals, carry: Reals, h: Reals, weight_hh: Reals, starts: Starts, T: int, B: int, H: int
+    dh: Reals, carry: Reals, packed: Reals, h: Reals, weight_hh: Reals, starts: Starts, T: int, B: int, H: int
 ) -> int:
     if min(T, B, H) < 1:
         return BAD_SIZE
@@ -206,10 +206,10 @@ def network_backward(
     status = cross_entropy(losses.reshape(N), dlogits, dlogits, targets.ravel(), scale, N, V)
     if status != OK:
         return status
-    linear_backward(dh, dlogits, p["head.weight"], N, H, V)
-    linear_gradients(d["head.weight"], d["head.bias"], dlogits, h, N, H, V)
-    rnn_backward(w["dh"], w["carry"], w["h"], p["weight_hh_l0"], starts, T, B, H)
-    linear_gradients(d["weight_hh_l0"], d["bias_l0"], dh, h_prev, N, H, H)
+    linear_backward(dh, w["packed"], dlogits, p["head.weight"], N, H, V)
+    linear_gradients(d["head.weight"], d["head.bias"], w["packed"], dlogits, h, N, H, V)
+    rnn_backward(w["dh"], w["carry"], w["packed"], w["h"], p["weight_hh_l0"], starts, T, B, H)
+    linear_gradients(d["weight_hh_l0"], d["bias_l0"], w["packed"], dh, h_prev, N, H, H)
     return gather_gradients(d["weight_ih_l0"], dh, inputs.ravel(), N, V, H)
 
 
