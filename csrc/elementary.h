@@ -58,7 +58,9 @@ static inline real fr_reduce(real x, fr_int *n)
     const real rounded = fr_fma(x, FR_LOG2E, FR_ROUNDER);
     *n = (fr_int)((fr_uint)fr_bits(rounded) - (fr_uint)fr_bits(FR_ROUNDER));
     const real whole = rounded - FR_ROUNDER;
-    const real r = fr_fma(whole, -FR_LN2_LOW, fr_fma(whole, -FR_LN2_HIGH, x));
+    const real first = fr_fma(whole, -FR_LN2_HIGH, x);
+    const real r = fr_fma(whole, -FR_LN2_LOW, first);
+    const real rest = fr_fma(whole, -FR_LN2_LOW, first - r); /* what the rounding of r left out */
 #if FR_BITS == 32
     real q = 0x1.6bec06p-10f;
     q = fr_fma(q, r, 0x1.122776p-7f);
@@ -78,7 +80,7 @@ static inline real fr_reduce(real x, fr_int *n)
     q = fr_fma(q, r, 0x1.5555555555559p-3);
     q = fr_fma(q, r, 0x1p-1);
 #endif
-    return fr_fma(q, r * r, r);
+    return r + fr_fma(q, r * r, rest);
 }
 
 static inline real fr_exp(real x)
@@ -92,7 +94,8 @@ static inline real fr_exp(real x)
     return e * fr_power_of_two(half) * fr_power_of_two(n - half);
 }
 
-/* (e²ˣ - 1) / (e²ˣ + 1), from e²ˣ - 1, which is exact to the last places for small x too. */
+/* With s = (e²ˣ - 1) / 2, whose last places are right for small x too, tanh x = s / (1 + s), which is
+ * s - s² / (1 + s), where for small x the error of the division hardly counts. */
 static inline real fr_tanh(real x)
 {
     const real enough = FR_BY_PRECISION(20.0f, 40.0); /* from here on the result is 1 */
@@ -101,8 +104,10 @@ static inline real fr_tanh(real x)
     fr_int n;
     const real e = fr_reduce(twice, &n);
     const real scale = fr_power_of_two(n);
-    const real less_one = fr_fma(scale, e, scale - 1);
-    return fr_copysign(less_one / (less_one + 2), x);
+    const real s = fr_fma(scale, e, scale - 1) * (real)0.5;
+    const int is_small = twice < FR_BY_PRECISION(0.6f, 0.6);
+    const real quotient = (is_small ? s * s : s) / (1 + s);
+    return fr_copysign(is_small ? s - quotient : quotient, x);
 }
 
 static inline real fr_sigmoid(real x)

@@ -36,8 +36,11 @@ enum {
     FR_OK = 0,
     FR_BAD_SIZE = 1,   /* a size is negative, or zero where it may not be */
     FR_BAD_SYMBOL = 2, /* an id outside 0 … V-1, or a target outside -1 … V-1 */
-    FR_BAD_CHOICE = 3  /* an optimizer that does not exist */
+    FR_BAD_CHOICE = 3  /* an optimizer or a function that does not exist */
 };
+
+/* Functions, as `elementary` numbers them. */
+enum { FR_EXP = 0, FR_TANH = 1, FR_SIGMOID = 2, FR_LOG = 3 };
 
 /* Rows of a long product's operand that are packed at a time, and the interleaved partial sums of a
  * reduction: element i goes into sum i mod FR_SUMS, and these are added up in halves. */
@@ -45,6 +48,16 @@ enum { FR_BLOCK = 256, FR_SUMS = 16 };
 
 /* Optimizers, as train_windows numbers them, and the width of a row of their settings. */
 enum { FR_SGD = 0, FR_ADAGRAD = 1, FR_ADAM = 2, FR_SETTINGS = 5 };
+
+/* ---- Elementary functions ------------------------------------------------------------------------
+ *
+ * Within 2.5 units in the last place over the whole range; NaN stays NaN. */
+
+/* y_i = f(x_i), where f is one of FR_EXP, FR_TANH, FR_SIGMOID (1 / (1 + e⁻ˣ)) and FR_LOG. */
+fr_status FR(elementary)(
+    real *y,       /* (n) */
+    const real *x, /* (n) */
+    int64_t function, int64_t n);
 
 /* ---- Linear maps ------------------------------------------------------------------------------ */
 

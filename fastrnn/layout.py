@@ -16,7 +16,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-
 #: The widest panel of a packed matrix, and the most rows that are packed of a long one (FR_BLOCK).
 PANEL, BLOCK = 32, 256
 

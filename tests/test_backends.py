@@ -72,9 +72,20 @@ def test_every_build_of_c_that_runs_here_learns_the_same(without):
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-9)
 
 
+def test_fastrnn_isa_forces_a_build(without, monkeypatch: pytest.MonkeyPatch):
+    require_backend("c")
+    monkeypatch.setenv("FASTRNN_ISA", "baseline")
+    without()
+    assert get_backend("c").description.version == "C build baseline"
+    monkeypatch.setenv("FASTRNN_ISA", "v9")
+    without()
+    with pytest.raises(fastrnn.BackendUnavailableError, match="FASTRNN_ISA='v9' asks for a build"):
+        get_backend("c")
+
+
 def test_the_fastest_build_follows_the_processor():
     require_backend("c")
-    isa, module = c._fastest_build()
+    isa, module = c._choose_build()
     level = module.lib.fr_processor_level()
     assert isa == {4: "v4", 3: "v3", 0: "baseline"}[level]
     assert bool(module.lib.fr_has_fma()) >= (level >= 3)

@@ -35,6 +35,8 @@ def draw_array(argument: Argument, shape: tuple[int, ...], V: int, real: Any, rn
         return rng.integers(-1, V, shape).astype(dtype)
     if argument.name == "starts":
         return (rng.random(shape) < 0.3).astype(dtype)
+    if argument.name == "x" and argument.shape == ("n",):
+        return rng.uniform(0.5, 2, shape).astype(dtype)  # within the range of a logarithm
     if argument.name == "moments":
         return rng.uniform(0.1, 1, shape).astype(dtype)
     if argument.name == "settings":
@@ -47,7 +49,7 @@ def draw_array(argument: Argument, shape: tuple[int, ...], V: int, real: Any, rn
 def draw_arguments(kernel: Kernel, size: dict[str, int], real: Any, seed: int) -> list[Any]:
     """Random arguments for a kernel, from the shapes that the header states."""
     rng = np.random.default_rng(seed)
-    size = {"0": 0, "1": 1, "2": 2, "FR_SETTINGS": 5, "FR_BLOCK": 256, **size}
+    size = {"function": seed % 4, "0": 0, "1": 1, "2": 2, "FR_SETTINGS": 5, "FR_BLOCK": 256, **size}
     arguments: list[Any] = []
     for argument in kernel.arguments:
         if argument.is_array:

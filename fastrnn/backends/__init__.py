@@ -20,6 +20,7 @@ logger = logging.getLogger("fastrnn")
 logger.addHandler(logging.NullHandler())
 
 KERNELS = (
+    "elementary",
     "gather_forward",
     "gather_gradients",
     "linear_forward",
@@ -41,7 +42,7 @@ KERNELS = (
 STATUS = {
     1: "a size is out of range",
     2: "a symbol's id is outside the vocabulary",
-    3: "the optimizer does not exist",
+    3: "there is no such optimizer or function",
 }
 
 Kernel = Callable[..., int]

@@ -8,6 +8,7 @@ pointer to it is passed; that the sizes fit is the business of `Network` and `Tr
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -34,8 +35,11 @@ def _import_build(isa: str) -> ModuleType:
     return importlib.import_module(f"fastrnn.backends._c_{isa}")
 
 
-def _fastest_build() -> tuple[str, ModuleType]:
-    """The name and the module of the fastest build that is installed and that the processor runs."""
+def _choose_build() -> tuple[str, ModuleType]:
+    """The name and the module of the fastest build that is installed and that the processor runs.
+
+    The environment variable ``FASTRNN_ISA`` forces one of them, for tests.
+    """
     try:
         baseline = _import_build("baseline")
     except ImportError as error:
@@ -45,11 +49,19 @@ def _fastest_build() -> tuple[str, ModuleType]:
             "compiles it"
         ) from error
     level = baseline.lib.fr_processor_level()
-    for isa in [f"v{n}" for n in range(level, 2, -1)]:
+    runs_here = [*(f"v{n}" for n in range(level, 2, -1)), "baseline"]
+    forced = os.environ.get("FASTRNN_ISA")
+    if forced and forced not in runs_here:
+        raise BackendUnavailableError(
+            f"FASTRNN_ISA={forced!r} asks for a build of the C backend that this processor does not run; "
+            f"it runs {', '.join(runs_here)}"
+        )
+    for isa in [forced] if forced else runs_here:
         try:
             return isa, _import_build(isa)
-        except ImportError:  # a compiler that could not build for it
-            continue
+        except ImportError as error:  # a compiler that could not build for it
+            if forced:
+                raise BackendUnavailableError(f"FASTRNN_ISA={forced!r}: {error}") from error
     return "baseline", baseline
 
 
@@ -109,7 +121,7 @@ def load() -> Backend:
     BackendUnavailableError
         fastrnn was installed without a C compiler.
     """
-    isa, module = _fastest_build()
+    isa, module = _choose_build()
     description = Description(
         f"C build {isa}", module.lib.fr_vector_bits(), fma=bool(module.lib.fr_has_fma())
     )

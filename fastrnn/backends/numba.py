@@ -27,6 +27,7 @@ logger = logging.getLogger("fastrnn")
 
 OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE = 0, 1, 2, 3
 SGD, ADAGRAD, ADAM = 0, 1, 2
+EXP, TANH, SIGMOID, LOG = 0, 1, 2, 3
 
 
 class ForgivingCache(FunctionCache):
@@ -151,7 +152,9 @@ def tile(typing_context, rows, panels, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at,
             return builder.bitcast(builder.gep(start, [offset]), vector.as_pointer())
 
         def in_all_lanes(scalar):
-            first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+            first = builder.insert_element(
+                ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
+            )
             zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
             return builder.shuffle_vector(first, first, zeros)
 
@@ -371,6 +374,7 @@ class Precision(NamedTuple):
     exp_low: Any
     exp_high: Any
     tanh_enough: Any
+    tanh_small: Any
     smallest: Any
     up: Any
     mantissa: Any
@@ -381,13 +385,28 @@ class Precision(NamedTuple):
 
 def precision(real, constants, exp_coefficients, log_coefficients):
     hexadecimal = [real(float.fromhex(value) if isinstance(value, str) else value) for value in constants]
-    polynomials = [tuple(real(float.fromhex(c)) for c in p.split()) for p in (exp_coefficients, log_coefficients)]
+    polynomials = [
+        tuple(real(float.fromhex(c)) for c in p.split()) for p in (exp_coefficients, log_coefficients)
+    ]
     return Precision(*hexadecimal, *polynomials)
 
 
 SINGLE = precision(
     np.float32,
-    ["0x1.715476p+0", "0x1.62e400p-1", "0x1.7f7d1cp-20", "0x1.8p23", -104, 89, 20, "0x1p-126", "0x1p23", 23, 127],
+    [
+        "0x1.715476p+0",
+        "0x1.62e400p-1",
+        "0x1.7f7d1cp-20",
+        "0x1.8p23",
+        -104,
+        89,
+        20,
+        0.6,
+        "0x1p-126",
+        "0x1p23",
+        23,
+        127,
+    ],
     "0x1.6bec06p-10 0x1.122776p-7 0x1.555674p-5 0x1.5554b0p-3 0x1.fffffep-2",
     "0x1.3b20b4p-3 0x1.745cdep-3 0x1.c71c72p-3 0x1.249250p-2 0x1.99999ap-2 0x1.555556p-1",
 )
@@ -395,7 +414,7 @@ DOUBLE = precision(
     np.float64,
     [
         *("0x1.71547652b82fep+0", "0x1.62e42fefa3800p-1", "0x1.ef35793c76730p-45", "0x1.8p52"),
-        *(-746, 710, 40, "0x1p-1022", "0x1p52", 52, 1023),
+        *(-746, 710, 40, 0.6, "0x1p-1022", "0x1p52", 52, 1023),
     ],
     "0x1.1ee88a10a4452p-29 0x1.af5e751c3e845p-26 0x1.27e5362ab05fcp-22 0x1.71ddf87eacb85p-19 "
     "0x1.a01a017bc728dp-16 0x1.a01a01afd3e6bp-13 0x1.6c16c16c1f076p-10 0x1.111111110f6dap-7 "
@@ -430,8 +449,10 @@ def make_elementary(p):
     def reduce(x):
         rounded = fma(x, p.log2e, p.rounder)
         whole = rounded - p.rounder
-        r = fma(whole, -p.ln2_low, fma(whole, -p.ln2_high, x))
-        return fma(polynomial(r, p.exp_coefficients), r * r, r), rounded
+        first = fma(whole, -p.ln2_high, x)
+        r = fma(whole, -p.ln2_low, first)
+        rest = fma(whole, -p.ln2_low, first - r)
+        return r + fma(polynomial(r, p.exp_coefficients), r * r, rest), rounded
 
     @register_jitable
     def exp(x):
@@ -446,8 +467,14 @@ def make_elementary(p):
         twice = p.tanh_enough if twice > p.tanh_enough else twice
         e, rounded = reduce(twice)
         scale = times_power_of_two(one, rounded)
-        less_one = fma(scale, e, scale - one)
-        return copysign(less_one / (less_one + two), x)
+        s = fma(scale, e, scale - one) * half
+        is_small = twice < p.tanh_small
+        quotient = (s * s if is_small else s) / (one + s)
+        return copysign(s - quotient if is_small else quotient, x)
+
+    def sigmoid(x):
+        e = exp(-copysign(x, one))
+        return (e if x < zero else one) / (one + e)
 
     def log(x):
         normal = x * p.up if x < p.smallest else x
@@ -462,12 +489,15 @@ def make_elementary(p):
         edge = -infinity if x == zero else (infinity if x == infinity else nan)
         return result if x > zero and x < infinity else edge
 
-    return {"exp": exp, "tanh": tanh, "log": log}
+    return {"exp": exp, "tanh": tanh, "sigmoid": sigmoid, "log": log}
 
 
-def elementary(name):
-    """A function of that name, for reals of both precisions."""
-    implementations = {types.float32: make_elementary(SINGLE)[name], types.float64: make_elementary(DOUBLE)[name]}
+def for_both_precisions(name):
+    """A function of that name, for reals of either precision."""
+    implementations = {
+        types.float32: make_elementary(SINGLE)[name],
+        types.float64: make_elementary(DOUBLE)[name],
+    }
 
     def function(x):
         raise NotImplementedError
@@ -479,7 +509,28 @@ def elementary(name):
     return function
 
 
-exp, log, tanh = elementary("exp"), elementary("log"), elementary("tanh")
+exp, tanh, sigmoid, log = map(for_both_precisions, ("exp", "tanh", "sigmoid", "log"))
+
+
+@jit
+def elementary(y, x, function, n):
+    if n < 0:
+        return BAD_SIZE
+    if function == EXP:
+        for i in range(n):
+            y[i] = exp(x[i])
+    elif function == TANH:
+        for i in range(n):
+            y[i] = tanh(x[i])
+    elif function == SIGMOID:
+        for i in range(n):
+            y[i] = sigmoid(x[i])
+    elif function == LOG:
+        for i in range(n):
+            y[i] = log(x[i])
+    else:
+        return BAD_CHOICE
+    return OK
 
 
 @jit
@@ -551,7 +602,13 @@ def linear_gradients(dweight, dbias, packed, dy, x, N, I, O):
     if N < 0 or I < 1 or O < 1:
         return BAD_SIZE
     matmul_add_long(
-        dweight.reshape(dweight.size), dy.reshape(dy.size), x.reshape(x.size), packed.reshape(packed.size), O, N, I
+        dweight.reshape(dweight.size),
+        dy.reshape(dy.size),
+        x.reshape(x.size),
+        packed.reshape(packed.size),
+        O,
+        N,
+        I,
     )
     for n in range(N):
         for o in range(O):
@@ -773,9 +830,7 @@ def network_forward(state, workspace, params, inputs, starts, T, B, V, H):
     status = rnn_forward(h, h_prev, state, packed, weight_hh, starts, T, B, H)
     if status != OK:
         return status
-    return linear_forward(
-        logits.reshape((N, V)), packed, h.reshape((N, H)), head_weight, head_bias, N, H, V
-    )
+    return linear_forward(logits.reshape((N, V)), packed, h.reshape((N, H)), head_weight, head_bias, N, H, V)
 
 
 @jit

@@ -28,6 +28,27 @@ def one_hot(ids: Ids, V: int, dtype: np.dtype[Any]) -> Reals:
     return rows
 
 
+# ---- Elementary functions ----------------------------------------------------------------------------
+
+
+def sigmoid(x: Reals) -> Reals:
+    """1 / (1 + e⁻ˣ), without overflow."""
+    e: Reals = np.exp(-np.abs(x))
+    return np.where(x < 0, e, 1) / (1 + e)
+
+
+ELEMENTARY = (np.exp, np.tanh, sigmoid, np.log)
+
+
+def elementary(y: Reals, x: Reals, function: int, n: int) -> int:
+    if n < 0:
+        return BAD_SIZE
+    if function not in range(len(ELEMENTARY)):
+        return BAD_CHOICE
+    y[:] = ELEMENTARY[function](x)
+    return OK
+
+
 # ---- Linear maps -------------------------------------------------------------------------------------
 
 
@@ -65,7 +86,9 @@ def linear_backward(dx: Reals, packed: Reals, dy: Reals, weight: Reals, N: int, 
     return OK
 
 
-def linear_gradients(dweight: Reals, dbias: Reals, packed: Reals, dy: Reals, x: Reals, N: int, I: int, O: int) -> int:
+def linear_gradients(
+    dweight: Reals, dbias: Reals, packed: Reals, dy: Reals, x: Reals, N: int, I: int, O: int
+) -> int:
     if min(N, I - 1, O - 1) < 0:
         return BAD_SIZE
     dweight += dy.T @ x

@@ -1,0 +1,73 @@
+"""Numba and C give the same bytes, at any instruction set: after a thousand updates on a real text."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from conftest import require_backend
+
+from fastrnn.backends import c, get_backend
+
+PROGRAM = """
+import hashlib, json, sys
+import fastrnn
+text = open(sys.argv[1], encoding="utf-8").read()[:60_000]
+found = {}
+for dtype in ("float32", "float64"):
+    for name, settings in {
+        "plain": dict(hidden_size=37, seq_length=21, batch_size=7),
+        "one row": dict(hidden_size=40, seq_length=9, batch_size=1, optimizer="adagrad", clip_value=1.0),
+        "a step": dict(hidden_size=5, seq_length=1, batch_size=13, optimizer="sgd", learning_rate=0.1),
+    }.items():
+        model = fastrnn.train(
+            text, backend=sys.argv[2], dtype=dtype, rng=0, steps=1000, log_every=100, **settings
+        )
+        parts = [model.network.flat.tobytes(), repr(model.history), model.sample(300, rng=1)]
+        found[f"{name} {dtype}"] = [hashlib.sha256(str(part).encode()).hexdigest() for part in parts]
+print(json.dumps(found))
+"""
+
+
+def digests(backend: str, **environment: str) -> dict[str, list[str]]:
+    """Of the parameters, the history and a sample of several trainings, in a process of its own."""
+    text = Path(sysconfig.get_path("stdlib")) / "argparse.py"
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(text), backend],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, list[str]] = json.loads(run.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, list[str]]:
+    require_backend("c")
+    return digests("c")
+
+
+def test_numba_gives_the_bits_of_c(expected: dict[str, list[str]]):
+    require_backend("numba")
+    assert digests("numba") == expected
+
+
+@pytest.mark.parametrize("isa", ["v4", "v3", "baseline"])
+def test_every_build_of_c_gives_the_same_bits(isa: str, expected: dict[str, list[str]]):
+    require_backend("c")
+    get_backend("c")
+    level = c._choose_build()[1].lib.fr_processor_level()
+    if isa != "baseline" and int(isa[1:]) > level:
+        pytest.skip(f"this processor does not run {isa}")
+    assert digests("c", FASTRNN_ISA=isa) == expected
+
+
+def test_blas_changes_nothing(expected: dict[str, list[str]]):
+    assert digests("c", OPENBLAS_CORETYPE="Nehalem", OPENBLAS_NUM_THREADS="1") == expected
