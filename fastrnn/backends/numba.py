@@ -234,7 +234,7 @@ def edge_tile(rows, columns, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at, K):
     for i in range(rows):
         for j in range(panel):
             padded[i * panel + j] = c[c_at + i * c_i + j] if j < columns else 0
-    tile_of_rows(rows, padded, 0, panel, a, a_at, a_i, a_k, b, b_at, K)
+    tile_of_rows(rows, padded, np.int64(0), panel, a, a_at, a_i, a_k, b, b_at, K)
     for i in range(rows):
         for j in range(columns):
             c[c_at + i * c_i + j] = padded[i * panel + j]
@@ -260,7 +260,8 @@ def pack(packed, b, b_at, b_k, b_j, K, J):
 def matmul_add(c, c_at, a, a_at, a_i, a_k, packed, I, K, J):
     """C (I, J) += A B, with B (K, J) packed; A's element (i, k) stands at ``a_at + a_i * i + a_k * k``.
 
-    Arrays are flat, and given with the offset of their first element.
+    Arrays are flat, and given with the offset of their first element. Callers say ``np.int64(1)``, since
+    for a literal 1 Numba compiles a copy of its own.
     """
     panel = panel_width(c)
     j = 0
@@ -285,8 +286,8 @@ def matmul_add_long(c, a, b, packed, I, K, J):
     """C (I, J) += Aᵀ B, for A (K, I) and B (K, J) with K large: B is packed a block of rows at a time."""
     for k in range(0, K, BLOCK):
         rows = min(BLOCK, K - k)
-        pack(packed, b, k * J, J, 1, rows, J)
-        matmul_add(c, 0, a, k * I, 1, I, packed, I, rows, J)
+        pack(packed, b, k * J, J, np.int64(1), rows, J)
+        matmul_add(c, np.int64(0), a, k * I, np.int64(1), I, packed, I, rows, J)
 
 
 # ---- Elementary functions: csrc/elementary.h has the same, and says what they do ----------------------
@@ -578,11 +579,11 @@ def linear_forward(y, packed, x, weight, bias, N, I, O):
     if N < 0 or I < 1 or O < 1:
         return BAD_SIZE
     flat = packed.reshape(packed.size)
-    pack(flat, weight.reshape(weight.size), 0, 1, I, I, O)
+    pack(flat, weight.reshape(weight.size), np.int64(0), np.int64(1), I, I, O)
     for n in range(N):
         for o in range(O):
             y[n, o] = bias[o]
-    matmul_add(y.reshape(y.size), 0, x.reshape(x.size), 0, I, 1, flat, N, I, O)
+    matmul_add(y.reshape(y.size), np.int64(0), x.reshape(x.size), np.int64(0), I, np.int64(1), flat, N, I, O)
     return OK
 
 
@@ -592,8 +593,10 @@ def linear_backward(dx, packed, dy, weight, N, I, O):
         return BAD_SIZE
     dx[:] = 0
     flat = packed.reshape(packed.size)
-    pack(flat, weight.reshape(weight.size), 0, I, 1, O, I)
-    matmul_add(dx.reshape(dx.size), 0, dy.reshape(dy.size), 0, O, 1, flat, N, O, I)
+    pack(flat, weight.reshape(weight.size), np.int64(0), I, np.int64(1), O, I)
+    matmul_add(
+        dx.reshape(dx.size), np.int64(0), dy.reshape(dy.size), np.int64(0), O, np.int64(1), flat, N, O, I
+    )
     return OK
 
 
@@ -624,7 +627,7 @@ def rnn_forward(h, h_prev, state, packed, weight_hh, starts, T, B, H):
     if T < 1 or B < 1 or H < 1:
         return BAD_SIZE
     flat = packed.reshape(packed.size)
-    pack(flat, weight_hh.reshape(weight_hh.size), 0, 1, H, H, H)
+    pack(flat, weight_hh.reshape(weight_hh.size), np.int64(0), np.int64(1), H, H, H)
     h_flat, h_prev_flat = h.reshape(h.size), h_prev.reshape(h_prev.size)
     for t in range(T):
         before = state if t == 0 else h[t - 1]
@@ -632,7 +635,7 @@ def rnn_forward(h, h_prev, state, packed, weight_hh, starts, T, B, H):
             running = starts[t, b] == 0
             for i in range(H):
                 h_prev[t, b, i] = before[b, i] if running else 0
-        matmul_add(h_flat, t * B * H, h_prev_flat, t * B * H, H, 1, flat, B, H, H)
+        matmul_add(h_flat, t * B * H, h_prev_flat, t * B * H, H, np.int64(1), flat, B, H, H)
         for b in range(B):
             for i in range(H):
                 h[t, b, i] = tanh(h[t, b, i])
@@ -648,7 +651,7 @@ def rnn_backward(dh, carry, packed, h, weight_hh, starts, T, B, H):
         return BAD_SIZE
     one = h.dtype.type(1)
     flat = packed.reshape(packed.size)
-    pack(flat, weight_hh.reshape(weight_hh.size), 0, H, 1, H, H)
+    pack(flat, weight_hh.reshape(weight_hh.size), np.int64(0), H, np.int64(1), H, H)
     dh_flat = dh.reshape(dh.size)
     carry[:] = 0
     for t in range(T - 1, -1, -1):
@@ -657,7 +660,9 @@ def rnn_backward(dh, carry, packed, h, weight_hh, starts, T, B, H):
                 dh[t, b, i] = (one - h[t, b, i] * h[t, b, i]) * (dh[t, b, i] + carry[b, i])
         if t > 0:
             carry[:] = 0
-            matmul_add(carry.reshape(carry.size), 0, dh_flat, t * B * H, H, 1, flat, B, H, H)
+            matmul_add(
+                carry.reshape(carry.size), np.int64(0), dh_flat, t * B * H, H, np.int64(1), flat, B, H, H
+            )
         for b in range(B):
             if starts[t, b] != 0:
                 for i in range(H):
