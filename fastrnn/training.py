@@ -280,6 +280,7 @@ def _require_memory(recipe: Recipe, V: int, T: int, B: int, transitions: int) ->
 def _fit(run: _Run, bar: Any) -> None:
     """Do the updates; the history and the bar follow them."""
     trainer, recorder, pace = run.trainer, _Recorder(run), Pace()
+    bar.set_description_str("compiling" if trainer.network.backend.name == "numba" else "")
     try:
         while (part := float(run.part_done(trainer.updates))) < 1:
             done = trainer.updates
@@ -287,9 +288,10 @@ def _fit(run: _Run, bar: Any) -> None:
             if run.began is None:  # the first update may have had to compile
                 run.began = time.monotonic()
             recorder.add(done, losses)
-            bar.set_postfix_str(recorder.summary(), refresh=False)
+            bar.set_description_str(recorder.summary(), refresh=False)
             bar.update(float(run.part_done(trainer.updates)) - part)
         recorder.finish()
+        bar.set_description_str(recorder.summary())
     except KeyboardInterrupt as error:
         message = f"interrupted after {trainer.updates} updates"
         raise TrainingInterrupted(message, run.model) from error
@@ -389,6 +391,6 @@ def _progress_bar(wanted: bool) -> Iterator[Any]:
     """A bar on stderr that counts the part of training that is done, if stderr is a terminal."""
     from tqdm import tqdm
 
-    layout = "{percentage:3.0f}% {bar} {elapsed}<{remaining} {postfix}"
+    layout = "{percentage:3.0f}% {bar} {elapsed}<{remaining} {desc}"
     with tqdm(total=1.0, disable=None if wanted else True, bar_format=layout) as bar:
         yield bar

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -234,6 +235,36 @@ def test_help_states_the_defaults_of_the_recipe():
 
 def test_every_setting_of_a_recipe_is_an_option():
     assert set(CHECKS) <= {option.name for option in main.commands["train"].params}
+
+
+def on_a_terminal(*arguments: object) -> str:
+    """What the program writes to a terminal of 100 columns."""
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (30, 100))
+    command = [sys.executable, "-m", "fastrnn", *map(str, arguments)]
+    written = b""
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs):
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # what Linux says at the end
+            while chunk := os.read(ours, 65536):
+                written += chunk
+    os.close(ours)
+    return written.decode()
+
+
+def test_a_terminal_shows_progress_and_the_falling_bits(tmp_path: Path, backend: str):
+    text = tmp_path / "t"
+    text.write_text("hello world " * 2000)
+    settings = ["--steps", 60, "--hidden-size", 8, "--log-every", 20, "--backend", backend]
+    shown = on_a_terminal("train", text, "-o", tmp_path / "m", *settings)
+    assert "100%" in shown
+    assert "█" in shown
+    assert "update 60: " in shown
+    assert shown.count("validation") > 4
+    assert ("compiling" in shown) == (backend == "numba")
+    quiet = on_a_terminal("train", text, "-o", tmp_path / "m", *settings, "--quiet")
+    assert quiet == ""
 
 
 def test_python_m_fastrnn_is_the_command_line():
