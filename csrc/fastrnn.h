@@ -4,10 +4,11 @@
  *
  * It is not a library for others to link: memory, checks and errors belong to the Python side.
  *
- * Dimension letters (X32: X rounded up to a multiple of 32):  T time steps of a window · B batch rows · V vocabulary · H hidden units
+ * Dimension letters:  T time steps of a window · B batch rows · V vocabulary · H hidden units
  *                     N rows of a product, T·B for a window · I inputs · O outputs of a linear map
  *                     n elements of a flat vector, M moments of each
  *                     W windows, S steps of the streams that they are cut from
+ *                     X32: X rounded up to a multiple of 32, the widest panel of a packed matrix
  *
  * Conventions
  *  - Outputs come first, then inputs, then sizes. Arrays are C-contiguous; `(+=)` is added to,

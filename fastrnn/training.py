@@ -215,8 +215,9 @@ def _prepare(corpus: Corpus, recipe: Recipe, backend: str, rng: Any) -> _Run:
         clip_norm=recipe.clip_norm,
         reduction=recipe.reduction,
     )
-    boundary_id = vocabulary.boundary_id if vocabulary.boundary else None
-    streams = make_streams(ids[: transitions + 1], B, boundary_id=boundary_id, carry_state=recipe.carry_state)
+    streams = make_streams(
+        ids[: transitions + 1], B, boundary_id=vocabulary.boundary_id, carry_state=recipe.carry_state
+    )
     counts = np.bincount(ids, minlength=vocabulary.size)
     settings = {**recipe.describe(), "seq_length": T, "batch_size": B}
     model = Model(network, vocabulary, counts, settings)

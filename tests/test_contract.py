@@ -10,7 +10,7 @@ from conftest import require_backend
 from contract import Kernel, constants, kernels
 
 import fastrnn
-from fastrnn import optimizers
+from fastrnn import layout, optimizers
 from fastrnn.backends import KERNELS, STATUS, get_backend, reference
 
 NAMES = [kernel.name for kernel in kernels()]
@@ -72,6 +72,7 @@ def test_every_status_has_a_message():
 def test_the_constants_are_those_of_the_header():
     values = {name.removeprefix("FR_"): value for name, value in constants().items()}
     modules = [reference]
+    assert values["BLOCK"] == layout.BLOCK
     if require_backend("numba"):
         from fastrnn.backends import numba
 
