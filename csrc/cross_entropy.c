@@ -8,39 +8,79 @@
 
 #include "elementary.h"
 #include "fastrnn.h"
+#include "matmul.h"
+#include "sums.h"
+
+/* The vectors of FR_SUMS elements. */
+enum { GROUP = FR_SUMS / FR_LANES };
 
 static real largest(const real *row, int64_t V)
 {
-    real most = row[0];
-    for (int64_t v = 1; v < V; v++)
-        most = row[v] > most ? row[v] : most;
-    return most;
+    if (V < FR_SUMS) {
+        real most = row[0];
+        for (int64_t v = 1; v < V; v++)
+            most = row[v] > most ? row[v] : most;
+        return most;
+    }
+    vec group[GROUP];
+    for (int64_t g = 0; g < GROUP; g++)
+        group[g] = vec_load(row + V - FR_SUMS + g * FR_LANES);
+    for (int64_t v = 0; v < V - FR_SUMS; v += FR_SUMS)
+        for (int64_t g = 0; g < GROUP; g++)
+            group[g] = vec_max(vec_load(row + v + g * FR_LANES), group[g]);
+    real most[FR_SUMS];
+    for (int64_t g = 0; g < GROUP; g++)
+        vec_store(most + g * FR_LANES, group[g]);
+    for (int64_t l = 1; l < FR_SUMS; l++)
+        most[0] = most[l] > most[0] ? most[l] : most[0];
+    return most[0];
 }
 
-/* out = exp(row - most); returns the sum: interleaved partial sums, added up as a tree. */
-static real exponentials(real *out, const real *row, real most, int64_t V)
+static real sum_of(const real *row, int64_t V)
 {
-    real partial[FR_SUMS] = {0};
-    int64_t v = 0;
-    for (; v + FR_SUMS <= V; v += FR_SUMS)
-        for (int64_t l = 0; l < FR_SUMS; l++) {
-            out[v + l] = fr_exp(row[v + l] - most);
-            partial[l] += out[v + l];
-        }
-    if (v < V) { /* as wide as the others, with exp(-∞) = 0 in the lanes beyond the end */
-        real last[FR_SUMS];
-        for (int64_t l = 0; l < FR_SUMS; l++)
-            last[l] = v + l < V ? row[v + l] - most : -(real)INFINITY;
-        for (int64_t l = 0; l < FR_SUMS; l++) {
-            last[l] = fr_exp(last[l]);
-            partial[l] += last[l];
-        }
-        memcpy(out + v, last, (size_t)(V - v) * sizeof(real));
+    vec group[GROUP];
+    for (int64_t g = 0; g < GROUP; g++)
+        group[g] = vec_fill(0);
+    for (int64_t v = 0; v < V; v += FR_SUMS)
+        for (int64_t g = 0; g < GROUP; g++)
+            group[g] = vec_add(group[g], vec_load_some(row + v + g * FR_LANES, V - v - g * FR_LANES));
+    real partial[FR_SUMS];
+    for (int64_t g = 0; g < GROUP; g++)
+        vec_store(partial + g * FR_LANES, group[g]);
+    return fr_add_halves(partial);
+}
+
+/* Some rows at a time, pass by pass: each is one long loop over elements that are in the cache. */
+static void some_rows(double *restrict losses, real *dlogits, const real *logits, const int32_t *restrict targets,
+                      real scale, int64_t N, int64_t V)
+{
+    real shifted[FR_ROWS], sums[FR_ROWS], over_sum[FR_ROWS];
+    for (int64_t n = 0; n < N; n++) {
+        const real *row = logits + n * V;
+        real *out = dlogits + n * V;
+        const real most = largest(row, V);
+        shifted[n] = targets[n] < 0 ? 0 : row[targets[n]] - most;
+        for (int64_t v = 0; v < V; v++)
+            out[v] = row[v] - most;
     }
-    for (int64_t width = FR_SUMS / 2; width > 0; width /= 2)
-        for (int64_t l = 0; l < width; l++)
-            partial[l] += partial[l + width];
-    return partial[0];
+    for (int64_t i = 0; i < N * V; i++)
+        dlogits[i] = fr_exp_of_negative(dlogits[i]);
+    for (int64_t n = 0; n < N; n++)
+        sums[n] = targets[n] < 0 ? 1 : sum_of(dlogits + n * V, V);
+    for (int64_t n = 0; n < N; n++) {
+        losses[n] = (double)(fr_log(sums[n]) - shifted[n]);
+        over_sum[n] = scale / sums[n];
+    }
+    for (int64_t n = 0; n < N; n++) {
+        real *out = dlogits + n * V;
+        if (targets[n] < 0) {
+            memset(out, 0, (size_t)V * sizeof(real));
+            continue;
+        }
+        for (int64_t v = 0; v < V; v++)
+            out[v] = fr_flush(out[v] * over_sum[n], FR_TINY);
+        out[targets[n]] -= scale;
+    }
 }
 
 fr_status FR(cross_entropy)(double *restrict losses, real *dlogits, const real *logits,
@@ -48,25 +88,11 @@ fr_status FR(cross_entropy)(double *restrict losses, real *dlogits, const real *
 {
     if (N < 0 || V < 1)
         return FR_BAD_SIZE;
-    for (int64_t n = 0; n < N; n++) {
-        const real *row = logits + n * V;
-        real *drow = dlogits + n * V;
-        const int32_t target = targets[n];
-        if (target < -1 || target >= V)
+    for (int64_t n = 0; n < N; n++)
+        if (targets[n] < -1 || targets[n] >= V)
             return FR_BAD_SYMBOL;
-        if (target == -1) {
-            losses[n] = 0.0;
-            memset(drow, 0, (size_t)V * sizeof(real));
-            continue;
-        }
-        const real most = largest(row, V);
-        const real target_logit = row[target] - most;
-        const real sum = exponentials(drow, row, most, V);
-        losses[n] = (double)(fr_log(sum) - target_logit);
-        const real over_sum = (real)scale / sum;
-        for (int64_t v = 0; v < V; v++)
-            drow[v] *= over_sum;
-        drow[target] -= (real)scale;
-    }
+    const int64_t rows = V < FR_BLOCK ? FR_ROWS : 1 + (FR_ROWS * FR_BLOCK - 1) / V;
+    for (int64_t n = 0; n < N; n += rows)
+        some_rows(losses + n, dlogits + n * V, logits + n * V, targets + n, (real)scale, fr_min(rows, N - n), V);
     return FR_OK;
 }

@@ -16,11 +16,9 @@
 #if FR_BITS == 32
 typedef int32_t fr_int;
 typedef uint32_t fr_uint;
-#define FR_BY_PRECISION(single, dbl) single
 #else
 typedef int64_t fr_int;
 typedef uint64_t fr_uint;
-#define FR_BY_PRECISION(single, dbl) dbl
 #endif
 
 #define FR_MANTISSA FR_BY_PRECISION(23, 52)
@@ -92,6 +90,16 @@ static inline real fr_exp(real x)
     const real e = fr_reduce(x, &n) + 1;
     const fr_int half = n / 2; /* in two steps, since 2ⁿ alone may be out of range */
     return e * fr_power_of_two(half) * fr_power_of_two(n - half);
+}
+
+/* eˣ for x ≤ 0, and 0 where that is below FR_TINY. */
+static inline real fr_exp_of_negative(real x)
+{
+    const real low = FR_BY_PRECISION(-44.0f, -350.0);
+    x = x < low ? low : x;
+    fr_int n;
+    const real e = fr_reduce(x, &n) + 1;
+    return fr_flush(e * fr_power_of_two(n), FR_TINY);
 }
 
 /* With s = (e²ˣ - 1) / 2, whose last places are right for small x too, tanh x = s / (1 + s), which is

@@ -6,7 +6,8 @@
  *
  * Dimension letters:  T time steps of a window · B batch rows · V vocabulary · H hidden units
  *                     N rows of a product, T·B for a window · I inputs · O outputs of a linear map
- *                     n elements of a flat vector, M moments of each
+ *                     K rows and J columns of the right operand of a product
+ *                     n elements of a flat vector, M moments of each, P parameters of a network
  *                     W windows, S steps of the streams that they are cut from
  *                     X32: X rounded up to a multiple of 32, the widest panel of a packed matrix
  *
@@ -16,10 +17,14 @@
  *  - Each kernel exists for `real` = float, fr_name_f32, and for `real` = double, fr_name_f64.
  *  - The caller allocates. A kernel never allocates, prints, exits or keeps anything.
  *  - Arrays do not overlap unless it is said that they may.
+ *  - A kernel with `part` and `parts` does one part of its work; all the parts together do it all, in any
+ *    order or at the same time, and no result depends on how many there are.
  *  - Losses are sums in nats, and are double for either `real`.
  *  - The compiled kernels are one fixed sequence of IEEE operations each, with the same bits for any
- *    instruction set: products as matmul.h says, functions as elementary.h does, reductions in
- *    FR_SUMS interleaved sums, the sum of a window's losses in order.
+ *    instruction set: products as matmul.h says, functions as elementary.h does, sums in FR_SUMS
+ *    interleaved parts.
+ *  - States, gradients and moments are zero rather than tiny: below FR_TINY (FR_TINY² for sums of squares),
+ *    so that no product of two of them is denormal, which is slow on many processors.
  *  - `starts` is 1 where a row begins anew: its state is zero before that step, and no gradient
  *    crosses. A target of -1 has no loss.
  *  - A kernel returns a status. After anything but FR_OK the outputs are undefined.
@@ -37,15 +42,21 @@ enum {
     FR_OK = 0,
     FR_BAD_SIZE = 1,   /* a size is negative, or zero where it may not be */
     FR_BAD_SYMBOL = 2, /* an id outside 0 … V-1, or a target outside -1 … V-1 */
-    FR_BAD_CHOICE = 3  /* an optimizer or a function that does not exist */
+    FR_BAD_CHOICE = 3, /* an optimizer or a function that does not exist */
+    FR_ABORTED = 4     /* another part of the work will not come */
 };
 
 /* Functions, as `elementary` numbers them. */
 enum { FR_EXP = 0, FR_TANH = 1, FR_SIGMOID = 2, FR_LOG = 3 };
 
-/* Rows of a long product's operand that are packed at a time, and the interleaved partial sums of a
- * reduction: element i goes into sum i mod FR_SUMS, and these are added up in halves. */
-enum { FR_BLOCK = 256, FR_SUMS = 16 };
+/* Rows of a long product's operand that are packed at a time; rows that the head works on at a time; the
+ * interleaved partial sums of a reduction: element i goes into sum i mod FR_SUMS, and these are added up
+ * in halves. */
+enum { FR_BLOCK = 256, FR_ROWS = 64, FR_SUMS = 16 };
+
+/* What the parts of a window share to wait for each other: three counters, each on a cache line of its
+ * own. They begin as zeros; whoever sets the last one to 1 sends the others home with FR_ABORTED. */
+enum { FR_SYNC = 48, FR_ARRIVED = 0, FR_ROUND = 16, FR_ABORT = 32 };
 
 /* Optimizers, as train_windows numbers them, and the width of a row of their settings. */
 enum { FR_SGD = 0, FR_ADAGRAD = 1, FR_ADAM = 2, FR_SETTINGS = 5 };
@@ -62,6 +73,13 @@ fr_status FR(elementary)(
 
 /* ---- Linear maps ------------------------------------------------------------------------------ */
 
+/* Packs B (K, J) for a product A B: `weight` itself, or its transpose. How it lies in `packed` is the
+ * backend's own business. */
+fr_status FR(pack)(
+    real *packed,       /* (K, J32) */
+    const real *weight, /* (K, J), or with `transposed` (J, K) */
+    int64_t transposed, int64_t part, int64_t parts, int64_t K, int64_t J);
+
 /* Row gather, the product of a one-hot input with a weight: y_n = weight[ids_n] + bias. */
 fr_status FR(gather_forward)(
     real *y,            /* (N, O) */
@@ -70,61 +88,64 @@ fr_status FR(gather_forward)(
     const int32_t *ids, /* (N) */
     int64_t N, int64_t V, int64_t O);
 
-/* Its gradient: dweight[ids_n] += dy_n, in the order of n. */
+/* Its gradient: dweight[ids_n] += dy_n, in the order of n. A part is some of the columns. */
 fr_status FR(gather_gradients)(
     real *dweight,      /* (V, O) (+=) */
     const real *dy,     /* (N, O) */
     const int32_t *ids, /* (N) */
-    int64_t N, int64_t V, int64_t O);
+    int64_t part, int64_t parts, int64_t N, int64_t V, int64_t O);
 
-/* y = x weightᵀ + bias. */
+/* y = bias + x B, with B (I, O) packed. */
 fr_status FR(linear_forward)(
     real *y,            /* (N, O) */
-    real *packed,       /* (I, O32) (scratch) */
     const real *x,      /* (N, I) */
-    const real *weight, /* (O, I) */
+    const real *packed, /* (I, O32): B */
     const real *bias,   /* (O) */
     int64_t N, int64_t I, int64_t O);
 
-/* The gradient that reaches the input: dx = dy weight. */
-fr_status FR(linear_backward)(
-    real *dx,           /* (N, I) */
-    real *packed,       /* (O, I32) (scratch) */
-    const real *dy,     /* (N, O) */
-    const real *weight, /* (O, I) */
-    int64_t N, int64_t I, int64_t O);
-
-/* The gradients of the parameters: dweight += dyᵀ x and dbias += Σ_n dy_n, in the order of n. */
+/* The gradients of the parameters of y = x weightᵀ + bias: dweight += dyᵀ x and dbias += Σ_n dy_n, in the
+ * order of n. A part is some of the outputs. */
 fr_status FR(linear_gradients)(
     real *dweight,  /* (O, I) (+=) */
     real *dbias,    /* (O) (+=) */
-    real *packed,   /* (FR_BLOCK, I32) (scratch) */
+    real *block,    /* (FR_BLOCK, I32) (scratch) */
     const real *dy, /* (N, O) */
     const real *x,  /* (N, I) */
-    int64_t N, int64_t I, int64_t O);
+    int64_t part, int64_t parts, int64_t N, int64_t I, int64_t O);
 
-/* ---- Cells: one layer, one window -------------------------------------------------------------- */
+/* ---- Cells: one layer, one step ------------------------------------------------------------------
+ *
+ * h_before is the state that a step continues from; a row that starts continues from zeros. */
 
-/* h_t = tanh(x_t + W_hh h_{t-1}) (Elman 1990). */
+/* h = tanh(x + W_hh h_before) (Elman 1990). */
 fr_status FR(rnn_forward)(
-    real *h,               /* (T, B, H) (in, out): the input's share x, with the bias; then h */
-    real *h_prev,          /* (T, B, H): the state before each step, zero where a row starts */
-    real *state,           /* (B, H) (in, out): the state before and after the window */
-    real *packed,          /* (H, H32) (scratch) */
-    const real *weight_hh, /* (H, H) */
-    const uint8_t *starts, /* (T, B) */
-    int64_t T, int64_t B, int64_t H);
+    real *h,               /* (B, H) (in, out): the input's share x, with the bias; then h */
+    real *running,         /* (B, H) (scratch) */
+    const real *h_before,  /* (B, H) */
+    const real *packed,    /* (H, H32): W_hhᵀ */
+    const uint8_t *starts, /* (B) */
+    int64_t B, int64_t H);
 
-/* dx_t = (1 - h_t²) (dh_t + W_hhᵀ dx_{t+1}), without the second term where row t+1 starts.
- * No gradient enters from after the window, and none leaves to before it (truncated BPTT). */
+/* dx = (1 - h²) dh, and, where `carried` is not 0, dh_before += W_hhᵀ dx for the rows that do not start. */
 fr_status FR(rnn_backward)(
-    real *dh,              /* (T, B, H) (in, out): what reaches h from above; then dx */
-    real *carry,           /* (B, H) (scratch) */
-    real *packed,          /* (H, H32) (scratch) */
-    const real *h,         /* (T, B, H) */
-    const real *weight_hh, /* (H, H) */
-    const uint8_t *starts, /* (T, B) */
-    int64_t T, int64_t B, int64_t H);
+    real *dh,              /* (B, H) (in, out): what reaches h; then dx */
+    real *dh_before,       /* (B, H) (+=) */
+    real *running,         /* (B, H) (scratch) */
+    const real *h,         /* (B, H) */
+    const real *packed,    /* (H, H32): W_hh */
+    const uint8_t *starts, /* (B) */
+    int64_t carried, int64_t B, int64_t H);
+
+/* dW_hh += Σ dxᵀ h_before and dbias += Σ dx over the N steps and rows of a window. A part is some of the
+ * outputs. */
+fr_status FR(rnn_gradients)(
+    real *dweight_hh,      /* (H, H) (+=) */
+    real *dbias,           /* (H) (+=) */
+    real *block,           /* (FR_BLOCK, H32) (scratch) */
+    const real *dx,        /* (N, H) */
+    const real *h_before,  /* (N, H) */
+    const uint8_t *starts, /* (N) */
+    int64_t part, int64_t parts, int64_t N, int64_t H);
 
 /* ---- Head -------------------------------------------------------------------------------------- */
 
@@ -138,18 +159,15 @@ fr_status FR(cross_entropy)(
     const int32_t *targets, /* (N) */
     double scale, int64_t N, int64_t V);
 
-/* ---- Clipping and updates, over flat vectors ---------------------------------------------------- */
+/* ---- Clipping and updates, over flat vectors ----------------------------------------------------
+ *
+ * An element of the gradient is clipped to between -limit and limit, and for an update then multiplied by
+ * `scale`. An infinite limit clips nothing. A part of an update is a range of the parameters. */
 
-/* Every element between -limit and limit; NaN stays. An infinite limit changes nothing. */
-fr_status FR(clip_value)(
-    real *grads, /* (n) (in, out) */
-    double limit, int64_t n);
-
-/* Scales the vector down to a Euclidean norm of `limit` where it is longer; `norm` is its length
- * before. An infinite limit only measures. */
-fr_status FR(clip_norm)(
-    double *norm, /* (1) */
-    real *grads,  /* (n) (in, out) */
+/* The Euclidean norm of the clipped gradient. */
+fr_status FR(gradient_norm)(
+    double *norm,      /* (1) */
+    const real *grads, /* (n) */
     double limit, int64_t n);
 
 /* p -= rate · g.  settings: rate */
@@ -158,7 +176,7 @@ fr_status FR(sgd_update)(
     real *moments,          /* (0, n): none */
     const real *grads,      /* (n) */
     const double *settings, /* (FR_SETTINGS) */
-    int64_t n);
+    double limit, double scale, int64_t part, int64_t parts, int64_t n);
 
 /* Adagrad (Duchi, Hazan & Singer 2011): m += g², p -= rate · g / (√m + epsilon).
  * settings: rate, epsilon */
@@ -167,7 +185,7 @@ fr_status FR(adagrad_update)(
     real *moments,          /* (1, n) (in, out): m */
     const real *grads,      /* (n) */
     const double *settings, /* (FR_SETTINGS) */
-    int64_t n);
+    double limit, double scale, int64_t part, int64_t parts, int64_t n);
 
 /* Adam (Kingma & Ba 2015), the corrections of both moments' bias folded into the settings:
  * m = β₁m + (1-β₁)g, v = β₂v + (1-β₂)g², p -= step · m / (√v / correction + epsilon).
@@ -177,57 +195,112 @@ fr_status FR(adam_update)(
     real *moments,          /* (2, n) (in, out): m, v */
     const real *grads,      /* (n) */
     const double *settings, /* (FR_SETTINGS) */
-    int64_t n);
+    double limit, double scale, int64_t part, int64_t parts, int64_t n);
 
 /* ---- The whole network: gather, one layer, linear head ------------------------------------------
  *
  * params and grads are flat, in the order of layout.parameter_layout:
  *     weight_ih_l0 stored (V, H), weight_hh_l0 (H, H), bias_l0 (H), head.weight (V, H), head.bias (V)
  * A workspace is flat, in the order of layout.workspace_layout:
- *     h (T, B, H), h_prev (T, B, H), dh (T, B, H), logits (T, B, V), carry (B, H),
- *     packed: room for the largest matrix that a kernel packs, (H, H32), (H, V32), (V, H32), (FR_BLOCK, H32)
+ *     h (T+1, B, H), its first step the state before the window · dh (T, B, H) · logits (T, B, V)
+ *     running (B, H) · zeros (H) · packed: W_hhᵀ (H, H32), head.weightᵀ (H, V32), W_hh (H, H32),
+ *     head.weight (V, H32) · block (parts, FR_BLOCK, H32)
  */
 
-/* Fills the workspace's h, h_prev and logits; carries the state over the window. */
+/* Runs a window, and carries the state over it. The workspace is one of ⌈FR_ROWS/B⌉ steps, or of T where
+ * that is less. */
 fr_status FR(network_forward)(
+    real *logits,          /* (T, B, V) */
     real *state,           /* (B, H) (in, out) */
-    real *workspace,       /* flat (in, out) */
-    const real *params,    /* (n) */
+    real *workspace,       /* flat (scratch) */
+    const real *params,    /* (P) */
     const int32_t *inputs, /* (T, B) */
     const uint8_t *starts, /* (T, B) */
     int64_t T, int64_t B, int64_t V, int64_t H);
 
-/* After network_forward: the loss of each symbol, and the gradients of scale · Σ losses. */
-fr_status FR(network_backward)(
+/* The same, for the loss of each symbol. */
+fr_status FR(network_losses)(
     double *losses,         /* (T, B) */
-    real *grads,            /* (n) (+=) */
-    real *workspace,        /* flat (in, out): dlogits replaces logits, dx replaces dh */
-    const real *params,     /* (n) */
+    real *state,            /* (B, H) (in, out) */
+    real *workspace,        /* flat (scratch) */
+    const real *params,     /* (P) */
     const int32_t *inputs,  /* (T, B) */
     const int32_t *targets, /* (T, B) */
     const uint8_t *starts,  /* (T, B) */
-    double scale, int64_t T, int64_t B, int64_t V, int64_t H);
+    int64_t T, int64_t B, int64_t V, int64_t H);
+
+/* Forward and backward: the loss of each symbol, and the gradients of scale · Σ losses.
+ * No gradient enters from after the window, and none leaves to before it (truncated BPTT). The parts
+ * run at the same time, on the same arrays, and wait for each other in `sync`. */
+fr_status FR(network_gradients)(
+    double *losses,         /* (T, B) */
+    real *grads,            /* (P) */
+    real *state,            /* (B, H) (in, out) */
+    real *workspace,        /* flat (scratch) */
+    int32_t *sync,          /* (FR_SYNC) (in, out) */
+    const real *params,     /* (P) */
+    const int32_t *inputs,  /* (T, B) */
+    const int32_t *targets, /* (T, B) */
+    const uint8_t *starts,  /* (T, B) */
+    double scale, int64_t part, int64_t parts, int64_t T, int64_t B, int64_t V, int64_t H);
 
 /* Truncated BPTT: W updates of forward, backward, clip by value, clip by norm, update.
  * The streams are S steps long and are cut into ⌈S/T⌉ windows of T steps, the last one shorter where T
  * does not divide S. Update w takes window (first + w) mod ⌈S/T⌉; the state is carried from each
  * window to the next, over the end of the streams as well. With `mean` the gradient of a window is
  * that of the mean over its targets, else of the sum. It stops before the first update whose loss or
- * gradient is not finite, and leaves the parameters as they were; every later loss and norm is NaN. */
+ * gradient is not finite, and leaves the parameters as they were; every later loss and norm is NaN.
+ * Parts are as in network_gradients. */
 fr_status FR(train_windows)(
     double *losses,         /* (W): the sum of each window */
     double *norms,          /* (W): of each gradient, after the clip by value */
     double *symbol_losses,  /* (T, B) (scratch) */
-    real *params,           /* (n) (in, out) */
-    real *grads,            /* (n) (scratch) */
-    real *moments,          /* (M, n) (in, out): as many as the optimizer has */
+    real *params,           /* (P) (in, out) */
+    real *grads,            /* (P) (scratch) */
+    real *moments,          /* (M, P) (in, out): as many as the optimizer has */
     real *state,            /* (B, H) (in, out) */
     real *workspace,        /* flat (scratch) */
+    int32_t *sync,          /* (FR_SYNC) (in, out) */
     const int32_t *inputs,  /* (S, B) */
     const int32_t *targets, /* (S, B) */
     const uint8_t *starts,  /* (S, B) */
     const double *settings, /* (W, FR_SETTINGS): a row for each update */
     int64_t optimizer, int64_t mean, double value_limit, double norm_limit, int64_t first,
-    int64_t W, int64_t S, int64_t T, int64_t B, int64_t V, int64_t H);
+    int64_t part, int64_t parts, int64_t W, int64_t S, int64_t T, int64_t B, int64_t V, int64_t H);
+
+/* ---- One symbol at a time ------------------------------------------------------------------------
+ *
+ * `prepared` is flat: W_hhᵀ packed (H, H32), then head.weightᵀ packed (H, V32). */
+
+/* Packs what network_step and sample read. */
+fr_status FR(network_prepare)(
+    real *prepared,     /* flat (out) */
+    const real *params, /* (P) */
+    int64_t V, int64_t H);
+
+/* One step of B rows: the logits of what follows, and the state after it. */
+fr_status FR(network_step)(
+    real *logits,          /* (B, V) */
+    real *state,           /* (B, H) (in, out) */
+    real *scratch,         /* (2, B, H) (scratch) */
+    const real *prepared,  /* flat */
+    const real *params,    /* (P) */
+    const int32_t *inputs, /* (B) */
+    const uint8_t *starts, /* (B) */
+    int64_t B, int64_t V, int64_t H);
+
+/* Draws n symbols, each from the softmax of logits / temperature: the first v with p_0 + … + p_v above
+ * its uniform number times the sum of all; at temperature 0 the first of the largest logits. Each is the
+ * input of the step that draws the next one. What comes after the symbol `last` is `last` as well. */
+fr_status FR(sample)(
+    int32_t *symbols,       /* (n) */
+    real *state,            /* (1, H) (in, out) */
+    real *scratch,          /* (2, 1, H) (scratch) */
+    real *logits,           /* (1, V) (scratch) */
+    const real *prepared,   /* flat */
+    const real *params,     /* (P) */
+    const double *uniforms, /* (n): from 0 to below 1 */
+    const uint8_t *starts,  /* (1): of each step */
+    double temperature, int64_t input, int64_t last, int64_t n, int64_t V, int64_t H);
 
 #endif

@@ -1,14 +1,18 @@
-/* linear.c: the maps that are not recurrent, each one product over all T·B rows of a window. */
-
-#include <string.h>
+/* linear.c: the maps that are not recurrent. */
 
 #include "fastrnn.h"
 #include "matmul.h"
 
-static void fill_rows(real *restrict y, const real *restrict row, int64_t N, int64_t O)
+fr_status FR(pack)(real *restrict packed, const real *restrict weight, int64_t transposed, int64_t part,
+                   int64_t parts, int64_t K, int64_t J)
 {
-    for (int64_t n = 0; n < N; n++)
-        memcpy(y + n * O, row, (size_t)O * sizeof(real));
+    if (part < 0 || part >= parts || K < 1 || J < 1)
+        return FR_BAD_SIZE;
+    const int64_t panels = (J + FR_PANEL - 1) / FR_PANEL;
+    const int64_t first = fr_part(panels, part, parts) * FR_PANEL;
+    const int64_t last = fr_min(fr_part(panels, part + 1, parts) * FR_PANEL, J);
+    fr_pack(packed, weight, transposed ? 1 : J, transposed ? K : 1, NULL, K, first, last);
+    return FR_OK;
 }
 
 fr_status FR(gather_forward)(real *restrict y, const real *restrict weight, const real *restrict bias,
@@ -27,54 +31,40 @@ fr_status FR(gather_forward)(real *restrict y, const real *restrict weight, cons
     return FR_OK;
 }
 
-fr_status FR(gather_gradients)(real *restrict dweight, const real *restrict dy,
-                               const int32_t *restrict ids, int64_t N, int64_t V, int64_t O)
+fr_status FR(gather_gradients)(real *restrict dweight, const real *restrict dy, const int32_t *restrict ids,
+                               int64_t part, int64_t parts, int64_t N, int64_t V, int64_t O)
 {
-    if (N < 0 || V < 1 || O < 1)
+    if (part < 0 || part >= parts || N < 0 || V < 1 || O < 1)
         return FR_BAD_SIZE;
+    const int64_t first = fr_part(O, part, parts), last = fr_part(O, part + 1, parts);
     for (int64_t n = 0; n < N; n++) {
         const int64_t id = ids[n];
         if (id < 0 || id >= V)
             return FR_BAD_SYMBOL;
         real *row = dweight + id * O;
-        for (int64_t o = 0; o < O; o++)
+        for (int64_t o = first; o < last; o++)
             row[o] += dy[n * O + o];
     }
     return FR_OK;
 }
 
-fr_status FR(linear_forward)(real *restrict y, real *restrict packed, const real *restrict x,
-                             const real *restrict weight, const real *restrict bias, int64_t N, int64_t I,
-                             int64_t O)
+fr_status FR(linear_forward)(real *restrict y, const real *restrict x, const real *restrict packed,
+                             const real *restrict bias, int64_t N, int64_t I, int64_t O)
 {
     if (N < 0 || I < 1 || O < 1)
         return FR_BAD_SIZE;
-    fr_pack(packed, weight, 1, I, I, O);
-    fill_rows(y, bias, N, O);
-    fr_matmul_add(y, x, I, 1, packed, N, I, O);
+    fr_matmul(y, bias, 0, x, I, 1, packed, N, I, O);
     return FR_OK;
 }
 
-fr_status FR(linear_backward)(real *restrict dx, real *restrict packed, const real *restrict dy,
-                              const real *restrict weight, int64_t N, int64_t I, int64_t O)
+fr_status FR(linear_gradients)(real *restrict dweight, real *restrict dbias, real *restrict block,
+                               const real *restrict dy, const real *restrict x, int64_t part, int64_t parts,
+                               int64_t N, int64_t I, int64_t O)
 {
-    if (N < 0 || I < 1 || O < 1)
+    if (part < 0 || part >= parts || N < 0 || I < 1 || O < 1)
         return FR_BAD_SIZE;
-    memset(dx, 0, (size_t)(N * I) * sizeof(real));
-    fr_pack(packed, weight, I, 1, O, I);
-    fr_matmul_add(dx, dy, O, 1, packed, N, O, I);
-    return FR_OK;
-}
-
-fr_status FR(linear_gradients)(real *restrict dweight, real *restrict dbias, real *restrict packed,
-                               const real *restrict dy, const real *restrict x, int64_t N, int64_t I,
-                               int64_t O)
-{
-    if (N < 0 || I < 1 || O < 1)
-        return FR_BAD_SIZE;
-    fr_matmul_add_long(dweight, dy, x, packed, O, N, I);
-    for (int64_t n = 0; n < N; n++)
-        for (int64_t o = 0; o < O; o++)
-            dbias[o] += dy[n * O + o];
+    const int64_t first = fr_part(O, part, parts), last = fr_part(O, part + 1, parts);
+    fr_matmul_add_long(dweight, dy, x, NULL, block, first, last, O, N, I);
+    fr_add_rows(dbias, dy, first, last, N, O);
     return FR_OK;
 }

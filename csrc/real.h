@@ -8,6 +8,7 @@
 #if FR_BITS == 32
 typedef float real;
 #define FR(name) fr_##name##_f32
+#define FR_BY_PRECISION(single, dbl) single
 #define fr_abs __builtin_fabsf
 #define fr_copysign __builtin_copysignf
 #define fr_fma __builtin_fmaf
@@ -15,6 +16,7 @@ typedef float real;
 #elif FR_BITS == 64
 typedef double real;
 #define FR(name) fr_##name##_f64
+#define FR_BY_PRECISION(single, dbl) dbl
 #define fr_abs __builtin_fabs
 #define fr_copysign __builtin_copysign
 #define fr_fma __builtin_fma
@@ -24,5 +26,15 @@ typedef double real;
 #endif
 
 /* fr_fma is one rounding everywhere: an instruction where the build may use it, else, slowly, libm's. */
+
+#define fr_inline static inline __attribute__((always_inline))
+
+/* States, gradients and moments below this are set to zero, and sums of squares below its square. */
+#define FR_TINY FR_BY_PRECISION(0x1p-60f, 0x1p-500)
+
+fr_inline real fr_flush(real x, real least)
+{
+    return fr_abs(x) < least ? 0 : x; /* NaN stays */
+}
 
 #endif

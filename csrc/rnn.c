@@ -1,66 +1,64 @@
-/* rnn.c: the vanilla recurrent layer (Elman 1990),
+/* rnn.c: the vanilla recurrent cell (Elman 1990),
  *
  *     h_t  = tanh(x_t + W_hh h_{t-1})
- *     dx_t = (1 - h_t²) (dh_t + W_hhᵀ dx_{t+1})
+ *     dx_t = (1 - h_t²) dh_t,    dh_{t-1} += W_hhᵀ dx_t
  *
- * T time steps · B batch rows · H hidden units. Only these two products run step by step. */
+ * B batch rows · H hidden units · N steps and rows of a window. */
 
 #include <string.h>
 
-#include "fastrnn.h"
 #include "elementary.h"
+#include "fastrnn.h"
 #include "matmul.h"
 
-/* out (B, H) = rows, with zeros in place of the rows that start. */
-static void copy_running_rows(real *restrict out, const real *restrict rows, const uint8_t *starts,
-                              int64_t B, int64_t H)
+/* The rows (B, H) with zeros in place of those that start: themselves where none does, else a copy. */
+static const real *running_rows(real *restrict running, const real *restrict rows, const uint8_t *starts,
+                                int64_t B, int64_t H)
 {
+    if (!memchr(starts, 1, (size_t)B))
+        return rows;
     for (int64_t b = 0; b < B; b++) {
         if (starts[b])
-            memset(out + b * H, 0, (size_t)H * sizeof(real));
+            memset(running + b * H, 0, (size_t)H * sizeof(real));
         else
-            memcpy(out + b * H, rows + b * H, (size_t)H * sizeof(real));
+            memcpy(running + b * H, rows + b * H, (size_t)H * sizeof(real));
     }
+    return running;
 }
 
-fr_status FR(rnn_forward)(real *restrict h, real *restrict h_prev, real *restrict state,
-                          real *restrict packed, const real *restrict weight_hh,
-                          const uint8_t *restrict starts, int64_t T, int64_t B, int64_t H)
+fr_status FR(rnn_forward)(real *restrict h, real *restrict running, const real *restrict h_before,
+                          const real *restrict packed, const uint8_t *restrict starts, int64_t B, int64_t H)
 {
-    if (T < 1 || B < 1 || H < 1)
+    if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    fr_pack(packed, weight_hh, 1, H, H, H);
-    for (int64_t t = 0; t < T; t++) {
-        real *h_t = h + t * B * H;
-        real *h_before = h_prev + t * B * H;
-        copy_running_rows(h_before, t == 0 ? state : h_t - B * H, starts + t * B, B, H);
-        fr_matmul_add(h_t, h_before, H, 1, packed, B, H, H);
-        for (int64_t i = 0; i < B * H; i++)
-            h_t[i] = fr_tanh(h_t[i]);
-    }
-    memcpy(state, h + (T - 1) * B * H, (size_t)(B * H) * sizeof(real));
+    const real *before = running_rows(running, h_before, starts, B, H);
+    fr_matmul(h, h, H, before, H, 1, packed, B, H, H);
+    for (int64_t i = 0; i < B * H; i++)
+        h[i] = fr_flush(fr_tanh(h[i]), FR_TINY);
     return FR_OK;
 }
 
-fr_status FR(rnn_backward)(real *restrict dh, real *restrict carry, real *restrict packed,
-                           const real *restrict h, const real *restrict weight_hh,
-                           const uint8_t *restrict starts, int64_t T, int64_t B, int64_t H)
+fr_status FR(rnn_backward)(real *restrict dh, real *restrict dh_before, real *restrict running,
+                           const real *restrict h, const real *restrict packed, const uint8_t *restrict starts,
+                           int64_t carried, int64_t B, int64_t H)
 {
-    if (T < 1 || B < 1 || H < 1)
+    if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    fr_pack(packed, weight_hh, H, 1, H, H);
-    memset(carry, 0, (size_t)(B * H) * sizeof(real));
-    for (int64_t t = T - 1; t >= 0; t--) {
-        const real *h_t = h + t * B * H;
-        real *dh_t = dh + t * B * H;
-        for (int64_t i = 0; i < B * H; i++)
-            dh_t[i] = (1 - h_t[i] * h_t[i]) * (dh_t[i] + carry[i]);
-        memset(carry, 0, (size_t)(B * H) * sizeof(real));
-        if (t > 0)
-            fr_matmul_add(carry, dh_t, H, 1, packed, B, H, H);
-        for (int64_t b = 0; b < B; b++)
-            if (starts[t * B + b])
-                memset(carry + b * H, 0, (size_t)H * sizeof(real));
-    }
+    for (int64_t i = 0; i < B * H; i++)
+        dh[i] = fr_flush((1 - h[i] * h[i]) * dh[i], FR_TINY);
+    if (carried)
+        fr_matmul(dh_before, dh_before, H, running_rows(running, dh, starts, B, H), H, 1, packed, B, H, H);
+    return FR_OK;
+}
+
+fr_status FR(rnn_gradients)(real *restrict dweight_hh, real *restrict dbias, real *restrict block,
+                            const real *restrict dx, const real *restrict h_before,
+                            const uint8_t *restrict starts, int64_t part, int64_t parts, int64_t N, int64_t H)
+{
+    if (part < 0 || part >= parts || N < 0 || H < 1)
+        return FR_BAD_SIZE;
+    const int64_t first = fr_part(H, part, parts), last = fr_part(H, part + 1, parts);
+    fr_matmul_add_long(dweight_hh, dx, h_before, starts, block, first, last, H, N, H);
+    fr_add_rows(dbias, dx, first, last, N, H);
     return FR_OK;
 }

@@ -1,48 +1,66 @@
-/* simd.h: one vector of reals, and the four operations that the matrix product needs of it.
+/* simd.h: one vector of reals, and the few operations that products and reductions need of it.
  *
  * The width is the instruction set's: 512 bits with AVX-512, 256 with AVX2, 128 with NEON. Anywhere else
  * a "vector" is four reals and plain loops. The product of a lane does not depend on the width: every
- * one is a fused multiply-add, in hardware or, slowly, in software. */
+ * one is a fused multiply-add, in hardware or, slowly, in software.
+ *
+ * vec_load_some and vec_store_some touch the first n lanes, none where n ≤ 0 and all where n ≥ FR_LANES;
+ * what is not loaded is 0. */
 #ifndef FASTRNN_SIMD_H
 #define FASTRNN_SIMD_H
+
+#include <stdint.h>
 
 #include "real.h"
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
+#define FR_LANES (512 / FR_BITS)
+#define FR_TILE_ROWS 8
 #if FR_BITS == 32
 typedef __m512 vec;
 #define vec_load _mm512_loadu_ps
 #define vec_store _mm512_storeu_ps
 #define vec_fill _mm512_set1_ps
 #define vec_fma _mm512_fmadd_ps
+#define vec_add _mm512_add_ps
+#define vec_max _mm512_max_ps
+#define vec_load_mask(x, n) _mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1), x)
+#define vec_store_mask(x, v, n) _mm512_mask_storeu_ps(x, (__mmask16)((1u << (n)) - 1), v)
 #else
 typedef __m512d vec;
 #define vec_load _mm512_loadu_pd
 #define vec_store _mm512_storeu_pd
 #define vec_fill _mm512_set1_pd
 #define vec_fma _mm512_fmadd_pd
+#define vec_add _mm512_add_pd
+#define vec_max _mm512_max_pd
+#define vec_load_mask(x, n) _mm512_maskz_loadu_pd((__mmask8)((1u << (n)) - 1), x)
+#define vec_store_mask(x, v, n) _mm512_mask_storeu_pd(x, (__mmask8)((1u << (n)) - 1), v)
 #endif
-#define FR_LANES (512 / FR_BITS)
-#define FR_TILE_ROWS 8
 
-#elif defined(__AVX2__) && defined(__FMA__)
+#else
+#if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
+#define FR_LANES (256 / FR_BITS)
+#define FR_TILE_ROWS 6
 #if FR_BITS == 32
 typedef __m256 vec;
 #define vec_load _mm256_loadu_ps
 #define vec_store _mm256_storeu_ps
 #define vec_fill _mm256_set1_ps
 #define vec_fma _mm256_fmadd_ps
+#define vec_add _mm256_add_ps
+#define vec_max _mm256_max_ps
 #else
 typedef __m256d vec;
 #define vec_load _mm256_loadu_pd
 #define vec_store _mm256_storeu_pd
 #define vec_fill _mm256_set1_pd
 #define vec_fma _mm256_fmadd_pd
+#define vec_add _mm256_add_pd
+#define vec_max _mm256_max_pd
 #endif
-#define FR_LANES (256 / FR_BITS)
-#define FR_TILE_ROWS 4
 
 #else
 #define FR_LANES 4
@@ -79,6 +97,50 @@ static inline vec vec_fma(vec a, vec b, vec c)
         c.lane[l] = fr_fma(a.lane[l], b.lane[l], c.lane[l]);
     return c;
 }
+
+static inline vec vec_add(vec a, vec b)
+{
+    for (int l = 0; l < FR_LANES; l++)
+        a.lane[l] += b.lane[l];
+    return a;
+}
+
+static inline vec vec_max(vec a, vec b)
+{
+    for (int l = 0; l < FR_LANES; l++)
+        a.lane[l] = a.lane[l] > b.lane[l] ? a.lane[l] : b.lane[l];
+    return a;
+}
 #endif
+
+static inline vec vec_load_mask(const real *x, int64_t n)
+{
+    real some[FR_LANES] = {0};
+    for (int64_t l = 0; l < n; l++)
+        some[l] = x[l];
+    return vec_load(some);
+}
+
+static inline void vec_store_mask(real *x, vec v, int64_t n)
+{
+    real some[FR_LANES];
+    vec_store(some, v);
+    for (int64_t l = 0; l < n; l++)
+        x[l] = some[l];
+}
+#endif
+
+fr_inline vec vec_load_some(const real *x, int64_t n)
+{
+    return n >= FR_LANES ? vec_load(x) : n > 0 ? vec_load_mask(x, n) : vec_fill(0);
+}
+
+fr_inline void vec_store_some(real *x, vec v, int64_t n)
+{
+    if (n >= FR_LANES)
+        vec_store(x, v);
+    else if (n > 0)
+        vec_store_mask(x, v, n);
+}
 
 #endif

@@ -1,86 +1,100 @@
-/* update.c: clipping and the optimizers, each one pass over flat vectors of n elements. */
+/* update.c: the norm of a gradient, and the optimizers, each one pass over flat vectors of n elements. */
 
 #include "fastrnn.h"
+#include "matmul.h"
+#include "sums.h"
 
-fr_status FR(clip_value)(real *restrict grads, double limit, int64_t n)
+/* NaN stays. */
+fr_inline real clipped(real g, real limit)
+{
+    g = fr_flush(g, FR_TINY);
+    return g > limit ? limit : g < -limit ? -limit : g;
+}
+
+fr_status FR(gradient_norm)(double *restrict norm, const real *restrict grads, double limit, int64_t n)
 {
     if (n < 0)
         return FR_BAD_SIZE;
-    const real high = (real)limit, low = -high;
-    for (int64_t i = 0; i < n; i++) {
-        const real g = grads[i];
-        grads[i] = g > high ? high : g < low ? low : g;
-    }
-    return FR_OK;
-}
-
-/* In double: sixteen interleaved partial sums, added up as a tree. */
-static double sum_of_squares(const real *x, int64_t n)
-{
     double partial[FR_SUMS] = {0};
+    const real most = (real)limit;
     int64_t i = 0;
     for (; i + FR_SUMS <= n; i += FR_SUMS)
-        for (int64_t l = 0; l < FR_SUMS; l++)
-            partial[l] += (double)x[i + l] * (double)x[i + l];
-    for (int64_t l = 0; i + l < n; l++)
-        partial[l] += (double)x[i + l] * (double)x[i + l];
-    for (int64_t width = FR_SUMS / 2; width > 0; width /= 2)
-        for (int64_t l = 0; l < width; l++)
-            partial[l] += partial[l + width];
-    return partial[0];
-}
-
-fr_status FR(clip_norm)(double *restrict norm, real *restrict grads, double limit, int64_t n)
-{
-    if (n < 0)
-        return FR_BAD_SIZE;
-    *norm = __builtin_sqrt(sum_of_squares(grads, n));
-    if (*norm > limit) {
-        const real scale = (real)(limit / *norm);
-        for (int64_t i = 0; i < n; i++)
-            grads[i] *= scale;
+        for (int64_t l = 0; l < FR_SUMS; l++) {
+            const double g = (double)clipped(grads[i + l], most);
+            partial[l] += g * g;
+        }
+    for (int64_t l = 0; i + l < n; l++) {
+        const double g = (double)clipped(grads[i + l], most);
+        partial[l] += g * g;
     }
+    *norm = __builtin_sqrt(fr_add_halves_double(partial));
     return FR_OK;
 }
 
 fr_status FR(sgd_update)(real *restrict params, real *restrict moments, const real *restrict grads,
-                         const double *restrict settings, int64_t n)
+                         const double *restrict settings, double limit, double scale, int64_t part,
+                         int64_t parts, int64_t n)
 {
     (void)moments;
-    if (n < 0)
+    if (part < 0 || part >= parts || n < 0)
         return FR_BAD_SIZE;
-    const real rate = (real)settings[0];
-    for (int64_t i = 0; i < n; i++)
-        params[i] -= rate * grads[i];
+    const real rate = (real)settings[0], most = (real)limit, factor = (real)scale;
+    const int64_t last = fr_part(n, part + 1, parts);
+    for (int64_t i = fr_part(n, part, parts); i < last; i++)
+        params[i] -= rate * (clipped(grads[i], most) * factor);
     return FR_OK;
 }
 
-fr_status FR(adagrad_update)(real *restrict params, real *restrict moments, const real *restrict grads,
-                             const double *restrict settings, int64_t n)
+fr_inline int all_zero(const real *x, int64_t n)
 {
-    if (n < 0)
-        return FR_BAD_SIZE;
-    const real rate = (real)settings[0], epsilon = (real)settings[1];
+    int zero = 1;
+    for (int64_t i = 0; i < n; i++)
+        zero &= x[i] == 0;
+    return zero;
+}
+
+fr_inline void adagrad(real *restrict p, real *restrict m, const real *restrict grads, real rate, real epsilon,
+                       real limit, real factor, int64_t n)
+{
     for (int64_t i = 0; i < n; i++) {
-        moments[i] += grads[i] * grads[i];
-        params[i] -= rate * grads[i] / (fr_sqrt(moments[i]) + epsilon);
+        const real g = clipped(grads[i], limit) * factor;
+        m[i] += g * g;
+        p[i] -= rate * g / (fr_sqrt(m[i]) + epsilon);
     }
+}
+
+fr_status FR(adagrad_update)(real *restrict params, real *restrict moments, const real *restrict grads,
+                             const double *restrict settings, double limit, double scale, int64_t part,
+                             int64_t parts, int64_t n)
+{
+    if (part < 0 || part >= parts || n < 0)
+        return FR_BAD_SIZE;
+    const real rate = (real)settings[0], epsilon = (real)settings[1], most = (real)limit, factor = (real)scale;
+    const int64_t last = fr_part(n, part + 1, parts);
+    int64_t i = fr_part(n, part, parts);
+    for (; i + FR_SUMS <= last; i += FR_SUMS) /* no gradient, no change: so it is for absent input symbols */
+        if (!all_zero(grads + i, FR_SUMS))
+            adagrad(params + i, moments + i, grads + i, rate, epsilon, most, factor, FR_SUMS);
+    adagrad(params + i, moments + i, grads + i, rate, epsilon, most, factor, last - i);
     return FR_OK;
 }
 
 fr_status FR(adam_update)(real *restrict params, real *restrict moments, const real *restrict grads,
-                          const double *restrict settings, int64_t n)
+                          const double *restrict settings, double limit, double scale, int64_t part,
+                          int64_t parts, int64_t n)
 {
-    if (n < 0)
+    if (part < 0 || part >= parts || n < 0)
         return FR_BAD_SIZE;
     const real step = (real)settings[0], beta1 = (real)settings[1], beta2 = (real)settings[2];
     const real rest1 = (real)(1 - settings[1]), rest2 = (real)(1 - settings[2]);
     const real epsilon = (real)settings[3], correction = (real)settings[4];
+    const real most = (real)limit, factor = (real)scale;
     real *restrict m = moments, *restrict v = moments + n;
-    for (int64_t i = 0; i < n; i++) {
-        const real g = grads[i];
-        m[i] = beta1 * m[i] + rest1 * g;
-        v[i] = beta2 * v[i] + rest2 * g * g;
+    const int64_t last = fr_part(n, part + 1, parts);
+    for (int64_t i = fr_part(n, part, parts); i < last; i++) {
+        const real g = clipped(grads[i], most) * factor;
+        m[i] = fr_flush(beta1 * m[i] + rest1 * g, FR_TINY);
+        v[i] = fr_flush(beta2 * v[i] + rest2 * g * g, FR_TINY * FR_TINY);
         params[i] -= step * m[i] / (fr_sqrt(v[i]) / correction + epsilon);
     }
     return FR_OK;

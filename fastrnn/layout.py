@@ -2,7 +2,7 @@
 
 A layout is an ordered table of (name, shape). It says where each array lies in a flat vector. The
 network, the model file and the reference read it; the compiled kernels follow the same order, in
-``csrc/network.c`` and in the ``split_`` functions of ``backends/numba.py``. A parameter's *shape* is
+``csrc/views.h`` and in `Views` of ``backends/numba.py``. A parameter's *shape* is
 the public one, PyTorch's; an entry that is stored transposed lies in the buffer the other way round,
 which its view hides.
 """
@@ -16,8 +16,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-#: The widest panel of a packed matrix, and the most rows that are packed of a long one (FR_BLOCK).
+#: The widest panel of a packed matrix, and the rows that are packed at a time of a long one (FR_BLOCK).
 PANEL, BLOCK = 32, 256
+
+#: The rows that the head works on at a time (FR_ROWS).
+ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -73,20 +76,44 @@ def parameter_layout(V: int, H: int) -> Layout:
     )
 
 
-@lru_cache(maxsize=64)
-def workspace_layout(T: int, B: int, V: int, H: int) -> Layout:
-    """What the kernels keep of a window of T steps and B rows between forward and backward.
-
-    ``packed`` has room for the largest matrix that a kernel packs, its rows filled up to panels.
-    """
+def packed_layout(V: int, H: int) -> tuple[Entry, ...]:
+    """The weights packed as right operands of products: forward, which is all that `prepared` has, and back."""
     H32, V32 = (-(-size // PANEL) * PANEL for size in (H, V))
+    return (
+        Entry("packed_hh_t", (H, H32)),
+        Entry("packed_head_t", (H, V32)),
+        Entry("packed_hh", (H, H32)),
+        Entry("packed_head", (V, H32)),
+    )
+
+
+@lru_cache(maxsize=64)
+def prepared_layout(V: int, H: int) -> Layout:
+    """What a network's single steps read beside its parameters."""
+    return Layout(packed_layout(V, H)[:2])
+
+
+@lru_cache(maxsize=64)
+def workspace_layout(T: int, B: int, V: int, H: int, parts: int = 1) -> Layout:
+    """What the kernels keep of a window of T steps and B rows, which so many threads work on.
+
+    ``h`` begins with the state before the window. The rows of a packed matrix are filled up to panels, and
+    each thread has room for a block of one.
+    """
+    H32 = -(-H // PANEL) * PANEL
     return Layout(
         (
-            Entry("h", (T, B, H)),
-            Entry("h_prev", (T, B, H)),
+            Entry("h", (T + 1, B, H)),
             Entry("dh", (T, B, H)),
             Entry("logits", (T, B, V)),
-            Entry("carry", (B, H)),
-            Entry("packed", (max(H * H32, H * V32, V * H32, BLOCK * H32),)),
+            Entry("running", (B, H)),
+            Entry("zeros", (H,)),
+            *packed_layout(V, H),
+            Entry("block", (parts, BLOCK, H32)),
         )
     )
+
+
+def forward_layout(T: int, B: int, V: int, H: int) -> Layout:
+    """What the kernels keep of a window that is only run forward: of a few steps at a time."""
+    return workspace_layout(min(T, -(-ROWS // B)), B, V, H)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from fastrnn import checkpoint, checks, scoring
 from fastrnn.checkpoint import Contents
 from fastrnn.network import Network
-from fastrnn.sampling import continuation, draw, softmax
+from fastrnn.sampling import continuation, draw
 from fastrnn.vocabulary import Text, Vocabulary
 
 Record = dict[str, float]
@@ -132,8 +131,8 @@ class Model:
         temperature
             Logits are divided by it: below 1 is more cautious, above 1 bolder; 0 takes the likeliest.
         rng
-            An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws. Each symbol
-            takes one uniform draw.
+            An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws. It gives n
+            uniform draws, one for each symbol, also where a document ends before.
 
         Returns
         -------
@@ -152,14 +151,16 @@ class Model:
         ids = self.vocabulary.encode(prime) if prime is not None else np.empty(0, np.int32)
         boundary = self.vocabulary.boundary_id
         known = ids if boundary is None else np.append(np.int32(boundary), ids)
-        drawn: Iterator[int] = iter(())
-        if not known.size:
-            log_p = np.log(scoring.first_symbol_probabilities(self.counts))
-            known = np.array([draw(softmax(log_p, temperature), generator)], np.int32)
-            drawn = iter(known)
-        drawn = itertools.chain(drawn, continuation(self.network, known, temperature, generator))
-        drawn = itertools.takewhile(lambda symbol: symbol != boundary, drawn)
-        return self.vocabulary.decode(np.fromiter(itertools.islice(drawn, n), np.int64))
+        first = known[:0]
+        if n > 0 and not known.size:
+            p = scoring.first_symbol_probabilities(self.counts)
+            known = first = np.array([draw(p, temperature, generator)], np.int32)
+        if n > len(first):
+            rest = continuation(
+                self.network, known, n - len(first), temperature=temperature, rng=generator, last=boundary
+            )
+            first = np.append(first, rest[rest != boundary] if boundary is not None else rest)
+        return self.vocabulary.decode(first)
 
     # ---- Files -----------------------------------------------------------------------------------
 

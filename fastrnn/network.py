@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,18 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastrnn import checks, memory
 from fastrnn.backends import Backend, get_backend
-from fastrnn.layout import Layout, parameter_layout, workspace_layout
+from fastrnn.layout import Layout, forward_layout, parameter_layout, prepared_layout, workspace_layout
+from fastrnn.threads import Team, usable_cores
 
 Array = NDArray[Any]
 
 CELLS = ("rnn",)
+
+#: The floating-point operations that a thread should have to do before another is worth its while.
+LEAST_WORK = 1 << 23
+
+#: The floating-point operations of a native call that samples: well under a tenth of a second.
+CALL_OPERATIONS = 1 << 26
 
 
 def _draw_normal(rng: Any, shape: tuple[int, ...], H: int) -> Array:  # noqa: ARG001
@@ -35,6 +43,14 @@ def _draw_zeros(rng: Any, shape: tuple[int, ...], H: int) -> Array:  # noqa: ARG
     return np.zeros(shape)
 
 
+@dataclass
+class Workspace:
+    """What a call works in: a flat buffer for the kernels, and a team of threads."""
+
+    flat: Array
+    team: Team
+
+
 #: How weights are drawn, by name.
 INITIALIZATIONS: dict[str, Callable[[Any, tuple[int, ...], int], Array]] = {
     "normal": _draw_normal,
@@ -46,7 +62,8 @@ INITIALIZATIONS: dict[str, Callable[[Any, tuple[int, ...], int], Array]] = {
 class Network:
     """A recurrent language model: one-hot input, one recurrent layer, linear head.
 
-    Many threads may use one network at once, as long as none of them changes its parameters.
+    Many threads may use one network at once, as long as none of them changes its parameters. Results do
+    not depend on how many threads of its own it works with.
 
     Parameters
     ----------
@@ -64,6 +81,9 @@ class Network:
         ``"uniform"``: weights within ±1/√H, as PyTorch draws them. ``"normal"``: a deviation of 0.01.
         ``"zeros"``: for weights that are filled in later. Biases are zero. Weights are drawn in the
         order of `parameters`.
+    threads
+        The most threads that a call works with; ``None`` is as many cores as the process may use. A
+        small window takes fewer. The ``"numpy"`` backend leaves threads to NumPy's BLAS.
     rng
         An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws (SPEC 7).
 
@@ -86,6 +106,7 @@ class Network:
         dtype: DTypeLike = "float32",
         backend: str = "auto",
         initialization: str = "uniform",
+        threads: int | None = None,
         rng: Any = None,
     ) -> None:
         self.vocab_size = checks.whole_number("vocab_size", vocab_size)
@@ -94,6 +115,7 @@ class Network:
         self.dtype = checks.real_dtype(dtype)
         self.backend: Backend = get_backend(backend)
         draw = INITIALIZATIONS[checks.one_of("initialization", initialization, INITIALIZATIONS)]
+        self.threads = usable_cores() if threads is None else checks.whole_number("threads", threads)
         generator = checks.random_generator(rng)
         self.layout: Layout = parameter_layout(self.vocab_size, self.hidden_size)
         memory.require(
@@ -104,7 +126,7 @@ class Network:
         for view in self.parameters.values():
             if view.ndim == 2:
                 view[...] = draw(generator, view.shape, self.hidden_size)
-        self._idle_workspaces: list[Array] = []
+        self._idle_workspaces: list[Workspace] = []
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -145,9 +167,11 @@ class Network:
         ids = checks.symbol_ids("inputs", inputs, lowest=0, V=self.vocab_size)
         flags = checks.start_flags(starts, ids.shape)
         carried = self.checked_state(state, ids.shape[1])
-        with self.workspace(*ids.shape) as (flat, named):
-            self._run_forward(carried, flat, ids, flags)
-            return named["logits"].copy(), carried
+        T, B = ids.shape
+        memory.require(T * B * self.vocab_size * self.dtype.itemsize, f"the logits of {T} steps and {B} rows")
+        logits = np.empty((T, B, self.vocab_size), self.dtype)
+        self._run_rows(self.backend.network_forward, logits, carried, ids, flags)
+        return logits, carried
 
     def loss_and_gradients(
         self,
@@ -180,12 +204,16 @@ class Network:
         carried = self.checked_state(state, ids.shape[1])
         T, B = ids.shape
         losses = np.empty((T, B))
-        gradients = np.zeros_like(self.flat)
-        with self.workspace(T, B) as (flat, _):
-            self._run_forward(carried, flat, ids, flags)
-            self.backend.network_backward(
-                losses, gradients, flat, self.flat, ids, wanted, flags, 1.0,
-                T, B, self.vocab_size, self.hidden_size,
+        gradients = np.empty_like(self.flat)
+        parts = self.parts(T, B)
+        with self.workspace(workspace_layout(T, B, self.vocab_size, self.hidden_size, parts)) as workspace:
+            team = workspace.team
+            team.run(
+                parts,
+                lambda part: self.backend.network_gradients(
+                    losses, gradients, carried[0], workspace.flat, team.sync, self.flat, ids, wanted, flags,
+                    1.0, part, parts, T, B, self.vocab_size, self.hidden_size,
+                ),
             )  # fmt: skip
         return float(losses.sum()), self.layout.views(gradients), carried
 
@@ -202,21 +230,63 @@ class Network:
         """
         ids, wanted, flags = self.checked_window(inputs, targets, starts)
         carried = self.checked_state(state, ids.shape[1])
-        T, B = ids.shape
-        losses = np.empty((T, B))
-        with self.workspace(T, B) as (flat, named):
-            self._run_forward(carried, flat, ids, flags)
-            logits = named["logits"].reshape(T * B, self.vocab_size)
-            self.backend.cross_entropy(
-                losses.reshape(-1), logits, logits, wanted.reshape(-1), 1.0, T * B, self.vocab_size
-            )
+        losses = np.empty(ids.shape)
+        self._run_rows(self.backend.network_losses, losses, carried, ids, wanted, flags)
         return losses, carried
 
-    def _run_forward(self, state: Array, workspace: Array, ids: Array, starts: Array) -> None:
-        T, B = ids.shape
-        self.backend.network_forward(
-            state[0], workspace, self.flat, ids, starts, T, B, self.vocab_size, self.hidden_size
-        )
+    def _run_rows(self, kernel: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
+        """Run a kernel that only goes forward, some of the rows in each thread.
+
+        It fills ``out`` (T, B, …), and replaces the state (L, B, H); a window's arrays are (T, B).
+        """
+        T, B = out.shape[:2]
+        parts = self.parts(T, B)
+
+        def run_part(part: int) -> None:
+            rows = slice(B * part // parts, B * (part + 1) // parts)
+            some_out, some_state, *some_window = (
+                np.ascontiguousarray(array[:, rows]) for array in (out, state, *window)
+            )
+            sizes = (T, rows.stop - rows.start, self.vocab_size, self.hidden_size)
+            with self.workspace(forward_layout(*sizes)) as workspace:
+                kernel(some_out, some_state[0], workspace.flat, self.flat, *some_window, *sizes)
+            if parts > 1:
+                out[:, rows], state[:, rows] = some_out, some_state
+
+        with self.workspace(Layout(())) as workspace:  # for its team; each part has one of its own
+            workspace.team.run(parts, run_part)
+
+    def sample(
+        self, n: int, symbol: int, state: Array, *, temperature: float, rng: Any, last: int | None = None
+    ) -> Array:
+        """Draw n ids one after the other. Internal.
+
+        The first follows ``symbol`` and the state (L, 1, H), which is carried along; the ids (n) end early
+        after ``last``. Each takes one uniform draw.
+        """
+        V, H = self.vocab_size, self.hidden_size
+        uniforms = rng.random(n)
+        symbols = np.empty(n, np.int32)
+        prepared = np.empty(prepared_layout(V, H).size, self.dtype)
+        self.backend.network_prepare(prepared, self.flat, V, H)
+        scratch, logits = np.empty((2, 1, H), self.dtype), np.empty((1, V), self.dtype)
+        never, at_once = np.zeros(1, np.uint8), max(1, CALL_OPERATIONS // (2 * H * (H + V)))
+        for start in range(0, n, at_once):
+            drawn = symbols[start : start + at_once]
+            self.backend.sample(
+                drawn, state[0], scratch, logits, prepared, self.flat, uniforms[start : start + at_once], never,
+                temperature, symbol, -1 if last is None else last, len(drawn), V, H,
+            )  # fmt: skip
+            ends = np.flatnonzero(drawn == last)
+            if ends.size:
+                return symbols[: start + int(ends[0]) + 1]
+            symbol = int(drawn[-1])
+        return symbols
+
+    def parts(self, T: int, B: int) -> int:
+        """How many threads a window of T steps and B rows is worth. Internal."""
+        operations = 6 * T * B * self.hidden_size * (self.hidden_size + self.vocab_size)
+        return max(1, min(self.threads, B, operations // LEAST_WORK))
 
     def checked_window(
         self, inputs: ArrayLike, targets: ArrayLike, starts: ArrayLike | None
@@ -243,24 +313,23 @@ class Network:
         return carried
 
     @contextmanager
-    def workspace(self, T: int, B: int) -> Iterator[tuple[Array, dict[str, Array]]]:
-        """Check out a workspace for windows of T steps and B rows: the flat buffer, and its views.
+    def workspace(self, layout: Layout) -> Iterator[Workspace]:
+        """Check out a workspace with room for a layout. Internal.
 
-        Internal. Each concurrent caller has its own, so one network serves many threads; what they leave
-        behind is kept for the next ones.
+        Each concurrent caller has its own, so one network serves many threads; what they leave behind is
+        kept for the next ones.
         """
-        layout = workspace_layout(T, B, self.vocab_size, self.hidden_size)
         try:
-            flat = self._idle_workspaces.pop()
+            workspace = self._idle_workspaces.pop()
         except IndexError:
-            flat = np.empty(0, self.dtype)
-        if flat.size < layout.size:
-            memory.require(layout.size * self.dtype.itemsize, f"a window of {T} steps and {B} rows")
-            flat = np.empty(layout.size, self.dtype)
+            workspace = Workspace(np.empty(0, self.dtype), Team())
+        if workspace.flat.size < layout.size:
+            memory.require(layout.size * self.dtype.itemsize, "what a window needs to be worked on")
+            workspace.flat = np.empty(layout.size, self.dtype)
         try:
-            yield flat, layout.stored(flat)
+            yield workspace
         finally:
-            self._idle_workspaces.append(flat)
+            self._idle_workspaces.append(workspace)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_idle_workspaces": []}

@@ -1,41 +1,41 @@
-"""Drawing symbols from a network, one at a time."""
+"""Drawing symbols from a network, one at a time, in few native calls."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.network import Network
+from fastrnn.scoring import WINDOW
+
+Ids = NDArray[np.int32]
 
 
-def draw(probabilities: NDArray[np.float64], rng: Any) -> int:
-    """One index, drawn with these probabilities as ``RandomState.choice`` draws it: one uniform each."""
-    cumulative = np.cumsum(probabilities)
-    cumulative /= cumulative[-1]
-    return int(np.searchsorted(cumulative, rng.random(), side="right"))
+def draw(probabilities: NDArray[np.float64], temperature: float, rng: Any) -> int:
+    """One index, drawn with these probabilities at a temperature, from one uniform draw.
 
-
-def softmax(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
-    """Probabilities (V) at a temperature; at 0, all of it is the largest logit's."""
-    scaled = logits.astype(np.float64) - logits.max()
+    At 0 it is the likeliest. At 1 it is what ``RandomState.choice`` draws.
+    """
+    uniform = rng.random()
     if temperature == 0:
-        p: NDArray[np.float64] = np.eye(1, len(scaled), int(scaled.argmax()))[0]
-        return p
-    with np.errstate(over="ignore"):  # -inf has the probability 0
-        p = np.exp(scaled / temperature)
-    p /= p.sum()
-    return p
+        return int(probabilities.argmax())
+    with np.errstate(under="ignore"):
+        scaled = (probabilities / probabilities.max()) ** (1 / temperature)
+    cumulative = np.cumsum(scaled)
+    return int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
 
 
-def continuation(network: Network, prime: NDArray[Any], temperature: float, rng: Any) -> Iterator[int]:
-    """Draw ids without end, after the ids of ``prime`` (at least one), from a state of zeros."""
-    ids = prime
-    state = None
-    while True:
-        logits, state = network.forward(ids[:, np.newaxis], state)
-        symbol = draw(softmax(logits[-1, 0], temperature), rng)
-        yield symbol
-        ids = np.array([symbol], np.int32)
+def continuation(
+    network: Network, prime: Ids, n: int, *, temperature: float, rng: Any, last: int | None = None
+) -> Ids:
+    """Draw n ids after the ids of ``prime`` (at least one), from a state of zeros.
+
+    They end early after ``last``. Each takes one uniform draw, and all n are drawn at once.
+    """
+    state = np.zeros((1, 1, network.hidden_size), network.dtype)
+    for start in range(0, len(prime) - 1, WINDOW):
+        window = prime[start : min(start + WINDOW, len(prime) - 1), np.newaxis]
+        _, state = network.forward(window, state)
+    return network.sample(n, int(prime[-1]), state, temperature=temperature, rng=rng, last=last)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastrnn import checks, memory
 from fastrnn.batches import Streams
 from fastrnn.errors import DivergenceError
+from fastrnn.layout import workspace_layout
 from fastrnn.network import Network
 from fastrnn.optimizers import Optimizer, get_optimizer
 
@@ -217,15 +218,22 @@ class Trainer:
                 f"the window has {B} rows and the carried state {self._state.shape[1]}: "
                 "call reset_state() first"
             )
-        losses, norms = np.empty(W), np.empty(W)
-        with network.workspace(T, B) as (workspace, _):
-            network.backend.train_windows(
-                losses, norms, np.empty((T, B)), network.flat, self._gradients, self._moments,
-                self._state[0], workspace, streams.inputs, streams.targets, streams.starts,
-                optimizer.settings(rates, self.updates), optimizer.number,
-                int(self.reduction == "mean"), self.clip_value or math.inf, self.clip_norm or math.inf,
-                first % streams.windows(T), W, streams.n_steps, T, B,
-                network.vocab_size, network.hidden_size,
+        losses, norms, symbol_losses = np.empty(W), np.empty(W), np.empty((T, B))
+        state, settings = self._state[0], optimizer.settings(rates, self.updates)
+        parts = network.parts(T, B)
+        with network.workspace(
+            workspace_layout(T, B, network.vocab_size, network.hidden_size, parts)
+        ) as workspace:
+            team = workspace.team
+            team.run(
+                parts,
+                lambda part: network.backend.train_windows(
+                    losses, norms, symbol_losses, network.flat, self._gradients, self._moments,
+                    state, workspace.flat, team.sync, streams.inputs, streams.targets, streams.starts,
+                    settings, optimizer.number, int(self.reduction == "mean"),
+                    self.clip_value or math.inf, self.clip_norm or math.inf, first % streams.windows(T),
+                    part, parts, W, streams.n_steps, T, B, network.vocab_size, network.hidden_size,
+                ),
             )  # fmt: skip
         finite = np.isfinite(losses) & np.isfinite(norms)
         self.updates += int(np.count_nonzero(finite))

@@ -21,28 +21,33 @@ logger.addHandler(logging.NullHandler())
 
 KERNELS = (
     "elementary",
+    "pack",
     "gather_forward",
     "gather_gradients",
     "linear_forward",
-    "linear_backward",
     "linear_gradients",
     "rnn_forward",
     "rnn_backward",
+    "rnn_gradients",
     "cross_entropy",
-    "clip_value",
-    "clip_norm",
+    "gradient_norm",
     "sgd_update",
     "adagrad_update",
     "adam_update",
     "network_forward",
-    "network_backward",
+    "network_losses",
+    "network_gradients",
     "train_windows",
+    "network_prepare",
+    "network_step",
+    "sample",
 )
 
 STATUS = {
     1: "a size is out of range",
     2: "a symbol's id is outside the vocabulary",
     3: "there is no such optimizer or function",
+    4: "another thread was interrupted",
 }
 
 Kernel = Callable[..., int]

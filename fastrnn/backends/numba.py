@@ -5,12 +5,17 @@ B batch rows, V vocabulary, H hidden units, N rows of a product, n elements of a
 is compiled when it is first called, for the precision that it is called with, and is cached on disk
 where a writable place is found. All of them stand in this one module because Numba's cache does not
 notice a change in another file.
+
+Two things are not Python. A tile of the matrix product and the functions exp, tanh, sigmoid and log are
+written as LLVM instructions, for their exact operations. And ``at(array, i)`` is what C calls
+``array + i``: the memory from an element on, as a flat array, without the cost of a slice.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -20,14 +25,16 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.caching import FunctionCache
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
 logger = logging.getLogger("fastrnn")
 
-OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE = 0, 1, 2, 3
+OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE, ABORTED = 0, 1, 2, 3, 4
 SGD, ADAGRAD, ADAM = 0, 1, 2
 EXP, TANH, SIGMOID, LOG = 0, 1, 2, 3
+BLOCK, ROWS, SUMS, SETTINGS = 256, 64, 16, 5
+ARRIVED, ROUND, ABORT = 0, 16, 32
 
 
 class ForgivingCache(FunctionCache):
@@ -49,14 +56,19 @@ class ForgivingCache(FunctionCache):
             logger.warning("Numba's cache cannot be written: %s", self.cache_path, exc_info=True)
 
 
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compile without the GIL and without exceptions, with a cache where one can be written."""
-    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
     try:
         compiled._cache = ForgivingCache(function)  # noqa: SLF001  (what cache=True does)
     except RuntimeError:  # "cannot cache function …: no locator available"
         logger.info("Numba finds no place for its cache")
     return cast("Callable[..., Any]", compiled)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, as a part of each kernel that calls it: what Numba compiles apart it compiles twice."""
+    return jit(function, inline="always")
 
 
 def processor() -> tuple[int, bool]:
@@ -70,48 +82,103 @@ def processor() -> tuple[int, bool]:
 # ---- What Numba has no words for, as LLVM --------------------------------------------------------------
 
 WIDTH = max(processor()[0], 128)
-TILE_ROWS = 8 if WIDTH == 512 else 4
-BLOCK, SUMS = 256, 16
+TILE_ROWS, ROW_PANELS = (8, 8) if WIDTH == 512 else (6, 4)
 
 
-def element_pointer(context, builder, array_type, array, offset):
-    """A pointer to the element at an offset of a C-contiguous array of any dimension."""
-    return builder.gep(make_array(array_type)(context, builder, array).data, [offset])
+def flat_array(context, builder, array_type, data):
+    """A flat array over memory that somebody else keeps; nobody asks for its size."""
+    array = make_array(array_type)(context, builder)
+    bytes_each = context.get_constant(types.intp, array_type.dtype.bitwidth // 8)
+    populate_array(
+        array,
+        data=data,
+        shape=[context.get_constant(types.intp, (1 << 63) - 1)],
+        strides=[bytes_each],
+        itemsize=bytes_each,
+        meminfo=None,
+    )
+    return array._getvalue()  # noqa: SLF001  (as Numba's own code does)
+
+
+def data_of(context, builder, array_type, array):
+    """The pointer to an array's first element."""
+    return make_array(array_type)(context, builder, array).data
 
 
 @intrinsic
-def fma(typing_context, a, b, c):
-    """``a * b + c`` in one rounding, for three scalars of one precision."""
-    if not (isinstance(a, types.Float) and a == b == c):
-        return None
+def at(typing_context, array, offset):
+    """The memory of a C-contiguous array from an element on, as a flat array."""
+    flat = types.Array(array.dtype, 1, "C")
 
     def emit(context, builder, signature, arguments):
-        return builder.fma(*arguments)
+        data = builder.gep(data_of(context, builder, array, arguments[0]), [arguments[1]])
+        return flat_array(context, builder, flat, data)
 
-    return a(a, a, a), emit
+    return flat(array, types.intp), emit
 
 
 @intrinsic(prefer_literal=True)
 def stack_array(typing_context, like, size):
-    """An uninitialised array of a constant size, of the type of ``like``, on the stack."""
-    array_type = types.Array(like.dtype, 1, "C")
+    """An uninitialised flat array of a constant size, of the type of ``like``, on the stack."""
+    flat = types.Array(like.dtype, 1, "C")
 
     def emit(context, builder, signature, arguments):
         element = context.get_data_type(like.dtype)
-        data = cgutils.alloca_once(builder, element, size=size.literal_value)
-        array = make_array(array_type)(context, builder)
-        bytes_each = context.get_constant(types.intp, like.dtype.bitwidth // 8)
-        populate_array(
-            array,
-            data=data,
-            shape=[context.get_constant(types.intp, size.literal_value)],
-            strides=[bytes_each],
-            itemsize=bytes_each,
-            meminfo=None,
+        return flat_array(
+            context, builder, flat, cgutils.alloca_once(builder, element, size=size.literal_value)
         )
-        return array._getvalue()  # noqa: SLF001  (as Numba's own code does)
 
-    return array_type(like, size), emit
+    return flat(like, size), emit
+
+
+@intrinsic
+def nothing(typing_context):
+    """In place of ``starts``, where no row can start."""
+    flat = types.Array(types.uint8, 1, "C")
+
+    def emit(context, builder, signature, arguments):
+        return flat_array(context, builder, flat, ir.Constant(ir.IntType(8).as_pointer(), None))
+
+    return flat(), emit
+
+
+@intrinsic
+def exists(typing_context, array):
+    """Whether an array is anything but ``nothing()``."""
+
+    def emit(context, builder, signature, arguments):
+        data = data_of(context, builder, array, arguments[0])
+        return builder.icmp_unsigned("!=", data, ir.Constant(data.type, None))
+
+    return types.boolean(array), emit
+
+
+@intrinsic
+def atomic_add(typing_context, array, i, value):
+    """Add to an element of an int32 array, at once for all threads; returns what it was."""
+
+    def emit(context, builder, signature, arguments):
+        element = builder.gep(data_of(context, builder, array, arguments[0]), [arguments[1]])
+        return builder.atomic_rmw("add", element, arguments[2], "seq_cst")
+
+    return types.int32(array, types.intp, types.int32), emit
+
+
+@intrinsic
+def atomic_load(typing_context, array, i):
+    """An element of an int32 array as other threads have written it."""
+
+    def emit(context, builder, signature, arguments):
+        element = builder.gep(data_of(context, builder, array, arguments[0]), [arguments[1]])
+        return builder.load_atomic(element, "seq_cst", 4)
+
+    return types.int32(array, types.intp), emit
+
+
+#: Gives way to other threads.
+give_way = types.ExternalFunction(
+    "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
+)
 
 
 @intrinsic
@@ -125,392 +192,424 @@ def panel_width(typing_context, array):
     return types.intp(array), emit
 
 
-@intrinsic(prefer_literal=True)
-def tile(typing_context, rows, panels, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at, K):
-    """``rows`` rows of C, ``panels`` panels wide, += rows of A times panels of K rows of B.
+class Vectors:
+    """Vectors of reals in LLVM: what the tiles and the reductions below are written with."""
 
-    C is kept in registers. Arrays are given with the offset of their first element; the elements of a
-    row of C and of B are beside each other.
-    """
-    lanes = WIDTH // c.dtype.bitwidth
-    cells = [(i, j) for i in range(rows.literal_value) for j in range(2 * panels.literal_value)]
+    def __init__(self, builder, real, lanes):
+        self.builder, self.real, self.lanes = builder, real, lanes
+        self.type = ir.VectorType(real, lanes)
+        self.align = 4 if isinstance(real, ir.FloatType) else 8
 
-    def emit(context, builder, signature, arguments):
-        _, _, c_, c_at_, c_i_, a_, a_at_, a_i_, a_k_, b_, b_at_, K_ = arguments
-        vector = ir.VectorType(context.get_data_type(c.dtype), lanes)
-        align = c.dtype.bitwidth // 8
-        fma_of_vectors = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(vector, [vector] * 3),
-            f"llvm.fma.v{lanes}f{c.dtype.bitwidth}",
+    def intrinsic(self, name, result, arguments):
+        """Call one of LLVM's functions for vectors of this type."""
+        name = name.format(f"v{self.lanes}f{8 * self.align}")
+        function_type = ir.FunctionType(result, [argument.type for argument in arguments])
+        function = cgutils.get_or_insert_function(self.builder.module, function_type, name)
+        return self.builder.call(function, arguments)
+
+    def pointer(self, start, offset):
+        return self.builder.bitcast(self.builder.gep(start, [offset]), self.type.as_pointer())
+
+    def load(self, start, offset):
+        return self.builder.load(self.pointer(start, offset), align=self.align)
+
+    def store(self, value, start, offset):
+        self.builder.store(value, self.pointer(start, offset), align=self.align)
+
+    def mask(self, count):
+        """Which lanes are among the first so many."""
+        numbers = ir.VectorType(ir.IntType(64), self.lanes)
+        return self.builder.icmp_signed(
+            "<", ir.Constant(numbers, list(range(self.lanes))), self.fill(count, ir.IntType(64))
         )
 
-        def number(value):
-            return context.get_constant(types.intp, value)
+    def load_some(self, start, offset, count, otherwise=0.0):
+        """The first ``count`` lanes from memory, and a constant in the others."""
+        pointer, mask = self.pointer(start, offset), self.mask(count)
+        rest = ir.Constant(self.type, [otherwise] * self.lanes)
+        arguments = [pointer, ir.Constant(ir.IntType(32), self.align), mask, rest]
+        return self.intrinsic("llvm.masked.load.{}.p0", self.type, arguments)
 
-        def vector_at(start, offset):
-            return builder.bitcast(builder.gep(start, [offset]), vector.as_pointer())
+    def store_some(self, value, start, offset, count):
+        pointer, mask = self.pointer(start, offset), self.mask(count)
+        arguments = [value, pointer, ir.Constant(ir.IntType(32), self.align), mask]
+        self.intrinsic("llvm.masked.store.{}.p0", ir.VoidType(), arguments)
 
-        def in_all_lanes(scalar):
-            first = builder.insert_element(
-                ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
+    def fill(self, scalar, element=None):
+        vector = ir.VectorType(element or self.real, self.lanes)
+        first = self.builder.insert_element(
+            ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
+        )
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
+        return self.builder.shuffle_vector(first, first, zeros)
+
+    def fma(self, a, b, c):
+        return self.intrinsic("llvm.fma.{}", self.type, [a, b, c])
+
+    def halves(self, value, width):
+        """The lower and the upper half of a vector that has so many lanes."""
+        index = ir.VectorType(ir.IntType(32), width // 2)
+        return [
+            self.builder.shuffle_vector(
+                value, value, ir.Constant(index, list(range(first, first + width // 2)))
             )
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
-            return builder.shuffle_vector(first, first, zeros)
-
-        c_start = element_pointer(context, builder, c, c_, c_at_)
-        a_start = element_pointer(context, builder, a, a_, a_at_)
-        b_start = element_pointer(context, builder, b, b_, b_at_)
-        panel_size = builder.mul(K_, number(2 * lanes))
-        where = [
-            vector_at(c_start, builder.add(builder.mul(number(i), c_i_), number(j * lanes))) for i, j in cells
+            for first in (0, width // 2)
         ]
-        sums = [cgutils.alloca_once_value(builder, builder.load(at, align=align)) for at in where]
-        with cgutils.for_range(builder, K_) as loop:
-            left = [
-                in_all_lanes(
-                    builder.load(
-                        builder.gep(
-                            a_start,
-                            [builder.add(builder.mul(number(i), a_i_), builder.mul(loop.index, a_k_))],
-                        )
-                    )
-                )
-                for i in range(rows.literal_value)
+
+
+def whole(value):
+    """A constant size."""
+    return ir.Constant(ir.IntType(64), value)
+
+
+def emit_tile(function, real, lanes):
+    """The body of ``tile``: a copy for each number of rows, and of vectors in a row."""
+    c, c_i, start, start_i, a, a_i, a_k, panels, apart, K, rows, columns = function.args
+    entry, end = function.append_basic_block("entry"), function.append_basic_block("end")
+    builder = ir.IRBuilder(entry)
+    narrow = builder.zext(builder.icmp_signed("<=", columns, whole(lanes)), ir.IntType(64))
+    wide = builder.sdiv(builder.add(columns, whole(2 * lanes - 1)), whole(2 * lanes))
+    many = builder.add(builder.mul(rows, whole(2)), narrow)
+    case = builder.select(
+        builder.icmp_signed("==", rows, whole(1)), builder.sub(whole(0), wide), many
+    )
+    choice = builder.switch(case, end)
+    shapes = {-wide: (1, 2 * wide) for wide in range(1, ROW_PANELS + 1)}
+    shapes |= {2 * high + thin: (high, 2 - thin) for high in range(2, TILE_ROWS + 1) for thin in (0, 1)}
+    for key, (high, vectors) in shapes.items():
+        block = function.append_basic_block(f"tile_{high}_{vectors}")
+        choice.add_case(whole(key), block)
+        builder = ir.IRBuilder(block)
+        v = Vectors(builder, real, lanes)
+        cells = [(i, j) for i in range(high) for j in range(vectors)]
+
+        def place(i, j, row, builder=builder):
+            return builder.add(builder.mul(whole(i), row), whole(j * lanes))
+
+        sums = []
+        for i, j in cells:
+            left = builder.sub(columns, whole(j * lanes))
+            value = (
+                v.load(start, place(i, j, start_i))
+                if j < vectors - 2
+                else v.load_some(start, place(i, j, start_i), left)
+            )
+            sums.append(cgutils.alloca_once_value(builder, value))
+        with cgutils.for_range(builder, K) as loop:
+            along = builder.mul(loop.index, a_k)
+            x = [
+                v.fill(builder.load(builder.gep(a, [builder.add(builder.mul(whole(i), a_i), along)])))
+                for i in range(high)
             ]
-            in_panel = builder.mul(loop.index, number(2 * lanes))
-            right = [
-                builder.load(
-                    vector_at(
-                        b_start,
-                        builder.add(
-                            builder.mul(number(j // 2), panel_size),
-                            builder.add(in_panel, number(j % 2 * lanes)),
-                        ),
-                    ),
-                    align=align,
-                )
-                for j in range(2 * panels.literal_value)
+            down = builder.mul(loop.index, whole(2 * lanes))
+            y = [
+                v.load(panels, builder.add(builder.mul(whole(j // 2), apart), builder.add(down, whole(j % 2 * lanes))))
+                for j in range(vectors)
             ]
             for (i, j), total in zip(cells, sums, strict=True):
-                new = builder.call(fma_of_vectors, [left[i], right[j], builder.load(total)])
-                builder.store(new, total)
-        for at, total in zip(where, sums, strict=True):
-            builder.store(builder.load(total), at, align=align)
+                builder.store(v.fma(x[i], y[j], builder.load(total)), total)
+        for (i, j), total in zip(cells, sums, strict=True):
+            value = builder.load(total)
+            if j < vectors - 2:
+                v.store(value, c, place(i, j, c_i))
+            else:
+                v.store_some(value, c, place(i, j, c_i), builder.sub(columns, whole(j * lanes)))
+        builder.branch(end)
+    ir.IRBuilder(end).ret_void()
+
+
+@intrinsic
+def tile(typing_context, c, c_i, start, start_i, a, a_i, a_k, panels, apart, K, rows, columns):
+    """A tile of C, kept in registers, = C0 + rows of A times panels of K rows of B, ``apart`` elements apart.
+
+    It has up to TILE_ROWS rows and a panel's columns, or one row and the columns of ROW_PANELS panels.
+    """
+    size, array = types.intp, c
+    lanes = WIDTH // c.dtype.bitwidth
+    takes = [array, size, array, size, array, size, size, array, *[size] * 4]
+
+    def emit(context, builder, signature, arguments):
+        real = context.get_data_type(c.dtype)
+        values = [
+            data_of(context, builder, kind, value) if kind == array else value
+            for kind, value in zip(takes, arguments, strict=True)
+        ]
+        function_type = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        function = cgutils.get_or_insert_function(
+            builder.module, function_type, f"fastrnn_tile_{c.dtype}_{WIDTH}"
+        )
+        if not function.blocks:
+            function.linkage = "linkonce_odr"
+            emit_tile(function, real, lanes)
+        builder.call(function, values)
         return context.get_dummy_value()
 
-    return types.none(rows, panels, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at, K), emit
+    return types.none(*takes), emit
 
 
-# ---- The matrix product ------------------------------------------------------------------------------
+def make_reduction(otherwise, combine):
+    """An intrinsic that folds the n elements of a flat array: SUMS side by side, and then in halves."""
+
+    @intrinsic
+    def reduction(typing_context, x, n):
+        def emit(context, builder, signature, arguments):
+            start = data_of(context, builder, x, arguments[0])
+            v = Vectors(builder, context.get_data_type(x.dtype), SUMS)
+            total = cgutils.alloca_once_value(builder, ir.Constant(v.type, [otherwise] * SUMS))
+            whole_part = builder.and_(arguments[1], whole(-SUMS))
+            with cgutils.for_range_slice(builder, whole(0), whole_part, whole(SUMS), inc=True) as (i, _):
+                builder.store(combine(builder, builder.load(total), v.load(start, i)), total)
+            rest = builder.sub(arguments[1], whole_part)
+            with builder.if_then(builder.icmp_signed(">", rest, whole(0))):
+                last = v.load_some(start, whole_part, rest, otherwise)
+                builder.store(combine(builder, builder.load(total), last), total)
+            value, width = builder.load(total), SUMS
+            while width > 1:
+                value = combine(builder, *v.halves(value, width))
+                width //= 2
+            return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+        return x.dtype(x, types.intp), emit
+
+    return reduction
 
 
-@jit
-def tile_of_rows(rows, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at, K):
-    """A tile of any number of rows up to TILE_ROWS."""
-    if rows == 1:
-        tile(1, 1, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at, K)
-    elif rows == 2:
-        tile(2, 1, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at, K)
-    elif rows == 3:
-        tile(3, 1, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at, K)
-    elif rows == 4:
-        tile(4, 1, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at, K)
-    elif rows == 5:
-        tile(5, 1, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at, K)
-    elif rows == 6:
-        tile(6, 1, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at, K)
-    elif rows == 7:
-        tile(7, 1, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at, K)
-    elif rows == 8:
-        tile(8, 1, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at, K)
-
-
-@jit
-def edge_tile(rows, columns, c, c_at, c_i, a, a_at, a_i, a_k, b, b_at, K):
-    """A tile narrower than a panel, worked on in a copy that is as wide as one."""
-    panel = panel_width(c)
-    padded = stack_array(c, 256)
-    for i in range(rows):
-        for j in range(panel):
-            padded[i * panel + j] = c[c_at + i * c_i + j] if j < columns else 0
-    tile_of_rows(rows, padded, np.int64(0), panel, a, a_at, a_i, a_k, b, b_at, K)
-    for i in range(rows):
-        for j in range(columns):
-            c[c_at + i * c_i + j] = padded[i * panel + j]
-
-
-@jit
-def pack(packed, b, b_at, b_k, b_j, K, J):
-    """Pack B (K, J), whose element (k, j) stands at ``b_at + b_k * k + b_j * j``, into panels."""
-    panel = panel_width(b)
-    at = 0
-    for j in range(0, J, panel):
-        columns = min(panel, J - j)
-        for k in range(K):
-            start = b_at + k * b_k + j * b_j
-            for i in range(columns):
-                packed[at + i] = b[start + i * b_j]
-            for i in range(columns, panel):
-                packed[at + i] = 0
-            at += panel
-
-
-@jit
-def matmul_add(c, c_at, a, a_at, a_i, a_k, packed, I, K, J):
-    """C (I, J) += A B, with B (K, J) packed; A's element (i, k) stands at ``a_at + a_i * i + a_k * k``.
-
-    Arrays are flat, and given with the offset of their first element. Callers say ``np.int64(1)``, since
-    for a literal 1 Numba compiles a copy of its own.
-    """
-    panel = panel_width(c)
-    j = 0
-    if I == 1:
-        while j + 4 * panel <= J:
-            tile(1, 4, c, c_at + j, J, a, a_at, a_i, a_k, packed, j * K, K)
-            j += 4 * panel
-    while j < J:
-        columns = min(panel, J - j)
-        for i in range(0, I, TILE_ROWS):
-            rows = min(TILE_ROWS, I - i)
-            c_first, a_first = c_at + i * J + j, a_at + i * a_i
-            if columns < panel:
-                edge_tile(rows, columns, c, c_first, J, a, a_first, a_i, a_k, packed, j * K, K)
-            else:
-                tile_of_rows(rows, c, c_first, J, a, a_first, a_i, a_k, packed, j * K, K)
-        j += panel
-
-
-@jit
-def matmul_add_long(c, a, b, packed, I, K, J):
-    """C (I, J) += Aᵀ B, for A (K, I) and B (K, J) with K large: B is packed a block of rows at a time."""
-    for k in range(0, K, BLOCK):
-        rows = min(BLOCK, K - k)
-        pack(packed, b, k * J, J, np.int64(1), rows, J)
-        matmul_add(c, np.int64(0), a, k * I, np.int64(1), I, packed, I, rows, J)
+sum_of = make_reduction(0.0, lambda builder, a, b: builder.fadd(a, b))
+largest = make_reduction(
+    -math.inf, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", b, a), b, a)
+)
 
 
 # ---- Elementary functions: csrc/elementary.h has the same, and says what they do ----------------------
 
 
-def make_integer_scaling(halves):
-    """An intrinsic from x and ``rounded``, which holds a whole number n, to x · 2ⁿ or to 2ⁿ itself."""
-
-    @intrinsic
-    def scaling(typing_context, x, rounded):
-        bits = x.bitwidth
-        mantissa, bias, rounder = (23, 127, 0x4B400000) if bits == 32 else (52, 1023, 0x4338000000000000)
-
-        def emit(context, builder, signature, arguments):
-            value, whole = arguments
-            integer, real = ir.IntType(bits), context.get_data_type(x)
-
-            def power_of_two(n):
-                biased = builder.add(n, ir.Constant(integer, bias))
-                return builder.bitcast(builder.shl(biased, ir.Constant(integer, mantissa)), real)
-
-            n = builder.sub(builder.bitcast(whole, integer), ir.Constant(integer, rounder))
-            if not halves:
-                return builder.fmul(value, power_of_two(n))
-            half = builder.sdiv(n, ir.Constant(integer, 2))
-            once = builder.fmul(value, power_of_two(half))
-            return builder.fmul(once, power_of_two(builder.sub(n, half)))
-
-        return x(x, rounded), emit
-
-    return scaling
-
-
-times_power_of_two = make_integer_scaling(halves=False)
-times_power_of_two_in_steps = make_integer_scaling(halves=True)
-
-
-@intrinsic
-def copysign(typing_context, x, sign):
-    """The size of x with the sign of another real."""
-
-    def emit(context, builder, signature, arguments):
-        real = context.get_data_type(x)
-        function = builder.module.declare_intrinsic(
-            "llvm.copysign", [real], ir.FunctionType(real, [real, real])
-        )
-        return builder.call(function, arguments)
-
-    return x(x, sign), emit
-
-
-@intrinsic
-def split_exponent(typing_context, x):
-    """For a normal x > 0: k + ROUNDER as a real, and m from √½ to √2, with x = m · 2ᵏ⁻ᵇⁱᵃˢ."""
-    bits = x.bitwidth
-    mantissa, bias, rounder, root = (
-        (23, 127, 0x4B400000, 0x3F3504F3)
-        if bits == 32
-        else (52, 1023, 0x4338000000000000, 0x3FE6A09E667F3BCD)
-    )
-
-    def emit(context, builder, signature, arguments):
-        integer, real = ir.IntType(bits), context.get_data_type(x)
-
-        def number(value):
-            return ir.Constant(integer, value)
-
-        offset = builder.sub(builder.bitcast(arguments[0], integer), number(root))
-        offset = builder.add(offset, number(bias << mantissa))
-        k = builder.add(builder.lshr(offset, number(mantissa)), number(rounder))
-        m = builder.add(builder.and_(offset, number((1 << mantissa) - 1)), number(root))
-        parts = [builder.bitcast(k, real), builder.bitcast(m, real)]
-        return context.make_tuple(builder, signature.return_type, parts)
-
-    return types.UniTuple(x, 2)(x), emit
-
-
 class Precision(NamedTuple):
     """The constants of the elementary functions in one precision."""
 
-    log2e: Any
-    ln2_high: Any
-    ln2_low: Any
-    rounder: Any
-    exp_low: Any
-    exp_high: Any
-    tanh_enough: Any
-    tanh_small: Any
-    smallest: Any
-    up: Any
-    mantissa: Any
-    bias: Any
-    exp_coefficients: tuple[Any, ...]
-    log_coefficients: tuple[Any, ...]
+    bits: int
+    mantissa: int
+    bias: int
+    log2e: float
+    ln2_high: float
+    ln2_low: float
+    rounder: float
+    exp_low: float
+    exp_high: float
+    exp_tiny: float
+    tiny: float
+    tanh_enough: float
+    tanh_small: float
+    smallest: float
+    root_half: float
+    exp_coefficients: tuple[float, ...]
+    log_coefficients: tuple[float, ...]
 
 
-def precision(real, constants, exp_coefficients, log_coefficients):
-    hexadecimal = [real(float.fromhex(value) if isinstance(value, str) else value) for value in constants]
-    polynomials = [
-        tuple(real(float.fromhex(c)) for c in p.split()) for p in (exp_coefficients, log_coefficients)
-    ]
-    return Precision(*hexadecimal, *polynomials)
+def numbers(text):
+    """Hexadecimal floating-point numbers."""
+    return tuple(map(float.fromhex, text.split()))
 
 
-SINGLE = precision(
-    np.float32,
-    [
-        "0x1.715476p+0",
-        "0x1.62e400p-1",
-        "0x1.7f7d1cp-20",
-        "0x1.8p23",
-        -104,
-        89,
-        20,
-        0.6,
-        "0x1p-126",
-        "0x1p23",
-        23,
-        127,
-    ],
-    "0x1.6bec06p-10 0x1.122776p-7 0x1.555674p-5 0x1.5554b0p-3 0x1.fffffep-2",
-    "0x1.3b20b4p-3 0x1.745cdep-3 0x1.c71c72p-3 0x1.249250p-2 0x1.99999ap-2 0x1.555556p-1",
+SINGLE = Precision(
+    32,
+    23,
+    127,
+    *numbers("0x1.715476p+0 0x1.62e400p-1 0x1.7f7d1cp-20 0x1.8p23"),
+    *(-104.0, 89.0, -44.0, 2.0**-60, 20.0, float(np.float32(0.6))),
+    *numbers("0x1p-126 0x1.6a09e6p-1"),
+    numbers("0x1.6bec06p-10 0x1.122776p-7 0x1.555674p-5 0x1.5554b0p-3 0x1.fffffep-2"),
+    numbers("0x1.3b20b4p-3 0x1.745cdep-3 0x1.c71c72p-3 0x1.249250p-2 0x1.99999ap-2 0x1.555556p-1"),
 )
-DOUBLE = precision(
-    np.float64,
-    [
-        *("0x1.71547652b82fep+0", "0x1.62e42fefa3800p-1", "0x1.ef35793c76730p-45", "0x1.8p52"),
-        *(-746, 710, 40, 0.6, "0x1p-1022", "0x1p52", 52, 1023),
-    ],
-    "0x1.1ee88a10a4452p-29 0x1.af5e751c3e845p-26 0x1.27e5362ab05fcp-22 0x1.71ddf87eacb85p-19 "
-    "0x1.a01a017bc728dp-16 0x1.a01a01afd3e6bp-13 0x1.6c16c16c1f076p-10 0x1.111111110f6dap-7 "
-    "0x1.555555555553fp-5 0x1.5555555555559p-3 0x1p-1",
-    "0x1.0f6a9a6e462b1p-3 0x1.0f5bf6014603fp-3 0x1.3b20b4deee594p-3 0x1.745cddff6653fp-3 "
-    "0x1.c71c7259aa339p-3 0x1.249249242aaf7p-2 0x1.9999999999e06p-2 0x1.5555555555555p-1",
+DOUBLE = Precision(
+    64,
+    52,
+    1023,
+    *numbers("0x1.71547652b82fep+0 0x1.62e42fefa3800p-1 0x1.ef35793c76730p-45 0x1.8p52"),
+    *(-746.0, 710.0, -350.0, 2.0**-500, 40.0, 0.6),
+    *numbers("0x1p-1022 0x1.6a09e667f3bcdp-1"),
+    numbers(
+        "0x1.1ee88a10a4452p-29 0x1.af5e751c3e845p-26 0x1.27e5362ab05fcp-22 0x1.71ddf87eacb85p-19 "
+        "0x1.a01a017bc728dp-16 0x1.a01a01afd3e6bp-13 0x1.6c16c16c1f076p-10 0x1.111111110f6dap-7 "
+        "0x1.555555555553fp-5 0x1.5555555555559p-3 0x1p-1"
+    ),
+    numbers(
+        "0x1.0f6a9a6e462b1p-3 0x1.0f5bf6014603fp-3 0x1.3b20b4deee594p-3 0x1.745cddff6653fp-3 "
+        "0x1.c71c7259aa339p-3 0x1.249249242aaf7p-2 0x1.9999999999e06p-2 0x1.5555555555555p-1"
+    ),
 )
 
 
-@intrinsic
-def polynomial(typing_context, x, coefficients):
-    """The polynomial with these coefficients, the highest first, by fused multiply-adds."""
+class Value:
+    """A real or an integer in LLVM, with Python's operators; constants are Python's numbers."""
 
-    def emit(context, builder, signature, arguments):
-        first, *rest = cgutils.unpack_tuple(builder, arguments[1])
-        total = first
-        for coefficient in rest:
-            total = builder.fma(total, arguments[0], coefficient)
-        return total
+    def __init__(self, builder, value):
+        self.builder, self.value = builder, value
+        self.is_real = not isinstance(value.type, ir.IntType)
 
-    return x(x, coefficients), emit
+    def constant(self, number):
+        return number.value if isinstance(number, Value) else ir.Constant(self.value.type, number)
 
+    def with_(self, other, of_reals, of_integers=None):
+        operation = of_reals if self.is_real else of_integers
+        return Value(self.builder, operation(self.value, self.constant(other)))
 
-def make_elementary(p):
-    """The functions exp, tanh, sigmoid and log of one precision."""
-    real = type(p.bias)
-    one, two, half, zero = real(1), real(2), real(0.5), real(0)
-    infinity, nan = real(np.inf), real(np.nan)
-    offset = p.rounder + p.bias
+    def __add__(self, other):
+        return self.with_(other, self.builder.fadd, self.builder.add)
 
-    @register_jitable
-    def reduce(x):
-        rounded = fma(x, p.log2e, p.rounder)
-        whole = rounded - p.rounder
-        first = fma(whole, -p.ln2_high, x)
-        r = fma(whole, -p.ln2_low, first)
-        rest = fma(whole, -p.ln2_low, first - r)
-        return r + fma(polynomial(r, p.exp_coefficients), r * r, rest), rounded
+    def __sub__(self, other):
+        return self.with_(other, self.builder.fsub, self.builder.sub)
 
-    @register_jitable
-    def exp(x):
-        x = p.exp_low if x < p.exp_low else x
-        x = p.exp_high if x > p.exp_high else x
-        e, rounded = reduce(x)
-        return times_power_of_two_in_steps(e + one, rounded)
+    def __mul__(self, other):
+        return self.with_(other, self.builder.fmul)
 
-    def tanh(x):
-        size = copysign(x, one)
-        twice = size + size
-        twice = p.tanh_enough if twice > p.tanh_enough else twice
-        e, rounded = reduce(twice)
-        scale = times_power_of_two(one, rounded)
-        s = fma(scale, e, scale - one) * half
-        is_small = twice < p.tanh_small
-        quotient = (s * s if is_small else s) / (one + s)
-        return copysign(s - quotient if is_small else quotient, x)
+    def __truediv__(self, other):
+        return self.with_(other, self.builder.fdiv)
 
-    def sigmoid(x):
-        e = exp(-copysign(x, one))
-        return (e if x < zero else one) / (one + e)
+    def __neg__(self):
+        return Value(self.builder, self.builder.fneg(self.value))
 
-    def log(x):
-        normal = x * p.up if x < p.smallest else x
-        exponent, m = split_exponent(normal)
-        k = exponent - offset - (p.mantissa if x < p.smallest else zero)
-        f = m - one
-        s = f / (two + f)
-        z = s * s
-        square = half * f * f
-        low = fma(s, fma(z, polynomial(z, p.log_coefficients), square), k * p.ln2_low)
-        result = fma(k, p.ln2_high, f - (square - low))
-        edge = -infinity if x == zero else (infinity if x == infinity else nan)
-        return result if x > zero and x < infinity else edge
+    def __lshift__(self, other):
+        return self.with_(other, None, self.builder.shl)
 
-    return {"exp": exp, "tanh": tanh, "sigmoid": sigmoid, "log": log}
+    def __rshift__(self, other):
+        return self.with_(other, None, self.builder.lshr)
+
+    def __and__(self, other):
+        return self.with_(other, None, self.builder.and_)
+
+    def compare(self, sign, other):
+        return self.builder.fcmp_ordered(sign, self.value, self.constant(other))
+
+    def where(self, condition, otherwise):
+        return Value(self.builder, self.builder.select(condition, self.value, self.constant(otherwise)))
+
+    def with_sign_of(self, other):
+        real = self.value.type
+        function = self.builder.module.declare_intrinsic(
+            "llvm.copysign", [real], ir.FunctionType(real, [real, real])
+        )
+        return Value(self.builder, self.builder.call(function, [self.value, self.constant(other)]))
+
+    def times_plus(self, factor, addend):
+        """A fused multiply-add."""
+        operands = [self.value, self.constant(factor), self.constant(addend)]
+        return Value(self.builder, self.builder.fma(*operands))
+
+    def as_bits(self, bits):
+        return Value(self.builder, self.builder.bitcast(self.value, ir.IntType(bits)))
+
+    def as_real(self, like):
+        return Value(self.builder, self.builder.bitcast(self.value, like.value.type))
 
 
-def for_both_precisions(name):
-    """A function of that name, for reals of either precision."""
-    implementations = {
-        types.float32: make_elementary(SINGLE)[name],
-        types.float64: make_elementary(DOUBLE)[name],
-    }
+def horner(x, coefficients):
+    """The polynomial with these coefficients, the highest first."""
+    total = Value(x.builder, x.constant(coefficients[0]))
+    for coefficient in coefficients[1:]:
+        total = total.times_plus(x, coefficient)
+    return total
 
-    def function(x):
-        raise NotImplementedError
 
-    @overload(function)
-    def implementation(x):
-        return implementations.get(x)
+def bits_of(p, number):
+    """The bit pattern of a constant."""
+    return int(np.array(number, f"f{p.bits // 8}").view(f"i{p.bits // 8}"))
+
+
+def size_of(x):
+    return x.with_sign_of(1.0)
+
+
+def constant(x, number):
+    return Value(x.builder, x.constant(number))
+
+
+def power_of_two(p, n, like):
+    return ((n + p.bias) << p.mantissa).as_real(like)
+
+
+def reduced(p, x):
+    """e^r - 1 and n, for x = n ln 2 + r."""
+    rounded = x.times_plus(p.log2e, p.rounder)
+    n = rounded.as_bits(p.bits) - bits_of(p, p.rounder)
+    turns = rounded - p.rounder
+    first = turns.times_plus(-p.ln2_high, x)
+    r = turns.times_plus(-p.ln2_low, first)
+    rest = turns.times_plus(-p.ln2_low, first - r)
+    return r + horner(r, p.exp_coefficients).times_plus(r * r, rest), n
+
+
+def exp_formula(p, x):
+    x = constant(x, p.exp_low).where(x.compare("<", p.exp_low), x)
+    x = constant(x, p.exp_high).where(x.compare(">", p.exp_high), x)
+    e, n = reduced(p, x)
+    half = Value(x.builder, x.builder.sdiv(n.value, n.constant(2)))
+    return (e + 1.0) * power_of_two(p, half, x) * power_of_two(p, n - half, x)
+
+
+def flush_formula(p, x, least=None):
+    return constant(x, 0.0).where(size_of(x).compare("<", least or p.tiny), x)
+
+
+def exp_of_negative_formula(p, x):
+    x = constant(x, p.exp_tiny).where(x.compare("<", p.exp_tiny), x)
+    e, n = reduced(p, x)
+    return flush_formula(p, (e + 1.0) * power_of_two(p, n, x))
+
+
+def tanh_formula(p, x):
+    twice = size_of(x) + size_of(x)
+    twice = constant(x, p.tanh_enough).where(twice.compare(">", p.tanh_enough), twice)
+    e, n = reduced(p, twice)
+    scale = power_of_two(p, n, x)
+    s = scale.times_plus(e, scale - 1.0) * 0.5
+    is_small = twice.compare("<", p.tanh_small)
+    quotient = (s * s).where(is_small, s) / (s + 1.0)
+    return (s - quotient).where(is_small, quotient).with_sign_of(x)
+
+
+def sigmoid_formula(p, x):
+    e = exp_formula(p, -size_of(x))
+    return e.where(x.compare("<", 0.0), 1.0) / (e + 1.0)
+
+
+def log_formula(p, x):
+    is_subnormal = x.compare("<", p.smallest)
+    normal = (x * 2.0**p.mantissa).where(is_subnormal, x)
+    root = bits_of(p, p.root_half)
+    offset = normal.as_bits(p.bits) - root + (p.bias << p.mantissa)
+    exponent = ((offset >> p.mantissa) + bits_of(p, p.rounder)).as_real(x)
+    k = exponent - (p.rounder + p.bias) - constant(x, float(p.mantissa)).where(is_subnormal, 0.0)
+    f = ((offset & ((1 << p.mantissa) - 1)) + root).as_real(x) - 1.0
+    s = f / (f + 2.0)
+    z, half = s * s, f * 0.5 * f
+    low = s.times_plus(z.times_plus(horner(z, p.log_coefficients), half), k * p.ln2_low)
+    result = k.times_plus(p.ln2_high, f - (half - low))
+    edge = constant(x, math.inf).where(x.compare("==", math.inf), math.nan)
+    edge = constant(x, -math.inf).where(x.compare("==", 0.0), edge)
+    inside = x.builder.and_(x.compare(">", 0.0), x.compare("<", math.inf))
+    return result.where(inside, edge)
+
+
+def elementwise(formula):
+    """A formula as a function for kernels, for reals of either precision."""
+
+    @intrinsic
+    def function(typing_context, x):
+        p = {types.float32: SINGLE, types.float64: DOUBLE}.get(x)
+        if p is None:
+            return None
+
+        def emit(context, builder, signature, arguments):
+            return formula(p, Value(builder, arguments[0])).value
+
+        return x(x), emit
 
     return function
 
 
-exp, tanh, sigmoid, log = map(for_both_precisions, ("exp", "tanh", "sigmoid", "log"))
+exp, exp_of_negative, tanh = map(elementwise, (exp_formula, exp_of_negative_formula, tanh_formula))
+sigmoid, log, flush = map(elementwise, (sigmoid_formula, log_formula, flush_formula))
+flush_square = elementwise(lambda p, x: flush_formula(p, x, p.tiny**2))
 
 
 @jit
@@ -534,21 +633,95 @@ def elementary(y, x, function, n):
     return OK
 
 
+# ---- The matrix product ------------------------------------------------------------------------------
+
+
 @jit
-def add_halves(partial):
-    """The sum of SUMS numbers, added up in halves."""
-    width = SUMS // 2
-    while width > 0:
-        for i in range(width):
-            partial[i] += partial[i + width]
-        width //= 2
-    return partial[0]
+def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
+    """C (I, J) = C0 + A B, with B (K, J) packed; A's element (i, k) stands at ``a[a_i * i + a_k * k]``.
+
+    Rows of C are J apart, those of C0 ``start_i``. Callers say ``np.int64(1)``, since for a literal 1 Numba
+    compiles a copy of its own.
+    """
+    panel = panel_width(c)
+    tiles = 1 if I == 1 else (I + TILE_ROWS - 1) // TILE_ROWS
+    least, more = I // tiles, I % tiles
+    width = ROW_PANELS * panel if I == 1 else panel
+    for k in range(0, K, BLOCK):
+        for j in range(0, J, width):
+            i = 0
+            for t in range(tiles):
+                rows = least + (t < more)
+                tile(
+                    at(c, i * J + j),
+                    J,
+                    at(start, i * start_i + j),
+                    start_i,
+                    at(a, i * a_i + k * a_k),
+                    a_i,
+                    a_k,
+                    at(packed, j * K + k * panel),
+                    K * panel,
+                    min(BLOCK, K - k),
+                    rows,
+                    min(width, J - j),
+                )
+                i += rows
+        start, start_i = c, J
+
+
+@jit
+def pack_columns(packed, b, b_k, b_j, starts, K, first, last):
+    """Pack columns of B (K, J), whose element (k, j) stands at ``b[b_k * k + b_j * j]``, into panels.
+
+    ``first`` begins a panel. Rows that start (unless these are ``nothing()``) become zeros.
+    """
+    panel, masked = panel_width(b), exists(starts)
+    for j in range(first, last, panel):
+        columns = min(panel, last - j)
+        for k in range(K):
+            row, out = at(b, k * b_k + j * b_j), at(packed, j * K + k * panel)
+            copied = 0 if masked and starts[k] != 0 else columns
+            if b_j == 1 and copied == panel:
+                for i in range(panel):
+                    out[i] = row[i]
+            else:
+                for i in range(copied):
+                    out[i] = row[i * b_j]
+                for i in range(copied, panel):
+                    out[i] = 0
+
+
+@jit
+def matmul_add_long(c, a, b, starts, block, first, last, I, K, J):
+    """Columns of Aᵀ, as rows of C (I, J) += Aᵀ B, for A (K, I) and B (K, J) as they are, with K large."""
+    for k in range(0, K, BLOCK):
+        rows = min(BLOCK, K - k)
+        some_starts = at(starts, k) if exists(starts) else nothing()
+        pack_columns(block, at(b, k * J), J, np.int64(1), some_starts, rows, np.int64(0), J)
+        for i in range(first, last, ROWS):
+            c_rows = at(c, i * J)
+            matmul(
+                c_rows, c_rows, J, at(a, k * I + i), np.int64(1), I, block, min(ROWS, last - i), rows, J
+            )
 
 
 # ---- Linear maps -------------------------------------------------------------------------------------
 
 
-@jit
+@inlined
+def pack(packed, weight, transposed, part, parts, K, J):
+    if part < 0 or part >= parts or K < 1 or J < 1:
+        return BAD_SIZE
+    panel = panel_width(weight)
+    panels = (J + panel - 1) // panel
+    first, last = panels * part // parts * panel, min(panels * (part + 1) // parts * panel, J)
+    b_k, b_j = (np.int64(1), K) if transposed else (J, np.int64(1))
+    pack_columns(at(packed, 0), at(weight, 0), b_k, b_j, nothing(), K, first, last)
+    return OK
+
+
+@inlined
 def gather_forward(y, weight, bias, ids, N, V, O):
     if N < 0 or V < 1 or O < 1:
         return BAD_SIZE
@@ -556,117 +729,113 @@ def gather_forward(y, weight, bias, ids, N, V, O):
         v = ids[n]
         if v < 0 or v >= V:
             return BAD_SYMBOL
+        row, out = at(weight, v * O), at(y, n * O)
         for o in range(O):
-            y[n, o] = weight[v, o] + bias[o]
+            out[o] = row[o] + bias[o]
     return OK
 
 
-@jit
-def gather_gradients(dweight, dy, ids, N, V, O):
-    if N < 0 or V < 1 or O < 1:
+@inlined
+def gather_gradients(dweight, dy, ids, part, parts, N, V, O):
+    if part < 0 or part >= parts or N < 0 or V < 1 or O < 1:
         return BAD_SIZE
+    first = O * part // parts
+    columns = O * (part + 1) // parts - first
     for n in range(N):
         v = ids[n]
         if v < 0 or v >= V:
             return BAD_SYMBOL
-        for o in range(O):
-            dweight[v, o] += dy[n, o]
+        row, drow = at(dy, n * O + first), at(dweight, v * O + first)
+        for o in range(columns):
+            drow[o] += row[o]
     return OK
 
 
-@jit
-def linear_forward(y, packed, x, weight, bias, N, I, O):
+@inlined
+def linear_forward(y, x, packed, bias, N, I, O):
     if N < 0 or I < 1 or O < 1:
         return BAD_SIZE
-    flat = packed.reshape(packed.size)
-    pack(flat, weight.reshape(weight.size), np.int64(0), np.int64(1), I, I, O)
+    if N > 0:
+        matmul(at(y, 0), at(bias, 0), np.int64(0), at(x, 0), I, np.int64(1), at(packed, 0), N, I, O)
+    return OK
+
+
+@inlined
+def add_rows(total, y, first, last, N, O):
+    """Add the rows of y (N, O) to ``total`` (O) in their order, in some columns."""
+    some = at(total, first)
     for n in range(N):
-        for o in range(O):
-            y[n, o] = bias[o]
-    matmul_add(y.reshape(y.size), np.int64(0), x.reshape(x.size), np.int64(0), I, np.int64(1), flat, N, I, O)
-    return OK
+        row = at(y, n * O + first)
+        for o in range(last - first):
+            some[o] += row[o]
 
 
-@jit
-def linear_backward(dx, packed, dy, weight, N, I, O):
-    if N < 0 or I < 1 or O < 1:
+@inlined
+def linear_gradients(dweight, dbias, block, dy, x, part, parts, N, I, O):
+    if part < 0 or part >= parts or N < 0 or I < 1 or O < 1:
         return BAD_SIZE
-    dx[:] = 0
-    flat = packed.reshape(packed.size)
-    pack(flat, weight.reshape(weight.size), np.int64(0), I, np.int64(1), O, I)
-    matmul_add(
-        dx.reshape(dx.size), np.int64(0), dy.reshape(dy.size), np.int64(0), O, np.int64(1), flat, N, O, I
-    )
-    return OK
-
-
-@jit
-def linear_gradients(dweight, dbias, packed, dy, x, N, I, O):
-    if N < 0 or I < 1 or O < 1:
-        return BAD_SIZE
+    first, last = O * part // parts, O * (part + 1) // parts
     matmul_add_long(
-        dweight.reshape(dweight.size),
-        dy.reshape(dy.size),
-        x.reshape(x.size),
-        packed.reshape(packed.size),
-        O,
-        N,
-        I,
+        at(dweight, 0), at(dy, 0), at(x, 0), nothing(), at(block, 0), first, last, O, N, I
     )
-    for n in range(N):
-        for o in range(O):
-            dbias[o] += dy[n, o]
+    add_rows(dbias, dy, first, last, N, O)
     return OK
 
 
 # ---- Cells -------------------------------------------------------------------------------------------
 
 
-@jit
-def rnn_forward(h, h_prev, state, packed, weight_hh, starts, T, B, H):
-    if T < 1 or B < 1 or H < 1:
-        return BAD_SIZE
-    flat = packed.reshape(packed.size)
-    pack(flat, weight_hh.reshape(weight_hh.size), np.int64(0), np.int64(1), H, H, H)
-    h_flat, h_prev_flat = h.reshape(h.size), h_prev.reshape(h_prev.size)
-    for t in range(T):
-        before = state if t == 0 else h[t - 1]
-        for b in range(B):
-            running = starts[t, b] == 0
-            for i in range(H):
-                h_prev[t, b, i] = before[b, i] if running else 0
-        matmul_add(h_flat, t * B * H, h_prev_flat, t * B * H, H, np.int64(1), flat, B, H, H)
-        for b in range(B):
-            for i in range(H):
-                h[t, b, i] = tanh(h[t, b, i])
+@inlined
+def running_rows(running, rows, starts, B, H):
+    """The rows (B, H) with zeros in place of those that start: themselves where none does, else a copy."""
+    any_start = False
     for b in range(B):
+        any_start |= starts[b] != 0
+    if not any_start:
+        return at(rows, 0)
+    for b in range(B):
+        row, out = at(rows, b * H), at(running, b * H)
         for i in range(H):
-            state[b, i] = h[T - 1, b, i]
+            out[i] = 0 if starts[b] != 0 else row[i]
+    return at(running, 0)
+
+
+@inlined
+def rnn_forward(h, running, h_before, packed, starts, B, H):
+    if B < 0 or H < 1:
+        return BAD_SIZE
+    out = at(h, 0)
+    before = running_rows(running, h_before, starts, B, H)
+    if B > 0:
+        matmul(out, out, H, before, H, np.int64(1), at(packed, 0), B, H, H)
+    for i in range(B * H):
+        out[i] = flush(tanh(out[i]))
     return OK
 
 
-@jit
-def rnn_backward(dh, carry, packed, h, weight_hh, starts, T, B, H):
-    if T < 1 or B < 1 or H < 1:
+@inlined
+def rnn_backward(dh, dh_before, running, h, packed, starts, carried, B, H):
+    if B < 0 or H < 1:
         return BAD_SIZE
+    dx, states, dbefore = at(dh, 0), at(h, 0), at(dh_before, 0)
     one = h.dtype.type(1)
-    flat = packed.reshape(packed.size)
-    pack(flat, weight_hh.reshape(weight_hh.size), np.int64(0), H, np.int64(1), H, H)
-    dh_flat = dh.reshape(dh.size)
-    carry[:] = 0
-    for t in range(T - 1, -1, -1):
-        for b in range(B):
-            for i in range(H):
-                dh[t, b, i] = (one - h[t, b, i] * h[t, b, i]) * (dh[t, b, i] + carry[b, i])
-        if t > 0:
-            carry[:] = 0
-            matmul_add(
-                carry.reshape(carry.size), np.int64(0), dh_flat, t * B * H, H, np.int64(1), flat, B, H, H
-            )
-        for b in range(B):
-            if starts[t, b] != 0:
-                for i in range(H):
-                    carry[b, i] = 0
+    for i in range(B * H):
+        dx[i] = flush((one - states[i] * states[i]) * dx[i])
+    if carried and B > 0:
+        rows = running_rows(running, dh, starts, B, H)
+        matmul(dbefore, dbefore, H, rows, H, np.int64(1), at(packed, 0), B, H, H)
+    return OK
+
+
+@inlined
+def rnn_gradients(dweight_hh, dbias, block, dx, h_before, starts, part, parts, N, H):
+    if part < 0 or part >= parts or N < 0 or H < 1:
+        return BAD_SIZE
+    first, last = H * part // parts, H * (part + 1) // parts
+    matmul_add_long(
+        at(dweight_hh, 0), at(dx, 0), at(h_before, 0), starts, at(block, 0), first, last, H, N, H
+    )
+    add_rows(dbias, dx, first, last, N, H)
     return OK
 
 
@@ -674,242 +843,505 @@ def rnn_backward(dh, carry, packed, h, weight_hh, starts, T, B, H):
 
 
 @jit
+def some_cross_entropy(losses, dlogits, logits, targets, scale, N, V):
+    """Some rows at a time, pass by pass: each is one long loop over elements that are in the cache."""
+    shifted, sums = stack_array(logits, ROWS), stack_array(logits, ROWS)
+    for n in range(N):
+        row, out = at(logits, n * V), at(dlogits, n * V)
+        most = largest(row, V)
+        shifted[n] = 0 if targets[n] < 0 else row[targets[n]] - most
+        for v in range(V):
+            out[v] = row[v] - most
+    for i in range(N * V):
+        dlogits[i] = exp_of_negative(dlogits[i])
+    for n in range(N):
+        sums[n] = 1 if targets[n] < 0 else sum_of(at(dlogits, n * V), V)
+    for n in range(N):
+        losses[n] = log(sums[n]) - shifted[n]
+        sums[n] = scale / sums[n]
+    for n in range(N):
+        out, factor = at(dlogits, n * V), sums[n]
+        if targets[n] < 0:
+            for v in range(V):
+                out[v] = 0
+            continue
+        for v in range(V):
+            out[v] = flush(out[v] * factor)
+        out[targets[n]] -= scale
+
+
+@inlined
 def cross_entropy(losses, dlogits, logits, targets, scale, N, V):
     if N < 0 or V < 1:
         return BAD_SIZE
-    real_scale = logits.dtype.type(scale)
-    partial = stack_array(logits, SUMS)
     for n in range(N):
-        target = targets[n]
-        if target < -1 or target >= V:
+        if targets[n] < -1 or targets[n] >= V:
             return BAD_SYMBOL
-        if target == -1:
-            losses[n] = 0
-            for v in range(V):
-                dlogits[n, v] = 0
-            continue
-        most = logits[n, 0]
-        for v in range(1, V):
-            most = max(most, logits[n, v])
-        target_logit = logits[n, target] - most
-        for v in range(V):
-            dlogits[n, v] = exp(logits[n, v] - most)
-        partial[:] = 0
-        whole = V - V % SUMS
-        for v in range(0, whole, SUMS):
-            for i in range(SUMS):
-                partial[i] += dlogits[n, v + i]
-        for v in range(whole, V):
-            partial[v - whole] += dlogits[n, v]
-        total = add_halves(partial)
-        losses[n] = log(total) - target_logit
-        over_total = real_scale / total
-        for v in range(V):
-            dlogits[n, v] *= over_total
-        dlogits[n, target] -= real_scale
+    rows = ROWS if V < BLOCK else 1 + (ROWS * BLOCK - 1) // V
+    for n in range(0, N, rows):
+        some_cross_entropy(
+            at(losses, n), at(dlogits, n * V), at(logits, n * V), at(targets, n), logits.dtype.type(scale),
+            min(rows, N - n), V,
+        )  # fmt: skip
     return OK
 
 
 # ---- Clipping and updates ----------------------------------------------------------------------------
 
 
-@jit
-def clip_value(grads, limit, n):
-    if n < 0:
-        return BAD_SIZE
-    high = grads.dtype.type(limit)
-    for i in range(n):
-        g = grads[i]
-        grads[i] = high if g > high else (max(g, -high))
-    return OK
+@inlined
+def clipped(g, limit):
+    g = flush(g)
+    return limit if g > limit else (-limit if g < -limit else g)
 
 
-@jit
-def clip_norm(norm, grads, limit, n):
+@inlined
+def gradient_norm(norm, grads, limit, n):
     if n < 0:
         return BAD_SIZE
+    most = grads.dtype.type(limit)
     partial = stack_array(norm, SUMS)
-    partial[:] = 0
-    whole = n - n % SUMS
-    for start in range(0, whole, SUMS):
+    for i in range(SUMS):
+        partial[i] = 0
+    full = n - n % SUMS
+    for start in range(0, full, SUMS):
+        some = at(grads, start)
         for i in range(SUMS):
-            g = np.float64(grads[start + i])
+            g = np.float64(clipped(some[i], most))
             partial[i] += g * g
-    for start in range(whole, n):
-        g = np.float64(grads[start])
-        partial[start - whole] += g * g
-    norm[0] = math.sqrt(add_halves(partial))
-    if norm[0] > limit:
-        scale = grads.dtype.type(limit / norm[0])
-        for i in range(n):
-            grads[i] *= scale
+    some = at(grads, full)
+    for i in range(n - full):
+        g = np.float64(clipped(some[i], most))
+        partial[i] += g * g
+    norm[0] = math.sqrt(sum_of(partial, SUMS))
     return OK
 
 
-@jit
-def sgd_update(params, moments, grads, settings, n):
-    if n < 0:
-        return BAD_SIZE
-    rate = params.dtype.type(settings[0])
-    for i in range(n):
-        params[i] -= rate * grads[i]
-    return OK
-
-
-@jit
-def adagrad_update(params, moments, grads, settings, n):
-    if n < 0:
+@inlined
+def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
+    if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
     real = params.dtype.type
-    rate, epsilon = real(settings[0]), real(settings[1])
-    m = moments[0]
-    for i in range(n):
-        m[i] += grads[i] * grads[i]
-        params[i] -= rate * grads[i] / (math.sqrt(m[i]) + epsilon)
+    rate, most, factor = real(settings[0]), real(limit), real(scale)
+    first = n * part // parts
+    p, dp = at(params, first), at(grads, first)
+    for i in range(n * (part + 1) // parts - first):
+        p[i] -= rate * (clipped(dp[i], most) * factor)
     return OK
 
 
-@jit
-def adam_update(params, moments, grads, settings, n):
-    if n < 0:
+@inlined
+def adagrad(p, m, grads, rate, epsilon, limit, factor, n):
+    for i in range(n):
+        g = clipped(grads[i], limit) * factor
+        m[i] += g * g
+        p[i] -= rate * g / (math.sqrt(m[i]) + epsilon)
+
+
+@inlined
+def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n):
+    if part < 0 or part >= parts or n < 0:
+        return BAD_SIZE
+    real = params.dtype.type
+    rate, epsilon, most, factor = real(settings[0]), real(settings[1]), real(limit), real(scale)
+    i, last = n * part // parts, n * (part + 1) // parts
+    while i + SUMS <= last:  # no gradient, no change: so it is for absent input symbols
+        some, nonzero = at(grads, i), 0
+        for j in range(SUMS):
+            nonzero |= some[j] != 0
+        if nonzero:
+            adagrad(at(params, i), at(moments, i), some, rate, epsilon, most, factor, SUMS)
+        i += SUMS
+    adagrad(at(params, i), at(moments, i), at(grads, i), rate, epsilon, most, factor, last - i)
+    return OK
+
+
+@inlined
+def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
+    if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
     real = params.dtype.type
     step, beta1, beta2 = real(settings[0]), real(settings[1]), real(settings[2])
     rest1, rest2 = real(1 - settings[1]), real(1 - settings[2])
     epsilon, correction = real(settings[3]), real(settings[4])
-    m, v = moments[0], moments[1]
-    for i in range(n):
-        g = grads[i]
-        m[i] = beta1 * m[i] + rest1 * g
-        v[i] = beta2 * v[i] + rest2 * g * g
-        params[i] -= step * m[i] / (math.sqrt(v[i]) / correction + epsilon)
+    most, factor = real(limit), real(scale)
+    first = n * part // parts
+    p, dp = at(params, first), at(grads, first)
+    m, v = at(moments, first), at(moments, n + first)
+    for i in range(n * (part + 1) // parts - first):
+        g = clipped(dp[i], most) * factor
+        m[i] = flush(beta1 * m[i] + rest1 * g)
+        v[i] = flush_square(beta2 * v[i] + rest2 * g * g)
+        p[i] -= step * m[i] / (math.sqrt(v[i]) / correction + epsilon)
     return OK
+
+
+# ---- Where the arrays of a network lie: csrc/views.h -----------------------------------------------------
+
+
+@inlined
+def packed_size(K, J):
+    """Elements of a packed matrix of K rows and J columns."""
+    return K * ((J + 31) // 32 * 32)
+
+
+@inlined
+def parameters_of(flat, V, H):
+    """Views of weight_ih (V, H), weight_hh (H, H), bias (H), head weight (V, H) and bias (V); their size."""
+    hh = V * H
+    bias = hh + H * H
+    head = bias + H
+    head_bias = head + V * H
+    return at(flat, 0), at(flat, hh), at(flat, bias), at(flat, head), at(flat, head_bias), head_bias + V
+
+
+@inlined
+def packed_of(flat, V, H):
+    """Views of packed W_hhᵀ, head weightᵀ, W_hh and head weight, and of what follows them."""
+    head_t = packed_size(H, H)
+    hh = head_t + packed_size(H, V)
+    head = hh + packed_size(H, H)
+    return at(flat, 0), at(flat, head_t), at(flat, hh), at(flat, head), at(flat, head + packed_size(V, H))
+
+
+@inlined
+def workspace_of(flat, T, B, V, H):
+    """Views of h (T+1, B, H), dh (T, B, H), logits (T, B, V), running (B, H), zeros (H) and the packed."""
+    dh = (T + 1) * B * H
+    logits = dh + T * B * H
+    running = logits + T * B * V
+    zeros = running + B * H
+    return (
+        at(flat, 0), at(flat, dh), at(flat, logits), at(flat, running), at(flat, zeros), at(flat, zeros + H)
+    )  # fmt: skip
+
+
+# ---- A team's parts wait for each other: csrc/team.h -----------------------------------------------------
+
+
+@inlined
+def wait_for_all(sync, parts):
+    if parts == 1:
+        return OK
+    now = atomic_load(sync, ROUND)
+    if atomic_add(sync, ARRIVED, np.int32(1)) == parts - 1:
+        atomic_add(sync, ARRIVED, np.int32(-parts))
+        atomic_add(sync, ROUND, np.int32(1))
+        return OK
+    spins = 0
+    while atomic_load(sync, ROUND) == now:
+        if atomic_load(sync, ABORT) != 0:
+            return ABORTED
+        spins += 1
+        if spins > 2000:
+            give_way()
+    return OK
+
+
+# ---- The phases of a window: csrc/network.c --------------------------------------------------------------
+
+
+@inlined
+def pack_forward(packed, weight_hh, head_weight, part, parts, V, H):
+    hh_t, head_t, _, _, _ = packed_of(packed, V, H)
+    pack(hh_t, weight_hh, True, part, parts, H, H)
+    pack(head_t, head_weight, True, part, parts, H, V)
+
+
+@inlined
+def run_layer(h, running, state, packed, weight_ih, bias, inputs, starts, part, parts, T, B, V, H):
+    """The recurrence, for some of the batch rows: fills h and carries the state."""
+    first = B * part // parts
+    rows = B * (part + 1) // parts - first
+    before, carried = at(h, first * H), at(state, first * H)
+    for i in range(rows * H):
+        before[i] = carried[i]
+    for t in range(T):
+        before, after = at(h, (t * B + first) * H), at(h, ((t + 1) * B + first) * H)
+        status = gather_forward(after, weight_ih, bias, at(inputs, t * B + first), rows, V, H)
+        if status != OK:
+            return status
+        rnn_forward(after, at(running, first * H), before, packed, at(starts, t * B + first), rows, H)
+    after = at(h, (T * B + first) * H)
+    for i in range(rows * H):
+        carried[i] = after[i]
+    return OK
+
+
+@inlined
+def run_head(losses, h, dh, logits, zeros, head_t, head, head_bias, targets, scale, part, parts, N, V, H):
+    """The head, for some of the N rows: losses, dlogits in place of logits, and the gradient of h."""
+    last = N * (part + 1) // parts
+    for n in range(N * part // parts, last, ROWS):
+        rows, some = min(ROWS, last - n), at(logits, n * V)
+        linear_forward(some, at(h, n * H), head_t, head_bias, rows, H, V)
+        status = cross_entropy(at(losses, n), some, some, at(targets, n), scale, rows, V)
+        if status != OK:
+            return status
+        linear_forward(at(dh, n * H), some, head, zeros, rows, V, H)
+    return OK
+
+
+@inlined
+def run_layer_back(h, dh, running, packed, starts, part, parts, T, B, H):
+    """The recurrence backwards, for some of the batch rows: dx takes the place of dh."""
+    first = B * part // parts
+    rows = B * (part + 1) // parts - first
+    for t in range(T - 1, -1, -1):
+        here, before = (t * B + first) * H, (max(t - 1, 0) * B + first) * H
+        rnn_backward(
+            at(dh, here), at(dh, before), at(running, first * H), at(h, here + B * H), packed,
+            at(starts, t * B + first), t > 0, rows, H,
+        )  # fmt: skip
+
+
+@jit
+def gradients(
+    losses, grads, state, workspace, sync, params, inputs, targets, starts, scale, part, parts,
+    T, most_T, B, V, H,
+):  # fmt: skip
+    """A window of T steps, forward and backward, in a workspace for ``most_T``."""
+    weight_ih, weight_hh, bias, head_weight, head_bias, size = parameters_of(params, V, H)
+    dweight_ih, dweight_hh, dbias, dhead_weight, dhead_bias, _ = parameters_of(grads, V, H)
+    h, dh, logits, running, zeros, packed = workspace_of(workspace, most_T, B, V, H)
+    hh_t, head_t, hh, head, blocks = packed_of(packed, V, H)
+    first = size * part // parts
+    some = at(grads, first)
+    for i in range(size * (part + 1) // parts - first):
+        some[i] = 0
+    pack_forward(packed, weight_hh, head_weight, part, parts, V, H)
+    pack(hh, weight_hh, False, part, parts, H, H)
+    pack(head, head_weight, False, part, parts, V, H)
+    if part == 0:
+        for i in range(H):
+            zeros[i] = 0
+    status = wait_for_all(sync, parts)
+    if status != OK:
+        return status
+    N, after = T * B, at(h, B * H)
+    status = run_layer(h, running, state, hh_t, weight_ih, bias, inputs, starts, part, parts, T, B, V, H)
+    if status != OK:
+        return status
+    status = wait_for_all(sync, parts)
+    if status != OK:
+        return status
+    status = run_head(
+        losses, after, dh, logits, zeros, head_t, head, head_bias, targets, scale, part, parts, N, V, H
+    )
+    if status != OK:
+        return status
+    status = wait_for_all(sync, parts)
+    if status != OK:
+        return status
+    run_layer_back(h, dh, running, hh, starts, part, parts, T, B, H)
+    status = wait_for_all(sync, parts)
+    if status != OK:
+        return status
+    block = at(blocks, part * packed_size(BLOCK, H))
+    linear_gradients(dhead_weight, dhead_bias, block, logits, after, part, parts, N, H, V)
+    rnn_gradients(dweight_hh, dbias, block, dh, h, starts, part, parts, N, H)
+    gather_gradients(dweight_ih, dh, inputs, part, parts, N, V, H)
+    return wait_for_all(sync, parts)
 
 
 # ---- The whole network -------------------------------------------------------------------------------
 
 
-@jit
-def split_parameters(flat, V, H):
-    """Views of weight_ih (V, H), weight_hh (H, H), bias (H), head weight (V, H) and head bias (V)."""
-    hh = V * H
-    bias = hh + H * H
-    head = bias + H
-    head_bias = head + V * H
-    return (
-        flat[:hh].reshape((V, H)),
-        flat[hh:bias].reshape((H, H)),
-        flat[bias:head],
-        flat[head:head_bias].reshape((V, H)),
-        flat[head_bias : head_bias + V],
-    )
+@inlined
+def bad_symbols(ids, lowest, N, V):
+    """Whether there are any; every part looks at all ids, so that they agree."""
+    bad = 0
+    for n in range(N):
+        bad |= (ids[n] < lowest) | (ids[n] >= V)
+    return bad
 
 
 @jit
-def split_workspace(flat, T, B, V, H):
-    """Views of h, h_prev, dh (T, B, H), logits (T, B, V), carry (B, H) and packed."""
-    size = T * B * H
-    logits = 3 * size
-    carry = logits + T * B * V
-    packed = carry + B * H
-    return (
-        flat[:size].reshape((T, B, H)),
-        flat[size : 2 * size].reshape((T, B, H)),
-        flat[2 * size : logits].reshape((T, B, H)),
-        flat[logits:carry].reshape((T, B, V)),
-        flat[carry:packed].reshape((B, H)),
-        flat[packed:],
-    )
-
-
-@jit
-def network_forward(state, workspace, params, inputs, starts, T, B, V, H):
+def network_forward(logits, state, workspace, params, inputs, starts, T, B, V, H):
     if T < 1 or B < 1 or V < 1 or H < 1:
         return BAD_SIZE
-    weight_ih, weight_hh, bias, head_weight, head_bias = split_parameters(params, V, H)
-    h, h_prev, dh, logits, carry, packed = split_workspace(workspace, T, B, V, H)
-    N = T * B
-    status = gather_forward(h.reshape((N, H)), weight_ih, bias, inputs.reshape(N), N, V, H)
-    if status != OK:
-        return status
-    status = rnn_forward(h, h_prev, state, packed, weight_hh, starts, T, B, H)
-    if status != OK:
-        return status
-    return linear_forward(logits.reshape((N, V)), packed, h.reshape((N, H)), head_weight, head_bias, N, H, V)
+    steps = min(T, (ROWS + B - 1) // B)
+    weight_ih, weight_hh, bias, head_weight, head_bias, _ = parameters_of(params, V, H)
+    h, _, _, running, _, packed = workspace_of(workspace, steps, B, V, H)
+    hh_t, head_t, _, _, _ = packed_of(packed, V, H)
+    pack_forward(packed, weight_hh, head_weight, np.int64(0), np.int64(1), V, H)
+    for t in range(0, T, steps):
+        some = min(steps, T - t)
+        status = run_layer(
+            h, running, at(state, 0), hh_t, weight_ih, bias, at(inputs, t * B), at(starts, t * B),
+            np.int64(0), np.int64(1), some, B, V, H,
+        )  # fmt: skip
+        if status != OK:
+            return status
+        linear_forward(at(logits, t * B * V), at(h, B * H), head_t, head_bias, some * B, H, V)
+    return OK
 
 
 @jit
-def network_backward(losses, grads, workspace, params, inputs, targets, starts, scale, T, B, V, H):
+def network_losses(losses, state, workspace, params, inputs, targets, starts, T, B, V, H):
     if T < 1 or B < 1 or V < 1 or H < 1:
         return BAD_SIZE
-    weight_ih, weight_hh, bias, head_weight, head_bias = split_parameters(params, V, H)
-    dweight_ih, dweight_hh, dbias, dhead_weight, dhead_bias = split_parameters(grads, V, H)
-    h, h_prev, dh, logits, carry, packed = split_workspace(workspace, T, B, V, H)
-    N = T * B
-    rows, drows = h.reshape((N, H)), dh.reshape((N, H))
-    dlogits = logits.reshape((N, V))
-    status = cross_entropy(losses.reshape(N), dlogits, dlogits, targets.reshape(N), scale, N, V)
-    if status != OK:
-        return status
-    linear_backward(drows, packed, dlogits, head_weight, N, H, V)
-    linear_gradients(dhead_weight, dhead_bias, packed, dlogits, rows, N, H, V)
-    rnn_backward(dh, carry, packed, h, weight_hh, starts, T, B, H)
-    linear_gradients(dweight_hh, dbias, packed, drows, h_prev.reshape((N, H)), N, H, H)
-    return gather_gradients(dweight_ih, drows, inputs.reshape(N), N, V, H)
+    steps = min(T, (ROWS + B - 1) // B)
+    weight_ih, weight_hh, bias, head_weight, head_bias, _ = parameters_of(params, V, H)
+    h, _, logits, running, _, packed = workspace_of(workspace, steps, B, V, H)
+    hh_t, head_t, _, _, _ = packed_of(packed, V, H)
+    pack_forward(packed, weight_hh, head_weight, np.int64(0), np.int64(1), V, H)
+    for t in range(0, T, steps):
+        some = min(steps, T - t)
+        status = run_layer(
+            h, running, at(state, 0), hh_t, weight_ih, bias, at(inputs, t * B), at(starts, t * B),
+            np.int64(0), np.int64(1), some, B, V, H,
+        )  # fmt: skip
+        if status != OK:
+            return status
+        linear_forward(logits, at(h, B * H), head_t, head_bias, some * B, H, V)
+        status = cross_entropy(at(losses, t * B), logits, logits, at(targets, t * B), 1.0, some * B, V)
+        if status != OK:
+            return status
+    return OK
 
 
 @jit
-def gradient_scale(targets, mean):
+def network_gradients(
+    losses, grads, state, workspace, sync, params, inputs, targets, starts, scale, part, parts, T, B, V, H
+):
+    if T < 1 or B < 1 or V < 1 or H < 1 or part < 0 or part >= parts:
+        return BAD_SIZE
+    x, y = at(inputs, 0), at(targets, 0)
+    if bad_symbols(x, 0, T * B, V) or bad_symbols(y, -1, T * B, V):
+        return BAD_SYMBOL
+    return gradients(
+        at(losses, 0), grads, at(state, 0), workspace, sync, params, x, y, at(starts, 0), scale,
+        part, parts, T, T, B, V, H,
+    )  # fmt: skip
+
+
+@inlined
+def gradient_scale(targets, mean, N):
     """One over the number of targets, or 1 for a sum or for a window without targets."""
     count = 0
-    for target in targets.flat:
-        count += target >= 0
+    for n in range(N):
+        count += targets[n] >= 0
     return 1.0 / count if mean and count > 0 else 1.0
 
 
-@jit
-def update(params, moments, grads, settings, optimizer, n):
+@inlined
+def update(params, moments, grads, settings, optimizer, limit, scale, part, parts, n):
     if optimizer == SGD:
-        return sgd_update(params, moments, grads, settings, n)
+        return sgd_update(params, moments, grads, settings, limit, scale, part, parts, n)
     if optimizer == ADAGRAD:
-        return adagrad_update(params, moments, grads, settings, n)
+        return adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n)
     if optimizer == ADAM:
-        return adam_update(params, moments, grads, settings, n)
+        return adam_update(params, moments, grads, settings, limit, scale, part, parts, n)
     return BAD_CHOICE
 
 
 @jit
 def train_windows(
-    losses, norms, symbol_losses, params, grads, moments, state, workspace, inputs, targets, starts,
-    settings, optimizer, mean, value_limit, norm_limit, first, W, S, T, B, V, H,
+    losses, norms, symbol_losses, params, grads, moments, state, workspace, sync, inputs, targets, starts,
+    settings, optimizer, mean, value_limit, norm_limit, first, part, parts, W, S, T, B, V, H,
 ):  # fmt: skip
-    if first < 0 or W < 0 or S < 1 or T < 1 or B < 1 or V < 1 or H < 1:
+    if first < 0 or W < 0 or S < 1 or T < 1 or B < 1 or V < 1 or H < 1 or part < 0 or part >= parts:
         return BAD_SIZE
+    if bad_symbols(at(inputs, 0), 0, S * B, V) or bad_symbols(at(targets, 0), -1, S * B, V):
+        return BAD_SYMBOL
     n = params.shape[0]
     windows = (S + T - 1) // T
-    losses[:] = np.nan
-    norms[:] = np.nan
+    norm = stack_array(norms, 1)
+    if part == 0:
+        for w in range(W):
+            losses[w] = norms[w] = math.nan
     for w in range(W):
         start = (first + w) % windows * T
         steps = min(T, S - start)
-        x, y, s = inputs[start : start + steps], targets[start : start + steps], starts[start : start + steps]
-        grads[:] = 0
-        status = network_forward(state, workspace, params, x, s, steps, B, V, H)
+        y = at(targets, start * B)
+        status = gradients(
+            at(symbol_losses, 0), grads, at(state, 0), workspace, sync, params, at(inputs, start * B), y,
+            at(starts, start * B), gradient_scale(y, mean, steps * B), part, parts, steps, T, B, V, H,
+        )  # fmt: skip
         if status != OK:
             return status
-        status = network_backward(
-            symbol_losses[:steps], grads, workspace, params, x, y, s, gradient_scale(y, mean), steps, B, V, H
+        # every part finds the same loss and norm, and goes on or ends like the others
+        loss = sum_of(at(symbol_losses, 0), steps * B)
+        gradient_norm(norm, grads, value_limit, n)
+        if part == 0:
+            losses[w], norms[w] = loss, norm[0]
+        if not (math.isfinite(loss) and math.isfinite(norm[0])):
+            return OK
+        scale = norm_limit / norm[0] if norm[0] > norm_limit else 1.0
+        status = update(
+            params, moments, grads, at(settings, w * SETTINGS), optimizer, value_limit, scale, part, parts, n
         )
         if status != OK:
             return status
-        losses[w] = 0
-        for loss in symbol_losses[:steps].flat:
-            losses[w] += loss
-        clip_value(grads, value_limit, n)
-        clip_norm(norms[w : w + 1], grads, norm_limit, n)
-        if not (math.isfinite(losses[w]) and math.isfinite(norms[w])):
-            return OK
-        status = update(params, moments, grads, settings[w], optimizer, n)
+        status = wait_for_all(sync, parts)
         if status != OK:
             return status
+    return OK
+
+
+# ---- One symbol at a time ----------------------------------------------------------------------------
+
+
+@jit
+def network_prepare(prepared, params, V, H):
+    if V < 1 or H < 1:
+        return BAD_SIZE
+    _, weight_hh, _, head_weight, _, _ = parameters_of(params, V, H)
+    pack_forward(prepared, weight_hh, head_weight, np.int64(0), np.int64(1), V, H)
+    return OK
+
+
+@jit
+def network_step(logits, state, scratch, prepared, params, inputs, starts, B, V, H):
+    if B < 1 or V < 1 or H < 1:
+        return BAD_SIZE
+    weight_ih, _, bias, _, head_bias, _ = parameters_of(params, V, H)
+    hh_t, head_t, _, _, _ = packed_of(prepared, V, H)
+    h, running, carried = at(scratch, 0), at(scratch, B * H), at(state, 0)
+    status = gather_forward(h, weight_ih, bias, inputs, B, V, H)
+    if status != OK:
+        return status
+    rnn_forward(h, running, carried, hh_t, starts, B, H)
+    for i in range(B * H):
+        carried[i] = h[i]
+    return linear_forward(logits, h, head_t, head_bias, B, H, V)
+
+
+@inlined
+def draw(logits, uniform, temperature, V):
+    """One id; replaces logits by e^((logit - largest) / temperature)."""
+    best = 0
+    for v in range(1, V):
+        best = v if logits[v] > logits[best] else best
+    if temperature == 0:
+        return best
+    most, divisor = logits[best], logits.dtype.type(temperature)
+    for v in range(V):
+        logits[v] = exp_of_negative((logits[v] - most) / divisor)
+    total = below = 0.0
+    for v in range(V):
+        total += np.float64(logits[v])
+    for v in range(V):
+        below += np.float64(logits[v])
+        if below > uniform * total:
+            return v
+    return best
+
+
+@jit
+def sample(
+    symbols, state, scratch, logits, prepared, params, uniforms, starts, temperature, input, last, n, V, H
+):
+    if n < 0 or V < 1 or H < 1:
+        return BAD_SIZE
+    if input < 0 or input >= V:
+        return BAD_SYMBOL
+    symbol = stack_array(symbols, 1)
+    symbol[0] = input
+    for i in range(n):
+        if i == 0 or symbol[0] != last:
+            network_step(logits, state, scratch, prepared, params, symbol, starts, np.int64(1), V, H)
+            symbol[0] = draw(at(logits, 0), uniforms[i], temperature, V)
+        symbols[i] = symbol[0]
     return OK

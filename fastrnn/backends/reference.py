@@ -3,7 +3,7 @@
 Names, arguments and meanings are the header's, and so are the dimension letters: T time steps,
 B batch rows, V vocabulary, H hidden units, N rows of a product, n elements of a flat vector. It works
 with one-hot matrices, masks and whole-array expressions where the compiled kernels loop, so that a
-mistake is unlikely to be made twice.
+mistake is unlikely to be made twice. Of a kernel with parts, part 0 does all; BLAS has threads of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.layout import parameter_layout, workspace_layout
+from fastrnn.layout import parameter_layout
 
 OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE = 0, 1, 2, 3
 
@@ -52,6 +52,14 @@ def elementary(y: Reals, x: Reals, function: int, n: int) -> int:
 # ---- Linear maps -------------------------------------------------------------------------------------
 
 
+def pack(packed: Reals, weight: Reals, transposed: int, part: int, parts: int, K: int, J: int) -> int:
+    if not 0 <= part < parts or min(K, J) < 1:
+        return BAD_SIZE
+    if part == 0:
+        packed[:, :J] = weight.T if transposed else weight
+    return OK
+
+
 def gather_forward(y: Reals, weight: Reals, bias: Reals, ids: Ids, N: int, V: int, O: int) -> int:
     if min(N, V - 1, O - 1) < 0:
         return BAD_SIZE
@@ -61,68 +69,75 @@ def gather_forward(y: Reals, weight: Reals, bias: Reals, ids: Ids, N: int, V: in
     return OK
 
 
-def gather_gradients(dweight: Reals, dy: Reals, ids: Ids, N: int, V: int, O: int) -> int:
-    if min(N, V - 1, O - 1) < 0:
+def gather_gradients(
+    dweight: Reals, dy: Reals, ids: Ids, part: int, parts: int, N: int, V: int, O: int
+) -> int:
+    if not 0 <= part < parts or min(N, V - 1, O - 1) < 0:
         return BAD_SIZE
     if np.any((ids < 0) | (ids >= V)):
         return BAD_SYMBOL
-    dweight += one_hot(ids, V, dy.dtype).T @ dy
+    if part == 0:
+        dweight += one_hot(ids, V, dy.dtype).T @ dy
     return OK
 
 
-def linear_forward(
-    y: Reals, packed: Reals, x: Reals, weight: Reals, bias: Reals, N: int, I: int, O: int
-) -> int:
+def linear_forward(y: Reals, x: Reals, packed: Reals, bias: Reals, N: int, I: int, O: int) -> int:
     if min(N, I - 1, O - 1) < 0:
         return BAD_SIZE
-    y[:] = x @ weight.T + bias
-    return OK
-
-
-def linear_backward(dx: Reals, packed: Reals, dy: Reals, weight: Reals, N: int, I: int, O: int) -> int:
-    if min(N, I - 1, O - 1) < 0:
-        return BAD_SIZE
-    dx[:] = dy @ weight
+    y[:] = x @ packed[:, :O] + bias
     return OK
 
 
 def linear_gradients(
-    dweight: Reals, dbias: Reals, packed: Reals, dy: Reals, x: Reals, N: int, I: int, O: int
-) -> int:
-    if min(N, I - 1, O - 1) < 0:
+    dweight: Reals, dbias: Reals, block: Reals, dy: Reals, x: Reals, part: int, parts: int, N: int, I: int, O: int
+) -> int:  # fmt: skip
+    if not 0 <= part < parts or min(N, I - 1, O - 1) < 0:
         return BAD_SIZE
-    dweight += dy.T @ x
-    dbias += dy.sum(axis=0)
+    if part == 0:
+        dweight += dy.T @ x
+        dbias += dy.sum(axis=0)
     return OK
 
 
 # ---- Cells -------------------------------------------------------------------------------------------
 
 
+def without(rows: Reals, starts: Starts) -> Reals:
+    """The rows, zero where they start."""
+    running: Reals = np.where(starts[:, np.newaxis], 0, rows)
+    return running
+
+
 def rnn_forward(
-    h: Reals, h_prev: Reals, state: Reals, packed: Reals, weight_hh: Reals, starts: Starts,
-    T: int, B: int, H: int,
-) -> int:  # fmt: skip
-    if min(T, B, H) < 1:
+    h: Reals, running: Reals, h_before: Reals, packed: Reals, starts: Starts, B: int, H: int
+) -> int:
+    if min(B, H - 1) < 0:
         return BAD_SIZE
-    running = 1 - starts[:, :, np.newaxis]
-    for t in range(T):
-        h_prev[t] = np.where(running[t], h[t - 1] if t > 0 else state, 0)
-        h[t] = np.tanh(h[t] + h_prev[t] @ weight_hh.T)
-    state[:] = h[-1]
+    h[:] = np.tanh(h + without(h_before, starts) @ packed[:, :H])
     return OK
 
 
 def rnn_backward(
-    dh: Reals, carry: Reals, packed: Reals, h: Reals, weight_hh: Reals, starts: Starts, T: int, B: int, H: int
-) -> int:
-    if min(T, B, H) < 1:
+    dh: Reals, dh_before: Reals, running: Reals, h: Reals, packed: Reals, starts: Starts,
+    carried: int, B: int, H: int,
+) -> int:  # fmt: skip
+    if min(B, H - 1) < 0:
         return BAD_SIZE
-    running = 1 - starts[:, :, np.newaxis]
-    dtanh = 1 - h**2
-    dh[-1] *= dtanh[-1]
-    for t in range(T - 2, -1, -1):
-        dh[t] = dtanh[t] * (dh[t] + np.where(running[t + 1], dh[t + 1] @ weight_hh, 0))
+    dh *= 1 - h**2
+    if carried:
+        dh_before += without(dh @ packed[:, :H], starts)
+    return OK
+
+
+def rnn_gradients(
+    dweight_hh: Reals, dbias: Reals, block: Reals, dx: Reals, h_before: Reals, starts: Starts,
+    part: int, parts: int, N: int, H: int,
+) -> int:  # fmt: skip
+    if not 0 <= part < parts or min(N, H - 1) < 0:
+        return BAD_SIZE
+    if part == 0:
+        dweight_hh += dx.T @ without(h_before, starts)
+        dbias += dx.sum(axis=0)
     return OK
 
 
@@ -148,46 +163,53 @@ def cross_entropy(
 # ---- Clipping and updates ----------------------------------------------------------------------------
 
 
-def clip_value(grads: Reals, limit: float, n: int) -> int:
+def gradient_norm(norm: Reals, grads: Reals, limit: float, n: int) -> int:
     if n < 0:
         return BAD_SIZE
-    np.clip(grads, -limit, limit, out=grads)
+    norm[0] = np.sqrt(np.sum(np.clip(grads, -limit, limit).astype(np.float64) ** 2))
     return OK
 
 
-def clip_norm(norm: Reals, grads: Reals, limit: float, n: int) -> int:
-    if n < 0:
-        return BAD_SIZE
-    norm[0] = np.sqrt(np.sum(grads.astype(np.float64) ** 2))
-    if norm[0] > limit:
-        grads *= limit / norm[0]
-    return OK
-
-
-def sgd_update(params: Reals, moments: Reals, grads: Reals, settings: Reals, n: int) -> int:
-    if n < 0:
+def sgd_update(
+    params: Reals, moments: Reals, grads: Reals, settings: Reals, limit: float, scale: float,
+    part: int, parts: int, n: int,
+) -> int:  # fmt: skip
+    if not 0 <= part < parts or n < 0:
         return BAD_SIZE
     (rate,) = settings[:1].astype(params.dtype)
-    params -= rate * grads
+    if part == 0:
+        params -= rate * (np.clip(grads, -limit, limit) * scale)
     return OK
 
 
-def adagrad_update(params: Reals, moments: Reals, grads: Reals, settings: Reals, n: int) -> int:
-    if n < 0:
+def adagrad_update(
+    params: Reals, moments: Reals, grads: Reals, settings: Reals, limit: float, scale: float,
+    part: int, parts: int, n: int,
+) -> int:  # fmt: skip
+    if not 0 <= part < parts or n < 0:
         return BAD_SIZE
+    if part > 0:
+        return OK
     rate, epsilon = settings[:2].astype(params.dtype)
-    moments[0] += grads**2
-    params -= rate * grads / (np.sqrt(moments[0]) + epsilon)
+    g = np.clip(grads, -limit, limit) * scale
+    moments[0] += g**2
+    params -= rate * g / (np.sqrt(moments[0]) + epsilon)
     return OK
 
 
-def adam_update(params: Reals, moments: Reals, grads: Reals, settings: Reals, n: int) -> int:
-    if n < 0:
+def adam_update(
+    params: Reals, moments: Reals, grads: Reals, settings: Reals, limit: float, scale: float,
+    part: int, parts: int, n: int,
+) -> int:  # fmt: skip
+    if not 0 <= part < parts or n < 0:
         return BAD_SIZE
+    if part > 0:
+        return OK
     step, beta1, beta2, epsilon, correction = settings.astype(params.dtype)
     rest1, rest2 = (1 - settings[1:3]).astype(params.dtype)
-    moments[0] = beta1 * moments[0] + rest1 * grads
-    moments[1] = beta2 * moments[1] + rest2 * grads**2
+    g = np.clip(grads, -limit, limit) * scale
+    moments[0] = beta1 * moments[0] + rest1 * g
+    moments[1] = beta2 * moments[1] + rest2 * g**2
     params -= step * moments[0] / (np.sqrt(moments[1]) / correction + epsilon)
     return OK
 
@@ -198,72 +220,150 @@ UPDATES = (sgd_update, adagrad_update, adam_update)
 # ---- The whole network -------------------------------------------------------------------------------
 
 
+def run(params: Reals, state: Reals, inputs: Ids, starts: Starts, V: int, H: int) -> tuple[Reals, Reals, Reals]:
+    """What each step continues from (T, B, H), the states (T, B, H) and the logits (T, B, V)."""
+    p = parameter_layout(V, H).stored(params)
+    before, h = [], []
+    for ids, begins in zip(inputs, starts, strict=True):
+        before.append(without(state, begins))
+        x = p["weight_ih_l0"][ids] + p["bias_l0"]
+        state = np.tanh(x + before[-1] @ p["weight_hh_l0"].T)
+        h.append(state)
+    states = np.stack(h)
+    return np.stack(before), states, states @ p["head.weight"].T + p["head.bias"]
+
+
 def network_forward(
-    state: Reals, workspace: Reals, params: Reals, inputs: Ids, starts: Starts,
+    logits: Reals, state: Reals, workspace: Reals, params: Reals, inputs: Ids, starts: Starts,
     T: int, B: int, V: int, H: int,
 ) -> int:  # fmt: skip
     if min(T, B, V, H) < 1:
         return BAD_SIZE
-    p = parameter_layout(V, H).stored(params)
-    w = workspace_layout(T, B, V, H).stored(workspace)
-    rows = w["h"].reshape(T * B, H)
-    status = gather_forward(rows, p["weight_ih_l0"], p["bias_l0"], inputs.ravel(), T * B, V, H)
-    if status != OK:
-        return status
-    rnn_forward(w["h"], w["h_prev"], state, w["packed"], p["weight_hh_l0"], starts, T, B, H)
-    logits = w["logits"].reshape(T * B, V)
-    return linear_forward(logits, w["packed"], rows, p["head.weight"], p["head.bias"], T * B, H, V)
+    if np.any((inputs < 0) | (inputs >= V)):
+        return BAD_SYMBOL
+    _, h, logits[:] = run(params, state, inputs, starts, V, H)
+    state[:] = h[-1]
+    return OK
 
 
-def network_backward(
-    losses: Reals, grads: Reals, workspace: Reals, params: Reals, inputs: Ids, targets: Ids, starts: Starts,
-    scale: float, T: int, B: int, V: int, H: int,
+def network_losses(
+    losses: Reals, state: Reals, workspace: Reals, params: Reals, inputs: Ids, targets: Ids, starts: Starts,
+    T: int, B: int, V: int, H: int,
 ) -> int:  # fmt: skip
     if min(T, B, V, H) < 1:
         return BAD_SIZE
+    logits = np.empty((T, B, V), params.dtype)
+    status = network_forward(logits, state, workspace, params, inputs, starts, T, B, V, H)
+    if status != OK:
+        return status
+    rows = logits.reshape(T * B, V)
+    return cross_entropy(losses.reshape(-1), rows, rows, targets.ravel(), 1.0, T * B, V)
+
+
+def network_gradients(
+    losses: Reals, grads: Reals, state: Reals, workspace: Reals, sync: Ids, params: Reals,
+    inputs: Ids, targets: Ids, starts: Starts, scale: float,
+    part: int, parts: int, T: int, B: int, V: int, H: int,
+) -> int:  # fmt: skip
+    if not 0 <= part < parts or min(T, B, V, H) < 1:
+        return BAD_SIZE
+    if np.any((inputs < 0) | (inputs >= V)):
+        return BAD_SYMBOL
+    if part > 0:
+        return OK
     N = T * B
     p, d = (parameter_layout(V, H).stored(flat) for flat in (params, grads))
-    w = workspace_layout(T, B, V, H).stored(workspace)
-    h, h_prev, dh = (w[name].reshape(N, H) for name in ("h", "h_prev", "dh"))
-    dlogits = w["logits"].reshape(N, V)
+    before, h, logits = run(params, state, inputs, starts, V, H)
+    dlogits = logits.reshape(N, V)
     status = cross_entropy(losses.reshape(N), dlogits, dlogits, targets.ravel(), scale, N, V)
     if status != OK:
         return status
-    linear_backward(dh, w["packed"], dlogits, p["head.weight"], N, H, V)
-    linear_gradients(d["head.weight"], d["head.bias"], w["packed"], dlogits, h, N, H, V)
-    rnn_backward(w["dh"], w["carry"], w["packed"], w["h"], p["weight_hh_l0"], starts, T, B, H)
-    linear_gradients(d["weight_hh_l0"], d["bias_l0"], w["packed"], dh, h_prev, N, H, H)
-    return gather_gradients(d["weight_ih_l0"], dh, inputs.ravel(), N, V, H)
+    state[:] = h[-1]
+    dh = (dlogits @ p["head.weight"]).reshape(T, B, H)
+    dx = np.zeros_like(dh)
+    carried = np.zeros((B, H), dh.dtype)
+    for t in range(T - 1, -1, -1):
+        dx[t] = (1 - h[t] ** 2) * (dh[t] + carried)
+        carried = without(dx[t] @ p["weight_hh_l0"], starts[t])
+    d["head.weight"][:] = dlogits.T @ h.reshape(N, H)
+    d["head.bias"][:] = dlogits.sum(axis=0)
+    d["weight_hh_l0"][:] = dx.reshape(N, H).T @ before.reshape(N, H)
+    d["bias_l0"][:] = dx.sum(axis=(0, 1))
+    d["weight_ih_l0"][:] = one_hot(inputs.ravel(), V, dx.dtype).T @ dx.reshape(N, H)
+    return OK
 
 
 def train_windows(
     losses: Reals, norms: Reals, symbol_losses: Reals, params: Reals, grads: Reals, moments: Reals,
-    state: Reals, workspace: Reals, inputs: Ids, targets: Ids, starts: Starts, settings: Reals,
+    state: Reals, workspace: Reals, sync: Ids, inputs: Ids, targets: Ids, starts: Starts, settings: Reals,
     optimizer: int, mean: int, value_limit: float, norm_limit: float, first: int,
-    W: int, S: int, T: int, B: int, V: int, H: int,
+    part: int, parts: int, W: int, S: int, T: int, B: int, V: int, H: int,
 ) -> int:  # fmt: skip
-    if min(first, W, S - 1, T - 1, B - 1, V - 1, H - 1) < 0:
+    if not 0 <= part < parts or min(first, W, S - 1, T - 1, B - 1, V - 1, H - 1) < 0:
         return BAD_SIZE
     if optimizer not in range(len(UPDATES)):
         return BAD_CHOICE
+    if part > 0:
+        return OK
     windows = [slice(start, min(start + T, S)) for start in range(0, S, T)]
     losses[:] = norms[:] = np.nan
     for w in range(W):
         window = windows[(first + w) % len(windows)]
         x, y, s = inputs[window], targets[window], starts[window]
         scale = 1 / max(1, int(np.count_nonzero(y >= 0))) if mean else 1.0
-        grads[:] = 0
-        status = network_forward(state, workspace, params, x, s, len(x), B, V, H)
-        if status != OK:
-            return status
         window_losses = symbol_losses[: len(x)]
-        status = network_backward(window_losses, grads, workspace, params, x, y, s, scale, len(x), B, V, H)
+        status = network_gradients(
+            window_losses, grads, state, workspace, sync, params, x, y, s, scale, 0, 1, len(x), B, V, H
+        )
         if status != OK:
             return status
         losses[w] = window_losses.sum()
-        clip_value(grads, value_limit, grads.size)
-        clip_norm(norms[w : w + 1], grads, norm_limit, grads.size)
+        gradient_norm(norms[w : w + 1], grads, value_limit, grads.size)
         if not np.isfinite([losses[w], norms[w]]).all():
             return OK
-        UPDATES[optimizer](params, moments, grads, settings[w], params.size)
+        shrink = norm_limit / norms[w] if norms[w] > norm_limit else 1.0
+        UPDATES[optimizer](params, moments, grads, settings[w], value_limit, shrink, 0, 1, params.size)
+    return OK
+
+
+# ---- One symbol at a time ----------------------------------------------------------------------------
+
+
+def network_prepare(prepared: Reals, params: Reals, V: int, H: int) -> int:
+    return OK if min(V, H) > 0 else BAD_SIZE
+
+
+def network_step(
+    logits: Reals, state: Reals, scratch: Reals, prepared: Reals, params: Reals, inputs: Ids, starts: Starts,
+    B: int, V: int, H: int,
+) -> int:  # fmt: skip
+    no_workspace = np.empty(0, params.dtype)
+    return network_forward(
+        logits[np.newaxis], state, no_workspace, params, inputs[np.newaxis], starts[np.newaxis], 1, B, V, H
+    )
+
+
+def draw(logits: Reals, uniform: float, temperature: float) -> int:
+    """One id."""
+    if temperature == 0:
+        return int(logits.argmax())
+    p = np.exp((logits - logits.max()) / logits.dtype.type(temperature)).astype(np.float64)
+    return int(np.argmax(np.cumsum(p) > uniform * p.sum()))
+
+
+def sample(
+    symbols: Ids, state: Reals, scratch: Reals, logits: Reals, prepared: Reals, params: Reals,
+    uniforms: Reals, starts: Starts, temperature: float, input: int, last: int, n: int, V: int, H: int,
+) -> int:  # fmt: skip
+    if min(n, V - 1, H - 1) < 0:
+        return BAD_SIZE
+    if not 0 <= input < V:
+        return BAD_SYMBOL
+    symbols[:] = last
+    ids = np.array([input], np.int32)
+    for i in range(n):
+        network_step(logits, state, scratch, prepared, params, ids, starts, 1, V, H)
+        symbols[i] = ids[0] = draw(logits[0], uniforms[i], temperature)
+        if ids[0] == last:
+            break
     return OK

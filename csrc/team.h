@@ -1,0 +1,38 @@
+/* team.h: how the parts of one piece of work wait for each other, at the end of each phase.
+ *
+ * The threads are the caller's. They meet in an array of counters that they share: the last one to arrive
+ * begins the next round. A wait is short, so they spin, and give way to others when it is not. */
+#ifndef FASTRNN_TEAM_H
+#define FASTRNN_TEAM_H
+
+#include <sched.h>
+#include <stdint.h>
+
+#include "fastrnn.h"
+
+typedef struct {
+    int32_t *sync; /* (FR_SYNC) */
+    int64_t part, parts;
+} Team;
+
+static inline fr_status fr_wait_for_all(Team team)
+{
+    if (team.parts == 1)
+        return FR_OK;
+    int32_t *arrived = team.sync + FR_ARRIVED, *round = team.sync + FR_ROUND, *abort = team.sync + FR_ABORT;
+    const int32_t now = __atomic_load_n(round, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(arrived, 1, __ATOMIC_ACQ_REL) == team.parts) {
+        __atomic_store_n(arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(round, now + 1, __ATOMIC_RELEASE);
+        return FR_OK;
+    }
+    for (int64_t spins = 0; __atomic_load_n(round, __ATOMIC_ACQUIRE) == now; spins++) {
+        if (__atomic_load_n(abort, __ATOMIC_ACQUIRE))
+            return FR_ABORTED;
+        if (spins > 2000)
+            sched_yield();
+    }
+    return FR_OK;
+}
+
+#endif
