@@ -301,6 +301,6 @@ fr_status FR(sample)(
     const real *params,     /* (P) */
     const double *uniforms, /* (n): from 0 to below 1 */
     const uint8_t *starts,  /* (1): of each step */
-    double temperature, int64_t input, int64_t last, int64_t n, int64_t V, int64_t H);
+    double temperature, int64_t symbol_before, int64_t last, int64_t n, int64_t V, int64_t H);
 
 #endif

@@ -66,13 +66,13 @@ static int32_t draw(real *logits, double uniform, double temperature, int64_t V)
 fr_status FR(sample)(int32_t *restrict symbols, real *restrict state, real *restrict scratch,
                      real *restrict logits, const real *restrict prepared, const real *restrict params,
                      const double *restrict uniforms, const uint8_t *restrict starts, double temperature,
-                     int64_t input, int64_t last, int64_t n, int64_t V, int64_t H)
+                     int64_t symbol_before, int64_t last, int64_t n, int64_t V, int64_t H)
 {
     if (n < 0 || V < 1 || H < 1)
         return FR_BAD_SIZE;
-    if (input < 0 || input >= V)
+    if (symbol_before < 0 || symbol_before >= V)
         return FR_BAD_SYMBOL;
-    int32_t symbol = (int32_t)input;
+    int32_t symbol = (int32_t)symbol_before;
     for (int64_t i = 0; i < n; i++) {
         if (i == 0 || symbol != last) {
             RETURN_IF_BAD(FR(network_step)(logits, state, scratch, prepared, params, &symbol, starts, 1, V, H));

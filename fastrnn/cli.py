@@ -101,6 +101,7 @@ _TRAINING_OPTIONS = [
     click.option("--time-limit", type=float, help="Seconds, instead of --steps or beside it."),
     click.option("--validation", type=float, help="Part of the text to hold out.  [default: 0.1, if long]"),
     click.option("--log-every", type=int, help="Updates between two lines of the log.  [default: 250]"),
+    click.option("--threads", type=int, help="Threads; the result is the same.  [default: all cores]"),
 ]
 
 
@@ -307,13 +308,13 @@ def _describe_model(path: str) -> dict[str, Any]:
 
 
 def _describe_system() -> dict[str, Any]:
-    import os
     import platform
 
     import cffi
     import numpy as np
 
     from fastrnn.backends import BACKENDS, Backend, find_backend
+    from fastrnn.threads import usable_cores
 
     backends = {}
     for name in BACKENDS:
@@ -327,10 +328,6 @@ def _describe_system() -> dict[str, Any]:
             )
         else:
             backends[name] = f"missing: {found}"
-    try:
-        threads = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        threads = os.cpu_count() or 1
     return {
         "fastrnn": fastrnn.__version__,
         "python": platform.python_version(),
@@ -339,7 +336,7 @@ def _describe_system() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "backends": backends,
         "auto": fastrnn.get_backend("auto").name,
-        "threads": threads,
+        "threads": usable_cores(),
     }
 
 

@@ -77,7 +77,7 @@ def parameter_layout(V: int, H: int) -> Layout:
 
 
 def packed_layout(V: int, H: int) -> tuple[Entry, ...]:
-    """The weights packed as right operands of products: forward, which is all that `prepared` has, and back."""
+    """The weights packed as right operands of products: those of the forward pass, then of the backward."""
     H32, V32 = (-(-size // PANEL) * PANEL for size in (H, V))
     return (
         Entry("packed_hh_t", (H, H32)),

@@ -272,9 +272,10 @@ class Network:
         scratch, logits = np.empty((2, 1, H), self.dtype), np.empty((1, V), self.dtype)
         never, at_once = np.zeros(1, np.uint8), max(1, CALL_OPERATIONS // (2 * H * (H + V)))
         for start in range(0, n, at_once):
-            drawn = symbols[start : start + at_once]
+            some = slice(start, start + at_once)
+            drawn = symbols[some]
             self.backend.sample(
-                drawn, state[0], scratch, logits, prepared, self.flat, uniforms[start : start + at_once], never,
+                drawn, state[0], scratch, logits, prepared, self.flat, uniforms[some], never,
                 temperature, symbol, -1 if last is None else last, len(drawn), V, H,
             )  # fmt: skip
             ends = np.flatnonzero(drawn == last)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastrnn import memory, scoring
+from fastrnn import checks, memory, scoring
 from fastrnn.backends import get_backend
 from fastrnn.batches import (
     Corpus,
@@ -72,6 +72,7 @@ def train(
     time_limit: float | None = PRESET,
     validation: float | None = PRESET,
     log_every: int = PRESET,
+    threads: int | None = None,
     rng: Any = None,
     progress: bool = True,
 ) -> Model:
@@ -110,6 +111,9 @@ def train(
         a text of at least 10,000 symbols.
     log_every
         Updates between the records of `Model.history`.
+    threads
+        The most threads to train with; ``None`` is as many cores as the process may use. The model does
+        not depend on it; see `Network`.
     rng
         An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws; for the preset
         ``"scratch"``, an int is a ``RandomState``, and ``None`` is its 42.
@@ -145,7 +149,8 @@ def train(
     recipe = get_recipe(preset, **{name: value for name, value in given.items() if value is not PRESET})
     get_backend(backend)
     generator = random_generator(preset, rng)
-    run = _prepare(read_corpus(text, unit), recipe, backend, generator)
+    workers = None if threads is None else checks.whole_number("threads", threads)
+    run = _prepare(read_corpus(text, unit), recipe, backend, workers, generator)
     with _progress_bar(progress) as bar:
         _fit(run, bar)
     return run.model
@@ -182,7 +187,7 @@ class _Run:
         return np.minimum(part, 1.0)
 
 
-def _prepare(corpus: Corpus, recipe: Recipe, backend: str, rng: Any) -> _Run:
+def _prepare(corpus: Corpus, recipe: Recipe, backend: str, threads: int | None, rng: Any) -> _Run:
     """Split the text, lay it out, and make the network."""
     vocabulary = corpus.vocabulary()
     training, held_out = corpus.split(_held_out_part(recipe, corpus))
@@ -205,6 +210,7 @@ def _prepare(corpus: Corpus, recipe: Recipe, backend: str, rng: Any) -> _Run:
         dtype=recipe.dtype,
         backend=backend,
         initialization=recipe.initialization,
+        threads=threads,
         rng=rng,
     )
     trainer = Trainer(

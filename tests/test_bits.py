@@ -17,6 +17,8 @@ from fastrnn.backends import c, get_backend
 PROGRAM = """
 import hashlib, json, sys
 import fastrnn
+from fastrnn import network
+network.LEAST_WORK = 1 << 16  # so that small windows are worth three threads
 text = open(sys.argv[1], encoding="utf-8").read()[:60_000]
 found = {}
 for dtype in ("float32", "float64"):
@@ -24,9 +26,11 @@ for dtype in ("float32", "float64"):
         "plain": dict(hidden_size=37, seq_length=21, batch_size=7),
         "one row": dict(hidden_size=40, seq_length=9, batch_size=1, optimizer="adagrad", clip_value=1.0),
         "a step": dict(hidden_size=5, seq_length=1, batch_size=13, optimizer="sgd", learning_rate=0.1),
+        "wide": dict(hidden_size=72, seq_length=20, batch_size=25),
     }.items():
         model = fastrnn.train(
-            text, backend=sys.argv[2], dtype=dtype, rng=0, steps=1000, log_every=100, **settings
+            text, backend=sys.argv[2], threads=int(sys.argv[3]), dtype=dtype, rng=0, steps=1000, log_every=100,
+            **settings
         )
         parts = [model.network.flat.tobytes(), repr(model.history), model.sample(300, rng=1)]
         found[f"{name} {dtype}"] = [hashlib.sha256(str(part).encode()).hexdigest() for part in parts]
@@ -34,11 +38,11 @@ print(json.dumps(found))
 """
 
 
-def digests(backend: str, **environment: str) -> dict[str, list[str]]:
+def digests(backend: str, threads: int = 1, **environment: str) -> dict[str, list[str]]:
     """Of the parameters, the history and a sample of several trainings, in a process of its own."""
     text = Path(sysconfig.get_path("stdlib")) / "argparse.py"
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(text), backend],
+        [sys.executable, "-c", PROGRAM, str(text), backend, str(threads)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -57,6 +61,11 @@ def expected() -> dict[str, list[str]]:
 def test_numba_gives_the_bits_of_c(expected: dict[str, list[str]]):
     require_backend("numba")
     assert digests("numba") == expected
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_nothing(compiled: str, threads: int, expected: dict[str, list[str]]):
+    assert digests(compiled, threads) == expected
 
 
 @pytest.mark.parametrize("isa", ["v4", "v3", "baseline"])

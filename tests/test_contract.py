@@ -10,7 +10,7 @@ from conftest import require_backend
 from contract import Kernel, constants, kernels
 
 import fastrnn
-from fastrnn import layout, optimizers
+from fastrnn import layout, optimizers, threads
 from fastrnn.backends import KERNELS, STATUS, get_backend, reference
 
 NAMES = [kernel.name for kernel in kernels()]
@@ -55,7 +55,7 @@ def test_no_backend_has_a_public_kernel_that_the_header_does_not_state():
         for name, value in vars(reference).items()
         if inspect.isfunction(value) and value.__module__ == reference.__name__
     ]
-    assert set(defined) - set(NAMES) == {"one_hot", "sigmoid"}
+    assert set(defined) - set(NAMES) == {"one_hot", "sigmoid", "without", "run", "draw"}
 
 
 def test_the_optimizers_are_numbered_as_in_the_header():
@@ -66,13 +66,15 @@ def test_the_optimizers_are_numbered_as_in_the_header():
 
 
 def test_every_status_has_a_message():
-    assert {value for name, value in constants().items() if name.startswith("FR_BAD")} == set(STATUS)
+    failures = {value for name, value in constants().items() if name.startswith(("FR_BAD_", "FR_ABORTED"))}
+    assert failures == set(STATUS)
 
 
 def test_the_constants_are_those_of_the_header():
     values = {name.removeprefix("FR_"): value for name, value in constants().items()}
     modules = [reference]
-    assert values["BLOCK"] == layout.BLOCK
+    assert (values["BLOCK"], values["ROWS"]) == (layout.BLOCK, layout.ROWS)
+    assert (values["SYNC"], values["ABORT"]) == (threads.SYNC, threads.ABORT)
     if require_backend("numba"):
         from fastrnn.backends import numba
 

@@ -78,8 +78,8 @@ def imports_of(path: Path) -> set[str]:
 
 #: The modules from the lowest up, as the README lists them.
 MODULES = [
-    *("errors", "checks", "memory", "layout", "vocabulary", "backends.reference", "backends"),
-    *("backends.numba", "backends.c", "network", "batches", "optimizers", "trainer", "sampling", "scoring"),
+    *("errors", "checks", "memory", "threads", "layout", "vocabulary", "backends.reference", "backends"),
+    *("backends.numba", "backends.c", "network", "batches", "optimizers", "trainer", "scoring", "sampling"),
     *("checkpoint", "model", "presets", "training", "demo", "cli"),
 ]
 

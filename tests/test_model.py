@@ -11,7 +11,8 @@ import pytest
 from helpers import assert_close
 
 import fastrnn
-from fastrnn.sampling import draw, softmax
+from fastrnn.backends import get_backend
+from fastrnn.sampling import draw
 
 TEXT = "abc def abd\n" * 20
 
@@ -26,6 +27,11 @@ def documents() -> fastrnn.Model:
     return fastrnn.train(TEXT.splitlines(), hidden_size=12, steps=60, dtype="float64", backend="numpy", rng=0)
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    p = np.exp(logits.astype(np.float64) - logits.max())
+    return p / p.sum()
+
+
 def on(backend: str, model: fastrnn.Model) -> fastrnn.Model:
     return fastrnn.Model.from_bytes(model.to_bytes(), backend=backend)
 
@@ -37,14 +43,14 @@ def test_surprisal_is_that_of_the_softmax_step_by_step(backend: str, model: fast
     state = None
     for before, after in itertools.pairwise(ids):
         logits, state = model.network.forward([[before]], state)
-        p.append(softmax(logits[0, 0], 1.0)[after])
+        p.append(softmax(logits[0, 0])[after])
     assert_close(on(backend, model).surprisal(text), -np.log2(p), 1e-10)
 
 
 def test_surprisal_of_a_document_begins_and_ends_at_the_boundary(backend: str, documents: fastrnn.Model):
     ids = [documents.vocabulary.boundary_id, *documents.vocabulary.encode("cab")]
     logits, _ = documents.network.forward(np.array(ids)[:, None])
-    p = [softmax(logits[t, 0], 1.0)[symbol] for t, symbol in enumerate([*ids[1:], ids[0]])]
+    p = [softmax(logits[t, 0])[symbol] for t, symbol in enumerate([*ids[1:], ids[0]])]
     assert_close(on(backend, documents).surprisal("cab", end=True), -np.log2(p), 1e-10)
     assert_close(on(backend, documents).surprisal("cab"), -np.log2(p[:-1]), 1e-10)
 
@@ -100,18 +106,56 @@ def test_a_generator_s_draws_go_on(model: fastrnn.Model):
     assert model.sample(30, rng=same) == first
 
 
-def test_draws_as_random_state_choice_does():
-    p = np.array([0.1, 0.0, 0.6, 0.3])
-    ours, theirs = np.random.RandomState(1), np.random.RandomState(1)
-    assert [draw(p, ours) for _ in range(200)] == [theirs.choice(4, p=p) for _ in range(200)]
+def sample_once(backend: str, logits: np.ndarray, uniforms: np.ndarray, temperature: float) -> list[int]:
+    """What `sample` draws from these logits: a network without weights but its head's bias."""
+    V, n = len(logits), len(uniforms)
+    params = np.concatenate([np.zeros(V + 1 + 1 + V), logits])
+    symbols, kernels = np.empty(n, np.int32), get_backend(backend)
+    prepared = np.empty(64 + -(-V // 32) * 32)
+    kernels.network_prepare(prepared, params, V, 1)
+    kernels.sample(
+        symbols, np.zeros((1, 1)), np.empty((2, 1, 1)), np.empty((1, V)), prepared, params, uniforms,
+        np.zeros(1, np.uint8), temperature, 0, -1, n, V, 1,
+    )  # fmt: skip
+    return symbols.tolist()
 
 
-def test_temperature_sharpens_and_flattens():
-    logits = np.array([1.0, 2.0, 0.0])
-    np.testing.assert_array_equal(softmax(logits, 0), [0, 1, 0])
-    assert_close(softmax(logits, 1e9), np.full(3, 1 / 3), 1e-8)
-    assert_close(softmax(logits, 0.5), softmax(logits * 2, 1), 1e-15)
-    np.testing.assert_array_equal(softmax(logits, 1e-320), [0, 1, 0])
+def test_draws_as_random_state_choice_does(backend: str):
+    p = np.array([0.1, 0.2, 0.0, 0.7])
+    theirs = np.random.RandomState(3)
+    expected = [theirs.choice(4, p=p) for _ in range(200)]
+    with np.errstate(divide="ignore"):
+        logits = np.log(p).clip(-1e4)
+    assert sample_once(backend, logits, np.random.RandomState(3).random(200), 1.0) == expected
+    ours = np.random.RandomState(3)
+    assert [draw(p, 1.0, ours) for _ in range(200)] == expected
+
+
+def test_temperature_sharpens_and_flattens(backend: str):
+    logits, uniforms = np.array([1.0, 2.0, 0.0]), np.linspace(0, 1, 3000, endpoint=False)
+
+    def shares(temperature: float) -> np.ndarray:
+        return np.bincount(sample_once(backend, logits, uniforms, temperature), minlength=3) / len(uniforms)
+
+    np.testing.assert_array_equal(shares(0), [0, 1, 0])
+    np.testing.assert_array_equal(shares(1e-300), [0, 1, 0])
+    assert_close(shares(1e9), np.full(3, 1 / 3), 1e-3)
+    assert_close(shares(0.5), softmax(logits * 2), 1e-3)
+    assert_close(shares(1), softmax(logits), 1e-3)
+
+
+def test_the_backends_draw_the_same_text(backend: str, model: fastrnn.Model, documents: fastrnn.Model):
+    for trained in (model, documents):
+        expected = [trained.sample(100, rng=seed, temperature=0.7) for seed in range(5)]
+        assert [on(backend, trained).sample(100, rng=seed, temperature=0.7) for seed in range(5)] == expected
+
+
+def test_a_long_sample_is_drawn_in_many_calls(
+    backend: str, model: fastrnn.Model, monkeypatch: pytest.MonkeyPatch
+):
+    expected = on(backend, model).sample(50, prime="abc", rng=0)
+    monkeypatch.setattr("fastrnn.network.CALL_OPERATIONS", 7 * 2 * 12 * (12 + model.vocabulary.size))
+    assert on(backend, model).sample(50, prime="abc", rng=0) == expected
 
 
 def test_temperature_zero_takes_the_likeliest(backend: str, model: fastrnn.Model):

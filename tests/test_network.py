@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastrnn import Network
+from fastrnn.layout import workspace_layout
 
 
 def make(backend: str, V: int, H: int, dtype: str = "float64", seed: int = 0) -> Network:
@@ -282,7 +283,8 @@ def test_refuses_bad_settings(arguments: dict, error: type, message: str):
 
 def test_refuses_a_window_that_cannot_fit():
     network = Network(5, 8, backend="numpy")
-    with pytest.raises(MemoryError, match="a window of .* needs"), network.workspace(10**8, 10**4):
+    layout = workspace_layout(10**8, 10**4, 5, 8)
+    with pytest.raises(MemoryError, match="needs .* are available"), network.workspace(layout):
         pass
 
 
@@ -324,9 +326,9 @@ def test_a_dtype_of_the_other_byte_order_is_the_machine_s(backend: str):
 
 def test_kernels_release_the_gil(compiled: str):
     """A thread counts while another is inside one long native call."""
-    network = make(compiled, 64, 256)
+    network = Network(64, 256, backend=compiled, threads=1)
     window = Window.random(600, 32, 64, 256)
-    run(network, window)
+    network.losses(window.inputs, window.targets)
     ticks, done = [], threading.Event()
 
     def tick() -> None:
@@ -337,10 +339,7 @@ def test_kernels_release_the_gil(compiled: str):
     thread = threading.Thread(target=tick)
     thread.start()
     began = time.perf_counter()
-    with network.workspace(600, 32) as (flat, _):
-        network._run_forward(
-            network.checked_state(None, 32), flat, window.inputs.astype(np.int32), window.starts
-        )
+    network.losses(window.inputs, window.targets)
     ended = time.perf_counter()
     done.set()
     thread.join()

@@ -26,7 +26,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array, populate_array
+from numba.np.arrayobj import make_array
 
 logger = logging.getLogger("fastrnn")
 
@@ -85,72 +85,59 @@ WIDTH = max(processor()[0], 128)
 TILE_ROWS, ROW_PANELS = (8, 8) if WIDTH == 512 else (6, 4)
 
 
-def flat_array(context, builder, array_type, data):
-    """A flat array over memory that somebody else keeps; nobody asks for its size."""
-    array = make_array(array_type)(context, builder)
-    bytes_each = context.get_constant(types.intp, array_type.dtype.bitwidth // 8)
-    populate_array(
-        array,
-        data=data,
-        shape=[context.get_constant(types.intp, (1 << 63) - 1)],
-        strides=[bytes_each],
-        itemsize=bytes_each,
-        meminfo=None,
-    )
-    return array._getvalue()  # noqa: SLF001  (as Numba's own code does)
-
-
-def data_of(context, builder, array_type, array):
-    """The pointer to an array's first element."""
-    return make_array(array_type)(context, builder, array).data
+def address(context, builder, kind, value):
+    """The address of an array's first element, or a pointer itself."""
+    return value if isinstance(kind, types.CPointer) else make_array(kind)(context, builder, value).data
 
 
 @intrinsic
 def at(typing_context, array, offset):
-    """The memory of a C-contiguous array from an element on, as a flat array."""
-    flat = types.Array(array.dtype, 1, "C")
+    """The memory of a C-contiguous array, or behind a pointer, from an element on."""
 
     def emit(context, builder, signature, arguments):
-        data = builder.gep(data_of(context, builder, array, arguments[0]), [arguments[1]])
-        return flat_array(context, builder, flat, data)
+        return builder.gep(address(context, builder, array, arguments[0]), [arguments[1]])
 
-    return flat(array, types.intp), emit
+    return types.CPointer(array.dtype)(array, types.intp), emit
 
 
 @intrinsic(prefer_literal=True)
-def stack_array(typing_context, like, size):
-    """An uninitialised flat array of a constant size, of the type of ``like``, on the stack."""
-    flat = types.Array(like.dtype, 1, "C")
+def on_stack(typing_context, like, size):
+    """Memory for a constant number of elements of the type of those of ``like``."""
 
     def emit(context, builder, signature, arguments):
-        element = context.get_data_type(like.dtype)
-        return flat_array(
-            context, builder, flat, cgutils.alloca_once(builder, element, size=size.literal_value)
-        )
+        return cgutils.alloca_once(builder, context.get_data_type(like.dtype), size=size.literal_value)
 
-    return flat(like, size), emit
+    return types.CPointer(like.dtype)(like, size), emit
+
+
+@intrinsic
+def as_element(typing_context, like, number):
+    """A number in the type of the elements of ``like``."""
+
+    def emit(context, builder, signature, arguments):
+        return context.cast(builder, arguments[1], number, like.dtype)
+
+    return like.dtype(like, number), emit
 
 
 @intrinsic
 def nothing(typing_context):
     """In place of ``starts``, where no row can start."""
-    flat = types.Array(types.uint8, 1, "C")
 
     def emit(context, builder, signature, arguments):
-        return flat_array(context, builder, flat, ir.Constant(ir.IntType(8).as_pointer(), None))
+        return ir.Constant(ir.IntType(8).as_pointer(), None)
 
-    return flat(), emit
+    return types.CPointer(types.uint8)(), emit
 
 
 @intrinsic
-def exists(typing_context, array):
-    """Whether an array is anything but ``nothing()``."""
+def exists(typing_context, pointer):
+    """Whether a pointer is anything but ``nothing()``."""
 
     def emit(context, builder, signature, arguments):
-        data = data_of(context, builder, array, arguments[0])
-        return builder.icmp_unsigned("!=", data, ir.Constant(data.type, None))
+        return builder.icmp_unsigned("!=", arguments[0], ir.Constant(arguments[0].type, None))
 
-    return types.boolean(array), emit
+    return types.boolean(pointer), emit
 
 
 @intrinsic
@@ -158,7 +145,7 @@ def atomic_add(typing_context, array, i, value):
     """Add to an element of an int32 array, at once for all threads; returns what it was."""
 
     def emit(context, builder, signature, arguments):
-        element = builder.gep(data_of(context, builder, array, arguments[0]), [arguments[1]])
+        element = builder.gep(address(context, builder, array, arguments[0]), [arguments[1]])
         return builder.atomic_rmw("add", element, arguments[2], "seq_cst")
 
     return types.int32(array, types.intp, types.int32), emit
@@ -169,7 +156,7 @@ def atomic_load(typing_context, array, i):
     """An element of an int32 array as other threads have written it."""
 
     def emit(context, builder, signature, arguments):
-        element = builder.gep(data_of(context, builder, array, arguments[0]), [arguments[1]])
+        element = builder.gep(address(context, builder, array, arguments[0]), [arguments[1]])
         return builder.load_atomic(element, "seq_cst", 4)
 
     return types.int32(array, types.intp), emit
@@ -192,6 +179,13 @@ def panel_width(typing_context, array):
     return types.intp(array), emit
 
 
+def suffix(kind):
+    """How LLVM's functions name a type of reals or of vectors of them."""
+    if isinstance(kind, ir.VectorType):
+        return f"v{kind.count}{suffix(kind.element)}"
+    return "f32" if isinstance(kind, ir.FloatType) else "f64"
+
+
 class Vectors:
     """Vectors of reals in LLVM: what the tiles and the reductions below are written with."""
 
@@ -202,7 +196,7 @@ class Vectors:
 
     def intrinsic(self, name, result, arguments):
         """Call one of LLVM's functions for vectors of this type."""
-        name = name.format(f"v{self.lanes}f{8 * self.align}")
+        name = name.format(suffix(self.type))
         function_type = ir.FunctionType(result, [argument.type for argument in arguments])
         function = cgutils.get_or_insert_function(self.builder.module, function_type, name)
         return self.builder.call(function, arguments)
@@ -270,9 +264,7 @@ def emit_tile(function, real, lanes):
     narrow = builder.zext(builder.icmp_signed("<=", columns, whole(lanes)), ir.IntType(64))
     wide = builder.sdiv(builder.add(columns, whole(2 * lanes - 1)), whole(2 * lanes))
     many = builder.add(builder.mul(rows, whole(2)), narrow)
-    case = builder.select(
-        builder.icmp_signed("==", rows, whole(1)), builder.sub(whole(0), wide), many
-    )
+    case = builder.select(builder.icmp_signed("==", rows, whole(1)), builder.sub(whole(0), wide), many)
     choice = builder.switch(case, end)
     shapes = {-wide: (1, 2 * wide) for wide in range(1, ROW_PANELS + 1)}
     shapes |= {2 * high + thin: (high, 2 - thin) for high in range(2, TILE_ROWS + 1) for thin in (0, 1)}
@@ -303,7 +295,10 @@ def emit_tile(function, real, lanes):
             ]
             down = builder.mul(loop.index, whole(2 * lanes))
             y = [
-                v.load(panels, builder.add(builder.mul(whole(j // 2), apart), builder.add(down, whole(j % 2 * lanes))))
+                v.load(
+                    panels,
+                    builder.add(builder.mul(whole(j // 2), apart), builder.add(down, whole(j % 2 * lanes))),
+                )
                 for j in range(vectors)
             ]
             for (i, j), total in zip(cells, sums, strict=True):
@@ -324,60 +319,23 @@ def tile(typing_context, c, c_i, start, start_i, a, a_i, a_k, panels, apart, K, 
 
     It has up to TILE_ROWS rows and a panel's columns, or one row and the columns of ROW_PANELS panels.
     """
-    size, array = types.intp, c
+    size, array = types.intp, types.CPointer(c.dtype)
     lanes = WIDTH // c.dtype.bitwidth
     takes = [array, size, array, size, array, size, size, array, *[size] * 4]
 
     def emit(context, builder, signature, arguments):
         real = context.get_data_type(c.dtype)
-        values = [
-            data_of(context, builder, kind, value) if kind == array else value
-            for kind, value in zip(takes, arguments, strict=True)
-        ]
-        function_type = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        function_type = ir.FunctionType(ir.VoidType(), [value.type for value in arguments])
         function = cgutils.get_or_insert_function(
             builder.module, function_type, f"fastrnn_tile_{c.dtype}_{WIDTH}"
         )
         if not function.blocks:
             function.linkage = "linkonce_odr"
             emit_tile(function, real, lanes)
-        builder.call(function, values)
+        builder.call(function, arguments)
         return context.get_dummy_value()
 
     return types.none(*takes), emit
-
-
-def make_reduction(otherwise, combine):
-    """An intrinsic that folds the n elements of a flat array: SUMS side by side, and then in halves."""
-
-    @intrinsic
-    def reduction(typing_context, x, n):
-        def emit(context, builder, signature, arguments):
-            start = data_of(context, builder, x, arguments[0])
-            v = Vectors(builder, context.get_data_type(x.dtype), SUMS)
-            total = cgutils.alloca_once_value(builder, ir.Constant(v.type, [otherwise] * SUMS))
-            whole_part = builder.and_(arguments[1], whole(-SUMS))
-            with cgutils.for_range_slice(builder, whole(0), whole_part, whole(SUMS), inc=True) as (i, _):
-                builder.store(combine(builder, builder.load(total), v.load(start, i)), total)
-            rest = builder.sub(arguments[1], whole_part)
-            with builder.if_then(builder.icmp_signed(">", rest, whole(0))):
-                last = v.load_some(start, whole_part, rest, otherwise)
-                builder.store(combine(builder, builder.load(total), last), total)
-            value, width = builder.load(total), SUMS
-            while width > 1:
-                value = combine(builder, *v.halves(value, width))
-                width //= 2
-            return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
-
-        return x.dtype(x, types.intp), emit
-
-    return reduction
-
-
-sum_of = make_reduction(0.0, lambda builder, a, b: builder.fadd(a, b))
-largest = make_reduction(
-    -math.inf, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", b, a), b, a)
-)
 
 
 # ---- Elementary functions: csrc/elementary.h has the same, and says what they do ----------------------
@@ -447,7 +405,10 @@ class Value:
         self.is_real = not isinstance(value.type, ir.IntType)
 
     def constant(self, number):
-        return number.value if isinstance(number, Value) else ir.Constant(self.value.type, number)
+        if isinstance(number, Value):
+            return number.value
+        kind = self.value.type
+        return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
 
     def with_(self, other, of_reals, of_integers=None):
         operation = of_reals if self.is_real else of_integers
@@ -484,10 +445,10 @@ class Value:
         return Value(self.builder, self.builder.select(condition, self.value, self.constant(otherwise)))
 
     def with_sign_of(self, other):
-        real = self.value.type
-        function = self.builder.module.declare_intrinsic(
-            "llvm.copysign", [real], ir.FunctionType(real, [real, real])
-        )
+        kind = self.value.type
+        function_type = ir.FunctionType(kind, [kind, kind])
+        name = f"llvm.copysign.{suffix(kind)}"
+        function = cgutils.get_or_insert_function(self.builder.module, function_type, name)
         return Value(self.builder, self.builder.call(function, [self.value, self.constant(other)]))
 
     def times_plus(self, factor, addend):
@@ -590,12 +551,21 @@ def log_formula(p, x):
     return result.where(inside, edge)
 
 
+def clip_formula(p, x, limit):
+    g = flush_formula(p, x)
+    g = limit.where(g.compare(">", limit), g)
+    return (-limit).where(g.compare("<", -limit), g)
+
+
+PRECISIONS = {types.float32: SINGLE, types.float64: DOUBLE}
+
+
 def elementwise(formula):
     """A formula as a function for kernels, for reals of either precision."""
 
     @intrinsic
     def function(typing_context, x):
-        p = {types.float32: SINGLE, types.float64: DOUBLE}.get(x)
+        p = PRECISIONS.get(x)
         if p is None:
             return None
 
@@ -610,6 +580,81 @@ def elementwise(formula):
 exp, exp_of_negative, tanh = map(elementwise, (exp_formula, exp_of_negative_formula, tanh_formula))
 sigmoid, log, flush = map(elementwise, (sigmoid_formula, log_formula, flush_formula))
 flush_square = elementwise(lambda p, x: flush_formula(p, x, p.tiny**2))
+
+
+# ---- Sums of SUMS interleaved parts ------------------------------------------------------------------
+
+
+def fold(context, builder, kind, start, n, otherwise, combine, prepare=None):
+    """Fold n elements: SUMS side by side, then in halves; ``prepare`` is done to each before."""
+    v = Vectors(builder, context.get_data_type(kind.dtype), SUMS)
+    prepare = prepare or (lambda vector: vector)
+    first = prepare(ir.Constant(v.type, [otherwise] * SUMS))
+    total = cgutils.alloca_once_value(builder, first)
+
+    def take(vector):
+        builder.store(combine(builder, builder.load(total), prepare(vector)), total)
+
+    in_groups = builder.and_(n, whole(-SUMS))
+    with cgutils.for_range_slice(builder, whole(0), in_groups, whole(SUMS), inc=True) as (i, _):
+        take(v.load(start, i))
+    rest = builder.sub(n, in_groups)
+    with builder.if_then(builder.icmp_signed(">", rest, whole(0))):
+        take(v.load_some(start, in_groups, rest, otherwise))
+    value, width = builder.load(total), SUMS
+    while width > 1:
+        value = combine(builder, *v.halves(value, width))
+        width //= 2
+    return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+
+def add(builder, a, b):
+    return builder.fadd(a, b)
+
+
+def take_larger(builder, a, b):
+    return builder.select(builder.fcmp_ordered(">", b, a), b, a)
+
+
+@intrinsic
+def sum_of(typing_context, x, n):
+    """The sum of n elements."""
+
+    def emit(context, builder, signature, arguments):
+        return fold(context, builder, x, *arguments, 0.0, add)
+
+    return x.dtype(x, types.intp), emit
+
+
+@intrinsic
+def largest(typing_context, x, n):
+    """The largest of n elements; NaN is passed over."""
+
+    def emit(context, builder, signature, arguments):
+        return fold(context, builder, x, *arguments, -math.inf, take_larger)
+
+    return x.dtype(x, types.intp), emit
+
+
+@intrinsic
+def sum_of_squares(typing_context, x, n, limit):
+    """The sum in double precision of the squares of n elements, clipped to between -limit and limit."""
+    p = PRECISIONS[x.dtype]
+
+    def emit(context, builder, signature, arguments):
+        start, count, most = arguments
+        v = Vectors(builder, context.get_data_type(x.dtype), SUMS)
+        doubles = ir.VectorType(ir.DoubleType(), SUMS)
+        most = Value(builder, v.fill(most))
+
+        def prepare(vector):
+            g = clip_formula(p, Value(builder, vector), most).value
+            g = g if p is DOUBLE else builder.fpext(g, doubles)
+            return builder.fmul(g, g)
+
+        return fold(context, builder, x, start, count, 0.0, add, prepare)
+
+    return types.float64(x, types.intp, x.dtype), emit
 
 
 @jit
@@ -701,9 +746,7 @@ def matmul_add_long(c, a, b, starts, block, first, last, I, K, J):
         pack_columns(block, at(b, k * J), J, np.int64(1), some_starts, rows, np.int64(0), J)
         for i in range(first, last, ROWS):
             c_rows = at(c, i * J)
-            matmul(
-                c_rows, c_rows, J, at(a, k * I + i), np.int64(1), I, block, min(ROWS, last - i), rows, J
-            )
+            matmul(c_rows, c_rows, J, at(a, k * I + i), np.int64(1), I, block, min(ROWS, last - i), rows, J)
 
 
 # ---- Linear maps -------------------------------------------------------------------------------------
@@ -775,9 +818,7 @@ def linear_gradients(dweight, dbias, block, dy, x, part, parts, N, I, O):
     if part < 0 or part >= parts or N < 0 or I < 1 or O < 1:
         return BAD_SIZE
     first, last = O * part // parts, O * (part + 1) // parts
-    matmul_add_long(
-        at(dweight, 0), at(dy, 0), at(x, 0), nothing(), at(block, 0), first, last, O, N, I
-    )
+    matmul_add_long(at(dweight, 0), at(dy, 0), at(x, 0), nothing(), at(block, 0), first, last, O, N, I)
     add_rows(dbias, dy, first, last, N, O)
     return OK
 
@@ -818,7 +859,7 @@ def rnn_backward(dh, dh_before, running, h, packed, starts, carried, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
     dx, states, dbefore = at(dh, 0), at(h, 0), at(dh_before, 0)
-    one = h.dtype.type(1)
+    one = as_element(h, 1)
     for i in range(B * H):
         dx[i] = flush((one - states[i] * states[i]) * dx[i])
     if carried and B > 0:
@@ -833,7 +874,7 @@ def rnn_gradients(dweight_hh, dbias, block, dx, h_before, starts, part, parts, N
         return BAD_SIZE
     first, last = H * part // parts, H * (part + 1) // parts
     matmul_add_long(
-        at(dweight_hh, 0), at(dx, 0), at(h_before, 0), starts, at(block, 0), first, last, H, N, H
+        at(dweight_hh, 0), at(dx, 0), at(h_before, 0), at(starts, 0), at(block, 0), first, last, H, N, H
     )
     add_rows(dbias, dx, first, last, N, H)
     return OK
@@ -845,7 +886,7 @@ def rnn_gradients(dweight_hh, dbias, block, dx, h_before, starts, part, parts, N
 @jit
 def some_cross_entropy(losses, dlogits, logits, targets, scale, N, V):
     """Some rows at a time, pass by pass: each is one long loop over elements that are in the cache."""
-    shifted, sums = stack_array(logits, ROWS), stack_array(logits, ROWS)
+    shifted, sums = on_stack(logits, ROWS), on_stack(logits, ROWS)
     for n in range(N):
         row, out = at(logits, n * V), at(dlogits, n * V)
         most = largest(row, V)
@@ -880,7 +921,7 @@ def cross_entropy(losses, dlogits, logits, targets, scale, N, V):
     rows = ROWS if V < BLOCK else 1 + (ROWS * BLOCK - 1) // V
     for n in range(0, N, rows):
         some_cross_entropy(
-            at(losses, n), at(dlogits, n * V), at(logits, n * V), at(targets, n), logits.dtype.type(scale),
+            at(losses, n), at(dlogits, n * V), at(logits, n * V), at(targets, n), as_element(logits, scale),
             min(rows, N - n), V,
         )  # fmt: skip
     return OK
@@ -899,21 +940,7 @@ def clipped(g, limit):
 def gradient_norm(norm, grads, limit, n):
     if n < 0:
         return BAD_SIZE
-    most = grads.dtype.type(limit)
-    partial = stack_array(norm, SUMS)
-    for i in range(SUMS):
-        partial[i] = 0
-    full = n - n % SUMS
-    for start in range(0, full, SUMS):
-        some = at(grads, start)
-        for i in range(SUMS):
-            g = np.float64(clipped(some[i], most))
-            partial[i] += g * g
-    some = at(grads, full)
-    for i in range(n - full):
-        g = np.float64(clipped(some[i], most))
-        partial[i] += g * g
-    norm[0] = math.sqrt(sum_of(partial, SUMS))
+    norm[0] = math.sqrt(sum_of_squares(at(grads, 0), n, as_element(grads, limit)))
     return OK
 
 
@@ -921,8 +948,7 @@ def gradient_norm(norm, grads, limit, n):
 def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
-    real = params.dtype.type
-    rate, most, factor = real(settings[0]), real(limit), real(scale)
+    rate, most, factor = as_element(params, settings[0]), as_element(params, limit), as_element(params, scale)
     first = n * part // parts
     p, dp = at(params, first), at(grads, first)
     for i in range(n * (part + 1) // parts - first):
@@ -942,8 +968,12 @@ def adagrad(p, m, grads, rate, epsilon, limit, factor, n):
 def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
-    real = params.dtype.type
-    rate, epsilon, most, factor = real(settings[0]), real(settings[1]), real(limit), real(scale)
+    rate, epsilon, most, factor = (
+        as_element(params, settings[0]),
+        as_element(params, settings[1]),
+        as_element(params, limit),
+        as_element(params, scale),
+    )
     i, last = n * part // parts, n * (part + 1) // parts
     while i + SUMS <= last:  # no gradient, no change: so it is for absent input symbols
         some, nonzero = at(grads, i), 0
@@ -960,11 +990,14 @@ def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, 
 def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
-    real = params.dtype.type
-    step, beta1, beta2 = real(settings[0]), real(settings[1]), real(settings[2])
-    rest1, rest2 = real(1 - settings[1]), real(1 - settings[2])
-    epsilon, correction = real(settings[3]), real(settings[4])
-    most, factor = real(limit), real(scale)
+    step, beta1, beta2 = (
+        as_element(params, settings[0]),
+        as_element(params, settings[1]),
+        as_element(params, settings[2]),
+    )
+    rest1, rest2 = as_element(params, 1 - settings[1]), as_element(params, 1 - settings[2])
+    epsilon, correction = as_element(params, settings[3]), as_element(params, settings[4])
+    most, factor = as_element(params, limit), as_element(params, scale)
     first = n * part // parts
     p, dp = at(params, first), at(grads, first)
     m, v = at(moments, first), at(moments, n + first)
@@ -1247,7 +1280,7 @@ def train_windows(
         return BAD_SYMBOL
     n = params.shape[0]
     windows = (S + T - 1) // T
-    norm = stack_array(norms, 1)
+    norm = on_stack(norms, 1)
     if part == 0:
         for w in range(W):
             losses[w] = norms[w] = math.nan
@@ -1316,7 +1349,7 @@ def draw(logits, uniform, temperature, V):
         best = v if logits[v] > logits[best] else best
     if temperature == 0:
         return best
-    most, divisor = logits[best], logits.dtype.type(temperature)
+    most, divisor = logits[best], as_element(logits, temperature)
     for v in range(V):
         logits[v] = exp_of_negative((logits[v] - most) / divisor)
     total = below = 0.0
@@ -1331,14 +1364,27 @@ def draw(logits, uniform, temperature, V):
 
 @jit
 def sample(
-    symbols, state, scratch, logits, prepared, params, uniforms, starts, temperature, input, last, n, V, H
+    symbols,
+    state,
+    scratch,
+    logits,
+    prepared,
+    params,
+    uniforms,
+    starts,
+    temperature,
+    symbol_before,
+    last,
+    n,
+    V,
+    H,
 ):
     if n < 0 or V < 1 or H < 1:
         return BAD_SIZE
-    if input < 0 or input >= V:
+    if symbol_before < 0 or symbol_before >= V:
         return BAD_SYMBOL
-    symbol = stack_array(symbols, 1)
-    symbol[0] = input
+    symbol = on_stack(symbols, 1)
+    symbol[0] = symbol_before
     for i in range(n):
         if i == 0 or symbol[0] != last:
             network_step(logits, state, scratch, prepared, params, symbol, starts, np.int64(1), V, H)

@@ -89,7 +89,8 @@ def linear_forward(y: Reals, x: Reals, packed: Reals, bias: Reals, N: int, I: in
 
 
 def linear_gradients(
-    dweight: Reals, dbias: Reals, block: Reals, dy: Reals, x: Reals, part: int, parts: int, N: int, I: int, O: int
+    dweight: Reals, dbias: Reals, block: Reals, dy: Reals, x: Reals,
+    part: int, parts: int, N: int, I: int, O: int,
 ) -> int:  # fmt: skip
     if not 0 <= part < parts or min(N, I - 1, O - 1) < 0:
         return BAD_SIZE
@@ -220,7 +221,9 @@ UPDATES = (sgd_update, adagrad_update, adam_update)
 # ---- The whole network -------------------------------------------------------------------------------
 
 
-def run(params: Reals, state: Reals, inputs: Ids, starts: Starts, V: int, H: int) -> tuple[Reals, Reals, Reals]:
+def run(
+    params: Reals, state: Reals, inputs: Ids, starts: Starts, V: int, H: int
+) -> tuple[Reals, Reals, Reals]:
     """What each step continues from (T, B, H), the states (T, B, H) and the logits (T, B, V)."""
     p = parameter_layout(V, H).stored(params)
     before, h = [], []
@@ -353,14 +356,14 @@ def draw(logits: Reals, uniform: float, temperature: float) -> int:
 
 def sample(
     symbols: Ids, state: Reals, scratch: Reals, logits: Reals, prepared: Reals, params: Reals,
-    uniforms: Reals, starts: Starts, temperature: float, input: int, last: int, n: int, V: int, H: int,
+    uniforms: Reals, starts: Starts, temperature: float, symbol_before: int, last: int, n: int, V: int, H: int,
 ) -> int:  # fmt: skip
     if min(n, V - 1, H - 1) < 0:
         return BAD_SIZE
-    if not 0 <= input < V:
+    if not 0 <= symbol_before < V:
         return BAD_SYMBOL
     symbols[:] = last
-    ids = np.array([input], np.int32)
+    ids = np.array([symbol_before], np.int32)
     for i in range(n):
         network_step(logits, state, scratch, prepared, params, ids, starts, 1, V, H)
         symbols[i] = ids[0] = draw(logits[0], uniforms[i], temperature)
