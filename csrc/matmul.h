@@ -18,9 +18,6 @@
 
 #define FR_PANEL (2 * FR_LANES)
 
-/* With a single row it takes more columns to keep the multipliers busy: the vectors of its tile. */
-#define FR_ROW_VECTORS (FR_TILE_ROWS == 8 ? 16 : 8)
-
 fr_inline int64_t fr_min(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -102,11 +99,11 @@ static inline void fr_tile_of_columns(int64_t columns, const Operands *o)
     switch ((columns + FR_PANEL - 1) / FR_PANEL) {
     case 1: fr_tile(1, 2, o, columns); break;
     case 2: fr_tile(1, 4, o, columns); break;
-#if FR_TILE_ROWS > 2
+#if FR_ROW_VECTORS > 4
     case 3: fr_tile(1, 6, o, columns); break;
     case 4: fr_tile(1, 8, o, columns); break;
 #endif
-#if FR_TILE_ROWS > 6
+#if FR_ROW_VECTORS > 8
     case 5: fr_tile(1, 10, o, columns); break;
     case 6: fr_tile(1, 12, o, columns); break;
     case 7: fr_tile(1, 14, o, columns); break;

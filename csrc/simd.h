@@ -4,6 +4,9 @@
  * a "vector" is four reals and plain loops. The product of a lane does not depend on the width: every
  * one is a fused multiply-add, in hardware or, slowly, in software.
  *
+ * FR_TILE_ROWS rows of two vectors, or one row of FR_ROW_VECTORS (with a single row it takes more columns
+ * to keep the multipliers busy), are what the registers hold of a product.
+ *
  * vec_load_some and vec_store_some touch the first n lanes, none where n ≤ 0 and all where n ≥ FR_LANES;
  * what is not loaded is 0. */
 #ifndef FASTRNN_SIMD_H
@@ -17,6 +20,7 @@
 #include <immintrin.h>
 #define FR_LANES (512 / FR_BITS)
 #define FR_TILE_ROWS 8
+#define FR_ROW_VECTORS 16
 #if FR_BITS == 32
 typedef __m512 vec;
 #define vec_load _mm512_loadu_ps
@@ -44,6 +48,7 @@ typedef __m512d vec;
 #include <immintrin.h>
 #define FR_LANES (256 / FR_BITS)
 #define FR_TILE_ROWS 6
+#define FR_ROW_VECTORS 8
 #if FR_BITS == 32
 typedef __m256 vec;
 #define vec_load _mm256_loadu_ps
@@ -65,6 +70,7 @@ typedef __m256d vec;
 #else
 #define FR_LANES 4
 #define FR_TILE_ROWS 2
+#define FR_ROW_VECTORS 4
 typedef struct {
     real lane[FR_LANES];
 } vec;

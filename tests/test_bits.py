@@ -29,8 +29,8 @@ for dtype in ("float32", "float64"):
         "wide": dict(hidden_size=72, seq_length=20, batch_size=25),
     }.items():
         model = fastrnn.train(
-            text, backend=sys.argv[2], threads=int(sys.argv[3]), dtype=dtype, rng=0, steps=1000, log_every=100,
-            **settings
+            text, backend=sys.argv[2], threads=int(sys.argv[3]), dtype=dtype, rng=0, steps=1000,
+            log_every=100, **settings
         )
         parts = [model.network.flat.tobytes(), repr(model.history), model.sample(300, rng=1)]
         found[f"{name} {dtype}"] = [hashlib.sha256(str(part).encode()).hexdigest() for part in parts]

@@ -327,7 +327,7 @@ def test_a_dtype_of_the_other_byte_order_is_the_machine_s(backend: str):
 def test_kernels_release_the_gil(compiled: str):
     """A thread counts while another is inside one long native call."""
     network = Network(64, 256, backend=compiled, threads=1)
-    window = Window.random(600, 32, 64, 256)
+    window = Window.random(2000, 32, 64, 256)
     network.losses(window.inputs, window.targets)
     ticks, done = [], threading.Event()
 

@@ -369,28 +369,48 @@ def numbers(text):
 
 
 SINGLE = Precision(
-    32,
-    23,
-    127,
-    *numbers("0x1.715476p+0 0x1.62e400p-1 0x1.7f7d1cp-20 0x1.8p23"),
-    *(-104.0, 89.0, -44.0, 2.0**-60, 20.0, float(np.float32(0.6))),
-    *numbers("0x1p-126 0x1.6a09e6p-1"),
-    numbers("0x1.6bec06p-10 0x1.122776p-7 0x1.555674p-5 0x1.5554b0p-3 0x1.fffffep-2"),
-    numbers("0x1.3b20b4p-3 0x1.745cdep-3 0x1.c71c72p-3 0x1.249250p-2 0x1.99999ap-2 0x1.555556p-1"),
+    bits=32,
+    mantissa=23,
+    bias=127,
+    log2e=float.fromhex("0x1.715476p+0"),
+    ln2_high=float.fromhex("0x1.62e400p-1"),
+    ln2_low=float.fromhex("0x1.7f7d1cp-20"),
+    rounder=float.fromhex("0x1.8p23"),
+    exp_low=-104.0,
+    exp_high=89.0,
+    exp_tiny=-44.0,
+    tiny=2.0**-60,
+    tanh_enough=20.0,
+    tanh_small=float(np.float32(0.6)),
+    smallest=2.0**-126,
+    root_half=float.fromhex("0x1.6a09e6p-1"),
+    exp_coefficients=numbers("0x1.6bec06p-10 0x1.122776p-7 0x1.555674p-5 0x1.5554b0p-3 0x1.fffffep-2"),
+    log_coefficients=numbers(
+        "0x1.3b20b4p-3 0x1.745cdep-3 0x1.c71c72p-3 0x1.249250p-2 0x1.99999ap-2 0x1.555556p-1"
+    ),
 )
 DOUBLE = Precision(
-    64,
-    52,
-    1023,
-    *numbers("0x1.71547652b82fep+0 0x1.62e42fefa3800p-1 0x1.ef35793c76730p-45 0x1.8p52"),
-    *(-746.0, 710.0, -350.0, 2.0**-500, 40.0, 0.6),
-    *numbers("0x1p-1022 0x1.6a09e667f3bcdp-1"),
-    numbers(
+    bits=64,
+    mantissa=52,
+    bias=1023,
+    log2e=float.fromhex("0x1.71547652b82fep+0"),
+    ln2_high=float.fromhex("0x1.62e42fefa3800p-1"),
+    ln2_low=float.fromhex("0x1.ef35793c76730p-45"),
+    rounder=float.fromhex("0x1.8p52"),
+    exp_low=-746.0,
+    exp_high=710.0,
+    exp_tiny=-350.0,
+    tiny=2.0**-500,
+    tanh_enough=40.0,
+    tanh_small=0.6,
+    smallest=2.0**-1022,
+    root_half=float.fromhex("0x1.6a09e667f3bcdp-1"),
+    exp_coefficients=numbers(
         "0x1.1ee88a10a4452p-29 0x1.af5e751c3e845p-26 0x1.27e5362ab05fcp-22 0x1.71ddf87eacb85p-19 "
         "0x1.a01a017bc728dp-16 0x1.a01a01afd3e6bp-13 0x1.6c16c16c1f076p-10 0x1.111111110f6dap-7 "
         "0x1.555555555553fp-5 0x1.5555555555559p-3 0x1p-1"
     ),
-    numbers(
+    log_coefficients=numbers(
         "0x1.0f6a9a6e462b1p-3 0x1.0f5bf6014603fp-3 0x1.3b20b4deee594p-3 0x1.745cddff6653fp-3 "
         "0x1.c71c7259aa339p-3 0x1.249249242aaf7p-2 0x1.9999999999e06p-2 0x1.5555555555555p-1"
     ),

@@ -356,7 +356,8 @@ def draw(logits: Reals, uniform: float, temperature: float) -> int:
 
 def sample(
     symbols: Ids, state: Reals, scratch: Reals, logits: Reals, prepared: Reals, params: Reals,
-    uniforms: Reals, starts: Starts, temperature: float, symbol_before: int, last: int, n: int, V: int, H: int,
+    uniforms: Reals, starts: Starts, temperature: float, symbol_before: int, last: int,
+    n: int, V: int, H: int,
 ) -> int:  # fmt: skip
     if min(n, V - 1, H - 1) < 0:
         return BAD_SIZE
