@@ -28,8 +28,9 @@ from fastrnn.vocabulary import Vocabulary
 
 logger = logging.getLogger("fastrnn")
 
-#: Symbols of the held-out part that a validation during training reads, at most.
-VALIDATION_SYMBOLS = 1 << 18
+#: Symbols of the held-out part that a validation during training reads, at most: a few hundredths of what
+#: is trained on between two by default, so that training on a long text costs what it does on a short one.
+VALIDATION_SYMBOLS = 1 << 15
 
 
 class _Preset:
