@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import os
 import stat
-from array import array
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 from fastrnn.vocabulary import Text
 
 #: Bytes that the pass over a file reads at once; a multiple of `STRETCH`.
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 
 #: Bytes of a file for each entry of its index.
-STRETCH = 1 << 12
+STRETCH = 1 << 13
 
 #: The bytes that continue a character of UTF-8, of which there are at most three.
 _CONTINUATION = bytes(range(0x80, 0xC0))
@@ -105,14 +104,19 @@ class TextFile:
 
     def _begun_before_stretches(self) -> NDArray[np.int64]:
         """Read the whole file, require that it is UTF-8, and count the characters that begin."""
-        begun = array("q", [0])
+        size, _ = self._as_it_was
+        begun = np.zeros(1 - (-size // STRETCH), np.int64)
         rest, offset = b"", 0
         while chunk := self._file.read(CHUNK):
-            begun.extend(_characters_begun(chunk))
+            if offset + len(chunk) > size:
+                raise self.changed()
+            found = _characters_begun(chunk)
+            first = 1 + offset // STRETCH
+            begun[first : first + len(found)] = found
             rest = self._undecoded(rest + chunk, offset - len(rest), final=False)
             offset += len(chunk)
         self._undecoded(rest, offset - len(rest), final=True)
-        return np.cumsum(begun)
+        return np.cumsum(begun, out=begun)
 
     def _undecoded(self, data: bytes, offset: int, *, final: bool) -> bytes:
         """The bytes at the end of some that are only the beginning of a character."""

@@ -118,6 +118,22 @@ def test_a_change_that_the_time_does_not_tell_shows_where_the_characters_do(tmp_
     opened.close()
 
 
+def test_a_file_that_grows_while_it_is_opened_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "text"
+    path.write_bytes(b"abcd")
+    version = TextFile._version
+
+    def then_append(opened: TextFile) -> tuple[int, int]:
+        found = version(opened)
+        with path.open("ab") as file:
+            file.write(b"e")
+        return found
+
+    monkeypatch.setattr(TextFile, "_version", then_append)
+    with pytest.raises(ValueError, match="text changed while it was trained on"):
+        open_text(path, "character")
+
+
 def test_a_file_that_is_removed_is_read_on(tmp_path: Path):
     path = tmp_path / "text"
     path.write_bytes(b"abcd")
