@@ -3,13 +3,14 @@
 # make lint   ruff, mypy --strict, and the C sources with warnings as errors
 # make bench  the benchmarks of the three backends
 # make quality  train on a real text and require the loss that the README tells; needs FASTRNN_DATA
+# make scale  a long file costs what a short text does, per character, and no more memory; needs FASTRNN_DATA
 # make package  build the source distribution and, from it, wheels with and without a C compiler; try each
 
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test lint bench quality package clean
+.PHONY: demo test lint bench quality scale package clean
 
 demo: .venv/installed
 	$(BIN)/fastrnn demo
@@ -30,6 +31,9 @@ bench: .venv/installed-for-development
 
 quality: .venv/installed-for-development
 	$(BIN)/python tests/quality.py
+
+scale: .venv/installed-for-development
+	$(BIN)/python tests/scale.py
 
 package: .venv/installed-for-development
 	$(BIN)/python -m pip install --quiet build

@@ -144,13 +144,17 @@ def train(
     given = {name: value for name, value in options.items() if value is not None}
     with _errors_for_people(), _log_on_stderr(logging.ERROR if quiet else logging.INFO):
         from fastrnn.checkpoint import require_place
+        from fastrnn.files import ADVICE
         from fastrnn.presets import random_generator
 
         rng = random_generator(options["preset"], seed)  # the sample goes on with its draws
         require_place(output)  # before the training, not after it
-        source = _read_source(
-            file, text, as_bytes=as_bytes, lines=lines, advice="; --bytes reads it as bytes"
-        )
+        source: Any
+        if file is not None and file != "-" and not lines:  # it need not fit into memory
+            source = Path(file)
+            given["unit"] = "byte" if as_bytes else "character"
+        else:
+            source = _read_source(file, text, as_bytes=as_bytes, lines=lines, advice=ADVICE)
         try:
             model = fastrnn.train(source, backend=backend, rng=rng, progress=not quiet, **given)
         except fastrnn.TrainingInterrupted as interruption:
@@ -174,7 +178,7 @@ def _save_interrupted(interruption: fastrnn.TrainingInterrupted, output: str) ->
 
 def _read_source(file: str | None, text: str | None, *, as_bytes: bool, lines: bool, advice: str = "") -> Any:
     """The text, or its lines, from a file, stdin or the command line."""
-    from fastrnn.batches import decode_utf8
+    from fastrnn.files import decode_utf8
 
     if file is None:
         data = (text or "").encode(errors="surrogateescape")

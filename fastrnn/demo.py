@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 import fastrnn
-from fastrnn.batches import read_corpus
+from fastrnn.corpus import read_corpus
 from fastrnn.vocabulary import Text
 
 #: How much of the standard library is read, in characters.
@@ -60,7 +60,8 @@ def compare(model: fastrnn.Model, training: Text, held_out: Text) -> dict[str, f
 def run(seconds: float, output: Path, backend: str) -> None:
     """Train, sample, compare with gzip and xz, save, load and score again."""
     text = standard_library_source()
-    training, held_out = (part.texts[0] for part in read_corpus(text).split(0.1))
+    before, _ = read_corpus(text).split(0.1)
+    training, held_out = text[: before.size], text[before.size :]
     click.echo(f"training for {seconds:.0f} seconds on {len(text):,} characters of Python's standard library")
     model = fastrnn.train(text, backend=backend, time_limit=seconds, validation=0.1, rng=0)
     click.echo("\na sample:\n")

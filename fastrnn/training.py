@@ -15,15 +15,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastrnn import checks, memory, scoring
 from fastrnn.backends import get_backend
-from fastrnn.batches import (
-    Corpus,
-    Source,
-    Streams,
-    fit_window,
-    make_streams,
-    read_corpus,
-    stream_bytes,
-)
+from fastrnn.batches import Blocks, Rows, Streams, fit_window
+from fastrnn.corpus import Corpus, Documents, Source, read_corpus
 from fastrnn.errors import DivergenceError, TrainingInterrupted
 from fastrnn.layout import parameter_layout, workspace_layout
 from fastrnn.model import Model, Record
@@ -35,8 +28,9 @@ from fastrnn.vocabulary import Vocabulary
 
 logger = logging.getLogger("fastrnn")
 
-#: Symbols of the held-out part that a validation during training reads, at most.
-VALIDATION_SYMBOLS = 1 << 18
+#: Symbols of the held-out part that a validation during training reads, at most: a few hundredths of what
+#: is trained on between two by default, so that training on a long text costs what it does on a short one.
+VALIDATION_SYMBOLS = 1 << 15
 
 
 class _Preset:
@@ -86,7 +80,9 @@ def train(
     ----------
     text
         A str (characters), bytes, an ``os.PathLike`` (a file), or any other iterable of texts
-        (documents). At least two symbols; batch and window shrink to fit a short text.
+        (documents). At least two symbols; batch and window shrink to fit a short text. A file is read in
+        parts, however long it is, and must stay as it is until training ends; what is no file on a disk,
+        such as a pipe, is read whole.
     preset
         A system to reproduce, ``"scratch"`` or ``"min-char-rnn"``; ``None`` is fastrnn's own recipe.
         Arguments given beside it override it.
@@ -150,9 +146,10 @@ def train(
     get_backend(backend)
     generator = random_generator(preset, rng)
     workers = None if threads is None else checks.whole_number("threads", threads)
-    run = _prepare(read_corpus(text, unit), recipe, backend, workers, generator)
-    with _progress_bar(progress) as bar:
-        _fit(run, bar)
+    with read_corpus(text, unit) as corpus:
+        run = _prepare(corpus, recipe, backend, workers, generator)
+        with _progress_bar(progress) as bar:
+            _fit(run, bar)
     return run.model
 
 
@@ -166,8 +163,7 @@ class _Run:
     recipe: Recipe
     trainer: Trainer
     model: Model
-    streams: Streams
-    seq_length: int
+    blocks: Blocks
     held_out: Streams | None
     #: When the first update was done, from which the time limit counts.
     began: float | None = None
@@ -176,7 +172,7 @@ class _Run:
     def steps(self) -> int | None:
         """How many updates, or ``None`` where only the time limits them."""
         if self.recipe.epochs is not None:
-            return self.recipe.epochs * self.streams.windows(self.seq_length)
+            return self.recipe.epochs * self.blocks.windows
         return self.recipe.steps
 
     def part_done(self, updates: Any) -> Any:
@@ -188,9 +184,9 @@ class _Run:
 
 
 def _prepare(corpus: Corpus, recipe: Recipe, backend: str, threads: int | None, rng: Any) -> _Run:
-    """Split the text, lay it out, and make the network."""
-    vocabulary = corpus.vocabulary()
+    """Split the text, count its symbols, lay it out, and make the network."""
     training, held_out = corpus.split(_held_out_part(recipe, corpus))
+    vocabulary, counts = _vocabulary_and_counts(training, held_out)
     ids = training.sequence(vocabulary)
     if len(ids) < 2 or not training.size:
         raise ValueError(
@@ -202,7 +198,9 @@ def _prepare(corpus: Corpus, recipe: Recipe, backend: str, threads: int | None, 
         transitions = _whole_windows(transitions, recipe.seq_length)
     T, B = fit_window(transitions, recipe.seq_length, recipe.batch_size)
     _tell_what_shrank(len(ids), {"seq_length": (recipe.seq_length, T), "batch_size": (recipe.batch_size, B)})
-    _require_memory(recipe, vocabulary.size, T, B, transitions)
+    rows = Rows(ids, transitions, B, boundary_id=vocabulary.boundary_id, carry_state=recipe.carry_state)
+    blocks = Blocks(rows, T)
+    _require_memory(recipe, vocabulary.size, blocks)
     network = Network(
         vocabulary.size,
         recipe.hidden_size,
@@ -221,13 +219,20 @@ def _prepare(corpus: Corpus, recipe: Recipe, backend: str, threads: int | None, 
         clip_norm=recipe.clip_norm,
         reduction=recipe.reduction,
     )
-    streams = make_streams(
-        ids[: transitions + 1], B, boundary_id=vocabulary.boundary_id, carry_state=recipe.carry_state
-    )
-    counts = np.bincount(ids, minlength=vocabulary.size)
     settings = {**recipe.describe(), "seq_length": T, "batch_size": B}
     model = Model(network, vocabulary, counts, settings)
-    return _Run(recipe, trainer, model, streams, T, _validation_streams(held_out, vocabulary, B))
+    return _Run(recipe, trainer, model, blocks, _validation_streams(held_out, vocabulary, B))
+
+
+def _vocabulary_and_counts(training: Corpus, held_out: Corpus) -> tuple[Vocabulary, NDArray[np.int64]]:
+    """The vocabulary of both parts, and how often each id occurs in the training part."""
+    counts = training.counts()
+    boundary = isinstance(training, Documents)
+    vocabulary = Vocabulary.of_counts([counts, held_out.counts()], unit=training.unit, boundary=boundary)
+    by_id = vocabulary.by_id(counts)
+    if isinstance(training, Documents):
+        by_id[vocabulary.boundary_id] = len(training.boundaries)
+    return vocabulary, by_id
 
 
 def _held_out_part(recipe: Recipe, corpus: Corpus) -> float:
@@ -237,7 +242,7 @@ def _held_out_part(recipe: Recipe, corpus: Corpus) -> float:
     if corpus.size < LEAST_TO_HOLD_OUT:
         logger.info("the text has %d symbols: none are held out for validation", corpus.size)
         return 0.0
-    if corpus.documents and len(corpus.texts) < 2:
+    if isinstance(corpus, Documents) and len(corpus.texts) < 2:
         logger.info("there is one document: it is not held out for validation")
         return 0.0
     return 0.1
@@ -264,19 +269,22 @@ def _validation_streams(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Str
     """The held-out part as rows, or ``None`` where there is too little of it."""
     if not held_out.size:
         return None
-    ids = held_out.sequence(vocabulary)[: VALIDATION_SYMBOLS + 1]
-    if len(ids) < 2:
+    ids = held_out.sequence(vocabulary)
+    transitions = min(len(ids) - 1, VALIDATION_SYMBOLS)
+    if not transitions:
         return None
-    return make_streams(ids, min(B, len(ids) - 1), boundary_id=vocabulary.boundary_id)
+    rows = Rows(ids, transitions, min(B, transitions), boundary_id=vocabulary.boundary_id)
+    return rows.read(0, rows.n_steps)
 
 
-def _require_memory(recipe: Recipe, V: int, T: int, B: int, transitions: int) -> None:
+def _require_memory(recipe: Recipe, V: int, blocks: Blocks) -> None:
     """Refuse what cannot fit, before it is allocated."""
+    T, B = blocks.seq_length, blocks.rows.batch_size
     H, itemsize = recipe.hidden_size, np.dtype(recipe.dtype).itemsize
     vectors = 2 + recipe.optimizer.moments
     reals = vectors * parameter_layout(V, H).size + workspace_layout(T, B, V, H).size
     memory.require(
-        reals * itemsize + stream_bytes(transitions, B),
+        reals * itemsize + blocks.n_bytes,
         f"training with hidden_size={H}, seq_length={T}, batch_size={B} and {V} symbols",
     )
 
@@ -313,12 +321,14 @@ def _advance(run: _Run, count: int) -> NDArray[np.float64]:
     done, recipe = run.trainer.updates, run.recipe
     updates = np.arange(done, done + count, dtype=np.float64)
     rates = recipe.learning_rate * SCHEDULES[recipe.schedule](updates, run.part_done(updates))
-    return run.trainer.advance(run.streams, run.seq_length, done, rates)
+    streams, first, _ = run.blocks.at(done)
+    return run.trainer.advance(streams, run.blocks.seq_length, first, rates)
 
 
 def _until_next_stop(run: _Run, done: int) -> int:
-    """How many updates there may be before the next validation, or the end."""
-    left = run.steps - done if run.steps is not None else 1 << 16
+    """How many updates there may be before the next validation, the end, or another block."""
+    _, _, windows = run.blocks.at(done)
+    left = min(windows, run.steps - done if run.steps is not None else 1 << 16)
     if run.held_out is None:
         return left
     return min(left, -done % run.recipe.log_every + 1)
@@ -358,9 +368,9 @@ class _Recorder:
 
     def _symbols(self, done: int, count: int) -> int:
         """The number of targets of so many updates from number ``done`` on."""
-        N, T = self._run.streams.n_steps, self._run.seq_length
-        starts = (done + np.arange(count)) % self._run.streams.windows(T) * T
-        return int(np.minimum(T, N - starts).sum()) * self._run.streams.batch_size
+        blocks, T = self._run.blocks, self._run.blocks.seq_length
+        starts = (done + np.arange(count)) % blocks.windows * T
+        return int(np.minimum(T, blocks.rows.n_steps - starts).sum()) * blocks.rows.batch_size
 
     def _record(self) -> None:
         """Make a record of the pending updates, exactly summed: it does not depend on who added what."""
@@ -371,7 +381,8 @@ class _Recorder:
             loss = math.fsum(self._pending) / self._symbols(self._first_pending, count)
         record: Record = {"step": self._first_pending + count - 1, "loss": loss}
         if run.held_out is not None:
-            record["validation_loss"] = scoring.mean_loss(run.trainer.network, run.held_out, run.seq_length)
+            T = run.blocks.seq_length
+            record["validation_loss"] = scoring.mean_loss(run.trainer.network, run.held_out, T)
         self._first_pending += count
         self._pending = []
         run.model.history.append(record)

@@ -29,17 +29,34 @@ def unit_of(text: object) -> str:
     raise TypeError(f"a text must be str or bytes, and this is {type(text).__name__}")
 
 
-def code_points(text: Text) -> NDArray[Any]:
-    """The numbers of a text's symbols: uint32 code points, or uint8 bytes."""
+def code_points(text: Text, position: int = 0) -> NDArray[Any]:
+    """The numbers of a text's symbols: uint32 code points, or uint8 bytes.
+
+    ``position`` is where the text begins in a longer one, for the error.
+    """
     if not isinstance(text, str):
         return np.frombuffer(text, np.uint8)
     try:
         return np.frombuffer(text.encode("utf-32-le"), np.uint32)
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"the text has a lone surrogate, {text[error.start]!r}, at position {error.start}, which is not "
-            "a character; decode with errors='replace', or pass bytes"
+            f"the text has a lone surrogate, {text[error.start]!r}, at position {position + error.start}, "
+            "which is not a character; decode with errors='replace', or pass bytes"
         ) from error
+
+
+def count_symbols(pieces: Iterable[Text], position: int = 0) -> NDArray[np.int64]:
+    """How often each code point, or byte, occurs in the pieces of a text, up to the highest that does.
+
+    ``position`` is where the first piece begins in the text, for errors.
+    """
+    counts = np.zeros(1, np.int64)
+    for piece in pieces:
+        found = np.bincount(code_points(piece, position), minlength=len(counts))
+        found[: len(counts)] += counts
+        counts = found
+        position += len(piece)
+    return counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +80,15 @@ class Vocabulary:
     @classmethod
     def of(cls, texts: Iterable[Text], *, unit: str, boundary: bool = False) -> Vocabulary:
         """The vocabulary of these texts: their characters, or every byte."""
-        if unit == "byte":
-            return cls(unit, np.arange(256, dtype=np.uint32), boundary)
-        found = [np.unique(code_points(text)) for text in texts]
-        symbols = np.unique(np.concatenate([np.empty(0, np.uint32), *found]))
-        return cls(unit, symbols, boundary)
+        return cls.of_counts([count_symbols(texts)], unit=unit, boundary=boundary)
+
+    @classmethod
+    def of_counts(
+        cls, counts: Iterable[NDArray[np.int64]], *, unit: str, boundary: bool = False
+    ) -> Vocabulary:
+        """The vocabulary of the code points that any of these counts has; for bytes, every byte."""
+        found = [np.arange(256)] if unit == "byte" else [np.flatnonzero(one) for one in counts]
+        return cls(unit, np.unique(np.concatenate(found)).astype(np.uint32), boundary)
 
     @property
     def size(self) -> int:
@@ -78,6 +99,13 @@ class Vocabulary:
     def boundary_id(self) -> int | None:
         """The boundary's id, the last one; ``None`` where there is no boundary."""
         return len(self.symbols) if self.boundary else None
+
+    def by_id(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Counts by code point as counts by id (V); there are none of the boundary."""
+        found = np.zeros(self.size, np.int64)
+        ids = np.flatnonzero(self.symbols < len(counts))
+        found[ids] = counts[self.symbols[ids]]
+        return found
 
     @cached_property
     def _ids(self) -> NDArray[np.int32]:

@@ -1,21 +1,44 @@
-"""Texts to streams: nothing left out, rows in step, documents kept apart."""
+"""Sequences to rows and blocks: nothing left out, rows in step, documents kept apart."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.batches import fit_window, make_streams, read_corpus
+from fastrnn import batches
+from fastrnn.batches import Blocks, Rows, Streams, fit_window
+
+
+class Ids:
+    """A sequence of ids in an array, which counts how often it is read."""
+
+    def __init__(self, ids: object) -> None:
+        self.ids = np.asarray(ids, np.int32)
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        assert 0 <= start < stop <= len(self)
+        self.reads += 1
+        return self.ids[start:stop]
+
+
+def rows_of(ids: object, batch_size: int, **settings) -> Rows:
+    return Rows(Ids(ids), len(Ids(ids)) - 1, batch_size, **settings)
+
+
+def whole(rows: Rows) -> Streams:
+    return rows.read(0, rows.n_steps)
 
 
 @given(n=st.integers(2, 300), batch_size=st.integers(1, 40))
-def test_streams_cover_every_transition_in_order(n: int, batch_size: int):
+def test_rows_cover_every_transition_in_order(n: int, batch_size: int):
     batch_size = min(batch_size, n - 1)
-    streams = make_streams(np.arange(n, dtype=np.int32), batch_size)
+    streams = whole(rows_of(range(n), batch_size))
     assert streams.inputs.shape == (-(-(n - 1) // batch_size), batch_size)
     np.testing.assert_array_equal(streams.targets, streams.inputs + 1)
     np.testing.assert_array_equal(streams.inputs[1:], streams.targets[:-1])
@@ -24,26 +47,69 @@ def test_streams_cover_every_transition_in_order(n: int, batch_size: int):
     assert 0 <= repeated < batch_size
 
 
+@given(n=st.integers(2, 200), batch_size=st.integers(1, 7), carry=st.booleans(), data=st.data())
+def test_any_steps_are_those_of_the_whole(n: int, batch_size: int, carry: bool, data: st.DataObject):
+    ids = np.random.default_rng(n).integers(0, 5, n)
+    rows = rows_of(ids, min(batch_size, n - 1), boundary_id=4, carry_state=carry)
+    start = data.draw(st.integers(0, rows.n_steps - 1))
+    stop = data.draw(st.integers(start + 1, rows.n_steps))
+    part, expected = rows.read(start, stop), whole(rows)
+    for name, dtype in (("inputs", np.int32), ("targets", np.int32), ("starts", np.uint8)):
+        actual = getattr(part, name)
+        np.testing.assert_array_equal(actual, getattr(expected, name)[start:stop])
+        assert actual.flags.c_contiguous
+        assert actual.dtype == dtype
+
+
 def test_rows_start_at_their_first_step_unless_the_state_is_carried():
-    ids = np.arange(9, dtype=np.int32)
-    np.testing.assert_array_equal(make_streams(ids, 2).starts, [[1, 1], [0, 0], [0, 0], [0, 0]])
-    assert not make_streams(ids, 2, carry_state=True).starts.any()
+    np.testing.assert_array_equal(whole(rows_of(range(9), 2)).starts, [[1, 1], [0, 0], [0, 0], [0, 0]])
+    assert not whole(rows_of(range(9), 2, carry_state=True)).starts.any()
 
 
-def test_documents_are_one_sequence_with_boundaries_that_start_rows():
-    corpus = read_corpus(["ab", "", "b"])
-    vocabulary = corpus.vocabulary()
-    ids = corpus.sequence(vocabulary)
-    np.testing.assert_array_equal(ids, [2, 0, 1, 2, 2, 1, 2])
-    streams = make_streams(ids, 1, boundary_id=2)
+def test_boundaries_start_rows():
+    streams = whole(rows_of([2, 0, 1, 2, 2, 1, 2], 1, boundary_id=2))
     np.testing.assert_array_equal(streams.starts[:, 0], [1, 0, 0, 1, 1, 0])
 
 
-def test_the_end_of_a_text_is_split_off():
-    training, held_out = read_corpus("abcdefghij").split(0.3)
-    assert (training.texts, held_out.texts) == (["abcdefg"], ["hij"])
-    training, held_out = read_corpus(["a", "b", "c", "d"]).split(0.25)
-    assert (training.texts, held_out.texts) == (["a", "b", "c"], ["d"])
+@given(
+    n=st.integers(2, 300),
+    batch_size=st.integers(1, 5),
+    seq_length=st.integers(1, 40),
+    block=st.integers(1, 200),
+)
+def test_windows_of_blocks_are_those_of_the_whole(n: int, batch_size: int, seq_length: int, block: int):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "BLOCK_SYMBOLS", block)
+        patch.setattr(batches, "LEAST_STEPS", 1)
+        rows = rows_of(range(n), min(batch_size, n - 1))
+        blocks = Blocks(rows, min(seq_length, rows.n_steps))
+    T, streams = blocks.seq_length, whole(rows)
+    for window in range(2 * blocks.windows):
+        held, first, left = blocks.at(window)
+        assert held.inputs.size <= max(block, T * rows.batch_size)
+        assert 5 * (held.inputs.size + rows.batch_size) <= blocks.n_bytes
+        begin = window % blocks.windows * T
+        np.testing.assert_array_equal(
+            held.inputs[first * T : first * T + T], streams.inputs[begin : begin + T]
+        )
+        assert left >= 1
+        assert held.n_steps == rows.n_steps or first + left == held.windows(T)
+
+
+def test_a_short_sequence_is_one_block_that_is_read_once():
+    ids = Ids(range(1000))
+    blocks = Blocks(Rows(ids, 999, 9), 10)
+    for window in range(100):
+        _, first, left = blocks.at(window)
+        assert first == window % 12
+        assert left > 10**9  # the block is gone through again within a native call
+    assert ids.reads == 9
+
+
+def test_blocks_of_many_rows_are_long_enough_to_be_worth_reading():
+    ids = Ids(np.zeros(4_000_001))
+    held, _, left = Blocks(Rows(ids, 4_000_000, 1000), 64).at(0)
+    assert (held.n_steps, left) == (1024, 16)
 
 
 @pytest.mark.parametrize(
@@ -60,40 +126,3 @@ def test_the_end_of_a_text_is_split_off():
 )
 def test_windows_shrink_to_fit(transitions: int, T: int | None, B: int, expected: tuple[int, int]):
     assert fit_window(transitions, T, B) == expected
-
-
-def test_files_keep_their_line_ends_and_bytes(tmp_path: Path):
-    path = tmp_path / "text"
-    path.write_bytes(b"\xef\xbb\xbfa\r\nb\rc\n")
-    assert read_corpus(path).texts == ["\ufeffa\r\nb\rc\n"]
-    assert read_corpus(path, "byte").texts == [b"\xef\xbb\xbfa\r\nb\rc\n"]
-
-
-@pytest.mark.parametrize(
-    ("source", "unit", "error", "message"),
-    [
-        (7, None, TypeError, "text is int; it must be a str, bytes, a path or an iterable"),
-        (["a", 7], None, TypeError, "a text must be str or bytes, and this is int"),
-        (["a", b"a"], None, TypeError, "all str or all bytes"),
-        ("a", "byte", ValueError, "unit='byte' is for a file"),
-        (Path("x"), "word", ValueError, "unit='word' is not known"),
-    ],
-)
-def test_refuses_what_is_no_text(source: object, unit: str | None, error: type, message: str):
-    with pytest.raises(error, match=message):
-        read_corpus(source, unit)  # type: ignore[arg-type]
-
-
-def test_a_file_that_is_not_utf_8_is_named_with_the_place(tmp_path: Path):
-    path = tmp_path / "latin"
-    path.write_bytes(b"caf\xe9 au lait")
-    with pytest.raises(ValueError, match=r"latin is not UTF-8: byte 0xe9 at offset 3; unit='byte'"):
-        read_corpus(path)
-    assert read_corpus(path, "byte").size == 12
-
-
-def test_a_directory_and_a_missing_file_are_os_errors(tmp_path: Path):
-    with pytest.raises(IsADirectoryError):
-        read_corpus(tmp_path)
-    with pytest.raises(FileNotFoundError):
-        read_corpus(tmp_path / "none")

@@ -138,6 +138,58 @@ def test_refuses_an_empty_file_and_a_directory(tmp_path: Path):
         quick(tmp_path / "none")
 
 
+@pytest.mark.parametrize("unit", ["character", "byte"])
+@pytest.mark.parametrize("preset", [None, "min-char-rnn"])
+@pytest.mark.parametrize("n", [2, 90, 3000])
+def test_a_file_is_learnt_as_its_text_is(
+    compiled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str, preset: str | None, n: int
+):
+    """To the bit, also where both are read in many blocks."""
+    text = ("\ufeffab\r\n\U0001f600é日b\0" * 400)[:n]
+    path = tmp_path / "text"
+    path.write_bytes(text.encode())
+    source = text if unit == "character" else text.encode()
+    settings = {"preset": preset, "backend": compiled, "log_every": 7, "steps": 50}
+    if n > 90:
+        settings["validation"] = 0.3
+    expected = quick(source, **settings)
+    monkeypatch.setattr("fastrnn.batches.BLOCK_SYMBOLS", 200)
+    monkeypatch.setattr("fastrnn.batches.LEAST_STEPS", 1)
+    for where in ("files.CHUNK", "files.STRETCH", "corpus.PIECE"):
+        monkeypatch.setattr(f"fastrnn.{where}", 16)
+    assert quick(path, unit=unit, **settings).to_bytes() == expected.to_bytes()
+    assert quick(source, **settings).to_bytes() == expected.to_bytes()
+
+
+def test_documents_are_learnt_the_same_in_many_blocks(compiled: str, monkeypatch: pytest.MonkeyPatch):
+    names = ["anna", "", "otto", "hannah", "b" * 300] * 9
+    settings = {"backend": compiled, "validation": 0.2, "seq_length": 7, "batch_size": 3}
+    expected = quick(names, **settings)
+    monkeypatch.setattr("fastrnn.batches.BLOCK_SYMBOLS", 50)
+    monkeypatch.setattr("fastrnn.batches.LEAST_STEPS", 1)
+    assert quick(names, **settings).to_bytes() == expected.to_bytes()
+
+
+def test_a_file_of_one_symbol_is_too_short(tmp_path: Path):
+    path = tmp_path / "one"
+    path.write_bytes("\U0001f600".encode())
+    with pytest.raises(ValueError, match="has 1 symbols; it must have at least 2"):
+        quick(path)
+
+
+def test_a_file_that_changes_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, real_advance = tmp_path / "text", fastrnn.Trainer.advance
+    path.write_text("hello world\n" * 50_000)
+
+    def advance(self, *arguments):
+        path.write_text("HELLO WORLD\n" * 50_000)
+        return real_advance(self, *arguments)
+
+    monkeypatch.setattr(fastrnn.Trainer, "advance", advance)
+    with pytest.raises(ValueError, match="text changed while it was trained on"):
+        quick(path, steps=200)
+
+
 def test_documents_are_learnt_with_their_ends(backend: str):
     model = quick(["ab", "ab", "ba", ""] * 50, backend=backend, steps=800, hidden_size=16)
     assert model.vocabulary.boundary
