@@ -91,7 +91,7 @@ def start_flags(value: Any, shape: tuple[int, int]) -> NDArray[np.uint8]:
     if array.dtype.kind not in "biu":
         raise TypeError(f"starts must be booleans, zeros or ones, and has dtype {array.dtype}")
     same_shape("starts", array, shape)
-    if array.dtype.kind != "b" and not np.isin(array, (0, 1)).all():
+    if array.dtype.kind != "b" and array.size and (array.min() < 0 or array.max() > 1):
         raise ValueError("starts must be booleans, zeros or ones")
     return np.require(array, np.uint8, ["C", "W"])
 

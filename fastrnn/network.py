@@ -231,8 +231,12 @@ class Network:
         ids, wanted, flags = self.checked_window(inputs, targets, starts)
         carried = self.checked_state(state, ids.shape[1])
         losses = np.empty(ids.shape)
-        self._run_rows(self.backend.network_losses, losses, carried, ids, wanted, flags)
+        self.run_losses(losses, carried, ids, wanted, flags)
         return losses, carried
+
+    def run_losses(self, losses: Array, state: Array, inputs: Array, targets: Array, starts: Array) -> None:
+        """Fill in the losses (T, B), and replace the state (L, B, H); arguments are not checked. Internal."""
+        self._run_rows(self.backend.network_losses, losses, state, inputs, targets, starts)
 
     def _run_rows(self, kernel: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
         """Run a kernel that only goes forward, some of the rows in each thread.

@@ -381,8 +381,7 @@ class _Recorder:
             loss = math.fsum(self._pending) / self._symbols(self._first_pending, count)
         record: Record = {"step": self._first_pending + count - 1, "loss": loss}
         if run.held_out is not None:
-            T = run.blocks.seq_length
-            record["validation_loss"] = scoring.mean_loss(run.trainer.network, run.held_out, T)
+            record["validation_loss"] = scoring.mean_loss(run.trainer.network, run.held_out)
         self._first_pending += count
         self._pending = []
         run.model.history.append(record)

@@ -139,6 +139,24 @@ class Vocabulary:
             )
         return ids
 
+    def encode_many(self, texts: list[Text]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The ids of many texts, one after the other, and the length of each.
+
+        Errors are those of `encode`, with the text's place in the list.
+        """
+        try:
+            joined: Text = "".join(texts) if self.unit == "character" else b"".join(texts)  # type: ignore[arg-type]
+            ids = self.encode(joined)
+        except (TypeError, ValueError):
+            for place, text in enumerate(texts):
+                try:
+                    self.encode(text)
+                except (TypeError, ValueError) as error:
+                    where = f"text {place} of {len(texts)}: " if len(texts) > 1 else ""
+                    raise type(error)(f"{where}{error}") from None
+            raise
+        return ids, np.fromiter(map(len, texts), np.int64, len(texts))
+
     def decode(self, ids: NDArray[Any]) -> Text:
         """The text that these ids spell; none of them may be the boundary's."""
         codes = self.symbols[ids]

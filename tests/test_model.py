@@ -61,6 +61,31 @@ def test_a_long_text_is_scored_as_one(backend: str, model: fastrnn.Model, monkey
     assert_close(on(backend, model).surprisal(TEXT), whole, 1e-12)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5, 128])
+def test_many_texts_are_scored_like_each(
+    backend: str, model: fastrnn.Model, documents: fastrnn.Model, rows: int, monkeypatch: pytest.MonkeyPatch
+):
+    rng = np.random.default_rng(rows)
+    alphabet = list("abcdef ")
+    texts = ["".join(rng.choice(alphabet, n)) for n in [0, 1, 0, *rng.integers(0, 40, 60), 300, 0]]
+    monkeypatch.setattr("fastrnn.scoring.ROWS", rows)
+    monkeypatch.setattr("fastrnn.model.SYMBOLS_AT_ONCE", 500)
+    for trained, end in ((model, False), (documents, False), (documents, True)):
+        ours = on(backend, trained)
+        for text, bits in zip(texts, ours.score_many(iter(texts), end=end), strict=True):
+            assert_close(bits, ours.surprisal(text, end=end), 0 if backend != "numpy" else 1e-12)
+    assert model.score_many([]) == []
+
+
+def test_many_texts_must_be_texts(model: fastrnn.Model):
+    with pytest.raises(ValueError, match="text 1 of 3: the text has 'x' at position 2"):
+        model.score_many(["abc", "abx", "abc"])
+    with pytest.raises(TypeError, match="text 1 of 2: the text is bytes"):
+        model.score_many(["abc", b"abc"])
+    with pytest.raises(TypeError, match="texts is one str"):
+        model.score_many("abc")
+
+
 def test_scores_agree_with_each_other(model: fastrnn.Model):
     bits = model.surprisal(TEXT)
     assert bits.dtype == np.float64
