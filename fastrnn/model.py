@@ -96,13 +96,15 @@ class Model:
             raise TypeError(f"texts is one {type(texts).__name__}; it must be an iterable of texts")
         scored: list[NDArray[np.float64]] = []
         for some in _of_about(SYMBOLS_AT_ONCE, texts):
-            scored += [losses / np.log(2) for losses in self._losses(some, end=end)]
+            losses, lengths = self._losses(some, end=end)
+            losses /= np.log(2)
+            ends = np.cumsum(lengths).tolist()
+            scored += map(losses.__getitem__, map(slice, [0, *ends], ends))
         return scored
 
     def log_prob(self, text: Text, *, end: bool = False) -> float:
         """The natural logarithm of the text's probability; arguments and errors as in `surprisal`."""
-        (losses,) = self._losses([text], end=end)
-        return -float(losses.sum())
+        return -float(self._losses([text], end=end)[0].sum())
 
     def bits_per_symbol(self, text: Text, *, end: bool = False) -> float:
         """Mean bits of a text's symbols; arguments and errors as in `surprisal`.
@@ -118,19 +120,19 @@ class Model:
         """``2 ** bits_per_symbol``; arguments and errors as there."""
         return scoring.perplexity(self.bits_per_symbol(text, end=end))
 
-    def _losses(self, texts: list[Text], *, end: bool) -> list[NDArray[np.float64]]:
-        """Nats of each symbol of each text."""
+    def _losses(self, texts: list[Text], *, end: bool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Nats of each symbol of some texts, one after the other, and how many each text has."""
         boundary = self.vocabulary.boundary_id
         if end and boundary is None:
             raise ValueError("end=True is for a model of documents, and this one learnt one running text")
         ids, lengths = self.vocabulary.encode_many(texts)
         if boundary is None:
             first = -np.log(scoring.first_symbol_probabilities(self.counts))
-            losses = scoring.symbol_losses(self.network, ids, lengths, first)
-            return np.split(losses, np.cumsum(lengths)[:-1])
+            return scoring.symbol_losses(self.network, ids, lengths, first), lengths
         losses = scoring.document_losses(self.network, ids, lengths, boundary)
-        scored = np.split(losses, np.cumsum(lengths + 1)[:-1])
-        return scored if end else [one[:-1] for one in scored]
+        if end:
+            return losses, lengths + 1
+        return np.delete(losses, np.cumsum(lengths + 1) - 1), lengths
 
     # ---- Sampling --------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from fastrnn.network import Network
 MAX_EXPONENT = 1024
 
 #: Rows that texts are scored in, at most; and the floating-point operations of a native call, about.
-ROWS, CALL_OPERATIONS = 128, 1 << 32
+ROWS, CALL_OPERATIONS = 64, 1 << 32
 
 #: Steps of a native call, at most.
 WINDOW = 1 << 14
