@@ -201,10 +201,12 @@ fr_status FR(adam_update)(
  *
  * params and grads are flat, in the order of layout.parameter_layout:
  *     weight_ih_l0 stored (V, H), weight_hh_l0 (H, H), bias_l0 (H), head.weight (V, H), head.bias (V)
- * A workspace is flat, in the order of layout.workspace_layout:
+ * A workspace is flat, in the order of layout.workspace_layout, and quickest where it begins with a cache
+ * line:
+ *     packed W_hhᵀ (H, H32), head.weightᵀ (H, V32), W_hh (H, H32), head.weight (V, H32)
+ *     block (parts, FR_BLOCK, H32)
  *     h (T+1, B, H), its first step the state before the window · dh (T, B, H) · logits (T, B, V)
- *     running (B, H) · zeros (H) · packed: W_hhᵀ (H, H32), head.weightᵀ (H, V32), W_hh (H, H32),
- *     head.weight (V, H32) · block (parts, FR_BLOCK, H32)
+ *     running (B, H) · zeros (H)
  */
 
 /* Runs a window, and carries the state over it. The workspace is one of ⌈FR_ROWS/B⌉ steps, or of T where

@@ -138,7 +138,7 @@ static fr_status forward(double *losses, real *logits, real *state, real *worksp
     const int64_t steps = fr_min(window.T, (FR_ROWS + B - 1) / B);
     const Sizes most = {steps, B, V, H};
     const Parameters p = const_parameters_of(params, most);
-    const Workspace w = workspace_of(workspace, most);
+    const Workspace w = workspace_of(workspace, 1, most);
     pack_forward(w.packed, p, alone, most);
     for (int64_t t = 0; t < window.T; t += steps) {
         const Sizes s = {fr_min(steps, window.T - t), B, V, H};
@@ -179,7 +179,7 @@ fr_status FR(network_gradients)(double *losses, real *grads, real *state, real *
         return FR_BAD_SIZE;
     if (bad_symbols(inputs, 0, T * B, V) || bad_symbols(targets, -1, T * B, V))
         return FR_BAD_SYMBOL;
-    return gradients(losses, grads, state, workspace_of(workspace, s), const_parameters_of(params, s), inputs,
+    return gradients(losses, grads, state, workspace_of(workspace, parts, s), const_parameters_of(params, s), inputs,
                      targets, starts, scale, team, s);
 }
 
@@ -229,7 +229,7 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
     if (bad_symbols(inputs, 0, S * B, V) || bad_symbols(targets, -1, S * B, V))
         return FR_BAD_SYMBOL;
     const Parameters p = parameters_of(params, most);
-    const Workspace w = workspace_of(workspace, most);
+    const Workspace w = workspace_of(workspace, parts, most);
     const int64_t windows = (S + T - 1) / T;
     if (part == 0)
         for (int64_t i = 0; i < W; i++)

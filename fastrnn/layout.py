@@ -2,7 +2,7 @@
 
 A layout is an ordered table of (name, shape). It says where each array lies in a flat vector. The
 network, the model file and the reference read it; the compiled kernels follow the same order, in
-``csrc/views.h`` and in `Views` of ``backends/numba.py``. A parameter's *shape* is
+``csrc/views.h`` and in the ``_of`` functions of ``backends/numba.py``. A parameter's *shape* is
 the public one, PyTorch's; an entry that is stored transposed lies in the buffer the other way round,
 which its view hides.
 """
@@ -103,13 +103,13 @@ def workspace_layout(T: int, B: int, V: int, H: int, parts: int = 1) -> Layout:
     H32 = -(-H // PANEL) * PANEL
     return Layout(
         (
+            *packed_layout(V, H),
+            Entry("block", (parts, BLOCK, H32)),
             Entry("h", (T + 1, B, H)),
             Entry("dh", (T, B, H)),
             Entry("logits", (T, B, V)),
             Entry("running", (B, H)),
             Entry("zeros", (H,)),
-            *packed_layout(V, H),
-            Entry("block", (parts, BLOCK, H32)),
         )
     )
 

@@ -1,9 +1,16 @@
-"""How much memory there is: what cannot fit is refused before it is allocated."""
+"""Memory: what cannot fit is refused before it is allocated, and what is read in vectors is aligned."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Bytes of a cache line.
+CACHE_LINE = 64
 
 #: A container's limit and its use of memory, in the files of cgroup versions 2 and 1.
 _CGROUP_FILES = (
@@ -57,3 +64,11 @@ def readable(n_bytes: int) -> str:
             break
         size /= 1000
     return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
+def aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An uninitialised vector that begins with a cache line."""
+    spare = CACHE_LINE // dtype.itemsize
+    flat = np.empty(size + spare, dtype)
+    start = -flat.ctypes.data % CACHE_LINE // dtype.itemsize
+    return flat[start : start + size]

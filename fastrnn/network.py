@@ -271,7 +271,7 @@ class Network:
         V, H = self.vocab_size, self.hidden_size
         uniforms = rng.random(n)
         symbols = np.empty(n, np.int32)
-        prepared = np.empty(prepared_layout(V, H).size, self.dtype)
+        prepared = memory.aligned(prepared_layout(V, H).size, self.dtype)
         self.backend.network_prepare(prepared, self.flat, V, H)
         scratch, logits = np.empty((2, 1, H), self.dtype), np.empty((1, V), self.dtype)
         never, at_once = np.zeros(1, np.uint8), max(1, CALL_OPERATIONS // (2 * H * (H + V)))
@@ -330,7 +330,7 @@ class Network:
             workspace = Workspace(np.empty(0, self.dtype), Team())
         if workspace.flat.size < layout.size:
             memory.require(layout.size * self.dtype.itemsize, "what a window needs to be worked on")
-            workspace.flat = np.empty(layout.size, self.dtype)
+            workspace.flat = memory.aligned(layout.size, self.dtype)
         try:
             yield workspace
         finally:

@@ -1050,22 +1050,25 @@ def parameters_of(flat, V, H):
 
 @inlined
 def packed_of(flat, V, H):
-    """Views of packed W_hhᵀ, head weightᵀ, W_hh and head weight, and of what follows them."""
+    """Views of packed W_hhᵀ, head weightᵀ, W_hh and head weight."""
     head_t = packed_size(H, H)
     hh = head_t + packed_size(H, V)
     head = hh + packed_size(H, H)
-    return at(flat, 0), at(flat, head_t), at(flat, hh), at(flat, head), at(flat, head + packed_size(V, H))
+    return at(flat, 0), at(flat, head_t), at(flat, hh), at(flat, head)
 
 
 @inlined
-def workspace_of(flat, T, B, V, H):
-    """Views of h (T+1, B, H), dh (T, B, H), logits (T, B, V), running (B, H), zeros (H) and the packed."""
-    dh = (T + 1) * B * H
+def workspace_of(flat, parts, T, B, V, H):
+    """Views of what is packed, block, h (T+1, B, H), dh (T, B, H), logits (T, B, V), running and zeros."""
+    block = 2 * packed_size(H, H) + packed_size(H, V) + packed_size(V, H)
+    h = block + parts * packed_size(BLOCK, H)
+    dh = h + (T + 1) * B * H
     logits = dh + T * B * H
     running = logits + T * B * V
     zeros = running + B * H
     return (
-        at(flat, 0), at(flat, dh), at(flat, logits), at(flat, running), at(flat, zeros), at(flat, zeros + H)
+        at(flat, 0), at(flat, block), at(flat, h), at(flat, dh), at(flat, logits), at(flat, running),
+        at(flat, zeros),
     )  # fmt: skip
 
 
@@ -1096,7 +1099,7 @@ def wait_for_all(sync, parts):
 
 @inlined
 def pack_forward(packed, weight_hh, head_weight, part, parts, V, H):
-    hh_t, head_t, _, _, _ = packed_of(packed, V, H)
+    hh_t, head_t, _, _ = packed_of(packed, V, H)
     pack(hh_t, weight_hh, True, part, parts, H, H)
     pack(head_t, head_weight, True, part, parts, H, V)
 
@@ -1156,8 +1159,8 @@ def gradients(
     """A window of T steps, forward and backward, in a workspace for ``most_T``."""
     weight_ih, weight_hh, bias, head_weight, head_bias, size = parameters_of(params, V, H)
     dweight_ih, dweight_hh, dbias, dhead_weight, dhead_bias, _ = parameters_of(grads, V, H)
-    h, dh, logits, running, zeros, packed = workspace_of(workspace, most_T, B, V, H)
-    hh_t, head_t, hh, head, blocks = packed_of(packed, V, H)
+    packed, blocks, h, dh, logits, running, zeros = workspace_of(workspace, parts, most_T, B, V, H)
+    hh_t, head_t, hh, head = packed_of(packed, V, H)
     first = size * part // parts
     some = at(grads, first)
     for i in range(size * (part + 1) // parts - first):
@@ -1215,8 +1218,8 @@ def network_forward(logits, state, workspace, params, inputs, starts, T, B, V, H
         return BAD_SIZE
     steps = min(T, (ROWS + B - 1) // B)
     weight_ih, weight_hh, bias, head_weight, head_bias, _ = parameters_of(params, V, H)
-    h, _, _, running, _, packed = workspace_of(workspace, steps, B, V, H)
-    hh_t, head_t, _, _, _ = packed_of(packed, V, H)
+    packed, _, h, _, _, running, _ = workspace_of(workspace, 1, steps, B, V, H)
+    hh_t, head_t, _, _ = packed_of(packed, V, H)
     pack_forward(packed, weight_hh, head_weight, np.int64(0), np.int64(1), V, H)
     for t in range(0, T, steps):
         some = min(steps, T - t)
@@ -1236,8 +1239,8 @@ def network_losses(losses, state, workspace, params, inputs, targets, starts, T,
         return BAD_SIZE
     steps = min(T, (ROWS + B - 1) // B)
     weight_ih, weight_hh, bias, head_weight, head_bias, _ = parameters_of(params, V, H)
-    h, _, logits, running, _, packed = workspace_of(workspace, steps, B, V, H)
-    hh_t, head_t, _, _, _ = packed_of(packed, V, H)
+    packed, _, h, _, logits, running, _ = workspace_of(workspace, 1, steps, B, V, H)
+    hh_t, head_t, _, _ = packed_of(packed, V, H)
     pack_forward(packed, weight_hh, head_weight, np.int64(0), np.int64(1), V, H)
     for t in range(0, T, steps):
         some = min(steps, T - t)
@@ -1350,7 +1353,7 @@ def network_step(logits, state, scratch, prepared, params, inputs, starts, B, V,
     if B < 1 or V < 1 or H < 1:
         return BAD_SIZE
     weight_ih, _, bias, _, head_bias, _ = parameters_of(params, V, H)
-    hh_t, head_t, _, _, _ = packed_of(prepared, V, H)
+    hh_t, head_t, _, _ = packed_of(prepared, V, H)
     h, running, carried = at(scratch, 0), at(scratch, B * H), at(state, 0)
     status = gather_forward(h, weight_ih, bias, inputs, B, V, H)
     if status != OK:
