@@ -11,7 +11,7 @@ fr_status FR(pack)(real *restrict packed, const real *restrict weight, int64_t t
     const int64_t panels = (J + FR_PANEL - 1) / FR_PANEL;
     const int64_t first = fr_part(panels, part, parts) * FR_PANEL;
     const int64_t last = fr_min(fr_part(panels, part + 1, parts) * FR_PANEL, J);
-    fr_pack(packed, weight, transposed ? 1 : J, transposed ? K : 1, NULL, K, first, last);
+    fr_pack(packed, weight, transposed != 0, K, J, first, last);
     return FR_OK;
 }
 

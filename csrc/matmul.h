@@ -113,27 +113,80 @@ static inline void fr_tile_of_columns(int64_t columns, const Operands *o)
     }
 }
 
-/* Packs columns first … last-1 of B (K, J), whose element (k, j) stands at b[k * b_k + j * b_j]; `first`
- * begins a panel. Rows that start (unless `starts` is null) become zeros. */
-static inline void fr_pack(real *restrict packed, const real *restrict b, int64_t b_k, int64_t b_j,
-                           const uint8_t *starts, int64_t K, int64_t first, int64_t last)
+/* Eight rows of eight become columns: three times the first four are shuffled into the other four. */
+typedef real Eight __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(real)), may_alias));
+
+static inline void fr_transpose(real *restrict out, int64_t out_i, const real *restrict x, int64_t x_i)
+{
+    Eight rows[8], next[8];
+    for (int64_t i = 0; i < 8; i++)
+        rows[i] = *(const Eight *)(x + i * x_i);
+    for (int stage = 0; stage < 3; stage++) {
+        for (int64_t i = 0; i < 4; i++) {
+            next[2 * i] = __builtin_shufflevector(rows[i], rows[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+            next[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+        }
+        for (int64_t i = 0; i < 8; i++)
+            rows[i] = next[i];
+    }
+    for (int64_t i = 0; i < 8; i++)
+        *(Eight *)(out + i * out_i) = rows[i];
+}
+
+/* Packs one panel of a transposed matrix: columns of B are rows of `b`, b_j apart. */
+static inline void fr_pack_transposed(real *restrict panel, const real *restrict b, int64_t b_j, int64_t K,
+                                      int64_t columns)
+{
+    const int64_t eights = K / 8 * 8;
+    int64_t i = 0;
+    for (; i + 8 <= columns; i += 8)
+        for (int64_t k = 0; k < eights; k += 8)
+            fr_transpose(panel + k * FR_PANEL + i, FR_PANEL, b + i * b_j + k, b_j);
+    for (int64_t k = eights; k < K; k++)
+        for (int64_t l = 0; l < i; l++)
+            panel[k * FR_PANEL + l] = b[l * b_j + k];
+    for (; i < columns; i++)
+        for (int64_t k = 0; k < K; k++)
+            panel[k * FR_PANEL + i] = b[i * b_j + k];
+}
+
+/* Packs one panel of a matrix as it is, b_k from row to row. */
+static inline void fr_pack_panel(real *restrict panel, const real *restrict b, int64_t b_k, int64_t K,
+                                 int64_t columns)
+{
+    for (int64_t k = 0; k < K; k++) {
+        if (columns == FR_PANEL)
+            memcpy(panel + k * FR_PANEL, b + k * b_k, FR_PANEL * sizeof(real));
+        else
+            for (int64_t i = 0; i < columns; i++)
+                panel[k * FR_PANEL + i] = b[k * b_k + i];
+    }
+}
+
+/* Packs columns first … last-1 of B (K, J), of which `b` is the transpose (J, K) or not; `first` begins a
+ * panel. */
+static inline void fr_pack(real *restrict packed, const real *restrict b, int transposed, int64_t K, int64_t J,
+                           int64_t first, int64_t last)
 {
     for (int64_t j = first; j < last; j += FR_PANEL) {
         const int64_t columns = fr_min(FR_PANEL, last - j);
         real *panel = packed + j * K;
-        for (int64_t k = 0; k < K; k++) {
-            const real *row = b + k * b_k + j * b_j;
-            const int64_t copied = starts && starts[k] ? 0 : columns;
-            if (b_j == 1 && copied == FR_PANEL) {
-                memcpy(panel + k * FR_PANEL, row, FR_PANEL * sizeof(real));
-                continue;
-            }
-            for (int64_t i = 0; i < copied; i++)
-                panel[k * FR_PANEL + i] = row[i * b_j];
-            for (int64_t i = copied; i < FR_PANEL; i++)
-                panel[k * FR_PANEL + i] = 0;
-        }
+        if (columns < FR_PANEL)
+            memset(panel, 0, (size_t)(K * FR_PANEL) * sizeof(real));
+        if (transposed)
+            fr_pack_transposed(panel, b + j * K, K, K, columns);
+        else
+            fr_pack_panel(panel, b + j, J, K, columns);
     }
+}
+
+/* Sets the rows that start to zero in a packed matrix of K rows and J columns. */
+static inline void fr_clear_starts(real *packed, const uint8_t *starts, int64_t K, int64_t J)
+{
+    for (int64_t k = 0; k < K; k++)
+        if (starts[k])
+            for (int64_t j = 0; j < J; j += FR_PANEL)
+                memset(packed + j * K + k * FR_PANEL, 0, FR_PANEL * sizeof(real));
 }
 
 /* C (I, J) = C₀ + A (I, K) B (K, J), with B packed. The rows of C are J apart, those of C₀ from_i. */
@@ -172,7 +225,9 @@ static inline void fr_matmul_add_long(real *c, const real *a, const real *b, con
 {
     for (int64_t k = 0; k < K; k += FR_BLOCK) {
         const int64_t rows = fr_min(FR_BLOCK, K - k);
-        fr_pack(block, b + k * J, J, 1, starts ? starts + k : NULL, rows, 0, J);
+        fr_pack(block, b + k * J, 0, rows, J, 0, J);
+        if (starts)
+            fr_clear_starts(block, starts + k, rows, J);
         for (int64_t i = first; i < last; i += FR_ROWS)
             fr_matmul(c + i * J, c + i * J, J, a + k * I + i, 1, I, block, fr_min(FR_ROWS, last - i), rows, J);
     }
