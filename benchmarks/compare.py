@@ -37,8 +37,8 @@ TOLERANCE = {"float64": 1e-6, "float32": 1e-3}
 #: Rest between measurements, in which a library's idle threads stop spinning.
 PAUSE = 0.05
 
-#: How long each form of a library is tried, to choose one.
-TRIAL_SECONDS = 0.3
+#: To choose a form, each is measured so long, and twice more unless its call is longer.
+TRIAL_SECONDS = 0.2
 
 DISTRIBUTIONS = ("fastrnn", "numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "onnx", "onnxruntime")
 
@@ -161,6 +161,13 @@ def check(values: Sequence[float], expected: Sequence[float], job: Workload, wha
             raise RuntimeError(f"{what}, {job.name}: result {i} is {value}, and the reference's is {wanted}")
 
 
+def trial(tried: Process) -> float:
+    """Seconds of a call, roughly."""
+    first: float = tried.ask("measure", seconds=TRIAL_SECONDS)["seconds"]
+    again = 2 if first < TRIAL_SECONDS else 0
+    return min([first, *(tried.ask("measure", seconds=TRIAL_SECONDS)["seconds"] for _ in range(again))])
+
+
 class Comparison:
     """One job: its entrants, started one after the other and measured in turn."""
 
@@ -193,8 +200,7 @@ class Comparison:
                 return dict.fromkeys(forms[:1], 0.0)
             for form in forms:
                 self.begin(tried, name, form)
-                calls = [tried.ask("measure", seconds=TRIAL_SECONDS / 3) for _ in range(3)]
-                seconds[form] = min(call["seconds"] for call in calls)
+                seconds[form] = trial(tried)
         return seconds
 
     def enter(self, name: str, threads: int) -> Entrant | None:
