@@ -87,10 +87,19 @@ def training(job: Training, weights: Weights, threads: int, *, recurrence: str, 
 
 
 @torch.inference_mode()
-def sampling(job: Sampling, weights: Weights, threads: int, *, gumbel: bool) -> Run:
+def sampling(job: Sampling, weights: Weights, threads: int, *, form: str) -> Run:
     network = Network(job, weights, threads)
     W_hh, W_head, b = network.rnn.weight_hh_l0, network.head.weight, network.head.bias
     rows = (network.rnn.weight_ih_l0.t() + network.rnn.bias_ih_l0).contiguous().unbind()
+
+    @torch.inference_mode()
+    def by_modules() -> list[int]:
+        h, symbol, output = torch.zeros(1, 1, job.H), 0, []
+        for _ in range(job.T):
+            hs, h = network.rnn(network.identity[symbol].view(1, 1, -1), h)
+            symbol = torch.multinomial(network.head(hs[0, 0]).softmax(0), 1).item()
+            output.append(symbol)
+        return output
 
     @torch.inference_mode()
     def by_multinomial() -> list[int]:
@@ -112,7 +121,7 @@ def sampling(job: Sampling, weights: Weights, threads: int, *, gumbel: bool) -> 
             output.append(symbol)
         return output
 
-    return by_gumbel_noise if gumbel else by_multinomial
+    return {"modules": by_modules, "multinomial": by_multinomial, "Gumbel noise": by_gumbel_noise}[form]
 
 
 def scoring(job: Scoring, weights: Weights, threads: int, *, recurrence: str) -> Run:
@@ -131,10 +140,7 @@ def scoring(job: Scoring, weights: Weights, threads: int, *, recurrence: str) ->
 
 def forms(job: Workload) -> dict[str, Build]:
     if isinstance(job, Sampling):
-        return {
-            "Gumbel noise": partial(sampling, gumbel=True),
-            "multinomial": partial(sampling, gumbel=False),
-        }
+        return {form: partial(sampling, form=form) for form in ("Gumbel noise", "multinomial", "modules")}
     recurrences = {"gathered": "gathered", "one-hot": "one_hot"}
     if isinstance(job, Scoring):
         return {name: partial(scoring, recurrence=value) for name, value in recurrences.items()}
