@@ -2,6 +2,7 @@
 # make test   install with the test extra and run the tests
 # make lint   ruff, mypy --strict, and the C sources with warnings as errors
 # make bench  the benchmarks of the three backends
+# make compare  them beside NumPy, PyTorch, JAX and ONNX Runtime, which it installs; about twenty minutes
 # make quality  train on a real text and require the loss that the README tells; needs FASTRNN_DATA
 # make scale  a long file costs what a short text does, per character, and no more memory; needs FASTRNN_DATA
 # make package  build the source distribution and, from it, wheels with and without a C compiler; try each
@@ -10,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test lint bench quality scale package clean
+.PHONY: demo test lint bench compare quality scale package clean
 
 demo: .venv/installed
 	$(BIN)/fastrnn demo
@@ -28,6 +29,10 @@ lint: .venv/installed-for-development
 
 bench: .venv/installed-for-development
 	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+compare: .venv/installed-for-development
+	$(BIN)/python -m pip install --quiet --editable '.[peers]'
+	$(BIN)/python -m benchmarks.compare
 
 quality: .venv/installed-for-development
 	$(BIN)/python tests/quality.py
@@ -50,7 +55,7 @@ package: .venv/installed-for-development
 
 .venv/installed-for-development: .venv/bin/python $(SOURCES)
 	rm -f .venv/installed*
-	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint,bench]'
 	touch $@
 
 clean:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from workloads import WORKLOADS, Workload
 
+from benchmarks.peers.fastrnn import trainer
+from benchmarks.workloads import TRAINING, Training
 from fastrnn.backends import BACKENDS, find_backend
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
-def test_training(benchmark, workload: Workload, backend: str):
+@pytest.mark.parametrize("workload", TRAINING, ids=lambda workload: workload.name)
+def test_training(benchmark, workload: Training, backend: str):
     found = find_backend(backend)
     if isinstance(found, str):
         pytest.skip(found)
-    trainer, streams = workload.trainer(backend), workload.streams()
-    trainer.steps(streams[: workload.T + 1], workload.T)  # compiles, outside the timer
-    losses = benchmark(trainer.steps, streams, workload.T)
+    trained, streams = trainer(workload, workload.weights(), 1, backend), workload.streams()
+    trained.steps(streams[: workload.T + 1], workload.T)  # compiles, outside the timer
+    losses = benchmark(trained.steps, streams, workload.T)
     assert len(losses) == workload.windows
     assert np.isfinite(losses).all()
     if benchmark.stats is not None:  # none with --benchmark-disable

@@ -1,4 +1,4 @@
-"""The sizes that every benchmark uses, stated once.
+"""The jobs that every benchmark measures: their sizes, weights and data, stated once.
 
 T time steps · B batch rows · V vocabulary · H hidden units
 """
@@ -9,13 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import fastrnn
-from fastrnn.optimizers import Adagrad
+Weights = dict[str, np.ndarray]
+
+CLIP = 5.0
+
+#: Adagrad's sum of squares starts from it, and nothing is added to the root: min-char-rnn's form.
+INITIAL_ACCUMULATOR = 1e-8
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A training job: the sizes of its windows, and how many of them one measurement takes."""
+    """One network at one kind of work."""
 
     name: str
     T: int
@@ -23,36 +27,102 @@ class Workload:
     V: int
     H: int
     dtype: str
-    optimizer: str | fastrnn.optimizers.Optimizer
+
+    @property
+    def characters(self) -> int:
+        """The characters of one call."""
+        return self.T * self.B
+
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of one call, 2·(H² + H·V) a character: a one-hot input costs none."""
+        return 2 * self.characters * (self.H**2 + self.H * self.V)
+
+    @property
+    def checked(self) -> int:
+        """How many of the first call's results must agree between libraries."""
+        return 50
+
+    def weights(self) -> Weights:
+        """What every library starts from, by fastrnn's names, within ±1/√H."""
+        rng = np.random.default_rng(1)
+        V, H = self.V, self.H
+        shapes = {
+            "weight_ih_l0": (H, V), "weight_hh_l0": (H, H), "bias_l0": (H,),
+            "head.weight": (V, H), "head.bias": (V,),
+        }  # fmt: skip
+        return {
+            name: (rng.uniform(-1, 1, shape) / np.sqrt(H)).astype(self.dtype)
+            for name, shape in shapes.items()
+        }
+
+    def weights_of_check(self) -> Weights:
+        """The weights of the first call, whose results are compared."""
+        return self.weights()
+
+    def streams(self) -> np.ndarray:
+        """Ids (N + 1, B), as many as one call needs."""
+        N = self.characters // self.B
+        return np.random.default_rng(0).integers(0, self.V, (N + 1, self.B), dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Training(Workload):
+    """Updates, one a window: forward, backward, elementwise clip, update; the state is carried."""
+
+    optimizer: str
+    learning_rate: float
     windows: int
 
     @property
     def characters(self) -> int:
-        """The characters of one measurement."""
         return self.windows * self.T * self.B
 
     @property
     def operations(self) -> int:
-        """Floating-point operations of one measurement: 6·T·B·(H² + H·V) a window."""
-        return self.windows * 6 * self.T * self.B * (self.H**2 + self.H * self.V)
+        """Three times the forward pass: 6·T·B·(H² + H·V) an update."""
+        return 3 * super().operations
 
-    def streams(self) -> np.ndarray:
-        """Ids (N + 1, B), as many as the windows need."""
-        rng = np.random.default_rng(0)
-        return rng.integers(0, self.V, (self.windows * self.T + 1, self.B), dtype=np.int32)
+    @property
+    def checked(self) -> int:
+        """The losses of the first windows; later ones are chaotic under Adagrad."""
+        return 3
 
-    def trainer(self, backend: str) -> fastrnn.Trainer:
-        """A trainer on a new network."""
-        network = fastrnn.Network(
-            self.V, self.H, dtype=self.dtype, backend=backend, initialization="normal", rng=0
-        )
-        return fastrnn.Trainer(network, optimizer=self.optimizer, learning_rate=0.01, clip_value=5.0)
+    def windows_of_ids(self) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets of each update, (windows, T, B)."""
+        ids = self.streams()
+        shape = self.windows, self.T, self.B
+        return ids[:-1].reshape(shape), ids[1:].reshape(shape)
 
 
-ADAGRAD = Adagrad(initial_accumulator_value=1e-8, eps=0.0)
+@dataclass(frozen=True)
+class Sampling(Workload):
+    """T characters drawn one after the other, from id 0 and a state of zeros."""
 
-WORKLOADS = (
-    Workload("seed", T=4, B=1, V=4, H=16, dtype="float64", optimizer="sgd", windows=2000),
-    Workload("min-char-rnn", T=25, B=1, V=65, H=100, dtype="float64", optimizer=ADAGRAD, windows=40),
-    Workload("batched", T=50, B=32, V=65, H=128, dtype="float32", optimizer=ADAGRAD, windows=10),
+    def weights_of_check(self) -> Weights:
+        """Logits so far apart that every draw is certain, whatever the random numbers."""
+        weights = self.weights()
+        for name in "head.weight", "head.bias":
+            weights[name] *= 1e5
+        return weights
+
+
+@dataclass(frozen=True)
+class Scoring(Workload):
+    """The bits of every character but the first in B texts of T + 1 characters, from states of zeros."""
+
+
+TRAINING = (
+    Training("seed", 4, 1, 4, 16, "float64", "sgd", 0.1, windows=2000),
+    Training("min-char-rnn", 25, 1, 65, 100, "float64", "adagrad", 0.1, windows=200),
+    Training("min-char-rnn-f32", 25, 1, 65, 100, "float32", "adagrad", 0.1, windows=200),
+    Training("batched", 50, 32, 65, 128, "float32", "adagrad", 0.01, windows=10),
+    Training("wide", 50, 64, 65, 512, "float32", "adagrad", 0.01, windows=4),
+)
+
+WORKLOADS: tuple[Workload, ...] = (
+    *TRAINING,
+    Sampling("sampling", 1000, 1, 65, 128, "float32"),
+    Scoring("scoring", 20000, 1, 65, 128, "float32"),
+    Scoring("scoring-lines", 128, 512, 65, 128, "float32"),
 )

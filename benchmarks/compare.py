@@ -1,0 +1,331 @@
+"""fastrnn beside a NumPy script, PyTorch, JAX and ONNX Runtime: ``python -m benchmarks.compare``.
+
+Every library does the same jobs (``workloads``) in its fastest form, in a process of its own that is
+pinned to one core and one thread, and again to two. The first results of each must agree with those of
+fastrnn's NumPy backend, or the run stops. Repeats go round: each library once, the fma peak among them,
+then all again, so that a slower minute of the machine meets all of them. On Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks import goals, report
+from benchmarks.peers import LIBRARIES, PEAK, REFERENCE, Library
+from benchmarks.workloads import WORKLOADS, Workload
+
+ROOT = Path(__file__).parent.parent
+
+#: How far results may be from the reference, relative to the larger of it and one.
+TOLERANCE = {"float64": 1e-6, "float32": 1e-3}
+
+#: Rest between measurements, in which a library's idle threads stop spinning.
+PAUSE = 0.05
+
+#: To choose a form, each is measured so long, and twice more unless its call is longer.
+TRIAL_SECONDS = 0.2
+
+DISTRIBUTIONS = ("fastrnn", "numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "onnx", "onnxruntime")
+
+
+class MissingError(Exception):
+    """A library is not installed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to compare, and for how long."""
+
+    jobs: list[str]
+    libraries: list[str]
+    threads: list[int]
+    repeats: int
+    seconds: float
+    quick: bool
+
+
+class Process:
+    """A library at one job, in a process of its own."""
+
+    def __init__(self, library: Library, job: Workload, threads: int, cache: str) -> None:
+        self._what = f"{library.title}, {job.name}, threads {threads}"
+        command = [sys.executable, "-m", "benchmarks.worker", library.forms, job.name, str(threads)]
+        self._process = subprocess.Popen(  # noqa: S603  (its own worker)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env=environment(threads, cache),
+        )  # fmt: skip
+
+    def ask(self, do: str, **details: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):  # a process that ended said why before
+            print(json.dumps({"do": do, **details}), file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._what}: the process ended with status {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "missing" in answer:
+            raise MissingError(answer["missing"])
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+@contextmanager
+def process(library: Library, job: Workload, threads: int, cache: str) -> Iterator[Process]:
+    """A process that ends with the block."""
+    started = Process(library, job, threads, cache)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def environment(threads: int, cache: str) -> dict[str, str]:
+    """The variables that libraries read when they are imported; compiled code is kept in ``cache``."""
+    count = str(threads)
+    return {
+        **os.environ,
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), count),
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}",
+        "JAX_PLATFORMS": "cpu",
+        "NUMBA_CACHE_DIR": cache,
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+
+
+@dataclass
+class Entrant:
+    """A library at one job with a number of threads, and what was measured of it."""
+
+    job: Workload
+    library: str
+    threads: int
+    process: Process
+    form: str
+    forms: dict[str, float]
+    cold: float | None = None
+    warm: float | None = None
+    memory: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+    def repeat(self, seconds: float) -> None:
+        """Measure once more."""
+        answer = self.process.ask("measure", seconds=seconds)
+        self.seconds.append(answer["seconds"])
+        self.memory = answer["memory"]
+
+    def record(self, peak: float) -> dict[str, Any]:
+        """What the JSON file says; the peak is in operations a second."""
+        median = statistics.median(self.seconds)
+        speed = self.job.operations / median
+        return {
+            "job": self.job.name, "library": self.library, "threads": self.threads, "form": self.form,
+            "seconds_per_call": {
+                "median": median, "minimum": min(self.seconds), "repeats": self.seconds,
+            },
+            "characters_per_second": self.job.characters / median,
+            "gflops": speed / 1e9,
+            "percent_of_peak": 100 * speed / peak,
+            "seconds_to_first_result": {"cold": self.cold, "warm": self.warm},
+            "peak_memory_bytes": self.memory,
+            "seconds_per_call_of_forms": self.forms if len(self.forms) > 1 else {},
+        }  # fmt: skip
+
+
+def check(values: Sequence[float], expected: Sequence[float], job: Workload, what: str) -> None:
+    """Raise where the results of two libraries differ: they did not do the same work."""
+    tolerance = TOLERANCE[job.dtype]
+    for i, (value, wanted) in enumerate(zip(values, expected, strict=True)):
+        if not abs(value - wanted) <= tolerance * max(1, abs(wanted)):
+            raise RuntimeError(f"{what}, {job.name}: result {i} is {value}, and the reference's is {wanted}")
+
+
+def trial(tried: Process) -> float:
+    """Seconds of a call, roughly."""
+    first: float = tried.ask("measure", seconds=TRIAL_SECONDS)["seconds"]
+    again = 2 if first < TRIAL_SECONDS else 0
+    return min([first, *(tried.ask("measure", seconds=TRIAL_SECONDS)["seconds"] for _ in range(again))])
+
+
+class Comparison:
+    """One job: its entrants, started one after the other and measured in turn."""
+
+    def __init__(self, job: Workload, settings: Settings, cache: str) -> None:
+        self.job = job
+        self.settings = settings
+        self._cache = cache
+        self._processes = ExitStack()
+        with process(REFERENCE, job, 1, cache) as reference:
+            self._expected = reference.ask("start", form="public interface")["values"]
+
+    def start(self, name: str, form: str, threads: int, cache: str) -> tuple[Process, float]:
+        """A process that has given its first results, and how many seconds after it was started."""
+        began = time.perf_counter()
+        started = self._processes.enter_context(process(LIBRARIES[name], self.job, threads, cache))
+        self.begin(started, name, form)
+        return started, time.perf_counter() - began
+
+    def begin(self, started: Process, name: str, form: str) -> None:
+        """Let a process begin in a form, and check its first results."""
+        values = started.ask("start", form=form)["values"]
+        check(values, self._expected, self.job, f"{LIBRARIES[name].title} ({form})")
+
+    def trials(self, name: str, threads: int) -> dict[str, float]:
+        """Seconds of a call in each form that the library has for the job."""
+        seconds = {}
+        with process(LIBRARIES[name], self.job, threads, self._cache) as tried:
+            forms = tried.ask("list")["forms"]
+            if self.settings.quick or len(forms) < 2:
+                return dict.fromkeys(forms[:1], 0.0)
+            for form in forms:
+                self.begin(tried, name, form)
+                seconds[form] = trial(tried)
+        return seconds
+
+    def enter(self, name: str, threads: int) -> Entrant | None:
+        """Start a library in its fastest form; ``None`` where the job is not for it."""
+        forms = self.trials(name, threads)
+        if not forms:
+            return None
+        form = min(forms, key=lambda form: forms[form])
+        if self.settings.quick or threads > min(self.settings.threads):  # its start is not measured again
+            started, _ = self.start(name, form, threads, self._cache)
+            return Entrant(self.job, name, threads, started, form, forms)
+        with tempfile.TemporaryDirectory() as cache:
+            discarded, cold = self.start(name, form, threads, cache)
+            discarded.close()
+            started, warm = self.start(name, form, threads, cache)
+        return Entrant(self.job, name, threads, started, form, forms, cold, warm)
+
+    def measure(self, entrants: list[Entrant]) -> dict[int, float]:
+        """Measure all of them in turn; return the peak for each number of threads, operations a second."""
+        peaks: dict[int, list[float]] = {threads: [] for threads in self.settings.threads}
+        cores = {
+            threads: self._processes.enter_context(process(PEAK, self.job, threads, self._cache))
+            for threads in peaks
+        }
+        operations = {
+            threads: core.ask("start", form="chains")["values"][0] for threads, core in cores.items()
+        }
+        for _ in range(self.settings.repeats):
+            for threads, core in cores.items():
+                answer = core.ask("measure", seconds=min(0.2, self.settings.seconds))
+                peaks[threads].append(operations[threads] / answer["seconds"])
+                for entrant in entrants:
+                    if entrant.threads == threads:
+                        time.sleep(PAUSE)
+                        entrant.repeat(self.settings.seconds)
+        return {threads: statistics.median(measured) for threads, measured in peaks.items()}
+
+    def close(self) -> None:
+        """End every process."""
+        self._processes.close()
+
+
+def compare_job(job: Workload, settings: Settings, missing: dict[str, str], cache: str) -> dict[str, Any]:
+    """Measure every library at one job; libraries that are not there are added to ``missing``."""
+    comparison = Comparison(job, settings, cache)
+    entrants = []
+    try:
+        for threads in settings.threads:
+            for name in settings.libraries:
+                try:
+                    entrant = None if name in missing else comparison.enter(name, threads)
+                except MissingError as error:
+                    missing[name] = str(error)
+                    entrant = None
+                if entrant is not None:
+                    entrants.append(entrant)
+                    say(f"{job.name}: {name} ({entrant.form}), threads {threads}, is ready")
+        peaks = comparison.measure(entrants)
+    finally:
+        comparison.close()
+    return {
+        "name": job.name,
+        "sizes": {letter: getattr(job, letter) for letter in "TBVH"},
+        "dtype": job.dtype,
+        "peak_gflops": {str(threads): peak / 1e9 for threads, peak in peaks.items()},
+        "results": [entrant.record(peaks[entrant.threads]) for entrant in entrants],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The processor and the versions of everything that was measured."""
+    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    versions = {}
+    for name in DISTRIBUTIONS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "processor": found[1] if found else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def say(message: str) -> None:
+    """Tell how far it is."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options."""
+    jobs = [job.name for job in WORKLOADS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
+    parser.add_argument("--jobs", nargs="+", choices=jobs, default=jobs)
+    parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES))
+    parser.add_argument("--threads", nargs="+", type=int, choices=[1, 2], default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=9, help="of each library, interleaved")
+    parser.add_argument("--seconds", type=float, default=0.4, help="of each repeat, or one call's")
+    parser.add_argument("--output", type=Path, default=Path("build", "compare"), help="a folder")
+    parser.add_argument("--quick", action="store_true", help="try that everything runs: times mean nothing")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compare, print the tables, and write them with the measurements and a picture."""
+    options = parse(arguments)
+    settings = Settings(
+        options.jobs, options.libraries,
+        [n for n in options.threads if n <= len(os.sched_getaffinity(0))],
+        1 if options.quick else options.repeats, 0.0 if options.quick else options.seconds, options.quick,
+    )  # fmt: skip
+    missing: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as cache:
+        jobs = [compare_job(job, settings, missing, cache) for job in WORKLOADS if job.name in settings.jobs]
+    results = {"machine": machine(), "settings": vars(settings), "missing": missing, "jobs": jobs}
+    results["goals"] = goals.evaluate(results)
+    text = report.markdown(results)
+    print(text)
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "compare.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (options.output / "compare.md").write_text(text + "\n", encoding="utf-8")
+    report.picture(results, options.output / "compare.png")
+
+
+if __name__ == "__main__":
+    main()

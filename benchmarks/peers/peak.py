@@ -1,0 +1,71 @@
+"""The most that a core can do: independent chains of fused multiply-adds that never leave registers."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from benchmarks.peers import Build, Run
+from benchmarks.workloads import Weights, Workload
+from fastrnn.backends.numba import processor
+
+WIDTH = max(processor()[0], 128)
+
+#: More than two units with a latency of four cycles can hold, and fewer than there are registers.
+CHAINS = 12
+STEPS = 2_000_000
+
+
+@intrinsic
+def fma_chains(typing_context, x, steps):  # noqa: ARG001
+    """CHAINS vectors v, each replaced by v·x + x ``steps`` times; an element of their sum."""
+    lanes = WIDTH // x.bitwidth
+
+    def emit(context, builder, signature, arguments):  # noqa: ARG001
+        x_, steps_ = arguments
+        vector = ir.VectorType(context.get_data_type(x), lanes)
+        fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{x.bitwidth}"
+        )
+        first = builder.insert_element(ir.Constant(vector, ir.Undefined), x_, ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
+        factor = builder.shuffle_vector(first, first, zeros)
+        chains = [
+            cgutils.alloca_once_value(builder, ir.Constant(vector, [float(i)] * lanes)) for i in range(CHAINS)
+        ]
+        with cgutils.for_range(builder, steps_):
+            for chain in chains:
+                builder.store(builder.call(fma, [builder.load(chain), factor, factor]), chain)
+        total = builder.load(chains[0])
+        for chain in chains[1:]:
+            total = builder.fadd(total, builder.load(chain))
+        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+
+    return x(x, types.intp), emit
+
+
+@numba.njit(nogil=True)
+def run_chains(x, steps):
+    return fma_chains(x, steps)
+
+
+def peak(job: Workload, weights: Weights, threads: int) -> Run:  # noqa: ARG001
+    """On every thread at once; the result is the number of operations."""
+    x = np.dtype(job.dtype).type(0.5)
+    pool = ThreadPoolExecutor(threads)
+    operations = 2.0 * CHAINS * (WIDTH // (8 * x.itemsize)) * STEPS * threads
+
+    def run() -> list[float]:
+        list(pool.map(run_chains, [x] * threads, [STEPS] * threads))
+        return [operations]
+
+    return run
+
+
+def forms(job: Workload) -> dict[str, Build]:  # noqa: ARG001
+    return {"chains": peak}
