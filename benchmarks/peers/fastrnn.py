@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 
 import numpy as np
@@ -21,9 +20,9 @@ OPTIMIZERS = {
 
 def network(job: Workload, weights: Weights, threads: int, backend: str) -> fastrnn.Network:
     """A network with these weights."""
-    known = inspect.signature(fastrnn.Network).parameters
-    several = {"threads": threads} if "threads" in known else {}
-    made = fastrnn.Network(job.V, job.H, dtype=job.dtype, backend=backend, initialization="zeros", **several)
+    made = fastrnn.Network(
+        job.V, job.H, dtype=job.dtype, backend=backend, initialization="zeros", threads=threads
+    )
     for name, view in made.parameters.items():
         view[...] = weights[name]
     return made
@@ -65,12 +64,7 @@ def scoring(job: Scoring, weights: Weights, threads: int, backend: str) -> Run:
     texts = [scored.vocabulary.decode(ids) for ids in job.streams().T]
     if job.B == 1:
         return lambda: scored.surprisal(texts[0])[1:]
-
-    def one_by_one(texts: list[str]) -> list[np.ndarray]:
-        return [scored.surprisal(text) for text in texts]
-
-    score_many = getattr(scored, "score_many", one_by_one)
-    return lambda: score_many(texts)[0][1:]
+    return lambda: scored.score_many(texts)[0][1:]
 
 
 def forms(backend: str, job: Workload) -> dict[str, Build]:
