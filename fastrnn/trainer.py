@@ -37,7 +37,9 @@ class Pace:
         began = time.perf_counter()
         losses = function(count)
         elapsed = max(time.perf_counter() - began, 1e-9)
-        self.windows = max(1, min(8 * count, int(CALL_SECONDS * count / elapsed)))
+        fit = int(CALL_SECONDS * count / elapsed)
+        # a call that was short because there was no more to do says little
+        self.windows = max(1, min(8 * count, fit) if count == self.windows else min(self.windows, fit))
         return losses
 
 
@@ -93,6 +95,7 @@ class Trainer:
         self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
         self.updates = 0
         self._state: NDArray[Any] | None = None
+        self._paces: dict[tuple[int, int], Pace] = {}
         n = network.flat.size
         memory.require(
             (1 + self._optimizer.moments) * network.flat.nbytes, f"gradients and moments of {n:,} parameters"
@@ -192,7 +195,7 @@ class Trainer:
         windows = passes * rows.windows(T)
         memory.require(8 * windows, f"the losses of {passes} passes")
         losses = np.empty(windows)
-        done, pace = 0, Pace()
+        done, pace = 0, self._paces.setdefault((T, rows.batch_size), Pace())
 
         def update(count: int) -> Floats:
             return self.advance(rows, T, done, np.full(count, self.learning_rate))
