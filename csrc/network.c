@@ -1,9 +1,9 @@
 /* network.c: the kernels put together: one window forward and backward, and many windows of training
  * in one call.
  *
- * A window goes through phases, and the threads of a team wait for each other after each. In the
- * recurrences a thread has some of the batch rows; in the head, which is not recurrent, some of all T·B
- * rows; in the gradients some of the output rows of each product; in the update a range. */
+ * A window goes through phases, and the threads of a team wait for each other after each: the weights are
+ * packed, each thread some panels; forward, head and backward, each some of the batch rows, which stay in its
+ * core's cache; the gradients, each some of the output rows of every product; the update, each a range. */
 
 #include <string.h>
 
@@ -62,19 +62,23 @@ static fr_status run_layer(Workspace w, real *state, Parameters p, const int32_t
     return FR_OK;
 }
 
-/* The head, for some of the N = T·B rows: losses, dlogits in place of logits, and the gradient of h. */
+/* The head, for some of the batch rows: losses, dlogits in place of logits, and the gradient of h. Rows that
+ * stand beside each other are taken FR_ROWS at a time: of all steps where a part has the whole batch, else
+ * of one step. */
 static fr_status run_head(double *losses, Workspace w, Parameters p, const int32_t *targets, double scale,
                           Team team, Sizes s)
 {
-    const int64_t N = s.T * s.B, last = fr_part(N, team.part + 1, team.parts);
+    const int64_t first = fr_part(s.B, team.part, team.parts), last = fr_part(s.B, team.part + 1, team.parts);
+    const int64_t steps = last - first == s.B ? s.T : 1;
     const real *h = w.h + s.B * s.H;
-    for (int64_t n = fr_part(N, team.part, team.parts); n < last; n += FR_ROWS) {
-        const int64_t rows = fr_min(FR_ROWS, last - n);
-        real *logits = w.logits + n * s.V;
-        RETURN_IF_BAD(FR(linear_forward)(logits, h + n * s.H, w.packed.head_t, p.head_bias, rows, s.H, s.V));
-        RETURN_IF_BAD(FR(cross_entropy)(losses + n, logits, logits, targets + n, scale, rows, s.V));
-        RETURN_IF_BAD(FR(linear_forward)(w.dh + n * s.H, logits, w.packed.head, w.zeros, rows, s.V, s.H));
-    }
+    for (int64_t t = 0; t < s.T; t += steps)
+        for (int64_t n = t * s.B + first; n < (t + steps - 1) * s.B + last; n += FR_ROWS) {
+            const int64_t rows = fr_min(FR_ROWS, (t + steps - 1) * s.B + last - n);
+            real *logits = w.logits + n * s.V;
+            RETURN_IF_BAD(FR(linear_forward)(logits, h + n * s.H, w.packed.head_t, p.head_bias, rows, s.H, s.V));
+            RETURN_IF_BAD(FR(cross_entropy)(losses + n, logits, logits, targets + n, scale, rows, s.V));
+            RETURN_IF_BAD(FR(linear_forward)(w.dh + n * s.H, logits, w.packed.head, w.zeros, rows, s.V, s.H));
+        }
     return FR_OK;
 }
 
@@ -115,9 +119,7 @@ static fr_status gradients(double *losses, real *grads, real *state, Workspace w
     pack_backward(w, p, team, s);
     RETURN_IF_BAD(fr_wait_for_all(team));
     RETURN_IF_BAD(run_layer(w, state, p, inputs, starts, team, s));
-    RETURN_IF_BAD(fr_wait_for_all(team));
     RETURN_IF_BAD(run_head(losses, w, p, targets, scale, team, s));
-    RETURN_IF_BAD(fr_wait_for_all(team));
     RETURN_IF_BAD(run_layer_back(w, starts, team, s));
     RETURN_IF_BAD(fr_wait_for_all(team));
     RETURN_IF_BAD(add_gradients(d, w, inputs, starts, team, s));

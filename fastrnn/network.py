@@ -25,6 +25,9 @@ CELLS = ("rnn",)
 #: The floating-point operations that a thread should have to do before another is worth its while.
 LEAST_WORK = 1 << 23
 
+#: The batch rows that a thread should have: with fewer, the multipliers wait for each other's results.
+LEAST_ROWS = 4
+
 #: The floating-point operations of a native call that samples: well under a tenth of a second.
 CALL_OPERATIONS = 1 << 26
 
@@ -291,7 +294,7 @@ class Network:
     def parts(self, T: int, B: int) -> int:
         """How many threads a window of T steps and B rows is worth. Internal."""
         operations = 6 * T * B * self.hidden_size * (self.hidden_size + self.vocab_size)
-        return max(1, min(self.threads, B, operations // LEAST_WORK))
+        return max(1, min(self.threads, B // LEAST_ROWS, operations // LEAST_WORK))
 
     def checked_window(
         self, inputs: ArrayLike, targets: ArrayLike, starts: ArrayLike | None

@@ -1125,16 +1125,19 @@ def run_layer(h, running, state, packed, weight_ih, bias, inputs, starts, part, 
 
 
 @inlined
-def run_head(losses, h, dh, logits, zeros, head_t, head, head_bias, targets, scale, part, parts, N, V, H):
-    """The head, for some of the N rows: losses, dlogits in place of logits, and the gradient of h."""
-    last = N * (part + 1) // parts
-    for n in range(N * part // parts, last, ROWS):
-        rows, some = min(ROWS, last - n), at(logits, n * V)
-        linear_forward(some, at(h, n * H), head_t, head_bias, rows, H, V)
-        status = cross_entropy(at(losses, n), some, some, at(targets, n), scale, rows, V)
-        if status != OK:
-            return status
-        linear_forward(at(dh, n * H), some, head, zeros, rows, V, H)
+def run_head(losses, h, dh, logits, zeros, head_t, head, head_bias, targets, scale, part, parts, T, B, V, H):
+    """The head, for some of the batch rows: losses, dlogits in place of logits, and the gradient of h."""
+    first, last = B * part // parts, B * (part + 1) // parts
+    steps = T if last - first == B else 1
+    for t in range(0, T, steps):
+        end = (t + steps - 1) * B + last
+        for n in range(t * B + first, end, ROWS):
+            rows, some = min(ROWS, end - n), at(logits, n * V)
+            linear_forward(some, at(h, n * H), head_t, head_bias, rows, H, V)
+            status = cross_entropy(at(losses, n), some, some, at(targets, n), scale, rows, V)
+            if status != OK:
+                return status
+            linear_forward(at(dh, n * H), some, head, zeros, rows, V, H)
     return OK
 
 
@@ -1178,15 +1181,9 @@ def gradients(
     status = run_layer(h, running, state, hh_t, weight_ih, bias, inputs, starts, part, parts, T, B, V, H)
     if status != OK:
         return status
-    status = wait_for_all(sync, parts)
-    if status != OK:
-        return status
     status = run_head(
-        losses, after, dh, logits, zeros, head_t, head, head_bias, targets, scale, part, parts, N, V, H
+        losses, after, dh, logits, zeros, head_t, head, head_bias, targets, scale, part, parts, T, B, V, H
     )
-    if status != OK:
-        return status
-    status = wait_for_all(sync, parts)
     if status != OK:
         return status
     run_layer_back(h, dh, running, hh, starts, part, parts, T, B, H)
