@@ -44,6 +44,13 @@ static inline real fr_from_bits(fr_int bits)
     return x;
 }
 
+/* condition ? a : b, as bits: of a quotient with one of two numerators GCC makes two divisions. */
+static inline real fr_blend(int condition, real a, real b)
+{
+    const fr_int mask = -(fr_int)condition;
+    return fr_from_bits((fr_bits(a) & mask) | (fr_bits(b) & ~mask));
+}
+
 /* 2ⁿ, for n within the range of normal numbers. */
 static inline real fr_power_of_two(fr_int n)
 {
@@ -56,9 +63,7 @@ static inline real fr_reduce(real x, fr_int *n)
     const real rounded = fr_fma(x, FR_LOG2E, FR_ROUNDER);
     *n = (fr_int)((fr_uint)fr_bits(rounded) - (fr_uint)fr_bits(FR_ROUNDER));
     const real whole = rounded - FR_ROUNDER;
-    const real first = fr_fma(whole, -FR_LN2_HIGH, x);
-    const real r = fr_fma(whole, -FR_LN2_LOW, first);
-    const real rest = fr_fma(whole, -FR_LN2_LOW, first - r); /* what the rounding of r left out */
+    const real r = fr_fma(whole, -FR_LN2_LOW, fr_fma(whole, -FR_LN2_HIGH, x));
 #if FR_BITS == 32
     real q = 0x1.6bec06p-10f;
     q = fr_fma(q, r, 0x1.122776p-7f);
@@ -78,7 +83,7 @@ static inline real fr_reduce(real x, fr_int *n)
     q = fr_fma(q, r, 0x1.5555555555559p-3);
     q = fr_fma(q, r, 0x1p-1);
 #endif
-    return r + fr_fma(q, r * r, rest);
+    return fr_fma(q, r * r, r);
 }
 
 static inline real fr_exp(real x)
@@ -88,7 +93,7 @@ static inline real fr_exp(real x)
     x = x > high ? high : x;
     fr_int n;
     const real e = fr_reduce(x, &n) + 1;
-    const fr_int half = n / 2; /* in two steps, since 2ⁿ alone may be out of range */
+    const fr_int half = n >> 1; /* in two steps, since 2ⁿ alone may be out of range */
     return e * fr_power_of_two(half) * fr_power_of_two(n - half);
 }
 
@@ -114,15 +119,14 @@ static inline real fr_tanh(real x)
     const real scale = fr_power_of_two(n);
     const real s = fr_fma(scale, e, scale - 1) * (real)0.5;
     const int is_small = twice < FR_BY_PRECISION(0.6f, 0.6);
-    const real quotient = (is_small ? s * s : s) / (1 + s);
+    const real quotient = s * (is_small ? s : 1) / (1 + s);
     return fr_copysign(is_small ? s - quotient : quotient, x);
 }
 
 static inline real fr_sigmoid(real x)
 {
     const real e = fr_exp(-fr_abs(x));
-    const real numerator = x < 0 ? e : 1;
-    return numerator / (1 + e);
+    return fr_blend(x < 0, e, 1) / (1 + e);
 }
 
 /* ln x = k ln 2 + ln m, with m from √½ to √2, f = m - 1 and s = f / (2 + f):

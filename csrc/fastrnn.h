@@ -209,7 +209,7 @@ fr_status FR(adam_update)(
  *     running (B, H) · zeros (H)
  */
 
-/* Runs a window, and carries the state over it. The workspace is one of ⌈FR_ROWS/B⌉ steps, or of T where
+/* Runs a window, and carries the state over it. The workspace is one of ⌈FR_BLOCK/B⌉ steps, or of T where
  * that is less. */
 fr_status FR(network_forward)(
     real *logits,          /* (T, B, V) */

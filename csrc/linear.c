@@ -64,7 +64,6 @@ fr_status FR(linear_gradients)(real *restrict dweight, real *restrict dbias, rea
     if (part < 0 || part >= parts || N < 0 || I < 1 || O < 1)
         return FR_BAD_SIZE;
     const int64_t first = fr_part(O, part, parts), last = fr_part(O, part + 1, parts);
-    fr_matmul_add_long(dweight, dy, x, NULL, block, first, last, O, N, I);
-    fr_add_rows(dbias, dy, first, last, N, O);
+    fr_weight_gradients(dweight, dbias, block, dy, x, NULL, first, last, N, I, O);
     return FR_OK;
 }

@@ -217,29 +217,27 @@ static inline void fr_matmul(real *c, const real *from, int64_t from_i, const re
     }
 }
 
-/* Columns first … last-1 of Aᵀ, as rows of C (I, J) += Aᵀ B, for A (K, I) and B (K, J) as they are, with
- * K large: B is packed a block of rows at a time, and A is read as many columns at a time as stay in the
- * cache beside it. */
-static inline void fr_matmul_add_long(real *c, const real *a, const real *b, const uint8_t *starts, real *block,
-                                      int64_t first, int64_t last, int64_t I, int64_t K, int64_t J)
+/* The gradients of y = x Wᵀ + b, for outputs first … last-1: dW (O, I) += dyᵀ x and db (O) += Σ dy, over N
+ * rows in their order; of a row that starts (unless `starts` is null) x counts as zeros. x is packed a
+ * block of rows at a time, and dy is read as many columns at a time as stay in the cache beside it. */
+static inline void fr_weight_gradients(real *dweight, real *dbias, real *block, const real *dy, const real *x,
+                                       const uint8_t *starts, int64_t first, int64_t last, int64_t N, int64_t I,
+                                       int64_t O)
 {
-    for (int64_t k = 0; k < K; k += FR_BLOCK) {
-        const int64_t rows = fr_min(FR_BLOCK, K - k);
-        fr_pack(block, b + k * J, 0, rows, J, 0, J);
+    for (int64_t n = 0; n < N; n += FR_BLOCK) {
+        const int64_t rows = fr_min(FR_BLOCK, N - n);
+        const real *some = dy + n * O;
+        fr_pack(block, x + n * I, 0, rows, I, 0, I);
         if (starts)
-            fr_clear_starts(block, starts + k, rows, J);
-        for (int64_t i = first; i < last; i += FR_ROWS)
-            fr_matmul(c + i * J, c + i * J, J, a + k * I + i, 1, I, block, fr_min(FR_ROWS, last - i), rows, J);
+            fr_clear_starts(block, starts + n, rows, I);
+        for (int64_t o = first; o < last; o += FR_ROWS) {
+            real *drows = dweight + o * I;
+            fr_matmul(drows, drows, I, some + o, 1, O, block, fr_min(FR_ROWS, last - o), rows, I);
+        }
+        for (int64_t k = 0; k < rows; k++)
+            for (int64_t o = first; o < last; o++)
+                dbias[o] += some[k * O + o];
     }
-}
-
-/* sum (O) += the rows of y (N, O) in their order, in columns first … last-1. */
-static inline void fr_add_rows(real *restrict sum, const real *restrict y, int64_t first, int64_t last, int64_t N,
-                               int64_t O)
-{
-    for (int64_t n = 0; n < N; n++)
-        for (int64_t o = first; o < last; o++)
-            sum[o] += y[n * O + o];
 }
 
 #endif

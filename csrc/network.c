@@ -128,7 +128,7 @@ static fr_status gradients(double *losses, real *grads, real *state, Workspace w
 
 /* ---- Kernels -------------------------------------------------------------------------------------------- */
 
-/* A window forward, FR_ROWS rows or a step at a time, so that the workspace stays in the cache. Writes the
+/* A window forward, FR_BLOCK rows or a step at a time, so that the workspace stays in the cache. Writes the
  * logits, or where there are targets the losses. */
 static fr_status forward(double *losses, real *logits, real *state, real *workspace, const real *params,
                          const int32_t *inputs, const int32_t *targets, const uint8_t *starts, Sizes window)
@@ -137,7 +137,7 @@ static fr_status forward(double *losses, real *logits, real *state, real *worksp
     if (bad_sizes(window, alone))
         return FR_BAD_SIZE;
     const int64_t B = window.B, V = window.V, H = window.H;
-    const int64_t steps = fr_min(window.T, (FR_ROWS + B - 1) / B);
+    const int64_t steps = fr_min(window.T, (FR_BLOCK + B - 1) / B);
     const Sizes most = {steps, B, V, H};
     const Parameters p = const_parameters_of(params, most);
     const Workspace w = workspace_of(workspace, 1, most);
@@ -145,11 +145,14 @@ static fr_status forward(double *losses, real *logits, real *state, real *worksp
     for (int64_t t = 0; t < window.T; t += steps) {
         const Sizes s = {fr_min(steps, window.T - t), B, V, H};
         const int64_t N = s.T * B;
-        real *out = targets ? w.logits : logits + t * B * V;
         RETURN_IF_BAD(run_layer(w, state, p, inputs + t * B, starts + t * B, alone, s));
-        RETURN_IF_BAD(FR(linear_forward)(out, w.h + B * H, w.packed.head_t, p.head_bias, N, H, V));
-        if (targets)
-            RETURN_IF_BAD(FR(cross_entropy)(losses + t * B, out, out, targets + t * B, 1.0, N, V));
+        for (int64_t n = 0; n < N; n += FR_ROWS) {
+            const int64_t rows = fr_min(FR_ROWS, N - n), at = t * B + n;
+            real *out = targets ? w.logits : logits + at * V;
+            RETURN_IF_BAD(FR(linear_forward)(out, w.h + (B + n) * H, w.packed.head_t, p.head_bias, rows, H, V));
+            if (targets)
+                RETURN_IF_BAD(FR(cross_entropy)(losses + at, out, out, targets + at, 1.0, rows, V));
+        }
     }
     return FR_OK;
 }

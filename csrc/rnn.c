@@ -58,7 +58,6 @@ fr_status FR(rnn_gradients)(real *restrict dweight_hh, real *restrict dbias, rea
     if (part < 0 || part >= parts || N < 0 || H < 1)
         return FR_BAD_SIZE;
     const int64_t first = fr_part(H, part, parts), last = fr_part(H, part + 1, parts);
-    fr_matmul_add_long(dweight_hh, dx, h_before, starts, block, first, last, H, N, H);
-    fr_add_rows(dbias, dx, first, last, N, H);
+    fr_weight_gradients(dweight_hh, dbias, block, dx, h_before, starts, first, last, N, H, H);
     return FR_OK;
 }

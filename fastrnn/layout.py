@@ -19,9 +19,6 @@ from numpy.typing import NDArray
 #: The widest panel of a packed matrix, and the rows that are packed at a time of a long one (FR_BLOCK).
 PANEL, BLOCK = 32, 256
 
-#: The rows that the head works on at a time (FR_ROWS).
-ROWS = 64
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -116,4 +113,4 @@ def workspace_layout(T: int, B: int, V: int, H: int, parts: int = 1) -> Layout:
 
 def forward_layout(T: int, B: int, V: int, H: int) -> Layout:
     """What the kernels keep of a window that is only run forward: of a few steps at a time."""
-    return workspace_layout(min(T, -(-ROWS // B)), B, V, H)
+    return workspace_layout(min(T, -(-BLOCK // B)), B, V, H)

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+#: Bytes that nobody needs to ask for.
+ALWAYS_FITS = 1 << 20
+
 #: Bytes of a cache line.
 CACHE_LINE = 64
 
@@ -51,7 +54,7 @@ def _available_to_container() -> int | None:
 
 def require(n_bytes: int, what: str) -> None:
     """Raise ``MemoryError`` where ``n_bytes`` cannot fit; ``what`` says what they are for."""
-    limit = available()
+    limit = available() if n_bytes > ALWAYS_FITS else None
     if limit is not None and n_bytes > limit:
         raise MemoryError(f"{what} needs {readable(n_bytes)}, and {readable(limit)} are available")
 

@@ -240,20 +240,41 @@ class Vectors:
     def fma(self, a, b, c):
         return self.intrinsic("llvm.fma.{}", self.type, [a, b, c])
 
+    def shuffle(self, a, b, lanes):
+        """Some lanes of two vectors, counted from the first of a."""
+        index = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+        return self.builder.shuffle_vector(a, b, index)
+
     def halves(self, value, width):
         """The lower and the upper half of a vector that has so many lanes."""
-        index = ir.VectorType(ir.IntType(32), width // 2)
-        return [
-            self.builder.shuffle_vector(
-                value, value, ir.Constant(index, list(range(first, first + width // 2)))
-            )
-            for first in (0, width // 2)
-        ]
+        half = width // 2
+        return [self.shuffle(value, value, list(range(first, first + half))) for first in (0, half)]
 
 
 def whole(value):
     """A constant size."""
     return ir.Constant(ir.IntType(64), value)
+
+
+@intrinsic
+def transpose(typing_context, out, out_i, x, x_i):
+    """Eight rows of eight become columns: three times the first four are shuffled into the other four."""
+
+    def emit(context, builder, signature, arguments):
+        to, to_i, start, start_i = arguments
+        v = Vectors(builder, context.get_data_type(x.dtype), 8)
+        rows = [v.load(start, builder.mul(whole(i), start_i)) for i in range(8)]
+        for _ in range(3):
+            rows = [
+                v.shuffle(rows[i], rows[i + 4], [half + lane // 2 + lane % 2 * 8 for lane in range(8)])
+                for i in range(4)
+                for half in (0, 4)
+            ]
+        for i, row in enumerate(rows):
+            v.store(row, to, builder.mul(whole(i), to_i))
+        return context.get_dummy_value()
+
+    return types.none(out, types.intp, x, types.intp), emit
 
 
 def emit_tile(function, real, lanes):
@@ -513,17 +534,15 @@ def reduced(p, x):
     rounded = x.times_plus(p.log2e, p.rounder)
     n = rounded.as_bits(p.bits) - bits_of(p, p.rounder)
     turns = rounded - p.rounder
-    first = turns.times_plus(-p.ln2_high, x)
-    r = turns.times_plus(-p.ln2_low, first)
-    rest = turns.times_plus(-p.ln2_low, first - r)
-    return r + horner(r, p.exp_coefficients).times_plus(r * r, rest), n
+    r = turns.times_plus(-p.ln2_low, turns.times_plus(-p.ln2_high, x))
+    return horner(r, p.exp_coefficients).times_plus(r * r, r), n
 
 
 def exp_formula(p, x):
     x = constant(x, p.exp_low).where(x.compare("<", p.exp_low), x)
     x = constant(x, p.exp_high).where(x.compare(">", p.exp_high), x)
     e, n = reduced(p, x)
-    half = Value(x.builder, x.builder.sdiv(n.value, n.constant(2)))
+    half = Value(x.builder, x.builder.ashr(n.value, n.constant(1)))
     return (e + 1.0) * power_of_two(p, half, x) * power_of_two(p, n - half, x)
 
 
@@ -736,37 +755,69 @@ def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
 
 
 @jit
-def pack_columns(packed, b, b_k, b_j, starts, K, first, last):
-    """Pack columns of B (K, J), whose element (k, j) stands at ``b[b_k * k + b_j * j]``, into panels.
-
-    ``first`` begins a panel. Rows that start (unless these are ``nothing()``) become zeros.
-    """
-    panel, masked = panel_width(b), exists(starts)
+def pack_columns(packed, b, transposed, K, J, first, last):
+    """Pack columns of B (K, J), of which ``b`` is the transpose (J, K) or not; ``first`` begins a panel."""
+    panel = panel_width(b)
     for j in range(first, last, panel):
-        columns = min(panel, last - j)
+        columns, out = min(panel, last - j), at(packed, j * K)
+        if columns < panel:
+            for i in range(K * panel):
+                out[i] = 0
+        if transposed:
+            pack_transposed(out, at(b, j * K), K, columns)
+        else:
+            for k in range(K):
+                row, copy = at(b, k * J + j), at(out, k * panel)
+                if columns == panel:
+                    for i in range(panel):
+                        copy[i] = row[i]
+                else:
+                    for i in range(columns):
+                        copy[i] = row[i]
+
+
+@inlined
+def pack_transposed(out, b, K, columns):
+    """Pack a panel whose columns are rows of ``b``."""
+    panel = panel_width(b)
+    eights, i = K - K % 8, np.int64(0)
+    while i + 8 <= columns:
+        for k in range(0, eights, 8):
+            transpose(at(out, k * panel + i), panel, at(b, i * K + k), K)
+        for k in range(eights, K):
+            for row in range(i, i + 8):
+                out[k * panel + row] = b[row * K + k]
+        i += 8
+    for row in range(i, columns):
         for k in range(K):
-            row, out = at(b, k * b_k + j * b_j), at(packed, j * K + k * panel)
-            copied = 0 if masked and starts[k] != 0 else columns
-            if b_j == 1 and copied == panel:
-                for i in range(panel):
-                    out[i] = row[i]
-            else:
-                for i in range(copied):
-                    out[i] = row[i * b_j]
-                for i in range(copied, panel):
-                    out[i] = 0
+            out[k * panel + row] = b[row * K + k]
 
 
 @jit
-def matmul_add_long(c, a, b, starts, block, first, last, I, K, J):
-    """Columns of Aᵀ, as rows of C (I, J) += Aᵀ B, for A (K, I) and B (K, J) as they are, with K large."""
-    for k in range(0, K, BLOCK):
-        rows = min(BLOCK, K - k)
-        some_starts = at(starts, k) if exists(starts) else nothing()
-        pack_columns(block, at(b, k * J), J, np.int64(1), some_starts, rows, np.int64(0), J)
-        for i in range(first, last, ROWS):
-            c_rows = at(c, i * J)
-            matmul(c_rows, c_rows, J, at(a, k * I + i), np.int64(1), I, block, min(ROWS, last - i), rows, J)
+def weight_gradients(dweight, dbias, block, dy, x, starts, first, last, N, I, O):
+    """The gradients of y = x Wᵀ + b, for some outputs: dW (O, I) += dyᵀ x and db (O) += Σ dy, over N rows.
+
+    Of a row that starts (unless ``starts`` is ``nothing()``) x counts as zeros.
+    """
+    panel = panel_width(x)
+    for n in range(0, N, BLOCK):
+        rows, some = min(BLOCK, N - n), at(dy, n * O)
+        pack_columns(block, at(x, n * I), False, rows, I, np.int64(0), I)
+        if exists(starts):
+            for k in range(rows):
+                if starts[n + k] != 0:
+                    for j in range(0, I, panel):
+                        row = at(block, j * rows + k * panel)
+                        for i in range(panel):
+                            row[i] = 0
+        for o in range(first, last, ROWS):
+            drows, few = at(dweight, o * I), min(ROWS, last - o)
+            matmul(drows, drows, I, at(some, o), np.int64(1), O, block, few, rows, I)
+        total = at(dbias, first)
+        for k in range(rows):
+            row = at(some, k * O + first)
+            for o in range(last - first):
+                total[o] += row[o]
 
 
 # ---- Linear maps -------------------------------------------------------------------------------------
@@ -779,8 +830,7 @@ def pack(packed, weight, transposed, part, parts, K, J):
     panel = panel_width(weight)
     panels = (J + panel - 1) // panel
     first, last = panels * part // parts * panel, min(panels * (part + 1) // parts * panel, J)
-    b_k, b_j = (np.int64(1), K) if transposed else (J, np.int64(1))
-    pack_columns(at(packed, 0), at(weight, 0), b_k, b_j, nothing(), K, first, last)
+    pack_columns(at(packed, 0), at(weight, 0), transposed != 0, K, J, first, last)
     return OK
 
 
@@ -824,22 +874,13 @@ def linear_forward(y, x, packed, bias, N, I, O):
 
 
 @inlined
-def add_rows(total, y, first, last, N, O):
-    """Add the rows of y (N, O) to ``total`` (O) in their order, in some columns."""
-    some = at(total, first)
-    for n in range(N):
-        row = at(y, n * O + first)
-        for o in range(last - first):
-            some[o] += row[o]
-
-
-@inlined
 def linear_gradients(dweight, dbias, block, dy, x, part, parts, N, I, O):
     if part < 0 or part >= parts or N < 0 or I < 1 or O < 1:
         return BAD_SIZE
     first, last = O * part // parts, O * (part + 1) // parts
-    matmul_add_long(at(dweight, 0), at(dy, 0), at(x, 0), nothing(), at(block, 0), first, last, O, N, I)
-    add_rows(dbias, dy, first, last, N, O)
+    weight_gradients(
+        at(dweight, 0), at(dbias, 0), at(block, 0), at(dy, 0), at(x, 0), nothing(), first, last, N, I, O
+    )
     return OK
 
 
@@ -893,10 +934,10 @@ def rnn_gradients(dweight_hh, dbias, block, dx, h_before, starts, part, parts, N
     if part < 0 or part >= parts or N < 0 or H < 1:
         return BAD_SIZE
     first, last = H * part // parts, H * (part + 1) // parts
-    matmul_add_long(
-        at(dweight_hh, 0), at(dx, 0), at(h_before, 0), at(starts, 0), at(block, 0), first, last, H, N, H
-    )
-    add_rows(dbias, dx, first, last, N, H)
+    weight_gradients(
+        at(dweight_hh, 0), at(dbias, 0), at(block, 0), at(dx, 0), at(h_before, 0), at(starts, 0), first, last,
+        N, H, H,
+    )  # fmt: skip
     return OK
 
 
@@ -1213,7 +1254,7 @@ def bad_symbols(ids, lowest, N, V):
 def network_forward(logits, state, workspace, params, inputs, starts, T, B, V, H):
     if T < 1 or B < 1 or V < 1 or H < 1:
         return BAD_SIZE
-    steps = min(T, (ROWS + B - 1) // B)
+    steps = min(T, (BLOCK + B - 1) // B)
     weight_ih, weight_hh, bias, head_weight, head_bias, _ = parameters_of(params, V, H)
     packed, _, h, _, _, running, _ = workspace_of(workspace, 1, steps, B, V, H)
     hh_t, head_t, _, _ = packed_of(packed, V, H)
@@ -1234,7 +1275,7 @@ def network_forward(logits, state, workspace, params, inputs, starts, T, B, V, H
 def network_losses(losses, state, workspace, params, inputs, targets, starts, T, B, V, H):
     if T < 1 or B < 1 or V < 1 or H < 1:
         return BAD_SIZE
-    steps = min(T, (ROWS + B - 1) // B)
+    steps = min(T, (BLOCK + B - 1) // B)
     weight_ih, weight_hh, bias, head_weight, head_bias, _ = parameters_of(params, V, H)
     packed, _, h, _, logits, running, _ = workspace_of(workspace, 1, steps, B, V, H)
     hh_t, head_t, _, _ = packed_of(packed, V, H)
@@ -1247,10 +1288,12 @@ def network_losses(losses, state, workspace, params, inputs, targets, starts, T,
         )  # fmt: skip
         if status != OK:
             return status
-        linear_forward(logits, at(h, B * H), head_t, head_bias, some * B, H, V)
-        status = cross_entropy(at(losses, t * B), logits, logits, at(targets, t * B), 1.0, some * B, V)
-        if status != OK:
-            return status
+        for n in range(0, some * B, ROWS):
+            rows, here = min(ROWS, some * B - n), t * B + n
+            linear_forward(logits, at(h, (B + n) * H), head_t, head_bias, rows, H, V)
+            status = cross_entropy(at(losses, here), logits, logits, at(targets, here), 1.0, rows, V)
+            if status != OK:
+                return status
     return OK
 
 
