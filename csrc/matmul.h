@@ -26,7 +26,7 @@ fr_inline int64_t fr_min(int64_t a, int64_t b)
 /* Where a part of n things begins; the next part begins where it ends. */
 fr_inline int64_t fr_part(int64_t n, int64_t part, int64_t parts)
 {
-    return n * part / parts;
+    return parts == 1 ? n * part : n * part / parts;
 }
 
 /* Rows of C, rows of A, and packed panels of B, `apart` elements apart. */
@@ -193,7 +193,8 @@ static inline void fr_clear_starts(real *packed, const uint8_t *starts, int64_t 
 static inline void fr_matmul(real *c, const real *from, int64_t from_i, const real *a, int64_t a_i, int64_t a_k,
                              const real *packed, int64_t I, int64_t K, int64_t J)
 {
-    const int64_t tiles = (I + FR_TILE_ROWS - 1) / FR_TILE_ROWS;
+    const int64_t tiles = (I + FR_TILE_ROWS - 1) / FR_TILE_ROWS; /* as high as each other, within a row */
+    const int64_t least = tiles == 1 ? I : I / tiles, more = I - least * tiles;
     const int64_t width = I == 1 ? FR_ROW_VECTORS * FR_LANES : FR_PANEL;
     for (int64_t k = 0; k < K; k += FR_BLOCK) {
         for (int64_t j = 0; j < J; j += width) {
@@ -204,8 +205,8 @@ static inline void fr_matmul(real *c, const real *from, int64_t from_i, const re
                 fr_tile_of_columns(columns, &o);
                 continue;
             }
-            for (int64_t tile = 0; tile < tiles; tile++) { /* as high as each other, within a row */
-                const int64_t rows = I / tiles + (tile < I % tiles);
+            for (int64_t tile = 0; tile < tiles; tile++) {
+                const int64_t rows = least + (tile < more);
                 fr_tile_of_rows(rows, columns, &o);
                 o.c += rows * o.c_i;
                 o.from += rows * o.from_i;

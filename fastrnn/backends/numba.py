@@ -717,6 +717,12 @@ def elementary(y, x, function, n):
     return OK
 
 
+@inlined
+def share(n, part, parts):
+    """Where a part of n things begins; the next part begins where it ends."""
+    return n * part if parts == 1 else n * part // parts
+
+
 # ---- The matrix product ------------------------------------------------------------------------------
 
 
@@ -728,8 +734,10 @@ def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
     compiles a copy of its own.
     """
     panel = panel_width(c)
-    tiles = 1 if I == 1 else (I + TILE_ROWS - 1) // TILE_ROWS
-    least, more = I // tiles, I % tiles
+    tiles, least, more = np.int64(1), I, np.int64(0)
+    if I > TILE_ROWS:  # as high as each other, within a row
+        tiles = (I + TILE_ROWS - 1) // TILE_ROWS
+        least, more = I // tiles, I % tiles
     width = ROW_PANELS * panel if I == 1 else panel
     for k in range(0, K, BLOCK):
         for j in range(0, J, width):
@@ -829,7 +837,7 @@ def pack(packed, weight, transposed, part, parts, K, J):
         return BAD_SIZE
     panel = panel_width(weight)
     panels = (J + panel - 1) // panel
-    first, last = panels * part // parts * panel, min(panels * (part + 1) // parts * panel, J)
+    first, last = share(panels, part, parts) * panel, min(share(panels, part + 1, parts) * panel, J)
     pack_columns(at(packed, 0), at(weight, 0), transposed != 0, K, J, first, last)
     return OK
 
@@ -852,8 +860,8 @@ def gather_forward(y, weight, bias, ids, N, V, O):
 def gather_gradients(dweight, dy, ids, part, parts, N, V, O):
     if part < 0 or part >= parts or N < 0 or V < 1 or O < 1:
         return BAD_SIZE
-    first = O * part // parts
-    columns = O * (part + 1) // parts - first
+    first = share(O, part, parts)
+    columns = share(O, part + 1, parts) - first
     for n in range(N):
         v = ids[n]
         if v < 0 or v >= V:
@@ -877,7 +885,7 @@ def linear_forward(y, x, packed, bias, N, I, O):
 def linear_gradients(dweight, dbias, block, dy, x, part, parts, N, I, O):
     if part < 0 or part >= parts or N < 0 or I < 1 or O < 1:
         return BAD_SIZE
-    first, last = O * part // parts, O * (part + 1) // parts
+    first, last = share(O, part, parts), share(O, part + 1, parts)
     weight_gradients(
         at(dweight, 0), at(dbias, 0), at(block, 0), at(dy, 0), at(x, 0), nothing(), first, last, N, I, O
     )
@@ -933,7 +941,7 @@ def rnn_backward(dh, dh_before, running, h, packed, starts, carried, B, H):
 def rnn_gradients(dweight_hh, dbias, block, dx, h_before, starts, part, parts, N, H):
     if part < 0 or part >= parts or N < 0 or H < 1:
         return BAD_SIZE
-    first, last = H * part // parts, H * (part + 1) // parts
+    first, last = share(H, part, parts), share(H, part + 1, parts)
     weight_gradients(
         at(dweight_hh, 0), at(dbias, 0), at(block, 0), at(dx, 0), at(h_before, 0), at(starts, 0), first, last,
         N, H, H,
@@ -1010,9 +1018,9 @@ def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
     rate, most, factor = as_element(params, settings[0]), as_element(params, limit), as_element(params, scale)
-    first = n * part // parts
+    first = share(n, part, parts)
     p, dp = at(params, first), at(grads, first)
-    for i in range(n * (part + 1) // parts - first):
+    for i in range(share(n, part + 1, parts) - first):
         p[i] -= rate * (clipped(dp[i], most) * factor)
     return OK
 
@@ -1035,7 +1043,7 @@ def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, 
         as_element(params, limit),
         as_element(params, scale),
     )
-    i, last = n * part // parts, n * (part + 1) // parts
+    i, last = share(n, part, parts), share(n, part + 1, parts)
     while i + SUMS <= last:  # no gradient, no change: so it is for absent input symbols
         some, nonzero = at(grads, i), 0
         for j in range(SUMS):
@@ -1059,10 +1067,10 @@ def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
     rest1, rest2 = as_element(params, 1 - settings[1]), as_element(params, 1 - settings[2])
     epsilon, correction = as_element(params, settings[3]), as_element(params, settings[4])
     most, factor = as_element(params, limit), as_element(params, scale)
-    first = n * part // parts
+    first = share(n, part, parts)
     p, dp = at(params, first), at(grads, first)
     m, v = at(moments, first), at(moments, n + first)
-    for i in range(n * (part + 1) // parts - first):
+    for i in range(share(n, part + 1, parts) - first):
         g = clipped(dp[i], most) * factor
         m[i] = flush(beta1 * m[i] + rest1 * g)
         v[i] = flush_square(beta2 * v[i] + rest2 * g * g)
@@ -1148,8 +1156,8 @@ def pack_forward(packed, weight_hh, head_weight, part, parts, V, H):
 @inlined
 def run_layer(h, running, state, packed, weight_ih, bias, inputs, starts, part, parts, T, B, V, H):
     """The recurrence, for some of the batch rows: fills h and carries the state."""
-    first = B * part // parts
-    rows = B * (part + 1) // parts - first
+    first = share(B, part, parts)
+    rows = share(B, part + 1, parts) - first
     before, carried = at(h, first * H), at(state, first * H)
     for i in range(rows * H):
         before[i] = carried[i]
@@ -1168,7 +1176,7 @@ def run_layer(h, running, state, packed, weight_ih, bias, inputs, starts, part, 
 @inlined
 def run_head(losses, h, dh, logits, zeros, head_t, head, head_bias, targets, scale, part, parts, T, B, V, H):
     """The head, for some of the batch rows: losses, dlogits in place of logits, and the gradient of h."""
-    first, last = B * part // parts, B * (part + 1) // parts
+    first, last = share(B, part, parts), share(B, part + 1, parts)
     steps = T if last - first == B else 1
     for t in range(0, T, steps):
         end = (t + steps - 1) * B + last
@@ -1185,8 +1193,8 @@ def run_head(losses, h, dh, logits, zeros, head_t, head, head_bias, targets, sca
 @inlined
 def run_layer_back(h, dh, running, packed, starts, part, parts, T, B, H):
     """The recurrence backwards, for some of the batch rows: dx takes the place of dh."""
-    first = B * part // parts
-    rows = B * (part + 1) // parts - first
+    first = share(B, part, parts)
+    rows = share(B, part + 1, parts) - first
     for t in range(T - 1, -1, -1):
         here, before = (t * B + first) * H, (max(t - 1, 0) * B + first) * H
         rnn_backward(
@@ -1205,9 +1213,9 @@ def gradients(
     dweight_ih, dweight_hh, dbias, dhead_weight, dhead_bias, _ = parameters_of(grads, V, H)
     packed, blocks, h, dh, logits, running, zeros = workspace_of(workspace, parts, most_T, B, V, H)
     hh_t, head_t, hh, head = packed_of(packed, V, H)
-    first = size * part // parts
+    first = share(size, part, parts)
     some = at(grads, first)
-    for i in range(size * (part + 1) // parts - first):
+    for i in range(share(size, part + 1, parts) - first):
         some[i] = 0
     pack_forward(packed, weight_hh, head_weight, part, parts, V, H)
     pack(hh, weight_hh, False, part, parts, H, H)
