@@ -443,7 +443,7 @@ class Value:
 
     def __init__(self, builder, value):
         self.builder, self.value = builder, value
-        self.is_real = not isinstance(value.type, ir.IntType)
+        self.is_real = not isinstance(getattr(value.type, "element", value.type), ir.IntType)
 
     def constant(self, number):
         if isinstance(number, Value):
@@ -486,19 +486,26 @@ class Value:
         return Value(self.builder, self.builder.select(condition, self.value, self.constant(otherwise)))
 
     def with_sign_of(self, other):
-        kind = self.value.type
-        function_type = ir.FunctionType(kind, [kind, kind])
-        name = f"llvm.copysign.{suffix(kind)}"
-        function = cgutils.get_or_insert_function(self.builder.module, function_type, name)
-        return Value(self.builder, self.builder.call(function, [self.value, self.constant(other)]))
+        return self.call("copysign", self, other)
 
     def times_plus(self, factor, addend):
         """A fused multiply-add."""
-        operands = [self.value, self.constant(factor), self.constant(addend)]
-        return Value(self.builder, self.builder.fma(*operands))
+        return self.call("fma", self, factor, addend)
+
+    def call(self, name, *operands):
+        """One of LLVM's functions of reals."""
+        kind = self.value.type
+        function_type = ir.FunctionType(kind, [kind] * len(operands))
+        function = cgutils.get_or_insert_function(
+            self.builder.module, function_type, f"llvm.{name}.{suffix(kind)}"
+        )
+        return Value(self.builder, self.builder.call(function, [self.constant(x) for x in operands]))
 
     def as_bits(self, bits):
-        return Value(self.builder, self.builder.bitcast(self.value, ir.IntType(bits)))
+        kind, integer = self.value.type, ir.IntType(bits)
+        if isinstance(kind, ir.VectorType):
+            integer = ir.VectorType(integer, kind.count)
+        return Value(self.builder, self.builder.bitcast(self.value, integer))
 
     def as_real(self, like):
         return Value(self.builder, self.builder.bitcast(self.value, like.value.type))
@@ -599,26 +606,120 @@ def clip_formula(p, x, limit):
 PRECISIONS = {types.float32: SINGLE, types.float64: DOUBLE}
 
 
-def elementwise(formula):
-    """A formula as a function for kernels, for reals of either precision."""
+def emit_map(formula, kind, arrays, scalars):
+    """Instructions for ``out[i] = formula(x[i], …, scalars …)``: four vectors side by side, one, the rest."""
+    lanes, p = WIDTH // kind.dtype.bitwidth, PRECISIONS[kind.dtype]
+
+    def emit(context, builder, signature, arguments):
+        out, *inputs, n = arguments
+        starts, constants = inputs[:arrays], inputs[arrays : arrays + scalars]
+        real = context.get_data_type(kind.dtype)
+
+        def apply(v, load, store):
+            values = [load(start) for start in starts] + [v.fill(constant) for constant in constants]
+            store(formula(p, *(Value(builder, value) for value in values)).value)
+
+        done = whole(0)
+        for width in (4 * lanes, lanes):
+            v, most = Vectors(builder, real, width), builder.and_(n, whole(-width))
+            with cgutils.for_range_slice(builder, done, most, whole(width), inc=True) as (i, _):
+                apply(v, lambda start, v=v, i=i: v.load(start, i), lambda x, v=v, i=i: v.store(x, out, i))
+            done = most
+        rest, v = builder.sub(n, done), Vectors(builder, real, lanes)
+        with builder.if_then(builder.icmp_signed(">", rest, whole(0))):
+            apply(
+                v,
+                lambda start: v.load_some(start, done, rest),
+                lambda x: v.store_some(x, out, done, rest),
+            )
+        return context.get_dummy_value()
+
+    return emit
+
+
+def each(formula):
+    """A function for kernels that does ``out[i] = formula(x[i])`` for n elements."""
 
     @intrinsic
-    def function(typing_context, x):
-        p = PRECISIONS.get(x)
-        if p is None:
-            return None
-
-        def emit(context, builder, signature, arguments):
-            return formula(p, Value(builder, arguments[0])).value
-
-        return x(x), emit
+    def function(typing_context, out, x, n):
+        return types.none(out, x, types.intp), emit_map(formula, x, 1, 0)
 
     return function
 
 
-exp, exp_of_negative, tanh = map(elementwise, (exp_formula, exp_of_negative_formula, tanh_formula))
-sigmoid, log, flush = map(elementwise, (sigmoid_formula, log_formula, flush_formula))
-flush_square = elementwise(lambda p, x: flush_formula(p, x, p.tiny**2))
+def each_with(formula):
+    """A function for kernels that does ``out[i] = formula(x[i], s)`` for n elements and a number s."""
+
+    @intrinsic
+    def function(typing_context, out, x, s, n):
+        return types.none(out, x, x.dtype, types.intp), emit_map(formula, x, 1, 1)
+
+    return function
+
+
+def each_two(formula):
+    """A function for kernels that does ``out[i] = formula(x[i], y[i])`` for n elements."""
+
+    @intrinsic
+    def function(typing_context, out, x, y, n):
+        return types.none(out, x, y, types.intp), emit_map(formula, x, 2, 0)
+
+    return function
+
+
+each_exp, each_tanh, each_sigmoid, each_log = map(
+    each, (exp_formula, tanh_formula, sigmoid_formula, log_formula)
+)
+each_exp_of_negative = each(exp_of_negative_formula)
+each_state = each(lambda p, x: flush_formula(p, tanh_formula(p, x)))
+each_sum = each_two(lambda _, x, y: x + y)
+each_difference = each_with(lambda _, x, s: x - s)
+each_product = each_with(lambda p, x, s: flush_formula(p, x * s))
+each_through_tanh = each_two(lambda p, dh, h: flush_formula(p, (constant(h, 1.0) - h * h) * dh))
+
+
+@intrinsic
+def flush(typing_context, x):
+    """Zero instead of what is tiny."""
+
+    def emit(context, builder, signature, arguments):
+        return flush_formula(PRECISIONS[x], Value(builder, arguments[0])).value
+
+    return x(x), emit
+
+
+@intrinsic
+def flush_square(typing_context, x):
+    """Zero instead of the square of what is tiny."""
+    p = PRECISIONS[x]
+
+    def emit(context, builder, signature, arguments):
+        return flush_formula(p, Value(builder, arguments[0]), p.tiny**2).value
+
+    return x(x), emit
+
+
+@intrinsic
+def copy(typing_context, out, x, n):
+    """Copy n elements."""
+
+    def emit(context, builder, signature, arguments):
+        cgutils.raw_memcpy(builder, *arguments, x.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(out, x, types.intp), emit
+
+
+@intrinsic
+def clear(typing_context, out, n):
+    """Set n elements to zero."""
+
+    def emit(context, builder, signature, arguments):
+        bytes_in_all = builder.mul(arguments[1], whole(out.dtype.bitwidth // 8))
+        cgutils.memset(builder, arguments[0], bytes_in_all, 0)
+        return context.get_dummy_value()
+
+    return types.none(out, types.intp), emit
 
 
 # ---- Sums of SUMS interleaved parts ------------------------------------------------------------------
@@ -700,18 +801,15 @@ def sum_of_squares(typing_context, x, n, limit):
 def elementary(y, x, function, n):
     if n < 0:
         return BAD_SIZE
+    out, start = at(y, 0), at(x, 0)
     if function == EXP:
-        for i in range(n):
-            y[i] = exp(x[i])
+        each_exp(out, start, n)
     elif function == TANH:
-        for i in range(n):
-            y[i] = tanh(x[i])
+        each_tanh(out, start, n)
     elif function == SIGMOID:
-        for i in range(n):
-            y[i] = sigmoid(x[i])
+        each_sigmoid(out, start, n)
     elif function == LOG:
-        for i in range(n):
-            y[i] = log(x[i])
+        each_log(out, start, n)
     else:
         return BAD_CHOICE
     return OK
@@ -769,19 +867,17 @@ def pack_columns(packed, b, transposed, K, J, first, last):
     for j in range(first, last, panel):
         columns, out = min(panel, last - j), at(packed, j * K)
         if columns < panel:
-            for i in range(K * panel):
-                out[i] = 0
+            clear(out, K * panel)
         if transposed:
             pack_transposed(out, at(b, j * K), K, columns)
         else:
             for k in range(K):
-                row, copy = at(b, k * J + j), at(out, k * panel)
+                row, to = at(b, k * J + j), at(out, k * panel)
                 if columns == panel:
-                    for i in range(panel):
-                        copy[i] = row[i]
+                    copy(to, row, panel)
                 else:
                     for i in range(columns):
-                        copy[i] = row[i]
+                        to[i] = row[i]
 
 
 @inlined
@@ -810,22 +906,18 @@ def weight_gradients(dweight, dbias, block, dy, x, starts, first, last, N, I, O)
     panel = panel_width(x)
     for n in range(0, N, BLOCK):
         rows, some = min(BLOCK, N - n), at(dy, n * O)
-        pack_columns(block, at(x, n * I), False, rows, I, np.int64(0), I)
+        pack_columns(block, at(x, n * I), np.int64(0), rows, I, np.int64(0), I)
         if exists(starts):
             for k in range(rows):
                 if starts[n + k] != 0:
                     for j in range(0, I, panel):
-                        row = at(block, j * rows + k * panel)
-                        for i in range(panel):
-                            row[i] = 0
+                        clear(at(block, j * rows + k * panel), panel)
         for o in range(first, last, ROWS):
             drows, few = at(dweight, o * I), min(ROWS, last - o)
             matmul(drows, drows, I, at(some, o), np.int64(1), O, block, few, rows, I)
         total = at(dbias, first)
         for k in range(rows):
-            row = at(some, k * O + first)
-            for o in range(last - first):
-                total[o] += row[o]
+            each_sum(total, total, at(some, k * O + first), last - first)
 
 
 # ---- Linear maps -------------------------------------------------------------------------------------
@@ -838,7 +930,7 @@ def pack(packed, weight, transposed, part, parts, K, J):
     panel = panel_width(weight)
     panels = (J + panel - 1) // panel
     first, last = share(panels, part, parts) * panel, min(share(panels, part + 1, parts) * panel, J)
-    pack_columns(at(packed, 0), at(weight, 0), transposed != 0, K, J, first, last)
+    pack_columns(at(packed, 0), at(weight, 0), transposed, K, J, first, last)
     return OK
 
 
@@ -850,9 +942,7 @@ def gather_forward(y, weight, bias, ids, N, V, O):
         v = ids[n]
         if v < 0 or v >= V:
             return BAD_SYMBOL
-        row, out = at(weight, v * O), at(y, n * O)
-        for o in range(O):
-            out[o] = row[o] + bias[o]
+        each_sum(at(y, n * O), at(weight, v * O), at(bias, 0), O)
     return OK
 
 
@@ -866,9 +956,8 @@ def gather_gradients(dweight, dy, ids, part, parts, N, V, O):
         v = ids[n]
         if v < 0 or v >= V:
             return BAD_SYMBOL
-        row, drow = at(dy, n * O + first), at(dweight, v * O + first)
-        for o in range(columns):
-            drow[o] += row[o]
+        drow = at(dweight, v * O + first)
+        each_sum(drow, drow, at(dy, n * O + first), columns)
     return OK
 
 
@@ -904,9 +993,10 @@ def running_rows(running, rows, starts, B, H):
     if not any_start:
         return at(rows, 0)
     for b in range(B):
-        row, out = at(rows, b * H), at(running, b * H)
-        for i in range(H):
-            out[i] = 0 if starts[b] != 0 else row[i]
+        if starts[b] != 0:
+            clear(at(running, b * H), H)
+        else:
+            copy(at(running, b * H), at(rows, b * H), H)
     return at(running, 0)
 
 
@@ -918,8 +1008,7 @@ def rnn_forward(h, running, h_before, packed, starts, B, H):
     before = running_rows(running, h_before, starts, B, H)
     if B > 0:
         matmul(out, out, H, before, H, np.int64(1), at(packed, 0), B, H, H)
-    for i in range(B * H):
-        out[i] = flush(tanh(out[i]))
+    each_state(out, out, B * H)
     return OK
 
 
@@ -927,10 +1016,8 @@ def rnn_forward(h, running, h_before, packed, starts, B, H):
 def rnn_backward(dh, dh_before, running, h, packed, starts, carried, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
-    dx, states, dbefore = at(dh, 0), at(h, 0), at(dh_before, 0)
-    one = as_element(h, 1)
-    for i in range(B * H):
-        dx[i] = flush((one - states[i] * states[i]) * dx[i])
+    dx, dbefore = at(dh, 0), at(dh_before, 0)
+    each_through_tanh(dx, dx, at(h, 0), B * H)
     if carried and B > 0:
         rows = running_rows(running, dh, starts, B, H)
         matmul(dbefore, dbefore, H, rows, H, np.int64(1), at(packed, 0), B, H, H)
@@ -955,29 +1042,24 @@ def rnn_gradients(dweight_hh, dbias, block, dx, h_before, starts, part, parts, N
 @jit
 def some_cross_entropy(losses, dlogits, logits, targets, scale, N, V):
     """Some rows at a time, pass by pass: each is one long loop over elements that are in the cache."""
-    shifted, sums = on_stack(logits, ROWS), on_stack(logits, ROWS)
+    shifted, sums, logs = on_stack(logits, ROWS), on_stack(logits, ROWS), on_stack(logits, ROWS)
     for n in range(N):
         row, out = at(logits, n * V), at(dlogits, n * V)
         most = largest(row, V)
         shifted[n] = 0 if targets[n] < 0 else row[targets[n]] - most
-        for v in range(V):
-            out[v] = row[v] - most
-    for i in range(N * V):
-        dlogits[i] = exp_of_negative(dlogits[i])
+        each_difference(out, row, most, V)
+    each_exp_of_negative(dlogits, dlogits, N * V)
     for n in range(N):
         sums[n] = 1 if targets[n] < 0 else sum_of(at(dlogits, n * V), V)
+    each_log(logs, sums, N)
     for n in range(N):
-        losses[n] = log(sums[n]) - shifted[n]
-        sums[n] = scale / sums[n]
-    for n in range(N):
-        out, factor = at(dlogits, n * V), sums[n]
+        out = at(dlogits, n * V)
+        losses[n] = logs[n] - shifted[n]
         if targets[n] < 0:
-            for v in range(V):
-                out[v] = 0
-            continue
-        for v in range(V):
-            out[v] = flush(out[v] * factor)
-        out[targets[n]] -= scale
+            clear(out, V)
+        else:
+            each_product(out, out, scale / sums[n], V)
+            out[targets[n]] -= scale
 
 
 @inlined
@@ -1149,8 +1231,8 @@ def wait_for_all(sync, parts):
 @inlined
 def pack_forward(packed, weight_hh, head_weight, part, parts, V, H):
     hh_t, head_t, _, _ = packed_of(packed, V, H)
-    pack(hh_t, weight_hh, True, part, parts, H, H)
-    pack(head_t, head_weight, True, part, parts, H, V)
+    pack(hh_t, weight_hh, np.int64(1), part, parts, H, H)
+    pack(head_t, head_weight, np.int64(1), part, parts, H, V)
 
 
 @inlined
@@ -1158,18 +1240,15 @@ def run_layer(h, running, state, packed, weight_ih, bias, inputs, starts, part, 
     """The recurrence, for some of the batch rows: fills h and carries the state."""
     first = share(B, part, parts)
     rows = share(B, part + 1, parts) - first
-    before, carried = at(h, first * H), at(state, first * H)
-    for i in range(rows * H):
-        before[i] = carried[i]
+    carried = at(state, first * H)
+    copy(at(h, first * H), carried, rows * H)
     for t in range(T):
         before, after = at(h, (t * B + first) * H), at(h, ((t + 1) * B + first) * H)
         status = gather_forward(after, weight_ih, bias, at(inputs, t * B + first), rows, V, H)
         if status != OK:
             return status
         rnn_forward(after, at(running, first * H), before, packed, at(starts, t * B + first), rows, H)
-    after = at(h, (T * B + first) * H)
-    for i in range(rows * H):
-        carried[i] = after[i]
+    copy(carried, at(h, (T * B + first) * H), rows * H)
     return OK
 
 
@@ -1214,15 +1293,12 @@ def gradients(
     packed, blocks, h, dh, logits, running, zeros = workspace_of(workspace, parts, most_T, B, V, H)
     hh_t, head_t, hh, head = packed_of(packed, V, H)
     first = share(size, part, parts)
-    some = at(grads, first)
-    for i in range(share(size, part + 1, parts) - first):
-        some[i] = 0
+    clear(at(grads, first), share(size, part + 1, parts) - first)
     pack_forward(packed, weight_hh, head_weight, part, parts, V, H)
-    pack(hh, weight_hh, False, part, parts, H, H)
-    pack(head, head_weight, False, part, parts, V, H)
+    pack(hh, weight_hh, np.int64(0), part, parts, H, H)
+    pack(head, head_weight, np.int64(0), part, parts, V, H)
     if part == 0:
-        for i in range(H):
-            zeros[i] = 0
+        clear(zeros, H)
     status = wait_for_all(sync, parts)
     if status != OK:
         return status
@@ -1407,8 +1483,7 @@ def network_step(logits, state, scratch, prepared, params, inputs, starts, B, V,
     if status != OK:
         return status
     rnn_forward(h, running, carried, hh_t, starts, B, H)
-    for i in range(B * H):
-        carried[i] = h[i]
+    copy(carried, h, B * H)
     return linear_forward(logits, h, head_t, head_bias, B, H, V)
 
 
@@ -1421,8 +1496,10 @@ def draw(logits, uniform, temperature, V):
     if temperature == 0:
         return best
     most, divisor = logits[best], as_element(logits, temperature)
+    each_difference(logits, logits, most, V)
     for v in range(V):
-        logits[v] = exp_of_negative((logits[v] - most) / divisor)
+        logits[v] /= divisor
+    each_exp_of_negative(logits, logits, V)
     total = below = 0.0
     for v in range(V):
         total += np.float64(logits[v])
