@@ -1,5 +1,6 @@
 /* update.c: the norm of a gradient, and the optimizers, each one pass over flat vectors of n elements. */
 
+#include "elementary.h"
 #include "fastrnn.h"
 #include "matmul.h"
 #include "sums.h"
@@ -45,12 +46,13 @@ fr_status FR(sgd_update)(real *restrict params, real *restrict moments, const re
     return FR_OK;
 }
 
-fr_inline int all_zero(const real *x, int64_t n)
+/* Whether FR_SUMS elements are all zero, of either sign. */
+fr_inline int all_zero(const real *x)
 {
-    int zero = 1;
-    for (int64_t i = 0; i < n; i++)
-        zero &= x[i] == 0;
-    return zero;
+    fr_uint bits = 0;
+    for (int64_t i = 0; i < FR_SUMS; i++)
+        bits |= (fr_uint)fr_bits(x[i]) << 1;
+    return bits == 0;
 }
 
 fr_inline void adagrad(real *restrict p, real *restrict m, const real *restrict grads, real rate, real epsilon,
@@ -73,7 +75,7 @@ fr_status FR(adagrad_update)(real *restrict params, real *restrict moments, cons
     const int64_t last = fr_part(n, part + 1, parts);
     int64_t i = fr_part(n, part, parts);
     for (; i + FR_SUMS <= last; i += FR_SUMS) /* no gradient, no change: so it is for absent input symbols */
-        if (!all_zero(grads + i, FR_SUMS))
+        if (!all_zero(grads + i))
             adagrad(params + i, moments + i, grads + i, rate, epsilon, most, factor, FR_SUMS);
     adagrad(params + i, moments + i, grads + i, rate, epsilon, most, factor, last - i);
     return FR_OK;
