@@ -96,18 +96,16 @@ static inline void fr_tile_of_rows(int64_t rows, int64_t columns, const Operands
 /* One row, and any number of columns up to those of FR_ROW_VECTORS vectors. */
 static inline void fr_tile_of_columns(int64_t columns, const Operands *o)
 {
-    switch ((columns + FR_PANEL - 1) / FR_PANEL) {
-    case 1: fr_tile(1, 2, o, columns); break;
-    case 2: fr_tile(1, 4, o, columns); break;
+    switch ((columns + FR_LANES - 1) / FR_LANES) {
+    case 1: fr_tile(1, 1, o, columns); break;
+    case 2: fr_tile(1, 2, o, columns); break;
+    case 3: fr_tile(1, 3, o, columns); break;
+    case 4: fr_tile(1, 4, o, columns); break;
 #if FR_ROW_VECTORS > 4
-    case 3: fr_tile(1, 6, o, columns); break;
-    case 4: fr_tile(1, 8, o, columns); break;
-#endif
-#if FR_ROW_VECTORS > 8
-    case 5: fr_tile(1, 10, o, columns); break;
-    case 6: fr_tile(1, 12, o, columns); break;
-    case 7: fr_tile(1, 14, o, columns); break;
-    case 8: fr_tile(1, 16, o, columns); break;
+    case 5: fr_tile(1, 5, o, columns); break;
+    case 6: fr_tile(1, 6, o, columns); break;
+    case 7: fr_tile(1, 7, o, columns); break;
+    case 8: fr_tile(1, 8, o, columns); break;
 #endif
     default: break;
     }
@@ -189,6 +187,13 @@ static inline void fr_clear_starts(real *packed, const uint8_t *starts, int64_t 
                 memset(packed + j * K + k * FR_PANEL, 0, FR_PANEL * sizeof(real));
 }
 
+/* One row of C after the other: the panels are walked there and back, since what was read last is still in
+ * the cache. A row's address tells its turn. */
+static inline int fr_walks_back(const real *c, int64_t J)
+{
+    return (uintptr_t)c / ((uintptr_t)J * sizeof(real)) % 2;
+}
+
 /* C (I, J) = C₀ + A (I, K) B (K, J), with B packed. The rows of C are J apart, those of C₀ from_i. */
 static inline void fr_matmul(real *c, const real *from, int64_t from_i, const real *a, int64_t a_i, int64_t a_k,
                              const real *packed, int64_t I, int64_t K, int64_t J)
@@ -196,9 +201,11 @@ static inline void fr_matmul(real *c, const real *from, int64_t from_i, const re
     const int64_t tiles = (I + FR_TILE_ROWS - 1) / FR_TILE_ROWS; /* as high as each other, within a row */
     const int64_t least = tiles == 1 ? I : I / tiles, more = I - least * tiles;
     const int64_t width = I == 1 ? FR_ROW_VECTORS * FR_LANES : FR_PANEL;
+    const int64_t walks = (J + width - 1) / width;
+    const int back = I == 1 && walks > 1 && fr_walks_back(c, J);
     for (int64_t k = 0; k < K; k += FR_BLOCK) {
-        for (int64_t j = 0; j < J; j += width) {
-            const int64_t columns = fr_min(width, J - j);
+        for (int64_t walk = 0; walk < walks; walk++) {
+            const int64_t j = (back ? walks - 1 - walk : walk) * width, columns = fr_min(width, J - j);
             Operands o = {c + j, J, from + j, from_i, a + k * a_k, a_i, a_k, packed + j * K + k * FR_PANEL, K * FR_PANEL,
                           fr_min(FR_BLOCK, K - k)};
             if (I == 1) {

@@ -20,7 +20,7 @@
 #include <immintrin.h>
 #define FR_LANES (512 / FR_BITS)
 #define FR_TILE_ROWS 8
-#define FR_ROW_VECTORS 16
+#define FR_ROW_VECTORS 8
 #if FR_BITS == 32
 typedef __m512 vec;
 #define vec_load _mm512_loadu_ps

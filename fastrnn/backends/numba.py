@@ -82,7 +82,8 @@ def processor() -> tuple[int, bool]:
 # ---- What Numba has no words for, as LLVM --------------------------------------------------------------
 
 WIDTH = max(processor()[0], 128)
-TILE_ROWS, ROW_PANELS = (8, 8) if WIDTH == 512 else (6, 4)
+TILE_ROWS = 8 if WIDTH == 512 else 6
+ROW_VECTORS = 8
 
 
 def address(context, builder, kind, value):
@@ -283,11 +284,11 @@ def emit_tile(function, real, lanes):
     entry, end = function.append_basic_block("entry"), function.append_basic_block("end")
     builder = ir.IRBuilder(entry)
     narrow = builder.zext(builder.icmp_signed("<=", columns, whole(lanes)), ir.IntType(64))
-    wide = builder.sdiv(builder.add(columns, whole(2 * lanes - 1)), whole(2 * lanes))
+    wide = builder.sdiv(builder.add(columns, whole(lanes - 1)), whole(lanes))
     many = builder.add(builder.mul(rows, whole(2)), narrow)
-    case = builder.select(builder.icmp_signed("==", rows, whole(1)), builder.sub(whole(0), wide), many)
-    choice = builder.switch(case, end)
-    shapes = {-wide: (1, 2 * wide) for wide in range(1, ROW_PANELS + 1)}
+    one_row = builder.icmp_signed("==", rows, whole(1))
+    choice = builder.switch(builder.select(one_row, builder.neg(wide), many), end)
+    shapes = {-vectors: (1, vectors) for vectors in range(1, ROW_VECTORS + 1)}
     shapes |= {2 * high + thin: (high, 2 - thin) for high in range(2, TILE_ROWS + 1) for thin in (0, 1)}
     for key, (high, vectors) in shapes.items():
         block = function.append_basic_block(f"tile_{high}_{vectors}")
@@ -304,7 +305,7 @@ def emit_tile(function, real, lanes):
             left = builder.sub(columns, whole(j * lanes))
             value = (
                 v.load(start, place(i, j, start_i))
-                if j < vectors - 2
+                if j < vectors - 1
                 else v.load_some(start, place(i, j, start_i), left)
             )
             sums.append(cgutils.alloca_once_value(builder, value))
@@ -326,7 +327,7 @@ def emit_tile(function, real, lanes):
                 builder.store(v.fma(x[i], y[j], builder.load(total)), total)
         for (i, j), total in zip(cells, sums, strict=True):
             value = builder.load(total)
-            if j < vectors - 2:
+            if j < vectors - 1:
                 v.store(value, c, place(i, j, c_i))
             else:
                 v.store_some(value, c, place(i, j, c_i), builder.sub(columns, whole(j * lanes)))
@@ -338,7 +339,7 @@ def emit_tile(function, real, lanes):
 def tile(typing_context, c, c_i, start, start_i, a, a_i, a_k, panels, apart, K, rows, columns):
     """A tile of C, kept in registers, = C0 + rows of A times panels of K rows of B, ``apart`` elements apart.
 
-    It has up to TILE_ROWS rows and a panel's columns, or one row and the columns of ROW_PANELS panels.
+    It has up to TILE_ROWS rows and a panel's columns, or one row and the columns of ROW_VECTORS vectors.
     """
     size, array = types.intp, types.CPointer(c.dtype)
     lanes = WIDTH // c.dtype.bitwidth
@@ -824,6 +825,18 @@ def share(n, part, parts):
 # ---- The matrix product ------------------------------------------------------------------------------
 
 
+@intrinsic
+def walks_back(typing_context, c, J):
+    """One row of C after the other: the panels are walked there and back; a row's address tells its turn."""
+
+    def emit(context, builder, signature, arguments):
+        address = builder.ptrtoint(arguments[0], ir.IntType(64))
+        row = builder.mul(arguments[1], whole(c.dtype.bitwidth // 8))
+        return builder.trunc(builder.udiv(address, row), ir.IntType(1))
+
+    return types.boolean(c, types.intp), emit
+
+
 @jit
 def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
     """C (I, J) = C0 + A B, with B (K, J) packed; A's element (i, k) stands at ``a[a_i * i + a_k * k]``.
@@ -836,9 +849,12 @@ def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
     if I > TILE_ROWS:  # as high as each other, within a row
         tiles = (I + TILE_ROWS - 1) // TILE_ROWS
         least, more = I // tiles, I % tiles
-    width = ROW_PANELS * panel if I == 1 else panel
+    width = ROW_VECTORS * panel // 2 if I == 1 else panel
+    walks = (J + width - 1) // width
+    back = I == 1 and walks > 1 and walks_back(c, J)
     for k in range(0, K, BLOCK):
-        for j in range(0, J, width):
+        for walk in range(walks):
+            j = (walks - 1 - walk if back else walk) * width
             i = 0
             for t in range(tiles):
                 rows = least + (t < more)
