@@ -870,7 +870,7 @@ def rnn_forward(h, running, h_before, packed, starts, B, H):
     if B > 0:
         matmul(out, out, H, before, H, np.int64(1), at(packed, 0), B, H, H)
     for i in range(B * H):
-        out[i] = flush(tanh(out[i]))
+        out[i] = tanh(flush(out[i]))
     return OK
 
 
@@ -912,7 +912,7 @@ def some_cross_entropy(losses, dlogits, logits, targets, scale, N, V):
         most = largest(row, V)
         shifted[n] = 0 if targets[n] < 0 else row[targets[n]] - most
         for v in range(V):
-            out[v] = row[v] - most
+            out[v] = flush(row[v] - most)
     for i in range(N * V):
         dlogits[i] = exp_of_negative(dlogits[i])
     for n in range(N):
@@ -957,6 +957,11 @@ def clipped(g, limit):
 
 
 @inlined
+def scaled(g, limit, factor):
+    return flush(clipped(g, limit) * factor)
+
+
+@inlined
 def gradient_norm(norm, grads, limit, n):
     if n < 0:
         return BAD_SIZE
@@ -972,14 +977,14 @@ def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
     first = n * part // parts
     p, dp = at(params, first), at(grads, first)
     for i in range(n * (part + 1) // parts - first):
-        p[i] -= rate * (clipped(dp[i], most) * factor)
+        p[i] -= rate * scaled(dp[i], most, factor)
     return OK
 
 
 @inlined
 def adagrad(p, m, grads, rate, epsilon, limit, factor, n):
     for i in range(n):
-        g = clipped(grads[i], limit) * factor
+        g = scaled(grads[i], limit, factor)
         m[i] += g * g
         p[i] -= rate * g / (math.sqrt(m[i]) + epsilon)
 
@@ -1022,9 +1027,9 @@ def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
     p, dp = at(params, first), at(grads, first)
     m, v = at(moments, first), at(moments, n + first)
     for i in range(n * (part + 1) // parts - first):
-        g = clipped(dp[i], most) * factor
+        g = scaled(dp[i], most, factor)
         m[i] = flush(beta1 * m[i] + rest1 * g)
-        v[i] = flush_square(beta2 * v[i] + rest2 * g * g)
+        v[i] = flush_square(beta2 * v[i] + flush(rest2 * g) * g)
         p[i] -= step * m[i] / (math.sqrt(v[i]) / correction + epsilon)
     return OK
 
