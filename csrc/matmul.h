@@ -114,7 +114,7 @@ static inline void fr_tile_of_columns(int64_t columns, const Operands *o)
 }
 
 /* Packs columns first … last-1 of B (K, J), whose element (k, j) stands at b[k * b_k + j * b_j]; `first`
- * begins a panel. Rows that start (unless `starts` is null) become zeros. */
+ * begins a panel. Rows that start (unless `starts` is null) become zeros, and so does what is tiny: weights may be. */
 static inline void fr_pack(real *restrict packed, const real *restrict b, int64_t b_k, int64_t b_j,
                            const uint8_t *starts, int64_t K, int64_t first, int64_t last)
 {
@@ -125,11 +125,12 @@ static inline void fr_pack(real *restrict packed, const real *restrict b, int64_
             const real *row = b + k * b_k + j * b_j;
             const int64_t copied = starts && starts[k] ? 0 : columns;
             if (b_j == 1 && copied == FR_PANEL) {
-                memcpy(panel + k * FR_PANEL, row, FR_PANEL * sizeof(real));
+                for (int64_t i = 0; i < FR_PANEL; i++)
+                    panel[k * FR_PANEL + i] = fr_flush(row[i], FR_TINY);
                 continue;
             }
             for (int64_t i = 0; i < copied; i++)
-                panel[k * FR_PANEL + i] = row[i * b_j];
+                panel[k * FR_PANEL + i] = fr_flush(row[i * b_j], FR_TINY);
             for (int64_t i = copied; i < FR_PANEL; i++)
                 panel[k * FR_PANEL + i] = 0;
         }

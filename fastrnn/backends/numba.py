@@ -739,7 +739,8 @@ def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
 def pack_columns(packed, b, b_k, b_j, starts, K, first, last):
     """Pack columns of B (K, J), whose element (k, j) stands at ``b[b_k * k + b_j * j]``, into panels.
 
-    ``first`` begins a panel. Rows that start (unless these are ``nothing()``) become zeros.
+    ``first`` begins a panel. Rows that start (unless these are ``nothing()``) become zeros, and so does what is
+    tiny: weights may be.
     """
     panel, masked = panel_width(b), exists(starts)
     for j in range(first, last, panel):
@@ -749,10 +750,10 @@ def pack_columns(packed, b, b_k, b_j, starts, K, first, last):
             copied = 0 if masked and starts[k] != 0 else columns
             if b_j == 1 and copied == panel:
                 for i in range(panel):
-                    out[i] = row[i]
+                    out[i] = flush(row[i])
             else:
                 for i in range(copied):
-                    out[i] = row[i * b_j]
+                    out[i] = flush(row[i * b_j])
                 for i in range(copied, panel):
                     out[i] = 0
 
