@@ -739,8 +739,8 @@ def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
 def pack_columns(packed, b, b_k, b_j, starts, K, first, last):
     """Pack columns of B (K, J), whose element (k, j) stands at ``b[b_k * k + b_j * j]``, into panels.
 
-    ``first`` begins a panel. Rows that start (unless these are ``nothing()``) become zeros, and so does what is
-    tiny: weights may be.
+    ``first`` begins a panel. Rows that start (unless these are ``nothing()``) become zeros, and so
+    does what is tiny: weights may be.
     """
     panel, masked = panel_width(b), exists(starts)
     for j in range(first, last, panel):
