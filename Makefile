@@ -4,6 +4,7 @@
 # make bench  the benchmarks of the three backends
 # make quality  train on a real text and require the loss that the README tells; needs FASTRNN_DATA
 # make scale  a long file costs what a short text does, per character, and no more memory; needs FASTRNN_DATA
+# make denormals  a saturated or dead network trains as fast as a healthy one
 # make sanitize  every kernel at odd sizes, in C under AddressSanitizer and UndefinedBehaviorSanitizer
 # make valgrind  the same under valgrind
 # make package  build the source distribution and, from it, wheels with and without a C compiler; try each
@@ -12,7 +13,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test lint bench quality scale sanitize valgrind package clean
+.PHONY: demo test lint bench quality scale denormals sanitize valgrind package clean
 
 demo: .venv/installed
 	$(BIN)/fastrnn demo
@@ -36,6 +37,9 @@ quality: .venv/installed-for-development
 
 scale: .venv/installed-for-development
 	$(BIN)/python tests/scale.py
+
+denormals: .venv/installed-for-development
+	$(BIN)/python tests/denormals.py
 
 # beside the installed package, which they leave alone
 build/sanitized build/watched: .venv/installed-for-development $(SOURCES)
