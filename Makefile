@@ -5,13 +5,16 @@
 # make compare  them beside NumPy, PyTorch, JAX and ONNX Runtime, which it installs; about twenty minutes
 # make quality  train on a real text and require the loss that the README tells; needs FASTRNN_DATA
 # make scale  a long file costs what a short text does, per character, and no more memory; needs FASTRNN_DATA
+# make denormals  a saturated or dead network trains as fast as a healthy one
+# make sanitize  every kernel at odd sizes, in C under AddressSanitizer and UndefinedBehaviorSanitizer
+# make valgrind  the same under valgrind
 # make package  build the source distribution and, from it, wheels with and without a C compiler; try each
 
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test lint bench compare quality scale package clean
+.PHONY: demo test lint bench compare quality scale denormals sanitize valgrind package clean
 
 demo: .venv/installed
 	$(BIN)/fastrnn demo
@@ -39,6 +42,29 @@ quality: .venv/installed-for-development
 
 scale: .venv/installed-for-development
 	$(BIN)/python tests/scale.py
+
+denormals: .venv/installed-for-development
+	$(BIN)/python tests/denormals.py
+
+# beside the installed package, which they leave alone
+build/sanitized build/watched: .venv/installed-for-development $(SOURCES)
+	rm -rf $@
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ --config-settings build-dir=$@-cmake \
+	  --config-settings install.strip=false $(CMAKE_OPTIONS) .
+
+build/sanitized: CMAKE_OPTIONS = --config-settings cmake.define.FASTRNN_SANITIZE=ON
+build/watched: CMAKE_OPTIONS = --config-settings cmake.define.CMAKE_C_FLAGS=-g
+
+sanitize: build/sanitized
+	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	  $(BIN)/python tests/sanitize.py build/sanitized/fastrnn/backends
+	$(BIN)/python tests/sanitize.py numba
+
+# valgrind 3.19 knows no AVX-512
+valgrind: build/watched
+	rm -f build/watched/fastrnn/backends/_c_v4.*
+	PYTHONMALLOC=malloc OPENBLAS_CORETYPE=Haswell valgrind --error-exitcode=1 --suppressions=tests/valgrind.supp \
+	  $(BIN)/python tests/sanitize.py --valgrind --cases 10 build/watched/fastrnn/backends
 
 package: .venv/installed-for-development
 	$(BIN)/python -m pip install --quiet build

@@ -61,7 +61,7 @@ static void some_rows(double *restrict losses, real *dlogits, const real *logits
         const real most = largest(row, V);
         shifted[n] = targets[n] < 0 ? 0 : row[targets[n]] - most;
         for (int64_t v = 0; v < V; v++)
-            out[v] = row[v] - most;
+            out[v] = fr_flush(row[v] - most, FR_TINY); /* e to what is tiny is 1, to the bit */
     }
     for (int64_t i = 0; i < N * V; i++)
         dlogits[i] = fr_exp_of_negative(dlogits[i]);

@@ -11,7 +11,13 @@ fr_status FR(pack)(real *restrict packed, const real *restrict weight, int64_t t
     const int64_t panels = (J + FR_PANEL - 1) / FR_PANEL;
     const int64_t first = fr_part(panels, part, parts) * FR_PANEL;
     const int64_t last = fr_min(fr_part(panels, part + 1, parts) * FR_PANEL, J);
-    fr_pack(packed, weight, transposed != 0, K, J, first, last);
+    for (int64_t j = first; j < last; j += FR_PANEL) {
+        const int64_t columns = fr_min(FR_PANEL, last - j);
+        if (transposed)
+            fr_pack_transposed(packed + j * K, weight + j * K, K, columns);
+        else
+            fr_pack_panel(1, packed + j * K, weight + j, J, K, columns);
+    }
     return FR_OK;
 }
 

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "elementary.h"
 #include "fastrnn.h"
 #include "simd.h"
 
@@ -111,9 +112,17 @@ static inline void fr_tile_of_columns(int64_t columns, const Operands *o)
     }
 }
 
-/* Eight rows of eight become columns: three times the first four are shuffled into the other four. */
 typedef real Eight __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(real)), may_alias));
+typedef fr_int EightBits __attribute__((vector_size(8 * sizeof(real))));
 
+fr_inline void fr_flush_eight(Eight *x)
+{
+    const EightBits tiny = (EightBits)(*x < FR_TINY) & (EightBits)(*x > -FR_TINY);
+    *x = (Eight)((EightBits)*x & ~tiny);
+}
+
+/* Eight rows of eight become columns: three times the first four are shuffled into the other four. What is
+ * tiny becomes zero. */
 static inline void fr_transpose(real *restrict out, int64_t out_i, const real *restrict x, int64_t x_i)
 {
     Eight rows[8], next[8];
@@ -127,54 +136,46 @@ static inline void fr_transpose(real *restrict out, int64_t out_i, const real *r
         for (int64_t i = 0; i < 8; i++)
             rows[i] = next[i];
     }
-    for (int64_t i = 0; i < 8; i++)
+    for (int64_t i = 0; i < 8; i++) {
+        fr_flush_eight(rows + i);
         *(Eight *)(out + i * out_i) = rows[i];
-}
-
-/* Packs one panel of a transposed matrix: columns of B are rows of `b`, b_j apart. */
-static inline void fr_pack_transposed(real *restrict panel, const real *restrict b, int64_t b_j, int64_t K,
-                                      int64_t columns)
-{
-    const int64_t eights = K / 8 * 8;
-    int64_t i = 0;
-    for (; i + 8 <= columns; i += 8)
-        for (int64_t k = 0; k < eights; k += 8)
-            fr_transpose(panel + k * FR_PANEL + i, FR_PANEL, b + i * b_j + k, b_j);
-    for (int64_t k = eights; k < K; k++)
-        for (int64_t l = 0; l < i; l++)
-            panel[k * FR_PANEL + l] = b[l * b_j + k];
-    for (; i < columns; i++)
-        for (int64_t k = 0; k < K; k++)
-            panel[k * FR_PANEL + i] = b[i * b_j + k];
-}
-
-/* Packs one panel of a matrix as it is, b_k from row to row. */
-static inline void fr_pack_panel(real *restrict panel, const real *restrict b, int64_t b_k, int64_t K,
-                                 int64_t columns)
-{
-    for (int64_t k = 0; k < K; k++) {
-        if (columns == FR_PANEL)
-            memcpy(panel + k * FR_PANEL, b + k * b_k, FR_PANEL * sizeof(real));
-        else
-            for (int64_t i = 0; i < columns; i++)
-                panel[k * FR_PANEL + i] = b[k * b_k + i];
     }
 }
 
-/* Packs columns first … last-1 of B (K, J), of which `b` is the transpose (J, K) or not; `first` begins a
- * panel. */
-static inline void fr_pack(real *restrict packed, const real *restrict b, int transposed, int64_t K, int64_t J,
-                           int64_t first, int64_t last)
+/* Packs one panel of a transposed weight: columns of B are rows of `b`, of K elements. The columns that it
+ * has not become zeros, and so does what is tiny. */
+static inline void fr_pack_transposed(real *restrict panel, const real *restrict b, int64_t K, int64_t columns)
 {
-    for (int64_t j = first; j < last; j += FR_PANEL) {
-        const int64_t columns = fr_min(FR_PANEL, last - j);
-        real *panel = packed + j * K;
-        if (columns < FR_PANEL)
-            memset(panel, 0, (size_t)(K * FR_PANEL) * sizeof(real));
-        if (transposed)
-            fr_pack_transposed(panel, b + j * K, K, K, columns);
-        else
-            fr_pack_panel(panel, b + j, J, K, columns);
+    const int64_t eights = K / 8 * 8;
+    int64_t i = 0;
+    if (columns < FR_PANEL)
+        memset(panel, 0, (size_t)(K * FR_PANEL) * sizeof(real));
+    for (; i + 8 <= columns; i += 8)
+        for (int64_t k = 0; k < eights; k += 8)
+            fr_transpose(panel + k * FR_PANEL + i, FR_PANEL, b + i * K + k, K);
+    for (int64_t k = eights; k < K; k++)
+        for (int64_t l = 0; l < i; l++)
+            panel[k * FR_PANEL + l] = fr_flush(b[l * K + k], FR_TINY);
+    for (; i < columns; i++)
+        for (int64_t k = 0; k < K; k++)
+            panel[k * FR_PANEL + i] = fr_flush(b[i * K + k], FR_TINY);
+}
+
+/* Packs one panel of a matrix as it is, b_k from row to row. The columns that it has not become zeros, and
+ * so does, of a weight, what is tiny. */
+fr_inline void fr_pack_panel(const int is_weight, real *restrict panel, const real *restrict b, int64_t b_k,
+                             int64_t K, int64_t columns)
+{
+    for (int64_t k = 0; k < K; k++, panel += FR_PANEL, b += b_k) {
+        int64_t i = 0;
+        for (; i + 8 <= columns; i += 8) {
+            Eight some = *(const Eight *)(b + i);
+            if (is_weight)
+                fr_flush_eight(&some);
+            *(Eight *)(panel + i) = some;
+        }
+        for (; i < FR_PANEL; i++)
+            panel[i] = i < columns ? fr_flush(b[i], FR_TINY) : 0;
     }
 }
 
@@ -235,7 +236,8 @@ static inline void fr_weight_gradients(real *dweight, real *dbias, real *block, 
     for (int64_t n = 0; n < N; n += FR_BLOCK) {
         const int64_t rows = fr_min(FR_BLOCK, N - n);
         const real *some = dy + n * O;
-        fr_pack(block, x + n * I, 0, rows, I, 0, I);
+        for (int64_t i = 0; i < I; i += FR_PANEL)
+            fr_pack_panel(0, block + i * rows, x + n * I + i, I, rows, fr_min(FR_PANEL, I - i));
         if (starts)
             fr_clear_starts(block, starts + n, rows, I);
         for (int64_t o = first; o < last; o += FR_ROWS) {

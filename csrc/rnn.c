@@ -34,7 +34,7 @@ fr_status FR(rnn_forward)(real *restrict h, real *restrict running, const real *
     const real *before = running_rows(running, h_before, starts, B, H);
     fr_matmul(h, h, H, before, H, 1, packed, B, H, H);
     for (int64_t i = 0; i < B * H; i++)
-        h[i] = fr_flush(fr_tanh(h[i]), FR_TINY);
+        h[i] = fr_tanh(fr_flush(h[i], FR_TINY));
     return FR_OK;
 }
 

@@ -12,6 +12,12 @@ fr_inline real clipped(real g, real limit)
     return g > limit ? limit : g < -limit ? -limit : g;
 }
 
+/* The gradient of an update: what the scale makes tiny is zero as well, so that its square is normal. */
+fr_inline real scaled(real g, real limit, real factor)
+{
+    return fr_flush(clipped(g, limit) * factor, FR_TINY);
+}
+
 fr_status FR(gradient_norm)(double *restrict norm, const real *restrict grads, double limit, int64_t n)
 {
     if (n < 0)
@@ -42,7 +48,7 @@ fr_status FR(sgd_update)(real *restrict params, real *restrict moments, const re
     const real rate = (real)settings[0], most = (real)limit, factor = (real)scale;
     const int64_t last = fr_part(n, part + 1, parts);
     for (int64_t i = fr_part(n, part, parts); i < last; i++)
-        params[i] -= rate * (clipped(grads[i], most) * factor);
+        params[i] -= rate * scaled(grads[i], most, factor);
     return FR_OK;
 }
 
@@ -59,7 +65,7 @@ fr_inline void adagrad(real *restrict p, real *restrict m, const real *restrict 
                        real limit, real factor, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
-        const real g = clipped(grads[i], limit) * factor;
+        const real g = scaled(grads[i], limit, factor);
         m[i] += g * g;
         p[i] -= rate * g / (fr_sqrt(m[i]) + epsilon);
     }
@@ -94,9 +100,9 @@ fr_status FR(adam_update)(real *restrict params, real *restrict moments, const r
     real *restrict m = moments, *restrict v = moments + n;
     const int64_t last = fr_part(n, part + 1, parts);
     for (int64_t i = fr_part(n, part, parts); i < last; i++) {
-        const real g = clipped(grads[i], most) * factor;
+        const real g = scaled(grads[i], most, factor);
         m[i] = fr_flush(beta1 * m[i] + rest1 * g, FR_TINY);
-        v[i] = fr_flush(beta2 * v[i] + rest2 * g * g, FR_TINY * FR_TINY);
+        v[i] = fr_flush(beta2 * v[i] + fr_flush(rest2 * g, FR_TINY) * g, FR_TINY * FR_TINY);
         params[i] -= step * m[i] / (fr_sqrt(v[i]) / correction + epsilon);
     }
     return FR_OK;

@@ -7,11 +7,14 @@ its result.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock, Thread
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: The counters that the parts share, and the one that sends them home (FR_SYNC and FR_ABORT).
 SYNC, ABORT = 48, 32
@@ -34,13 +37,77 @@ def usable_cores() -> int:
     return cores
 
 
+class _Call:
+    """One call of a team: which of its parts are at work, and what went wrong first.
+
+    Ctrl-C may strike anywhere in the caller's thread, so only threads that it cannot strike keep the
+    books, and the caller waits with nothing but plain locks.
+    """
+
+    def __init__(self, work: Callable[[int], None], parts: int, sync: NDArray[np.int32]) -> None:
+        self._work, self._sync = work, sync
+        self._lock = Lock()
+        self._begun: set[int] = set()
+        #: For each part a lock that is held until it has ended.
+        self._ended = {part: Lock() for part in range(1, parts)}
+        for ended in self._ended.values():
+            ended.acquire()
+        self.error: BaseException | None = None
+
+    def do(self, part: int) -> None:
+        """Do a part, unless the call has failed already: then nobody waits for it."""
+        with self._lock:
+            if self.error is None:
+                self._begun.add(part)
+        try:
+            if part in self._begun:
+                self._work(part)
+        except BaseException as error:  # noqa: BLE001  (raised again by the caller)
+            self.fail(error)
+        finally:
+            self._ended[part].release()
+
+    def fail(self, error: BaseException) -> None:
+        """Send all parts home. The first error counts, but an interrupt comes before any."""
+        with self._lock:
+            if self.error is None or not isinstance(error, Exception):
+                self.error = error
+        self._sync[ABORT] = 1
+
+    def wait(self) -> None:
+        """Wait for all parts, or after a failure for those that have begun; interrupts only hasten it."""
+        while True:
+            try:
+                with self._lock:
+                    waited_for = set(self._ended) if self.error is None else set(self._begun)
+                for part in waited_for:
+                    with self._ended[part]:
+                        pass
+            except BaseException as error:  # noqa: BLE001  (raised again by the caller)
+                self.fail(error)
+            else:
+                return
+
+
+def _serve(tasks: SimpleQueue[tuple[_Call, int] | None]) -> None:
+    """What a thread of a team does until its team is gone."""
+    while (task := tasks.get()) is not None:
+        call, part = task
+        call.do(part)
+        del task, call  # and what they hold
+
+
 class Team:
-    """Threads that do the parts of one call at a time. They are started when they are first needed."""
+    """Threads that do the parts of one call at a time. They are started when they are first needed.
+
+    They are daemons with a queue each, since Ctrl-C while it starts a thread lets Python's
+    `ThreadPoolExecutor` wait for it for ever at the end of the process.
+    """
 
     def __init__(self) -> None:
         self.sync = np.zeros(SYNC, np.int32)
-        self._pool: ThreadPoolExecutor | None = None
-        self._made_for = (0, 0)
+        self._queues: list[SimpleQueue[tuple[_Call, int] | None]] = []
+        self._process = os.getpid()
 
     def run(self, parts: int, work: Callable[[int], None]) -> None:
         """Call ``work`` with each part from 0 to ``parts - 1`` at the same time; 0 is the caller's.
@@ -51,30 +118,28 @@ class Team:
             work(0)
             return
         self.sync[:] = 0
-        others: list[Future[None]] = []
+        call = _Call(work, parts, self.sync)
         try:
-            pool = self._threads(parts - 1)
-            others.extend(pool.submit(self._guarded, work, part) for part in range(1, parts))
+            self._start_threads(parts - 1)
+            for part in range(1, parts):
+                self._queues[part - 1].put((call, part))
             work(0)
-        except BaseException:
-            self.sync[ABORT] = 1
-            raise
-        finally:
-            wait(others)
-        for other in others:
-            other.result()
+            call.wait()
+        except BaseException as error:  # noqa: BLE001  (raised below)
+            call.fail(error)
+            call.wait()
+        if call.error is not None:
+            try:
+                raise call.error
+            finally:
+                del call  # its error knows this frame
 
-    def _guarded(self, work: Callable[[int], None], part: int) -> None:
-        try:
-            work(part)
-        except BaseException:
-            self.sync[ABORT] = 1
-            raise
-
-    def _threads(self, count: int) -> ThreadPoolExecutor:
-        """So many threads of this process; a fork has none of its parent's."""
-        made_for = (os.getpid(), count)
-        if self._pool is None or self._made_for != made_for:
-            self._pool = ThreadPoolExecutor(count, thread_name_prefix="fastrnn")
-            self._made_for = made_for
-        return self._pool
+    def _start_threads(self, count: int) -> None:
+        """Have at least so many threads in this process; a fork has none of its parent's."""
+        if self._process != os.getpid():
+            self._process, self._queues = os.getpid(), []
+        while len(self._queues) < count:
+            tasks: SimpleQueue[tuple[_Call, int] | None] = SimpleQueue()
+            weakref.finalize(self, tasks.put, None).atexit = False
+            Thread(target=_serve, args=(tasks,), name="fastrnn", daemon=True).start()
+            self._queues.append(tasks)

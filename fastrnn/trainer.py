@@ -221,25 +221,27 @@ class Trainer:
                 f"the window has {B} rows and the carried state {self._state.shape[1]}: "
                 "call reset_state() first"
             )
-        losses, norms, symbol_losses = np.empty(W), np.empty(W), np.empty((T, B))
+        losses, norms, symbol_losses = np.full(W, math.nan), np.full(W, math.nan), np.empty((T, B))
         state, settings = self._state[0], optimizer.settings(rates, self.updates)
         parts = network.parts(T, B)
-        with network.workspace(
-            workspace_layout(T, B, network.vocab_size, network.hidden_size, parts)
-        ) as workspace:
-            team = workspace.team
-            team.run(
-                parts,
-                lambda part: network.backend.train_windows(
-                    losses, norms, symbol_losses, network.flat, self._gradients, self._moments,
-                    state, workspace.flat, team.sync, streams.inputs, streams.targets, streams.starts,
-                    settings, optimizer.number, int(self.reduction == "mean"),
-                    self.clip_value or math.inf, self.clip_norm or math.inf, first % streams.windows(T),
-                    part, parts, W, streams.n_steps, T, B, network.vocab_size, network.hidden_size,
-                ),
-            )  # fmt: skip
-        finite = np.isfinite(losses) & np.isfinite(norms)
-        self.updates += int(np.count_nonzero(finite))
+        try:
+            with network.workspace(
+                workspace_layout(T, B, network.vocab_size, network.hidden_size, parts)
+            ) as workspace:
+                team = workspace.team
+                team.run(
+                    parts,
+                    lambda part: network.backend.train_windows(
+                        losses, norms, symbol_losses, network.flat, self._gradients, self._moments,
+                        state, workspace.flat, team.sync, streams.inputs, streams.targets, streams.starts,
+                        settings, optimizer.number, int(self.reduction == "mean"),
+                        self.clip_value or math.inf, self.clip_norm or math.inf, first % streams.windows(T),
+                        part, parts, W, streams.n_steps, T, B, network.vocab_size, network.hidden_size,
+                    ),
+                )  # fmt: skip
+        finally:  # after Ctrl-C too: what was done counts
+            finite = np.isfinite(losses) & np.isfinite(norms)
+            self.updates += int(np.count_nonzero(finite))
         if not finite.all():
             self.reset_state()
             raise DivergenceError(self._divergence(losses[~finite][0], norms[~finite][0]))

@@ -45,7 +45,10 @@ def draw_array(argument: Argument, shape: tuple[int, ...], V: int, real: Any, rn
 
 
 def draw_arguments(kernel: Kernel, size: dict[str, int], real: Any, seed: int) -> list[Any]:
-    """Random arguments for a kernel, from the shapes that the header states."""
+    """Random arguments for a kernel, from the shapes that the header states.
+
+    ``size`` may name the size of an array that is flat, beside those of letters.
+    """
     rng = np.random.default_rng(seed)
     given = {"0": 0, "1": 1, "2": 2, "FR_SETTINGS": 5, "FR_BLOCK": 256, "FR_SYNC": 48, "T+1": size["T"] + 1}
     numbers = {"function": seed % 4, "carried": seed % 2, "transposed": seed % 2, "part": 0, "parts": 1}
@@ -54,7 +57,7 @@ def draw_arguments(kernel: Kernel, size: dict[str, int], real: Any, seed: int) -
     for argument in kernel.arguments:
         if argument.is_array:
             size = {**size, **{f"{letter}32": -(-n // 32) * 32 for letter, n in size.items()}}
-            shape = tuple(size[letter] for letter in argument.shape) or (100,)  # a flat workspace
+            shape = tuple(size[letter] for letter in argument.shape) or (size.get(argument.name, 100),)
             arguments.append(draw_array(argument, shape, size["V"], real, rng))
         elif argument.c_type == "double":
             arguments.append(0.7)

@@ -259,7 +259,10 @@ def whole(value):
 
 @intrinsic
 def transpose(typing_context, out, out_i, x, x_i):
-    """Eight rows of eight become columns: three times the first four are shuffled into the other four."""
+    """Eight rows of eight become columns: three times the first four are shuffled into the other four.
+
+    What is tiny becomes zero.
+    """
 
     def emit(context, builder, signature, arguments):
         to, to_i, start, start_i = arguments
@@ -272,7 +275,8 @@ def transpose(typing_context, out, out_i, x, x_i):
                 for half in (0, 4)
             ]
         for i, row in enumerate(rows):
-            v.store(row, to, builder.mul(whole(i), to_i))
+            kept = flush_formula(PRECISIONS[x.dtype], Value(builder, row)).value
+            v.store(kept, to, builder.mul(whole(i), to_i))
         return context.get_dummy_value()
 
     return types.none(out, types.intp, x, types.intp), emit
@@ -672,9 +676,10 @@ each_exp, each_tanh, each_sigmoid, each_log = map(
     each, (exp_formula, tanh_formula, sigmoid_formula, log_formula)
 )
 each_exp_of_negative = each(exp_of_negative_formula)
-each_state = each(lambda p, x: flush_formula(p, tanh_formula(p, x)))
+each_state = each(lambda p, x: tanh_formula(p, flush_formula(p, x)))
 each_sum = each_two(lambda _, x, y: x + y)
-each_difference = each_with(lambda _, x, s: x - s)
+each_difference = each_with(lambda p, x, s: flush_formula(p, x - s))
+each_flush = each(flush_formula)
 each_product = each_with(lambda p, x, s: flush_formula(p, x * s))
 each_through_tanh = each_two(lambda p, dh, h: flush_formula(p, (constant(h, 1.0) - h * h) * dh))
 
@@ -877,40 +882,48 @@ def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
 
 
 @jit
-def pack_columns(packed, b, transposed, K, J, first, last):
-    """Pack columns of B (K, J), of which ``b`` is the transpose (J, K) or not; ``first`` begins a panel."""
-    panel = panel_width(b)
-    for j in range(first, last, panel):
-        columns, out = min(panel, last - j), at(packed, j * K)
-        if columns < panel:
-            clear(out, K * panel)
-        if transposed:
-            pack_transposed(out, at(b, j * K), K, columns)
-        else:
-            for k in range(K):
-                row, to = at(b, k * J + j), at(out, k * panel)
-                if columns == panel:
-                    copy(to, row, panel)
-                else:
-                    for i in range(columns):
-                        to[i] = row[i]
+def pack_transposed(panel, b, K, columns):
+    """Pack one panel of a transposed weight: its columns are rows of ``b``, of K elements.
 
-
-@inlined
-def pack_transposed(out, b, K, columns):
-    """Pack a panel whose columns are rows of ``b``."""
-    panel = panel_width(b)
+    The columns that it has not become zeros, and so does what is tiny.
+    """
+    width = panel_width(b)
+    if columns < width:
+        clear(panel, K * width)
     eights, i = K - K % 8, np.int64(0)
     while i + 8 <= columns:
         for k in range(0, eights, 8):
-            transpose(at(out, k * panel + i), panel, at(b, i * K + k), K)
+            transpose(at(panel, k * width + i), width, at(b, i * K + k), K)
         for k in range(eights, K):
             for row in range(i, i + 8):
-                out[k * panel + row] = b[row * K + k]
+                panel[k * width + row] = flush(b[row * K + k])
         i += 8
     for row in range(i, columns):
         for k in range(K):
-            out[k * panel + row] = b[row * K + k]
+            panel[k * width + row] = flush(b[row * K + k])
+
+
+@jit
+def pack_weight(panel, b, b_k, K, columns):
+    """Pack one panel of a weight as it is, ``b_k`` from row to row; what is tiny becomes zero."""
+    width = panel_width(b)
+    if columns < width:
+        clear(panel, K * width)
+    for k in range(K):
+        each_flush(at(panel, k * width), at(b, k * b_k), columns)
+
+
+@inlined
+def pack_rows(panel, b, b_k, K, columns):
+    """Pack one panel of a matrix as it is, ``b_k`` from row to row."""
+    width = panel_width(b)
+    for k in range(K):
+        to = at(panel, k * width)
+        if columns == width:
+            copy(to, at(b, k * b_k), width)
+        else:
+            clear(to, width)
+            copy(to, at(b, k * b_k), columns)
 
 
 @jit
@@ -922,7 +935,8 @@ def weight_gradients(dweight, dbias, block, dy, x, starts, first, last, N, I, O)
     panel = panel_width(x)
     for n in range(0, N, BLOCK):
         rows, some = min(BLOCK, N - n), at(dy, n * O)
-        pack_columns(block, at(x, n * I), np.int64(0), rows, I, np.int64(0), I)
+        for i in range(0, I, panel):
+            pack_rows(at(block, i * rows), at(x, n * I + i), I, rows, min(panel, I - i))
         if exists(starts):
             for k in range(rows):
                 if starts[n + k] != 0:
@@ -946,7 +960,12 @@ def pack(packed, weight, transposed, part, parts, K, J):
     panel = panel_width(weight)
     panels = (J + panel - 1) // panel
     first, last = share(panels, part, parts) * panel, min(share(panels, part + 1, parts) * panel, J)
-    pack_columns(at(packed, 0), at(weight, 0), transposed, K, J, first, last)
+    for j in range(first, last, panel):
+        out, columns = at(packed, j * K), min(panel, last - j)
+        if transposed:
+            pack_transposed(out, at(weight, j * K), K, columns)
+        else:
+            pack_weight(out, at(weight, j), J, K, columns)
     return OK
 
 
@@ -1104,6 +1123,11 @@ def clipped(g, limit):
 
 
 @inlined
+def scaled(g, limit, factor):
+    return flush(clipped(g, limit) * factor)
+
+
+@inlined
 def gradient_norm(norm, grads, limit, n):
     if n < 0:
         return BAD_SIZE
@@ -1119,14 +1143,14 @@ def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
     first = share(n, part, parts)
     p, dp = at(params, first), at(grads, first)
     for i in range(share(n, part + 1, parts) - first):
-        p[i] -= rate * (clipped(dp[i], most) * factor)
+        p[i] -= rate * scaled(dp[i], most, factor)
     return OK
 
 
 @inlined
 def adagrad(p, m, grads, rate, epsilon, limit, factor, n):
     for i in range(n):
-        g = clipped(grads[i], limit) * factor
+        g = scaled(grads[i], limit, factor)
         m[i] += g * g
         p[i] -= rate * g / (math.sqrt(m[i]) + epsilon)
 
@@ -1169,9 +1193,9 @@ def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
     p, dp = at(params, first), at(grads, first)
     m, v = at(moments, first), at(moments, n + first)
     for i in range(share(n, part + 1, parts) - first):
-        g = clipped(dp[i], most) * factor
+        g = scaled(dp[i], most, factor)
         m[i] = flush(beta1 * m[i] + rest1 * g)
-        v[i] = flush_square(beta2 * v[i] + rest2 * g * g)
+        v[i] = flush_square(beta2 * v[i] + flush(rest2 * g) * g)
         p[i] -= step * m[i] / (math.sqrt(v[i]) / correction + epsilon)
     return OK
 

@@ -1,0 +1,226 @@
+"""Networks that are saturated, dead or fading keep no denormal number, and meet none while they train.
+
+A denormal, nonzero but smaller than the smallest normal number, is slow on many processors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+import pytest
+
+from fastrnn import Network, Trainer
+from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer
+
+T, B, V, H = 48, 5, 20, 37
+
+#: What counts as tiny, FR_TINY of csrc/real.h.
+TINY = {"float32": 2.0**-60, "float64": 2.0**-500}
+
+#: Moments that fade within few updates.
+FORGETFUL = Adam(betas=(0.3, 0.3))
+
+
+# ---- Networks that are not well ------------------------------------------------------------------------
+
+
+def healthy(network: Network) -> None:
+    """As it is drawn."""
+
+
+def saturated(network: Network) -> None:
+    """Weights so large that most states are 1 or -1, and gradients explode."""
+    network.flat *= 300
+
+
+def biased(network: Network) -> None:
+    network.parameters["bias_l0"][...] = 30
+
+
+def sure(network: Network) -> None:
+    """All but one symbol are next to impossible, and gradients are huge."""
+    network.parameters["head.weight"][...] *= 1000
+
+
+def dead(network: Network) -> None:
+    network.flat[...] = 0
+
+
+def tiny(network: Network) -> None:
+    """Weights that make tiny states, of which none is left after a step or two."""
+    network.flat *= 1000 * TINY[network.dtype.name]
+
+
+def tinier(network: Network) -> None:
+    """Weights that are all but denormal."""
+    network.flat *= float(np.finfo(network.dtype).tiny) * 1e8
+
+
+def vanishing(network: Network) -> None:
+    """Gradients and states that are divided by a million at each step."""
+    network.parameters["weight_hh_l0"][...] *= 1e-6
+
+
+def fading(network: Network) -> None:
+    """A state that nothing feeds."""
+    network.flat[...] = 0
+    network.parameters["weight_hh_l0"][...] = 1e-8 * np.eye(H)
+
+
+def faint(network: Network) -> None:
+    """States, and some probabilities, that are only just not tiny."""
+    least = TINY[network.dtype.name]
+    network.flat[...] = 0
+    network.parameters["weight_ih_l0"][...] = 1.4 * least
+    network.parameters["head.bias"][...] = np.linspace(np.log(1.1 * least), 0, V)
+
+
+SICK: tuple[Callable[[Network], None], ...] = (
+    saturated, biased, sure, dead, tiny, tinier, vanishing, fading, faint,
+)  # fmt: skip
+MASKED = (vanishing, fading)
+
+
+def make(kind: Callable[[Network], None], **settings: Any) -> Network:
+    network = Network(V, H, threads=1, rng=0, **settings)
+    kind(network)
+    return network
+
+
+def window(kind: Callable[[Network], None]) -> tuple[Any, Any]:
+    """Inputs and targets; where gradients vanish, only the last step has any."""
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.integers(0, V, (2, T, B))
+    if kind in MASKED:
+        targets[:-1] = -1
+    return inputs, targets
+
+
+def trainer_of(kind: Callable[[Network], None], optimizer: Optimizer, **settings: Any) -> Trainer:
+    """A trainer with every kind of clipping, that begins from a state of ones."""
+    network = make(kind, **settings)
+    trainer = Trainer(network, optimizer=optimizer, learning_rate=1e-3, clip_norm=5.0, reduction="mean")
+    trainer.state = np.ones((1, B, H))
+    return trainer
+
+
+# ---- What is denormal ------------------------------------------------------------------------------------
+
+
+def denormals(array: Any) -> int:
+    """How many elements of an array are denormal."""
+    return int(np.count_nonzero((array != 0) & (np.abs(array) < np.finfo(array.dtype).tiny)))
+
+
+class Watch:
+    """Which floating-point exceptions a kernel met in this thread, as x86 and glibc tell them.
+
+    A denormal operand, or a result that underflowed.
+    """
+
+    DENORMAL, UNDERFLOW, ALL = 2, 16, 63
+
+    def __init__(self, network: Network, kernel: str) -> None:
+        self._libm = ctypes.CDLL(ctypes.util.find_library("m"))
+        self._backend, self._name = network.backend, kernel
+        self._kernel = getattr(network.backend, kernel)
+        self.met = 0
+
+    def __enter__(self) -> Self:
+        setattr(self._backend, self._name, self._watched)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        setattr(self._backend, self._name, self._kernel)
+
+    def _watched(self, *arguments: Any) -> None:
+        environment = np.zeros(8, np.uint32)  # glibc's fenv_t, whose last word is the register MXCSR
+        address = ctypes.c_void_p(environment.ctypes.data)
+        self._libm.fegetenv(address)
+        environment[7] &= ~np.uint32(self.ALL)
+        self._libm.fesetenv(address)
+        self._kernel(*arguments)
+        self._libm.fegetenv(address)
+        self.met |= int(environment[7]) & (self.DENORMAL | self.UNDERFLOW)
+
+
+watchable = pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux", reason="it reads the flags of x86 with glibc"
+)
+dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+kinds = pytest.mark.parametrize("kind", [healthy, *SICK], ids=lambda kind: kind.__name__)
+optimizers = pytest.mark.parametrize(
+    "optimizer", [SGD(), Adagrad(), Adam(), FORGETFUL], ids=["sgd", "adagrad", "adam", "forgetful"]
+)
+
+
+def fill_and_fade(trainer: Trainer, kind: Callable[[Network], None]) -> None:
+    """Updates, and then so many without a target that every moment fades."""
+    inputs, targets = window(kind)
+    for _ in range(40):
+        trainer.step(inputs, targets)
+    nothing = np.full_like(targets[:1], -1)
+    for _ in range(800):
+        trainer.step(inputs[:1], nothing)
+
+
+@kinds
+@optimizers
+@dtypes
+def test_nothing_that_is_kept_is_denormal(
+    compiled: str, dtype: str, optimizer: Optimizer, kind: Callable[[Network], None]
+):
+    trainer = trainer_of(kind, optimizer, backend=compiled, dtype=dtype)
+    inputs, targets = window(kind)
+    for _ in range(5):
+        trainer.step(inputs, targets)
+        assert not denormals(trainer.state)
+        assert not denormals(trainer._gradients)
+        assert not denormals(trainer._moments)
+    fill_and_fade(trainer, kind)
+    assert not denormals(trainer.state)
+    assert not denormals(trainer._moments)
+
+
+@watchable
+@kinds
+@optimizers
+@dtypes
+def test_no_arithmetic_of_a_training_meets_a_denormal(
+    compiled: str, dtype: str, optimizer: Optimizer, kind: Callable[[Network], None]
+):
+    trainer = trainer_of(kind, optimizer, backend=compiled, dtype=dtype)
+    with Watch(trainer.network, "train_windows") as watch:
+        fill_and_fade(trainer, kind)
+    assert not watch.met
+
+
+@watchable
+@kinds
+@dtypes
+def test_no_arithmetic_of_a_scoring_meets_a_denormal(
+    compiled: str, dtype: str, kind: Callable[[Network], None]
+):
+    network = make(kind, backend=compiled, dtype=dtype)
+    with Watch(network, "network_losses") as watch:
+        network.losses(*window(kind), state=np.ones((1, B, H)))
+    assert not watch.met
+
+
+@watchable
+@pytest.mark.parametrize(("weight", "rate"), [(1e-40, 1e-3), (0.0, 1e-30)], ids=["operand", "result"])
+def test_the_watch_sees_denormals(compiled: str, weight: float, rate: float):
+    network = Network(3, 2, backend=compiled)
+    weights, moments = np.full(1, weight, np.float32), np.empty((0, 1), np.float32)
+    settings = np.array([rate, 0, 0, 0, 0])
+    with Watch(network, "sgd_update") as watch:
+        network.backend.sgd_update(
+            weights, moments, np.full(1, 1e-15, np.float32), settings, 1.0, 1.0, 0, 1, 1
+        )
+    assert watch.met
