@@ -200,7 +200,7 @@ static inline void fr_matmul(real *c, const real *from, int64_t from_i, const re
                              const real *packed, int64_t I, int64_t K, int64_t J)
 {
     const int64_t tiles = (I + FR_TILE_ROWS - 1) / FR_TILE_ROWS; /* as high as each other, within a row */
-    const int64_t least = tiles == 1 ? I : I / tiles, more = I - least * tiles;
+    const int64_t least = tiles > 1 ? I / tiles : I, more = I - least * tiles;
     const int64_t width = I == 1 ? FR_ROW_VECTORS * FR_LANES : FR_PANEL;
     const int64_t walks = (J + width - 1) / width;
     const int back = I == 1 && walks > 1 && fr_walks_back(c, J);
