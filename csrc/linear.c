@@ -16,7 +16,7 @@ fr_status FR(pack)(real *restrict packed, const real *restrict weight, int64_t t
         if (transposed)
             fr_pack_transposed(packed + j * K, weight + j * K, K, columns);
         else
-            fr_pack_panel(1, packed + j * K, weight + j, J, K, columns);
+            fr_pack_panel(packed + j * K, weight + j, J, K, columns);
     }
     return FR_OK;
 }

@@ -13,7 +13,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "elementary.h"
 #include "fastrnn.h"
 #include "simd.h"
 
@@ -113,16 +112,8 @@ static inline void fr_tile_of_columns(int64_t columns, const Operands *o)
 }
 
 typedef real Eight __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(real)), may_alias));
-typedef fr_int EightBits __attribute__((vector_size(8 * sizeof(real))));
 
-fr_inline void fr_flush_eight(Eight *x)
-{
-    const EightBits tiny = (EightBits)(*x < FR_TINY) & (EightBits)(*x > -FR_TINY);
-    *x = (Eight)((EightBits)*x & ~tiny);
-}
-
-/* Eight rows of eight become columns: three times the first four are shuffled into the other four. What is
- * tiny becomes zero. */
+/* Eight rows of eight become columns: three times the first four are shuffled into the other four. */
 static inline void fr_transpose(real *restrict out, int64_t out_i, const real *restrict x, int64_t x_i)
 {
     Eight rows[8], next[8];
@@ -136,14 +127,12 @@ static inline void fr_transpose(real *restrict out, int64_t out_i, const real *r
         for (int64_t i = 0; i < 8; i++)
             rows[i] = next[i];
     }
-    for (int64_t i = 0; i < 8; i++) {
-        fr_flush_eight(rows + i);
+    for (int64_t i = 0; i < 8; i++)
         *(Eight *)(out + i * out_i) = rows[i];
-    }
 }
 
-/* Packs one panel of a transposed weight: columns of B are rows of `b`, of K elements. The columns that it
- * has not become zeros, and so does what is tiny. */
+/* Packs one panel of a transposed matrix: columns of B are rows of `b`, of K elements. The columns that it
+ * has not become zeros. */
 static inline void fr_pack_transposed(real *restrict panel, const real *restrict b, int64_t K, int64_t columns)
 {
     const int64_t eights = K / 8 * 8;
@@ -155,27 +144,23 @@ static inline void fr_pack_transposed(real *restrict panel, const real *restrict
             fr_transpose(panel + k * FR_PANEL + i, FR_PANEL, b + i * K + k, K);
     for (int64_t k = eights; k < K; k++)
         for (int64_t l = 0; l < i; l++)
-            panel[k * FR_PANEL + l] = fr_flush(b[l * K + k], FR_TINY);
+            panel[k * FR_PANEL + l] = b[l * K + k];
     for (; i < columns; i++)
         for (int64_t k = 0; k < K; k++)
-            panel[k * FR_PANEL + i] = fr_flush(b[i * K + k], FR_TINY);
+            panel[k * FR_PANEL + i] = b[i * K + k];
 }
 
-/* Packs one panel of a matrix as it is, b_k from row to row. The columns that it has not become zeros, and
- * so does, of a weight, what is tiny. */
-fr_inline void fr_pack_panel(const int is_weight, real *restrict panel, const real *restrict b, int64_t b_k,
-                             int64_t K, int64_t columns)
+/* Packs one panel of a matrix as it is, b_k from row to row. The columns that it has not become zeros. */
+static inline void fr_pack_panel(real *restrict panel, const real *restrict b, int64_t b_k, int64_t K,
+                                 int64_t columns)
 {
     for (int64_t k = 0; k < K; k++, panel += FR_PANEL, b += b_k) {
-        int64_t i = 0;
-        for (; i + 8 <= columns; i += 8) {
-            Eight some = *(const Eight *)(b + i);
-            if (is_weight)
-                fr_flush_eight(&some);
-            *(Eight *)(panel + i) = some;
+        if (columns == FR_PANEL) {
+            memcpy(panel, b, FR_PANEL * sizeof(real));
+            continue;
         }
-        for (; i < FR_PANEL; i++)
-            panel[i] = i < columns ? fr_flush(b[i], FR_TINY) : 0;
+        for (int64_t i = 0; i < FR_PANEL; i++)
+            panel[i] = i < columns ? b[i] : 0;
     }
 }
 
@@ -237,7 +222,7 @@ static inline void fr_weight_gradients(real *dweight, real *dbias, real *block, 
         const int64_t rows = fr_min(FR_BLOCK, N - n);
         const real *some = dy + n * O;
         for (int64_t i = 0; i < I; i += FR_PANEL)
-            fr_pack_panel(0, block + i * rows, x + n * I + i, I, rows, fr_min(FR_PANEL, I - i));
+            fr_pack_panel(block + i * rows, x + n * I + i, I, rows, fr_min(FR_PANEL, I - i));
         if (starts)
             fr_clear_starts(block, starts + n, rows, I);
         for (int64_t o = first; o < last; o += FR_ROWS) {

@@ -259,10 +259,7 @@ def whole(value):
 
 @intrinsic
 def transpose(typing_context, out, out_i, x, x_i):
-    """Eight rows of eight become columns: three times the first four are shuffled into the other four.
-
-    What is tiny becomes zero.
-    """
+    """Eight rows of eight become columns: three times the first four are shuffled into the other four."""
 
     def emit(context, builder, signature, arguments):
         to, to_i, start, start_i = arguments
@@ -275,8 +272,7 @@ def transpose(typing_context, out, out_i, x, x_i):
                 for half in (0, 4)
             ]
         for i, row in enumerate(rows):
-            kept = flush_formula(PRECISIONS[x.dtype], Value(builder, row)).value
-            v.store(kept, to, builder.mul(whole(i), to_i))
+            v.store(row, to, builder.mul(whole(i), to_i))
         return context.get_dummy_value()
 
     return types.none(out, types.intp, x, types.intp), emit
@@ -679,7 +675,6 @@ each_exp_of_negative = each(exp_of_negative_formula)
 each_state = each(lambda p, x: tanh_formula(p, flush_formula(p, x)))
 each_sum = each_two(lambda _, x, y: x + y)
 each_difference = each_with(lambda p, x, s: flush_formula(p, x - s))
-each_flush = each(flush_formula)
 each_product = each_with(lambda p, x, s: flush_formula(p, x * s))
 each_through_tanh = each_two(lambda p, dh, h: flush_formula(p, (constant(h, 1.0) - h * h) * dh))
 
@@ -883,10 +878,7 @@ def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
 
 @jit
 def pack_transposed(panel, b, K, columns):
-    """Pack one panel of a transposed weight: its columns are rows of ``b``, of K elements.
-
-    The columns that it has not become zeros, and so does what is tiny.
-    """
+    """Pack one panel of a transposed matrix: its columns are rows of ``b``, of K elements."""
     width = panel_width(b)
     if columns < width:
         clear(panel, K * width)
@@ -896,21 +888,11 @@ def pack_transposed(panel, b, K, columns):
             transpose(at(panel, k * width + i), width, at(b, i * K + k), K)
         for k in range(eights, K):
             for row in range(i, i + 8):
-                panel[k * width + row] = flush(b[row * K + k])
+                panel[k * width + row] = b[row * K + k]
         i += 8
     for row in range(i, columns):
         for k in range(K):
-            panel[k * width + row] = flush(b[row * K + k])
-
-
-@jit
-def pack_weight(panel, b, b_k, K, columns):
-    """Pack one panel of a weight as it is, ``b_k`` from row to row; what is tiny becomes zero."""
-    width = panel_width(b)
-    if columns < width:
-        clear(panel, K * width)
-    for k in range(K):
-        each_flush(at(panel, k * width), at(b, k * b_k), columns)
+            panel[k * width + row] = b[row * K + k]
 
 
 @inlined
@@ -965,7 +947,7 @@ def pack(packed, weight, transposed, part, parts, K, J):
         if transposed:
             pack_transposed(out, at(weight, j * K), K, columns)
         else:
-            pack_weight(out, at(weight, j), J, K, columns)
+            pack_rows(out, at(weight, j), J, K, columns)
     return OK
 
 
