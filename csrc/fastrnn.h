@@ -24,7 +24,8 @@
  *    instruction set: products as matmul.h says, functions as elementary.h does, sums in FR_SUMS
  *    interleaved parts.
  *  - States, gradients and moments are zero rather than tiny: below FR_TINY (FR_TINY² for sums of squares),
- *    so that no product of two of them is denormal, which is slow on many processors.
+ *    so that no product of two of them is denormal, which is slow on many processors. Weights are as they
+ *    are.
  *  - `starts` is 1 where a row begins anew: its state is zero before that step, and no gradient
  *    crosses. A target of -1 has no loss.
  *  - A kernel returns a status. After anything but FR_OK the outputs are undefined.
@@ -151,7 +152,7 @@ fr_status FR(rnn_gradients)(
 
 /* Cross-entropy of the softmax of each row, the largest logit subtracted first:
  * losses_n = -ln p_n[target_n] and dlogits_n = scale (p_n - onehot(target_n)); both are zero where the
- * target is -1. */
+ * target is -1. Where a logit is NaN, so is the loss. */
 fr_status FR(cross_entropy)(
     double *losses,         /* (N) */
     real *dlogits,          /* (N, V), which may be `logits` itself */

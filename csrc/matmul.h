@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "elementary.h"
 #include "fastrnn.h"
 #include "simd.h"
 
@@ -113,6 +114,13 @@ static inline void fr_tile_of_columns(int64_t columns, const Operands *o)
 
 typedef real Eight __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(real)), may_alias));
 
+#if defined(__clang__)
+#define FR_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+typedef fr_int EightLanes __attribute__((vector_size(8 * sizeof(real))));
+#define FR_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (EightLanes){__VA_ARGS__})
+#endif
+
 /* Eight rows of eight become columns: three times the first four are shuffled into the other four. */
 static inline void fr_transpose(real *restrict out, int64_t out_i, const real *restrict x, int64_t x_i)
 {
@@ -121,8 +129,8 @@ static inline void fr_transpose(real *restrict out, int64_t out_i, const real *r
         rows[i] = *(const Eight *)(x + i * x_i);
     for (int stage = 0; stage < 3; stage++) {
         for (int64_t i = 0; i < 4; i++) {
-            next[2 * i] = __builtin_shufflevector(rows[i], rows[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
-            next[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+            next[2 * i] = FR_SHUFFLE(rows[i], rows[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+            next[2 * i + 1] = FR_SHUFFLE(rows[i], rows[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
         }
         for (int64_t i = 0; i < 8; i++)
             rows[i] = next[i];

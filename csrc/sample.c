@@ -50,7 +50,7 @@ static int32_t draw(real *logits, double uniform, double temperature, int64_t V)
         return (int32_t)best;
     const real most = logits[best], divisor = (real)temperature;
     for (int64_t v = 0; v < V; v++)
-        logits[v] = fr_exp_of_negative((logits[v] - most) / divisor);
+        logits[v] = fr_exp_of_negative(fr_flush(logits[v] - most, FR_TINY) / divisor);
     double total = 0, below = 0;
     for (int64_t v = 0; v < V; v++)
         total += (double)logits[v];

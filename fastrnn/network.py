@@ -28,6 +28,9 @@ LEAST_WORK = 1 << 23
 #: The batch rows that a thread should have: with fewer, the multipliers wait for each other's results.
 LEAST_ROWS = 4
 
+#: What is smaller in a state is zero, as the kernels have it (FR_TINY).
+TINY = {"float32": 2.0**-60, "float64": 2.0**-500}
+
 #: The floating-point operations of a native call that samples: well under a tenth of a second.
 CALL_OPERATIONS = 1 << 26
 
@@ -247,7 +250,7 @@ class Network:
         It fills ``out`` (T, B, …), and replaces the state (L, B, H); a window's arrays are (T, B).
         """
         T, B = out.shape[:2]
-        parts = self.parts(T, B)
+        parts = self.parts(T, B, passes=1)
 
         def run_part(part: int) -> None:
             rows = slice(B * part // parts, B * (part + 1) // parts)
@@ -291,9 +294,15 @@ class Network:
             symbol = int(drawn[-1])
         return symbols
 
-    def parts(self, T: int, B: int) -> int:
-        """How many threads a window of T steps and B rows is worth. Internal."""
-        operations = 6 * T * B * self.hidden_size * (self.hidden_size + self.vocab_size)
+    def parts(self, T: int, B: int, passes: int = 3) -> int:
+        """How many threads a window of T steps and B rows is worth. Internal.
+
+        ``passes`` counts the forward pass as one and the backward one as two. NumPy's BLAS has threads of
+        its own.
+        """
+        if self.backend.name == "numpy":
+            return 1
+        operations = 2 * passes * T * B * self.hidden_size * (self.hidden_size + self.vocab_size)
         return max(1, min(self.threads, B // LEAST_ROWS, operations // LEAST_WORK))
 
     def checked_window(
@@ -316,6 +325,7 @@ class Network:
         checks.same_shape("state", array, shape)
         with np.errstate(over="ignore"):
             carried = array.astype(self.dtype, order="C", copy=True)
+        carried[np.abs(carried) < TINY[self.dtype.name]] = 0
         if not np.isfinite(carried).all():
             raise ValueError(f"state has NaN or infinite elements in {self.dtype}")
         return carried

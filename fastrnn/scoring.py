@@ -97,22 +97,51 @@ def _places(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def _losses_of_texts(network: Network, inputs: Ids, targets: Ids, begins: NDArray[np.int64]) -> Floats:
-    """Nats of each target of a sequence in which a text begins at each of ``begins``."""
-    losses, n = np.zeros(len(inputs)), len(inputs)
-    wanted = np.arange(min(ROWS, len(begins))) * n // max(1, min(ROWS, len(begins)))
-    cuts = np.append(np.unique(begins[np.searchsorted(begins, wanted, side="right") - 1]), n)
-    if n == 0:
-        return losses
-    lengths = np.diff(cuts)
-    shape = (int(lengths.max()), len(lengths))
-    rows = Streams(np.zeros(shape, np.int32), np.full(shape, -1, np.int32), np.zeros(shape, np.uint8))
-    starts = np.zeros(n, np.uint8)
+    """Nats of each target of a sequence in which a text begins at each of ``begins``.
+
+    The rows are cut between texts; one that is shorter than the others leaves the batch when it is done.
+    """
+    losses, starts = np.empty(len(inputs)), np.zeros(len(inputs), np.uint8)
     starts[begins] = 1
-    pieces = [slice(a, b) for a, b in itertools.pairwise(cuts)]
-    for b, piece in enumerate(pieces):
-        for array, sequence in ((rows.inputs, inputs), (rows.targets, targets), (rows.starts, starts)):
-            array[: lengths[b], b] = sequence[piece]
-    scored = losses_of_rows(network, rows)
-    for b, piece in enumerate(pieces):
-        losses[piece] = scored[: lengths[b], b]
+    rows = _cut(begins, len(inputs))
+    state = network.checked_state(None, max(1, len(rows)))
+    while rows:
+        T = min(steps_at_once(network, len(rows)), _length(rows[0]))
+        heads = [slice(row.start, min(row.start + T, row.stop)) for row in rows]
+        window = _side_by_side(T, heads, inputs, targets, starts)
+        scored = np.empty((T, len(rows)))
+        network.run_losses(scored, state, window.inputs, window.targets, window.starts)
+        for b, head in enumerate(heads):
+            losses[head] = scored[: _length(head), b]
+        rows = [
+            slice(head.stop, row.stop) for head, row in zip(heads, rows, strict=True) if head.stop < row.stop
+        ]
+        state = np.ascontiguousarray(state[:, : len(rows)])
     return losses
+
+
+def _cut(begins: NDArray[np.int64], n: int) -> list[slice]:
+    """Cut a sequence of n steps into at most ROWS rows of about one length, the longest first."""
+    count = min(ROWS, len(begins))
+    if not count:
+        return []
+    wanted = np.arange(count) * n // count
+    cuts = np.append(np.unique(begins[np.searchsorted(begins, wanted, side="right") - 1]), n)
+    return sorted(itertools.starmap(slice, itertools.pairwise(cuts.tolist())), key=_length, reverse=True)
+
+
+def _length(piece: slice) -> int:
+    return int(piece.stop - piece.start)
+
+
+def _side_by_side(
+    T: int, pieces: list[slice], inputs: Ids, targets: Ids, starts: NDArray[np.uint8]
+) -> Streams:
+    """Pieces of a sequence as rows of T steps; what is beyond the end of a row has no target."""
+    shape = (T, len(pieces))
+    rows = Streams(np.zeros(shape, np.int32), np.full(shape, -1, np.int32), np.zeros(shape, np.uint8))
+    for b, piece in enumerate(pieces):
+        rows.inputs[: _length(piece), b] = inputs[piece]
+        rows.targets[: _length(piece), b] = targets[piece]
+        rows.starts[: _length(piece), b] = starts[piece]
+    return rows

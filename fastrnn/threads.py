@@ -74,6 +74,11 @@ class _Call:
                 self.error = error
         self._sync[ABORT] = 1
 
+    def abandon(self) -> None:
+        """Send all parts home, and let none begin: nobody waits for them."""
+        self.error = self.error or KeyboardInterrupt()
+        self._sync[ABORT] = 1
+
     def wait(self) -> None:
         """Wait for all parts, or after a failure for those that have begun; interrupts only hasten it."""
         while True:
@@ -117,17 +122,23 @@ class Team:
         if parts == 1:
             work(0)
             return
-        self.sync[:] = 0
+        self.sync = np.zeros(SYNC, np.int32)
         call = _Call(work, parts, self.sync)
+        ended = False
         try:
             self._start_threads(parts - 1)
             for part in range(1, parts):
                 self._queues[part - 1].put((call, part))
             work(0)
             call.wait()
+            ended = True
         except BaseException as error:  # noqa: BLE001  (raised below)
             call.fail(error)
             call.wait()
+            ended = True
+        finally:  # where another Ctrl-C struck the lines above
+            if not ended:
+                call.abandon()
         if call.error is not None:
             try:
                 raise call.error

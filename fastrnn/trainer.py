@@ -221,6 +221,7 @@ class Trainer:
                 f"the window has {B} rows and the carried state {self._state.shape[1]}: "
                 "call reset_state() first"
             )
+        # NaN as well where Ctrl-C strikes before the kernel writes any
         losses, norms, symbol_losses = np.full(W, math.nan), np.full(W, math.nan), np.empty((T, B))
         state, settings = self._state[0], optimizer.settings(rates, self.updates)
         parts = network.parts(T, B)

@@ -23,6 +23,7 @@ from fastrnn.model import Model, Record
 from fastrnn.network import Network
 from fastrnn.optimizers import SCHEDULES, Optimizer
 from fastrnn.presets import CHECKS, LEAST_TO_HOLD_OUT, Recipe, get_recipe, random_generator
+from fastrnn.threads import usable_cores
 from fastrnn.trainer import Pace, Trainer
 from fastrnn.vocabulary import Vocabulary
 
@@ -103,8 +104,8 @@ def train(
         which may have to compile), whichever comes first; not both steps and epochs. Any of them
         replaces the preset's steps.
     validation
-        The part of the text, its end, that is held out and measured; 0 is none. By default a tenth of
-        a text of at least 10,000 symbols.
+        The part of the text, its end, that is held out; 0 is none. By default a tenth of a text of at
+        least 10,000 symbols. Of it, the first 32,768 symbols are measured.
     log_every
         Updates between the records of `Model.history`.
     threads
@@ -200,7 +201,7 @@ def _prepare(corpus: Corpus, recipe: Recipe, backend: str, threads: int | None, 
     _tell_what_shrank(len(ids), {"seq_length": (recipe.seq_length, T), "batch_size": (recipe.batch_size, B)})
     rows = Rows(ids, transitions, B, boundary_id=vocabulary.boundary_id, carry_state=recipe.carry_state)
     blocks = Blocks(rows, T)
-    _require_memory(recipe, vocabulary.size, blocks)
+    _require_memory(recipe, vocabulary.size, blocks, threads or usable_cores())
     network = Network(
         vocabulary.size,
         recipe.hidden_size,
@@ -277,12 +278,12 @@ def _validation_streams(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Str
     return rows.read(0, rows.n_steps)
 
 
-def _require_memory(recipe: Recipe, V: int, blocks: Blocks) -> None:
+def _require_memory(recipe: Recipe, V: int, blocks: Blocks, threads: int) -> None:
     """Refuse what cannot fit, before it is allocated."""
     T, B = blocks.seq_length, blocks.rows.batch_size
     H, itemsize = recipe.hidden_size, np.dtype(recipe.dtype).itemsize
     vectors = 2 + recipe.optimizer.moments
-    reals = vectors * parameter_layout(V, H).size + workspace_layout(T, B, V, H).size
+    reals = vectors * parameter_layout(V, H).size + workspace_layout(T, B, V, H, threads).size
     memory.require(
         reals * itemsize + blocks.n_bytes,
         f"training with hidden_size={H}, seq_length={T}, batch_size={B} and {V} symbols",

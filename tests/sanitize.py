@@ -257,7 +257,9 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(options.what)
     each: Callable[[Backend, Case], None] = check_defined if options.valgrind else check
-    for backend in builds(folder) if folder.is_dir() else [get_backend(options.what)]:
+    found = list(builds(folder)) if folder.is_dir() else [get_backend(options.what)]
+    assert found, f"{folder} has no build of C"
+    for backend in found:
         done = Counter[str]()
         for case in cases(options.cases):
             if options.verbose:

@@ -18,7 +18,7 @@ PROGRAM = """
 import hashlib, json, sys
 import fastrnn
 from fastrnn import network
-network.LEAST_WORK = 1 << 16  # so that small windows are worth three threads
+network.LEAST_WORK = network.LEAST_ROWS = 1  # so that small windows are worth three threads
 text = open(sys.argv[1], encoding="utf-8").read()[:60_000]
 found = {}
 for dtype in ("float32", "float64"):
@@ -32,6 +32,8 @@ for dtype in ("float32", "float64"):
             text, backend=sys.argv[2], threads=int(sys.argv[3]), dtype=dtype, rng=0, steps=1000,
             log_every=100, **settings
         )
+        wanted = min(int(sys.argv[3]), settings["batch_size"])
+        assert model.network.parts(settings["seq_length"], settings["batch_size"]) == wanted
         parts = [model.network.flat.tobytes(), repr(model.history), model.sample(300, rng=1)]
         found[f"{name} {dtype}"] = [hashlib.sha256(str(part).encode()).hexdigest() for part in parts]
 print(json.dumps(found))

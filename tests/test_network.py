@@ -14,8 +14,8 @@ from helpers import Window, assert_close, sizes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastrnn import Network
-from fastrnn.layout import workspace_layout
+from fastrnn import Network, memory
+from fastrnn.layout import prepared_layout, workspace_layout
 
 
 def make(backend: str, V: int, H: int, dtype: str = "float64", seed: int = 0) -> Network:
@@ -352,3 +352,18 @@ def test_repr_says_what_it_is(backend: str):
     assert "vocab_size=5, hidden_size=8" in text
     assert f"backend={backend!r}" in text
     assert "157 parameters" in text
+
+
+@pytest.mark.parametrize("B", [1, 3, 9])
+def test_a_step_is_a_window_of_one(backend: str, B: int):
+    network, window = make(backend, 7, 11), Window.random(1, B, 7, 11)
+    expected, after = network.forward(window.inputs, window.state, window.starts)
+    prepared = memory.aligned(prepared_layout(7, 11).size, network.dtype)
+    network.backend.network_prepare(prepared, network.flat, 7, 11)
+    logits, state = np.empty((B, 7)), window.state[0].copy()
+    network.backend.network_step(
+        logits, state, np.empty((2, B, 11)), prepared, network.flat, window.inputs[0].astype(np.int32),
+        window.starts[0], B, 7, 11,
+    )  # fmt: skip
+    assert_close(logits, expected[0], 1e-12)
+    assert_close(state, after[0], 1e-12)

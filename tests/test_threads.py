@@ -24,17 +24,19 @@ from fastrnn.threads import Team, usable_cores
 #: Seconds after which a process is taken to hang; most of them is the compilation of Numba's kernels.
 LIMIT = 120
 
-#: What the programs below have in common. `LEAST_WORK` is small, so that their windows take threads.
+#: What the programs below have in common. Small windows are worth threads in them.
 PRELUDE = """
 import hashlib, os, signal, sys, threading, time
 import numpy as np
 from fastrnn import Network, Trainer, network
 from fastrnn.threads import ABORT, Team
-network.LEAST_WORK = 1
+network.LEAST_WORK = network.LEAST_ROWS = 1
 
 def make(seed=0, threads=2, **settings):
     H = 17 + seed
-    return Trainer(Network(11, H, backend=BACKEND, threads=threads, rng=seed, **settings))
+    made = Network(11, H, backend=BACKEND, threads=threads, rng=seed, **settings)
+    assert made.parts(8, 6) == min(threads, 6)
+    return Trainer(made)
 
 def train(trainer, passes=20):
     streams = np.random.default_rng(5).integers(0, 11, (41, 6))

@@ -6,8 +6,8 @@ is compiled when it is first called, for the precision that it is called with, a
 where a writable place is found. All of them stand in this one module because Numba's cache does not
 notice a change in another file.
 
-Two things are not Python. A tile of the matrix product and the functions exp, tanh, sigmoid and log are
-written as LLVM instructions, for their exact operations. And ``at(array, i)`` is what C calls
+Not all of it is Python. A tile of the matrix product, the functions exp, tanh, sigmoid and log, the loops
+that apply them, and sums are written as LLVM instructions, for their exact operations and their speed. And ``at(array, i)`` is what C calls
 ``array + i``: the memory from an element on, as a flat array, without the cost of a slice.
 """
 
