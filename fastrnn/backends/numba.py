@@ -7,8 +7,8 @@ where a writable place is found. All of them stand in this one module because Nu
 notice a change in another file.
 
 Not all of it is Python. A tile of the matrix product, the functions exp, tanh, sigmoid and log, the loops
-that apply them, and sums are written as LLVM instructions, for their exact operations and their speed. And ``at(array, i)`` is what C calls
-``array + i``: the memory from an element on, as a flat array, without the cost of a slice.
+that apply them, and sums are written as LLVM instructions, for their exact operations and their speed. And
+``at(array, i)`` is C's ``array + i``, a pointer, where a slice would cost more than what is done with it.
 """
 
 from __future__ import annotations
@@ -278,9 +278,41 @@ def transpose(typing_context, out, out_i, x, x_i):
     return types.none(out, types.intp, x, types.intp), emit
 
 
-def emit_tile(function, real, lanes):
-    """The body of ``tile``: a copy for each number of rows, and of vectors in a row."""
-    c, c_i, start, start_i, a, a_i, a_k, panels, apart, K, rows, columns = function.args
+def emit_tile(builder, v, high, vectors, arguments):
+    """A tile of so many rows and vectors in a row, of which the last may be there in part."""
+    c, c_i, start, start_i, a, a_i, a_k, panels, apart, K, _, columns = arguments
+    cells = [(i, j) for i in range(high) for j in range(vectors)]
+    in_last = builder.sub(columns, whole((vectors - 1) * v.lanes))
+
+    def place(i, j, row):
+        return builder.add(builder.mul(whole(i), row), whole(j * v.lanes))
+
+    sums = []
+    for i, j in cells:
+        at_ij = place(i, j, start_i)
+        value = v.load(start, at_ij) if j < vectors - 1 else v.load_some(start, at_ij, in_last)
+        sums.append(cgutils.alloca_once_value(builder, value))
+    with cgutils.for_range(builder, K) as loop:
+        along, down = builder.mul(loop.index, a_k), builder.mul(loop.index, whole(2 * v.lanes))
+        x = [
+            v.fill(builder.load(builder.gep(a, [builder.add(builder.mul(whole(i), a_i), along)])))
+            for i in range(high)
+        ]
+        ends = [builder.add(down, whole(j % 2 * v.lanes)) for j in range(vectors)]
+        y = [v.load(panels, builder.add(builder.mul(whole(j // 2), apart), ends[j])) for j in range(vectors)]
+        for (i, j), total in zip(cells, sums, strict=True):
+            builder.store(v.fma(x[i], y[j], builder.load(total)), total)
+    for (i, j), total in zip(cells, sums, strict=True):
+        at_ij, value = place(i, j, c_i), builder.load(total)
+        if j < vectors - 1:
+            v.store(value, c, at_ij)
+        else:
+            v.store_some(value, c, at_ij, in_last)
+
+
+def emit_tiles(function, real, lanes):
+    """The body of ``tile``: one for each number of rows, and of vectors in a row."""
+    *_, rows, columns = function.args
     entry, end = function.append_basic_block("entry"), function.append_basic_block("end")
     builder = ir.IRBuilder(entry)
     narrow = builder.zext(builder.icmp_signed("<=", columns, whole(lanes)), ir.IntType(64))
@@ -294,43 +326,7 @@ def emit_tile(function, real, lanes):
         block = function.append_basic_block(f"tile_{high}_{vectors}")
         choice.add_case(whole(key), block)
         builder = ir.IRBuilder(block)
-        v = Vectors(builder, real, lanes)
-        cells = [(i, j) for i in range(high) for j in range(vectors)]
-
-        def place(i, j, row, builder=builder):
-            return builder.add(builder.mul(whole(i), row), whole(j * lanes))
-
-        sums = []
-        for i, j in cells:
-            left = builder.sub(columns, whole(j * lanes))
-            value = (
-                v.load(start, place(i, j, start_i))
-                if j < vectors - 1
-                else v.load_some(start, place(i, j, start_i), left)
-            )
-            sums.append(cgutils.alloca_once_value(builder, value))
-        with cgutils.for_range(builder, K) as loop:
-            along = builder.mul(loop.index, a_k)
-            x = [
-                v.fill(builder.load(builder.gep(a, [builder.add(builder.mul(whole(i), a_i), along)])))
-                for i in range(high)
-            ]
-            down = builder.mul(loop.index, whole(2 * lanes))
-            y = [
-                v.load(
-                    panels,
-                    builder.add(builder.mul(whole(j // 2), apart), builder.add(down, whole(j % 2 * lanes))),
-                )
-                for j in range(vectors)
-            ]
-            for (i, j), total in zip(cells, sums, strict=True):
-                builder.store(v.fma(x[i], y[j], builder.load(total)), total)
-        for (i, j), total in zip(cells, sums, strict=True):
-            value = builder.load(total)
-            if j < vectors - 1:
-                v.store(value, c, place(i, j, c_i))
-            else:
-                v.store_some(value, c, place(i, j, c_i), builder.sub(columns, whole(j * lanes)))
+        emit_tile(builder, Vectors(builder, real, lanes), high, vectors, function.args)
         builder.branch(end)
     ir.IRBuilder(end).ret_void()
 
@@ -353,7 +349,7 @@ def tile(typing_context, c, c_i, start, start_i, a, a_i, a_k, panels, apart, K, 
         )
         if not function.blocks:
             function.linkage = "linkonce_odr"
-            emit_tile(function, real, lanes)
+            emit_tiles(function, real, lanes)
         builder.call(function, arguments)
         return context.get_dummy_value()
 
