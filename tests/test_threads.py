@@ -31,6 +31,7 @@ import numpy as np
 from fastrnn import Network, Trainer, network
 from fastrnn.threads import ABORT, Team
 network.LEAST_WORK = network.LEAST_ROWS = 1
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 def make(seed=0, threads=2, **settings):
     H = 17 + seed
