@@ -1,8 +1,8 @@
 /* simd.h: one vector of reals, and the few operations that products and reductions need of it.
  *
  * The width is the instruction set's: 512 bits with AVX-512, 256 with AVX2. Anywhere else, with NEON too, a
- * "vector" is four reals and plain loops, which compilers turn into what the processor has. The product of a lane does not depend on the width: every
- * one is a fused multiply-add, in hardware or, slowly, in software.
+ * "vector" is four reals and plain loops, which compilers turn into what the processor has. The product of a
+ * lane does not depend on the width: every one is a fused multiply-add, in hardware or, slowly, in software.
  *
  * FR_TILE_ROWS rows of two vectors, or one row of FR_ROW_VECTORS (with a single row it takes more columns
  * to keep the multipliers busy), are what the registers hold of a product.
