@@ -297,10 +297,9 @@ class Network:
     def parts(self, T: int, B: int, passes: int = 3) -> int:
         """How many threads a window of T steps and B rows is worth. Internal.
 
-        ``passes`` counts the forward pass as one and the backward one as two. NumPy's BLAS has threads of
-        its own.
+        ``passes`` counts the forward pass as one and the backward one as two.
         """
-        if self.backend.name == "numpy":
+        if not self.backend.description.shares_work:
             return 1
         operations = 2 * passes * T * B * self.hidden_size * (self.hidden_size + self.vocab_size)
         return max(1, min(self.threads, B // LEAST_ROWS, operations // LEAST_WORK))

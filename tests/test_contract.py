@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import numpy as np
 import pytest
 from conftest import require_backend
-from contract import Kernel, constants, kernels
+from contract import HEADER, Kernel, constants, kernels
 
 import fastrnn
-from fastrnn import layout, optimizers, threads
+from fastrnn import layout, network, optimizers, threads
 from fastrnn.backends import KERNELS, STATUS, get_backend, reference
 
 NAMES = [kernel.name for kernel in kernels()]
@@ -99,3 +100,15 @@ def test_every_failure_is_raised_with_the_kernel_s_name(backend: str):
         kernels_of.gather_forward(y, weight, bias, np.array([3], np.int32), 1, 3, 2)
     with pytest.raises(RuntimeError, match="gather_forward of .*size"):
         kernels_of.gather_forward(y, weight, bias, np.array([0], np.int32), -1, 3, 2)
+
+
+def test_what_is_tiny_is_the_same_everywhere():
+    header = (HEADER.parent / "real.h").read_text()
+    stated = re.search(r"#define FR_TINY FR_BY_PRECISION\((\S+)f, (\S+)\)", header)
+    assert stated is not None
+    single, double = map(float.fromhex, stated.groups())
+    assert {"float32": single, "float64": double} == network.TINY
+    if require_backend("numba"):
+        from fastrnn.backends import numba
+
+        assert (numba.SINGLE.tiny, numba.DOUBLE.tiny) == (single, double)

@@ -55,11 +55,15 @@ Kernel = Callable[..., int]
 
 @dataclass(frozen=True)
 class Description:
-    """What a backend runs on: its vectors' width in bits (0: not known) and fused multiply-adds."""
+    """What a backend runs on: its vectors' width in bits (0: not known) and fused multiply-adds.
+
+    ``shares_work`` is whether its kernels divide their work into parts, for threads.
+    """
 
     version: str
     vector_bits: int
     fma: bool
+    shares_work: bool = True
 
 
 class Backend:
@@ -98,7 +102,7 @@ def _load_numpy() -> Backend:
     # as silent as the compiled kernels: what overflows is seen in the loss
     silent = np.errstate(all="ignore")
     kernels = {name: silent(getattr(reference, name)) for name in KERNELS}
-    return Backend("numpy", Description(f"NumPy {np.__version__}", 0, fma=False), kernels)
+    return Backend("numpy", Description(f"NumPy {np.__version__}", 0, fma=False, shares_work=False), kernels)
 
 
 def _load_numba() -> Backend:
