@@ -129,6 +129,13 @@ static inline real fr_sigmoid(real x)
     return fr_blend(x < 0, e, 1) / (1 + e);
 }
 
+/* A gate: the sigmoid, 0 where that is below FR_TINY. */
+static inline real fr_gate(real x)
+{
+    const real e = fr_exp_of_negative(-fr_abs(fr_flush(x, FR_TINY))); /* e to what is tiny is 1 */
+    return fr_blend(x < 0, e, 1) / (1 + e);
+}
+
 /* ln x = k ln 2 + ln m, with m from √½ to √2, f = m - 1 and s = f / (2 + f):
  * ln m = f - (f²/2 - s (f²/2 + s² R(s²))). */
 static inline real fr_log(real x)

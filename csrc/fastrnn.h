@@ -4,11 +4,13 @@
  *
  * It is not a library for others to link: memory, checks and errors belong to the Python side.
  *
- * Dimension letters:  T time steps of a window · B batch rows · V vocabulary · H hidden units
+ * Dimension letters:  T time steps of a window · B batch rows · V vocabulary · H hidden units · L layers
+ *                     E elements of an embedding, 0 where the input is one-hot
+ *                     G gates of a cell (1 rnn, 3 gru, 4 lstm) · Z arrays of a state (2 lstm, else 1)
  *                     N rows of a product, T·B for a window · I inputs · O outputs of a linear map
  *                     K rows and J columns of the right operand of a product
  *                     n elements of a flat vector, M moments of each, P parameters of a network
- *                     W windows, S steps of the streams that they are cut from
+ *                     W windows, S steps of the streams that they are cut from · A averages, 0 or 1
  *                     X32: X rounded up to a multiple of 32, the widest panel of a packed matrix
  *
  * Conventions
@@ -43,7 +45,7 @@ enum {
     FR_OK = 0,
     FR_BAD_SIZE = 1,   /* a size is negative, or zero where it may not be */
     FR_BAD_SYMBOL = 2, /* an id outside 0 … V-1, or a target outside -1 … V-1 */
-    FR_BAD_CHOICE = 3, /* an optimizer or a function that does not exist */
+    FR_BAD_CHOICE = 3, /* a cell, an optimizer or a function that does not exist */
     FR_ABORTED = 4     /* another part of the work will not come */
 };
 
@@ -52,8 +54,14 @@ enum { FR_EXP = 0, FR_TANH = 1, FR_SIGMOID = 2, FR_LOG = 3 };
 
 /* Rows of a long product's operand that are packed at a time; rows that the head works on at a time; the
  * interleaved partial sums of a reduction: element i goes into sum i mod FR_SUMS, and these are added up
- * in halves. */
-enum { FR_BLOCK = 256, FR_ROWS = 64, FR_SUMS = 16 };
+ * in halves; logits that are held at a time: more than these are computed in blocks of whole steps. */
+enum { FR_BLOCK = 256, FR_ROWS = 64, FR_SUMS = 16, FR_LOGITS = 16777216 };
+
+/* Cells, by PyTorch's names. */
+enum { FR_RNN_TANH = 0, FR_RNN_RELU = 1, FR_GRU = 2, FR_LSTM = 3 };
+
+/* What `shape` says of a network: its cell, L, V, E, H, and whether the head's weight is the embedding's. */
+enum { FR_CELL = 0, FR_LAYERS = 1, FR_VOCABULARY = 2, FR_EMBEDDING = 3, FR_HIDDEN = 4, FR_TIED = 5, FR_SHAPE = 6 };
 
 /* What the parts of a window share to wait for each other: three counters, each on a cache line of its
  * own. They begin as zeros; whoever sets the last one to 1 sends the others home with FR_ABORTED. */
@@ -81,7 +89,21 @@ fr_status FR(pack)(
     const real *weight, /* (K, J), or with `transposed` (J, K) */
     int64_t transposed, int64_t part, int64_t parts, int64_t K, int64_t J);
 
-/* Row gather, the product of a one-hot input with a weight: y_n = weight[ids_n] + bias. */
+/* y_n = weight[ids_n]. */
+fr_status FR(embedding_forward)(
+    real *y,            /* (N, O) */
+    const real *weight, /* (V, O) */
+    const int32_t *ids, /* (N) */
+    int64_t N, int64_t V, int64_t O);
+
+/* Its gradient: dweight[ids_n] += dy_n, in the order of n. A part is some of the columns. */
+fr_status FR(embedding_gradients)(
+    real *dweight,      /* (V, O) (+=) */
+    const real *dy,     /* (N, O) */
+    const int32_t *ids, /* (N) */
+    int64_t part, int64_t parts, int64_t N, int64_t V, int64_t O);
+
+/* The product of one-hot inputs with a weight: y_n = weight[ids_n] + bias. */
 fr_status FR(gather_forward)(
     real *y,            /* (N, O) */
     const real *weight, /* (V, O) */
@@ -89,9 +111,10 @@ fr_status FR(gather_forward)(
     const int32_t *ids, /* (N) */
     int64_t N, int64_t V, int64_t O);
 
-/* Its gradient: dweight[ids_n] += dy_n, in the order of n. A part is some of the columns. */
+/* Its gradients: dweight[ids_n] += dy_n and dbias += dy_n, in the order of n. A part is some of the columns. */
 fr_status FR(gather_gradients)(
     real *dweight,      /* (V, O) (+=) */
+    real *dbias,        /* (O) (+=) */
     const real *dy,     /* (N, O) */
     const int32_t *ids, /* (N) */
     int64_t part, int64_t parts, int64_t N, int64_t V, int64_t O);
@@ -114,39 +137,120 @@ fr_status FR(linear_gradients)(
     const real *x,  /* (N, I) */
     int64_t part, int64_t parts, int64_t N, int64_t I, int64_t O);
 
+/* The gradient of a recurrent weight: dweight_hh += Σ dyᵀ h_before over the N steps and rows of a window,
+ * where h_before is zeros in a row that starts. A part is some of the outputs. */
+fr_status FR(recurrent_gradients)(
+    real *dweight_hh,      /* (O, H) (+=) */
+    real *block,           /* (FR_BLOCK, H32) (scratch) */
+    const real *dy,        /* (N, O) */
+    const real *h_before,  /* (N, H) */
+    const uint8_t *starts, /* (N) */
+    int64_t part, int64_t parts, int64_t N, int64_t H, int64_t O);
+
+/* Dropout (Srivastava et al. 2014): y = x / (1 - rate) where an element is kept, and 0 elsewhere.
+ * Row n is batch row n mod B of step n div B. With Q = ⌈H/4⌉, element w·Q + j is kept where word w of
+ * Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011), with the key's low and high half as its key and
+ * (layer·Q + j, batch row, step, update) as its counter, is at least rate · 2³². */
+fr_status FR(dropout)(
+    real *y,       /* (N, H), which may be `x` itself */
+    const real *x, /* (N, H) */
+    double rate, int64_t key, int64_t update, int64_t layer, int64_t first, /* the number of the first row */
+    int64_t N, int64_t B, int64_t H);
+
 /* ---- Cells: one layer, one step ------------------------------------------------------------------
  *
- * h_before is the state that a step continues from; a row that starts continues from zeros. */
+ * The gates begin as the input's share with the bias, x W_ihᵀ + b, and h_before is the state that a step
+ * continues from; a row that starts continues from zeros. σ is the sigmoid, ⊙ the product of elements.
+ * Backwards, what reaches h comes in as dh, and what goes on to the step before is added to dh_before where
+ * `carried` is not 0, but not for the rows that start. */
 
-/* h = tanh(x + W_hh h_before) (Elman 1990). */
+/* h = f(x + W_hh h_before) (Elman 1990), where f is tanh, or with `relu` max(0, ·) (Le, Jaitly & Hinton
+ * 2015). */
 fr_status FR(rnn_forward)(
-    real *h,               /* (B, H) (in, out): the input's share x, with the bias; then h */
+    real *h,               /* (B, H) (in, out): the gate x; then h */
     real *running,         /* (B, H) (scratch) */
     const real *h_before,  /* (B, H) */
     const real *packed,    /* (H, H32): W_hhᵀ */
     const uint8_t *starts, /* (B) */
-    int64_t B, int64_t H);
+    int64_t relu, int64_t B, int64_t H);
 
-/* dx = (1 - h²) dh, and, where `carried` is not 0, dh_before += W_hhᵀ dx for the rows that do not start. */
+/* dx = f'(h) ⊙ dh, dh_before += W_hhᵀ dx. */
 fr_status FR(rnn_backward)(
-    real *dh,              /* (B, H) (in, out): what reaches h; then dx */
+    real *dh,              /* (B, H) (in, out): then dx */
     real *dh_before,       /* (B, H) (+=) */
     real *running,         /* (B, H) (scratch) */
     const real *h,         /* (B, H) */
     const real *packed,    /* (H, H32): W_hh */
     const uint8_t *starts, /* (B) */
+    int64_t relu, int64_t carried, int64_t B, int64_t H);
+
+/* The GRU of PyTorch and ONNX, which resets after the product (Cho et al. 2014):
+ * r = σ(x_r + W_hr h_before), z = σ(x_z + W_hz h_before), u = W_hn h_before + b_hn,
+ * n = tanh(x_n + r ⊙ u), h = (1 - z) ⊙ n + z ⊙ h_before. */
+fr_status FR(gru_forward)(
+    real *h,               /* (B, H) */
+    real *u,               /* (B, H) */
+    real *gates,           /* (B, 3H) (in, out): x; then r, z, n */
+    real *running,         /* (B, 4H) (scratch) */
+    const real *h_before,  /* (B, H) */
+    const real *packed,    /* (H, 3H32): W_hhᵀ */
+    const real *bias_hn,   /* (H) */
+    const uint8_t *starts, /* (B) */
+    int64_t B, int64_t H);
+
+/* dn = (1 - z) ⊙ (1 - n²) ⊙ dh, dz = z ⊙ (1 - z) ⊙ (h_before - n) ⊙ dh, dr = r ⊙ (1 - r) ⊙ u ⊙ dn,
+ * du = r ⊙ dn, dh_before += z ⊙ dh + W_hhᵀ (dr, dz, du). */
+fr_status FR(gru_backward)(
+    real *dh_before,       /* (B, H) (+=) */
+    real *gates,           /* (B, 3H) (in, out): r, z, n; then dx */
+    real *u,               /* (B, H) (in, out): then du */
+    real *running,         /* (B, 3H) (scratch) */
+    const real *dh,        /* (B, H) */
+    const real *h_before,  /* (B, H) */
+    const real *packed,    /* (3H, H32): W_hh */
+    const uint8_t *starts, /* (B) */
     int64_t carried, int64_t B, int64_t H);
 
-/* dW_hh += Σ dxᵀ h_before and dbias += Σ dx over the N steps and rows of a window. A part is some of the
- * outputs. */
-fr_status FR(rnn_gradients)(
-    real *dweight_hh,      /* (H, H) (+=) */
-    real *dbias,           /* (H) (+=) */
+/* dweight_hh += Σ (dr, dz, du)ᵀ h_before and dbias_hn += Σ du over the N steps and rows of a window, of whose
+ * dx = (dr, dz, dn). A part is some of the outputs. */
+fr_status FR(gru_gradients)(
+    real *dweight_hh,      /* (3H, H) (+=) */
+    real *dbias_hn,        /* (H) (+=) */
     real *block,           /* (FR_BLOCK, H32) (scratch) */
-    const real *dx,        /* (N, H) */
+    const real *dx,        /* (N, 3H) */
+    const real *du,        /* (N, H) */
     const real *h_before,  /* (N, H) */
     const uint8_t *starts, /* (N) */
     int64_t part, int64_t parts, int64_t N, int64_t H);
+
+/* The LSTM (Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000):
+ * i, f, o = σ(x + W_h h_before) and g = tanh(x_g + W_hg h_before), each of its own rows of the weight,
+ * c = f ⊙ c_before + i ⊙ g, h = o ⊙ tanh(c). */
+fr_status FR(lstm_forward)(
+    real *h,               /* (B, H) */
+    real *c,               /* (B, H) */
+    real *gates,           /* (B, 4H) (in, out): x; then i, f, g, o */
+    real *running,         /* (B, H) (scratch) */
+    const real *h_before,  /* (B, H) */
+    const real *c_before,  /* (B, H) */
+    const real *packed,    /* (H, 4H32): W_hhᵀ */
+    const uint8_t *starts, /* (B) */
+    int64_t B, int64_t H);
+
+/* dc += o ⊙ (1 - tanh(c)²) ⊙ dh, di = i ⊙ (1 - i) ⊙ g ⊙ dc, df = f ⊙ (1 - f) ⊙ c_before ⊙ dc,
+ * dg = (1 - g²) ⊙ i ⊙ dc, do = o ⊙ (1 - o) ⊙ tanh(c) ⊙ dh, dc_before = f ⊙ dc,
+ * dh_before += W_hhᵀ (di, df, dg, do). */
+fr_status FR(lstm_backward)(
+    real *dh_before,       /* (B, H) (+=) */
+    real *dc,              /* (B, H) (in, out): what reaches c; then dc_before, 0 where a row starts */
+    real *gates,           /* (B, 4H) (in, out): i, f, g, o; then dx */
+    real *running,         /* (B, 4H) (scratch) */
+    const real *dh,        /* (B, H) */
+    const real *c,         /* (B, H) */
+    const real *c_before,  /* (B, H) */
+    const real *packed,    /* (4H, H32): W_hh */
+    const uint8_t *starts, /* (B) */
+    int64_t carried, int64_t B, int64_t H);
 
 /* ---- Head -------------------------------------------------------------------------------------- */
 
@@ -198,54 +302,51 @@ fr_status FR(adam_update)(
     const double *settings, /* (FR_SETTINGS) */
     double limit, double scale, int64_t part, int64_t parts, int64_t n);
 
-/* ---- The whole network: gather, one layer, linear head ------------------------------------------
+/* ---- The whole network: embedding or one-hot input, layers of one cell, linear head ----------------
  *
- * params and grads are flat, in the order of layout.parameter_layout:
- *     weight_ih_l0 stored (V, H), weight_hh_l0 (H, H), bias_l0 (H), head.weight (V, H), head.bias (V)
- * A workspace is flat, in the order of layout.workspace_layout, and quickest where it begins with a cache
- * line:
- *     packed W_hhᵀ (H, H32), head.weightᵀ (H, V32), W_hh (H, H32), head.weight (V, H32)
- *     block (parts, FR_BLOCK, H32)
- *     h (T+1, B, H), its first step the state before the window · dh (T, B, H) · logits (T, B, V)
- *     running (B, H) · zeros (H)
- */
+ * params and grads are flat, in the order of layout.parameter_layout; a workspace is flat, in the order of
+ * layout.workspace_layout, and quickest where it begins with a cache line. A state has (Z, L, B, H): h of
+ * each layer, and for the LSTM then c of each. */
 
-/* Runs a window, and carries the state over it. The workspace is one of ⌈FR_BLOCK/B⌉ steps, or of T where
- * that is less. */
+/* Runs a window, and carries the state over it. The workspace is layout.forward_layout's. */
 fr_status FR(network_forward)(
     real *logits,          /* (T, B, V) */
-    real *state,           /* (B, H) (in, out) */
+    real *state,           /* (Z, L, B, H) (in, out) */
     real *workspace,       /* flat (scratch) */
     const real *params,    /* (P) */
     const int32_t *inputs, /* (T, B) */
     const uint8_t *starts, /* (T, B) */
-    int64_t T, int64_t B, int64_t V, int64_t H);
+    const int64_t *shape,  /* (FR_SHAPE) */
+    int64_t T, int64_t B);
 
 /* The same, for the loss of each symbol. */
 fr_status FR(network_losses)(
     double *losses,         /* (T, B) */
-    real *state,            /* (B, H) (in, out) */
+    real *state,            /* (Z, L, B, H) (in, out) */
     real *workspace,        /* flat (scratch) */
     const real *params,     /* (P) */
     const int32_t *inputs,  /* (T, B) */
     const int32_t *targets, /* (T, B) */
     const uint8_t *starts,  /* (T, B) */
-    int64_t T, int64_t B, int64_t V, int64_t H);
+    const int64_t *shape,   /* (FR_SHAPE) */
+    int64_t T, int64_t B);
 
-/* Forward and backward: the loss of each symbol, and the gradients of scale · Σ losses.
+/* Forward and backward: the loss of each symbol, and the gradients of scale · Σ losses, with dropout at this
+ * rate of what each layer hands up, the last one to the head.
  * No gradient enters from after the window, and none leaves to before it (truncated BPTT). The parts
  * run at the same time, on the same arrays, and wait for each other in `sync`. */
 fr_status FR(network_gradients)(
     double *losses,         /* (T, B) */
     real *grads,            /* (P) */
-    real *state,            /* (B, H) (in, out) */
+    real *state,            /* (Z, L, B, H) (in, out) */
     real *workspace,        /* flat (scratch) */
     int32_t *sync,          /* (FR_SYNC) (in, out) */
     const real *params,     /* (P) */
     const int32_t *inputs,  /* (T, B) */
     const int32_t *targets, /* (T, B) */
     const uint8_t *starts,  /* (T, B) */
-    double scale, int64_t part, int64_t parts, int64_t T, int64_t B, int64_t V, int64_t H);
+    const int64_t *shape,   /* (FR_SHAPE) */
+    double scale, double rate, int64_t key, int64_t update, int64_t part, int64_t parts, int64_t T, int64_t B);
 
 /* Truncated BPTT: W updates of forward, backward, clip by value, clip by norm, update.
  * The streams are S steps long and are cut into ⌈S/T⌉ windows of T steps, the last one shorter where T
@@ -253,7 +354,8 @@ fr_status FR(network_gradients)(
  * window to the next, over the end of the streams as well. With `mean` the gradient of a window is
  * that of the mean over its targets, else of the sum. It stops before the first update whose loss or
  * gradient is not finite, and leaves the parameters as they were; every later loss and norm is NaN.
- * Parts are as in network_gradients. */
+ * For dropout, update w has the number first_update + w. The average of the parameters, where there is one,
+ * follows them after each update. Parts are as in network_gradients. */
 fr_status FR(train_windows)(
     double *losses,         /* (W): the sum of each window */
     double *norms,          /* (W): of each gradient, after the clip by value */
@@ -261,49 +363,54 @@ fr_status FR(train_windows)(
     real *params,           /* (P) (in, out) */
     real *grads,            /* (P) (scratch) */
     real *moments,          /* (M, P) (in, out): as many as the optimizer has */
-    real *state,            /* (B, H) (in, out) */
+    real *average,          /* (A, P) (in, out) */
+    real *state,            /* (Z, L, B, H) (in, out) */
     real *workspace,        /* flat (scratch) */
     int32_t *sync,          /* (FR_SYNC) (in, out) */
     const int32_t *inputs,  /* (S, B) */
     const int32_t *targets, /* (S, B) */
     const uint8_t *starts,  /* (S, B) */
     const double *settings, /* (W, FR_SETTINGS): a row for each update */
-    int64_t optimizer, int64_t mean, double value_limit, double norm_limit, int64_t first,
-    int64_t part, int64_t parts, int64_t W, int64_t S, int64_t T, int64_t B, int64_t V, int64_t H);
+    const double *weights,  /* (W): of the parameters in their average, after each update */
+    const int64_t *shape,   /* (FR_SHAPE) */
+    int64_t optimizer, int64_t mean, double value_limit, double norm_limit, double rate, int64_t key,
+    int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t W, int64_t S, int64_t T,
+    int64_t B);
 
-/* ---- One symbol at a time ------------------------------------------------------------------------
- *
- * `prepared` is flat: W_hhᵀ packed (H, H32), then head.weightᵀ packed (H, V32). */
+/* ---- One symbol at a time ------------------------------------------------------------------------ */
 
 /* Packs what network_step and sample read. */
 fr_status FR(network_prepare)(
-    real *prepared,     /* flat (out) */
-    const real *params, /* (P) */
-    int64_t V, int64_t H);
+    real *prepared,       /* flat (out), in the order of layout.prepared_layout */
+    const real *params,   /* (P) */
+    const int64_t *shape  /* (FR_SHAPE) */
+    );
 
 /* One step of B rows: the logits of what follows, and the state after it. */
 fr_status FR(network_step)(
     real *logits,          /* (B, V) */
-    real *state,           /* (B, H) (in, out) */
-    real *scratch,         /* (2, B, H) (scratch) */
+    real *state,           /* (Z, L, B, H) (in, out) */
+    real *scratch,         /* flat (scratch), layout.step_layout's */
     const real *prepared,  /* flat */
     const real *params,    /* (P) */
     const int32_t *inputs, /* (B) */
     const uint8_t *starts, /* (B) */
-    int64_t B, int64_t V, int64_t H);
+    const int64_t *shape,  /* (FR_SHAPE) */
+    int64_t B);
 
 /* Draws n symbols, each from the softmax of logits / temperature: the first v with p_0 + … + p_v above
  * its uniform number times the sum of all; at temperature 0 the first of the largest logits. Each is the
  * input of the step that draws the next one. What comes after the symbol `last` is `last` as well. */
 fr_status FR(sample)(
     int32_t *symbols,       /* (n) */
-    real *state,            /* (1, H) (in, out) */
-    real *scratch,          /* (2, 1, H) (scratch) */
+    real *state,            /* (Z, L, 1, H) (in, out) */
+    real *scratch,          /* flat (scratch), layout.step_layout's */
     real *logits,           /* (1, V) (scratch) */
     const real *prepared,   /* flat */
     const real *params,     /* (P) */
     const double *uniforms, /* (n): from 0 to below 1 */
     const uint8_t *starts,  /* (1): of each step */
-    double temperature, int64_t symbol_before, int64_t last, int64_t n, int64_t V, int64_t H);
+    const int64_t *shape,   /* (FR_SHAPE) */
+    double temperature, int64_t symbol_before, int64_t last, int64_t n);
 
 #endif

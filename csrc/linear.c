@@ -2,6 +2,7 @@
 
 #include "fastrnn.h"
 #include "matmul.h"
+#include "views.h"
 
 fr_status FR(pack)(real *restrict packed, const real *restrict weight, int64_t transposed, int64_t part,
                    int64_t parts, int64_t K, int64_t J)
@@ -17,6 +18,37 @@ fr_status FR(pack)(real *restrict packed, const real *restrict weight, int64_t t
             fr_pack_transposed(packed + j * K, weight + j * K, K, columns);
         else
             fr_pack_panel(packed + j * K, weight + j, J, K, columns);
+    }
+    return FR_OK;
+}
+
+fr_status FR(embedding_forward)(real *restrict y, const real *restrict weight, const int32_t *restrict ids, int64_t N,
+                                int64_t V, int64_t O)
+{
+    if (N < 0 || V < 1 || O < 1)
+        return FR_BAD_SIZE;
+    for (int64_t n = 0; n < N; n++) {
+        const int64_t id = ids[n];
+        if (id < 0 || id >= V)
+            return FR_BAD_SYMBOL;
+        memcpy(y + n * O, weight + id * O, (size_t)O * sizeof(real));
+    }
+    return FR_OK;
+}
+
+fr_status FR(embedding_gradients)(real *restrict dweight, const real *restrict dy, const int32_t *restrict ids,
+                                  int64_t part, int64_t parts, int64_t N, int64_t V, int64_t O)
+{
+    if (part < 0 || part >= parts || N < 0 || V < 1 || O < 1)
+        return FR_BAD_SIZE;
+    const int64_t first = fr_part(O, part, parts), last = fr_part(O, part + 1, parts);
+    for (int64_t n = 0; n < N; n++) {
+        const int64_t id = ids[n];
+        if (id < 0 || id >= V)
+            return FR_BAD_SYMBOL;
+        real *row = dweight + id * O;
+        for (int64_t o = first; o < last; o++)
+            row[o] += dy[n * O + o];
     }
     return FR_OK;
 }
@@ -37,20 +69,12 @@ fr_status FR(gather_forward)(real *restrict y, const real *restrict weight, cons
     return FR_OK;
 }
 
-fr_status FR(gather_gradients)(real *restrict dweight, const real *restrict dy, const int32_t *restrict ids,
-                               int64_t part, int64_t parts, int64_t N, int64_t V, int64_t O)
+fr_status FR(gather_gradients)(real *restrict dweight, real *restrict dbias, const real *restrict dy,
+                               const int32_t *restrict ids, int64_t part, int64_t parts, int64_t N, int64_t V,
+                               int64_t O)
 {
-    if (part < 0 || part >= parts || N < 0 || V < 1 || O < 1)
-        return FR_BAD_SIZE;
-    const int64_t first = fr_part(O, part, parts), last = fr_part(O, part + 1, parts);
-    for (int64_t n = 0; n < N; n++) {
-        const int64_t id = ids[n];
-        if (id < 0 || id >= V)
-            return FR_BAD_SYMBOL;
-        real *row = dweight + id * O;
-        for (int64_t o = first; o < last; o++)
-            row[o] += dy[n * O + o];
-    }
+    RETURN_IF_BAD(FR(embedding_gradients)(dweight, dy, ids, part, parts, N, V, O));
+    fr_bias_gradients(dbias, dy, fr_part(O, part, parts), fr_part(O, part + 1, parts), N, O);
     return FR_OK;
 }
 
@@ -71,5 +95,16 @@ fr_status FR(linear_gradients)(real *restrict dweight, real *restrict dbias, rea
         return FR_BAD_SIZE;
     const int64_t first = fr_part(O, part, parts), last = fr_part(O, part + 1, parts);
     fr_weight_gradients(dweight, dbias, block, dy, x, NULL, first, last, N, I, O);
+    return FR_OK;
+}
+
+fr_status FR(recurrent_gradients)(real *restrict dweight_hh, real *restrict block, const real *restrict dy,
+                                  const real *restrict h_before, const uint8_t *restrict starts, int64_t part,
+                                  int64_t parts, int64_t N, int64_t H, int64_t O)
+{
+    if (part < 0 || part >= parts || N < 0 || H < 1 || O < 1)
+        return FR_BAD_SIZE;
+    const int64_t first = fr_part(O, part, parts), last = fr_part(O, part + 1, parts);
+    fr_weight_gradients(dweight_hh, NULL, block, dy, h_before, starts, first, last, N, H, O);
     return FR_OK;
 }

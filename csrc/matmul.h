@@ -219,9 +219,18 @@ static inline void fr_matmul(real *c, const real *from, int64_t from_i, const re
     }
 }
 
-/* The gradients of y = x Wᵀ + b, for outputs first … last-1: dW (O, I) += dyᵀ x and db (O) += Σ dy, over N
- * rows in their order; of a row that starts (unless `starts` is null) x counts as zeros. x is packed a
- * block of rows at a time, and dy is read as many columns at a time as stay in the cache beside it. */
+/* Σ_n dy_n of outputs first … last-1, in the order of the rows. */
+static inline void fr_bias_gradients(real *dbias, const real *dy, int64_t first, int64_t last, int64_t N, int64_t O)
+{
+    for (int64_t n = 0; n < N; n++)
+        for (int64_t o = first; o < last; o++)
+            dbias[o] += dy[n * O + o];
+}
+
+/* The gradients of y = x Wᵀ + b, for outputs first … last-1: dW (·, I) += dyᵀ x and (unless `dbias` is null)
+ * db += Σ dy, over N rows in their order, of which those of dy are O apart; of a row that starts (unless
+ * `starts` is null) x counts as zeros. x is packed a block of rows at a time, and dy is read as many columns
+ * at a time as stay in the cache beside it. */
 static inline void fr_weight_gradients(real *dweight, real *dbias, real *block, const real *dy, const real *x,
                                        const uint8_t *starts, int64_t first, int64_t last, int64_t N, int64_t I,
                                        int64_t O)
@@ -237,9 +246,8 @@ static inline void fr_weight_gradients(real *dweight, real *dbias, real *block, 
             real *drows = dweight + o * I;
             fr_matmul(drows, drows, I, some + o, 1, O, block, fr_min(FR_ROWS, last - o), rows, I);
         }
-        for (int64_t k = 0; k < rows; k++)
-            for (int64_t o = first; o < last; o++)
-                dbias[o] += some[k * O + o];
+        if (dbias)
+            fr_bias_gradients(dbias, some, first, last, rows, O);
     }
 }
 

@@ -1,38 +1,7 @@
-/* sample.c: one symbol at a time, with weights that are packed once for many. */
-
-#include <string.h>
+/* sample.c: symbols drawn one after the other. */
 
 #include "elementary.h"
-#include "matmul.h"
 #include "views.h"
-
-fr_status FR(network_prepare)(real *prepared, const real *params, int64_t V, int64_t H)
-{
-    if (V < 1 || H < 1)
-        return FR_BAD_SIZE;
-    const Sizes s = {1, 1, V, H};
-    const Parameters p = const_parameters_of(params, s);
-    const Packed packed = packed_of(prepared, s);
-    RETURN_IF_BAD(FR(pack)(packed.hh_t, p.weight_hh, 1, 0, 1, H, H));
-    return FR(pack)(packed.head_t, p.head_weight, 1, 0, 1, H, V);
-}
-
-fr_status FR(network_step)(real *restrict logits, real *restrict state, real *restrict scratch,
-                           const real *restrict prepared, const real *restrict params,
-                           const int32_t *restrict inputs, const uint8_t *restrict starts, int64_t B, int64_t V,
-                           int64_t H)
-{
-    if (B < 1 || V < 1 || H < 1)
-        return FR_BAD_SIZE;
-    const Sizes s = {1, B, V, H};
-    const Parameters p = const_parameters_of(params, s);
-    const Packed packed = packed_of((real *)(uintptr_t)prepared, s);
-    real *h = scratch, *running = scratch + B * H;
-    RETURN_IF_BAD(FR(gather_forward)(h, p.weight_ih, p.bias, inputs, B, V, H));
-    RETURN_IF_BAD(FR(rnn_forward)(h, running, state, packed.hh_t, starts, B, H));
-    memcpy(state, h, (size_t)(B * H) * sizeof(real));
-    return FR(linear_forward)(logits, h, packed.head_t, p.head_bias, B, H, V);
-}
 
 static int64_t first_of_largest(const real *x, int64_t n)
 {
@@ -65,17 +34,18 @@ static int32_t draw(real *logits, double uniform, double temperature, int64_t V)
 
 fr_status FR(sample)(int32_t *restrict symbols, real *restrict state, real *restrict scratch,
                      real *restrict logits, const real *restrict prepared, const real *restrict params,
-                     const double *restrict uniforms, const uint8_t *restrict starts, double temperature,
-                     int64_t symbol_before, int64_t last, int64_t n, int64_t V, int64_t H)
+                     const double *restrict uniforms, const uint8_t *restrict starts,
+                     const int64_t *restrict shape, double temperature, int64_t symbol_before, int64_t last, int64_t n)
 {
-    if (n < 0 || V < 1 || H < 1)
+    const int64_t V = shape[FR_VOCABULARY];
+    if (n < 0)
         return FR_BAD_SIZE;
     if (symbol_before < 0 || symbol_before >= V)
         return FR_BAD_SYMBOL;
     int32_t symbol = (int32_t)symbol_before;
     for (int64_t i = 0; i < n; i++) {
         if (i == 0 || symbol != last) {
-            RETURN_IF_BAD(FR(network_step)(logits, state, scratch, prepared, params, &symbol, starts, 1, V, H));
+            RETURN_IF_BAD(FR(network_step)(logits, state, scratch, prepared, params, &symbol, starts, shape, 1));
             symbol = draw(logits, uniforms[i], temperature, V);
         }
         symbols[i] = symbol;

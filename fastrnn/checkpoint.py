@@ -332,7 +332,7 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
         raise CheckpointError("its metadata is wrong")
     dtype = np.dtype(description["dtype"]).newbyteorder("<")
     return {
-        **{entry.name: Expected(dtype, entry.shape) for entry in parameter_layout(V, H).entries},
+        **{entry.name: Expected(dtype, entry.shape) for entry in parameter_layout(shape).entries},
         "vocabulary.symbols": Expected(TYPE_NAMES["U32"], (V - documents,)),
         "vocabulary.counts": Expected(TYPE_NAMES["I64"], (V,)),
         **{f"history.{key}": Expected(TYPE_NAMES["F64"], (records,)) for key in keys},

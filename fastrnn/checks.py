@@ -36,6 +36,14 @@ def real_number(name: str, value: Any, *, zero: bool = False) -> float:
     return number
 
 
+def part(name: str, value: Any) -> float:
+    """Return the value as a float from zero to below one."""
+    number = real_number(name, value, zero=True)
+    if number >= 1:
+        raise ValueError(f"{name}={value!r} must be below 1")
+    return number
+
+
 def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
     """Return the value, one of the allowed names."""
     names = list(allowed)

@@ -1,6 +1,6 @@
 """A recurrent network: parameters in one flat buffer, and the kernels of a backend.
 
-T time steps · B batch rows · V vocabulary · H hidden units · L layers (one, so far)
+T time steps · B batch rows · V vocabulary · E elements of an embedding · H hidden units · L layers · G gates
 """
 
 from __future__ import annotations
@@ -15,12 +15,28 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastrnn import checks, memory
 from fastrnn.backends import Backend, get_backend
-from fastrnn.layout import Layout, forward_layout, parameter_layout, prepared_layout, workspace_layout
+from fastrnn.layout import (
+    Layout,
+    Shape,
+    forward_layout,
+    parameter_layout,
+    prepared_layout,
+    step_layout,
+    workspace_layout,
+)
 from fastrnn.threads import Team, usable_cores
 
 Array = NDArray[Any]
 
-CELLS = ("rnn",)
+#: A state: h (L, B, H), or for the LSTM the pair of h and c.
+State = Array | tuple[Array, Array]
+StateLike = ArrayLike | tuple[ArrayLike, ArrayLike]
+
+CELLS = ("rnn", "gru", "lstm")
+ACTIVATIONS = ("tanh", "relu")
+
+#: The largest number of layers: more than anyone trains, and few enough to name.
+MOST_LAYERS = 1000
 
 #: The floating-point operations that a thread should have to do before another is worth its while.
 LEAST_WORK = 1 << 23
@@ -66,7 +82,7 @@ INITIALIZATIONS: dict[str, Callable[[Any, tuple[int, ...], int], Array]] = {
 
 
 class Network:
-    """A recurrent language model: one-hot input, one recurrent layer, linear head.
+    """A recurrent language model: one-hot input or embedding, layers of one cell, linear head.
 
     Many threads may use one network at once, as long as none of them changes its parameters. Results do
     not depend on how many threads of its own it works with.
@@ -76,9 +92,21 @@ class Network:
     vocab_size
         V, the number of symbols.
     hidden_size
-        H, the number of hidden units.
+        H, the number of hidden units of a layer.
     cell
-        ``"rnn"``: ``h_t = tanh(W_ih x_t + W_hh h_{t-1} + b)`` (Elman 1990).
+        ``"rnn"``: ``h_t = f(W_ih x_t + W_hh h_{t-1} + b)`` (Elman 1990). ``"gru"`` (Cho et al. 2014) and
+        ``"lstm"`` (Hochreiter & Schmidhuber 1997; Gers et al. 2000) have PyTorch's equations.
+    activation
+        f of the ``"rnn"``: ``"tanh"`` or ``"relu"`` (Le, Jaitly & Hinton 2015).
+    num_layers
+        L; each layer takes in what the one below hands up.
+    embedding_size
+        E, the size of an embedding of the input; ``None`` is a one-hot input.
+    tied
+        Whether the head's weight is the embedding's (Press & Wolf 2017), which needs E = H.
+    dropout
+        The part of what each layer hands up, the last one to the head, that is dropped while training, from 0
+        to below 1 (Srivastava et al. 2014; Zaremba et al. 2014). Nothing is dropped in `forward` and `losses`.
     dtype
         ``"float32"`` or ``"float64"``, of the parameters and of the arithmetic.
     backend
@@ -109,21 +137,27 @@ class Network:
         hidden_size: int = 128,
         *,
         cell: str = "rnn",
+        activation: str = "tanh",
+        num_layers: int = 1,
+        embedding_size: int | None = None,
+        tied: bool = False,
+        dropout: float = 0.0,
         dtype: DTypeLike = "float32",
         backend: str = "auto",
         initialization: str = "uniform",
         threads: int | None = None,
         rng: Any = None,
     ) -> None:
-        self.vocab_size = checks.whole_number("vocab_size", vocab_size)
-        self.hidden_size = checks.whole_number("hidden_size", hidden_size)
-        self.cell = checks.one_of("cell", cell, CELLS)
+        self.shape = checked_shape(
+            vocab_size, hidden_size, cell, activation, num_layers, embedding_size, tied
+        )
+        self.dropout = checks.part("dropout", dropout)
         self.dtype = checks.real_dtype(dtype)
         self.backend: Backend = get_backend(backend)
         draw = INITIALIZATIONS[checks.one_of("initialization", initialization, INITIALIZATIONS)]
         self.threads = usable_cores() if threads is None else checks.whole_number("threads", threads)
         generator = checks.random_generator(rng)
-        self.layout: Layout = parameter_layout(self.vocab_size, self.hidden_size)
+        self.layout: Layout = parameter_layout(self.shape)
         memory.require(
             self.layout.size * self.dtype.itemsize,
             f"a network of hidden_size={hidden_size} over {vocab_size} symbols",
@@ -132,21 +166,59 @@ class Network:
         for view in self.parameters.values():
             if view.ndim == 2:
                 view[...] = draw(generator, view.shape, self.hidden_size)
+        self.numbers = self.shape.numbers()
         self._idle_workspaces: list[Workspace] = []
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of symbols."""
+        return self.shape.V
+
+    @property
+    def hidden_size(self) -> int:
+        """H, the number of hidden units of a layer."""
+        return self.shape.H
+
+    @property
+    def num_layers(self) -> int:
+        """L, the number of layers."""
+        return self.shape.L
+
+    @property
+    def embedding_size(self) -> int | None:
+        """E, the size of the embedding; ``None`` where the input is one-hot."""
+        return self.shape.E or None
+
+    @property
+    def tied(self) -> bool:
+        """Whether the head's weight is the embedding's."""
+        return self.shape.tied
+
+    @property
+    def cell(self) -> str:
+        """``"rnn"``, ``"gru"`` or ``"lstm"``."""
+        return self.shape.kind.partition("_")[0]
+
+    @property
+    def activation(self) -> str:
+        """``"tanh"`` or, of an rnn, ``"relu"``."""
+        return "relu" if self.shape.kind == "rnn_relu" else "tanh"
 
     @property
     def parameters(self) -> dict[str, Array]:
         """Writable views by name, with PyTorch's names and shapes.
 
-        ``weight_ih_l0 (H, V)``, ``weight_hh_l0 (H, H)``, ``bias_l0 (H)``, ``head.weight (V, H)`` and
-        ``head.bias (V)``. They share one flat buffer, which the kernels read: writing to one changes
-        the network.
+        ``embedding.weight (V, E)``, where there is one; of each layer, from ``l0`` on, ``weight_ih_l0
+        (G·H, V)``, ``(G·H, E)`` or ``(G·H, H)``, ``weight_hh_l0 (G·H, H)``, ``bias_l0 (G·H)`` and, for the GRU,
+        ``bias_hn_l0 (H)``; ``head.weight (V, H)``, unless it is tied, and ``head.bias (V)``. G is 1 for the
+        rnn, 3 for the gru (r, z, n), 4 for the lstm (i, f, g, o). They share one flat buffer, which the
+        kernels read: writing to one changes the network.
         """
         return self.layout.views(self.flat)
 
     def forward(
-        self, inputs: ArrayLike, state: ArrayLike | None = None, starts: ArrayLike | None = None
-    ) -> tuple[Array, Array]:
+        self, inputs: ArrayLike, state: StateLike | None = None, starts: ArrayLike | None = None
+    ) -> tuple[Array, State]:
         """Run a window.
 
         Parameters
@@ -154,14 +226,15 @@ class Network:
         inputs
             Ids (T, B), from 0 to V - 1.
         state
-            What the window continues from, (L, B, H); ``None`` is zeros. It is not changed.
+            What the window continues from, h (L, B, H), for the LSTM the pair (h, c); ``None`` is zeros. It is
+            not changed.
         starts
             (T, B): 1 where a row begins anew, and its state is zero before that step; ``None`` is none.
 
         Returns
         -------
         logits, state
-            (T, B, V), and the state after the window (L, B, H).
+            (T, B, V), and the state after the window, as ``state``.
 
         Raises
         ------
@@ -177,15 +250,16 @@ class Network:
         memory.require(T * B * self.vocab_size * self.dtype.itemsize, f"the logits of {T} steps and {B} rows")
         logits = np.empty((T, B, self.vocab_size), self.dtype)
         self._run_rows(self.backend.network_forward, logits, carried, ids, flags)
-        return logits, carried
+        return logits, self.public_state(carried)
 
     def loss_and_gradients(
         self,
         inputs: ArrayLike,
         targets: ArrayLike,
-        state: ArrayLike | None = None,
+        state: StateLike | None = None,
         starts: ArrayLike | None = None,
-    ) -> tuple[float, dict[str, Array], Array]:
+        dropout_key: int | None = None,
+    ) -> tuple[float, dict[str, Array], State]:
         """Run a window forward and backward (truncated backpropagation through time).
 
         Parameters
@@ -194,12 +268,14 @@ class Network:
             As in `forward`.
         targets
             Ids (T, B); -1 where there is no loss.
+        dropout_key
+            From 0 to 2⁶³ - 1: the same key drops the same elements. ``None`` drops none.
 
         Returns
         -------
         loss, gradients, state
             The sum of the cross-entropies in nats; its gradients, by name and shape as in
-            `parameters`; the state after the window (L, B, H).
+            `parameters`; the state after the window, as in `forward`.
 
         Raises
         ------
@@ -208,28 +284,30 @@ class Network:
         """
         ids, wanted, flags = self.checked_window(inputs, targets, starts)
         carried = self.checked_state(state, ids.shape[1])
+        key = 0 if dropout_key is None else checked_key("dropout_key", dropout_key)
+        rate = 0.0 if dropout_key is None else self.dropout
         T, B = ids.shape
         losses = np.empty((T, B))
         gradients = np.empty_like(self.flat)
         parts = self.parts(T, B)
-        with self.workspace(workspace_layout(T, B, self.vocab_size, self.hidden_size, parts)) as workspace:
+        with self.workspace(workspace_layout(self.shape, T, B, parts, dropout=rate > 0)) as workspace:
             team = workspace.team
             team.run(
                 parts,
                 lambda part: self.backend.network_gradients(
-                    losses, gradients, carried[0], workspace.flat, team.sync, self.flat, ids, wanted, flags,
-                    1.0, part, parts, T, B, self.vocab_size, self.hidden_size,
+                    losses, gradients, carried, workspace.flat, team.sync, self.flat, ids, wanted, flags,
+                    self.numbers, 1.0, rate, key, 0, part, parts, T, B,
                 ),
             )  # fmt: skip
-        return float(losses.sum()), self.layout.views(gradients), carried
+        return float(losses.sum()), self.layout.views(gradients), self.public_state(carried)
 
     def losses(
         self,
         inputs: ArrayLike,
         targets: ArrayLike,
-        state: ArrayLike | None = None,
+        state: StateLike | None = None,
         starts: ArrayLike | None = None,
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, State]:
         """Return the loss of each target in nats, float64 (T, B), and the state after the window.
 
         Arguments and errors are those of `loss_and_gradients`.
@@ -238,30 +316,31 @@ class Network:
         carried = self.checked_state(state, ids.shape[1])
         losses = np.empty(ids.shape)
         self.run_losses(losses, carried, ids, wanted, flags)
-        return losses, carried
+        return losses, self.public_state(carried)
 
     def run_losses(self, losses: Array, state: Array, inputs: Array, targets: Array, starts: Array) -> None:
-        """Fill in the losses (T, B), and replace the state (L, B, H); arguments are not checked. Internal."""
+        """Fill in the losses (T, B), and replace the state (Z, L, B, H); arguments are not checked. Internal."""
         self._run_rows(self.backend.network_losses, losses, state, inputs, targets, starts)
 
     def _run_rows(self, kernel: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
         """Run a kernel that only goes forward, some of the rows in each thread.
 
-        It fills ``out`` (T, B, …), and replaces the state (L, B, H); a window's arrays are (T, B).
+        It fills ``out`` (T, B, …), and replaces the state (Z, L, B, H); a window's arrays are (T, B).
         """
         T, B = out.shape[:2]
         parts = self.parts(T, B, passes=1)
 
         def run_part(part: int) -> None:
             rows = slice(B * part // parts, B * (part + 1) // parts)
-            some_out, some_state, *some_window = (
-                np.ascontiguousarray(array[:, rows]) for array in (out, state, *window)
-            )
-            sizes = (T, rows.stop - rows.start, self.vocab_size, self.hidden_size)
-            with self.workspace(forward_layout(*sizes)) as workspace:
-                kernel(some_out, some_state[0], workspace.flat, self.flat, *some_window, *sizes)
+            some_out, *some_window = (np.ascontiguousarray(array[:, rows]) for array in (out, *window))
+            some_state = np.ascontiguousarray(state[:, :, rows])
+            sizes = T, rows.stop - rows.start
+            with self.workspace(forward_layout(self.shape, *sizes)) as workspace:
+                kernel(
+                    some_out, some_state, workspace.flat, self.flat, *some_window, self.numbers, *sizes
+                )  # fmt: skip
             if parts > 1:
-                out[:, rows], state[:, rows] = some_out, some_state
+                out[:, rows], state[:, :, rows] = some_out, some_state
 
         with self.workspace(Layout(())) as workspace:  # for its team; each part has one of its own
             workspace.team.run(parts, run_part)
@@ -271,22 +350,22 @@ class Network:
     ) -> Array:
         """Draw n ids one after the other. Internal.
 
-        The first follows ``symbol`` and the state (L, 1, H), which is carried along; the ids (n) end early
+        The first follows ``symbol`` and the state (Z, L, 1, H), which is carried along; the ids (n) end early
         after ``last``. Each takes one uniform draw.
         """
-        V, H = self.vocab_size, self.hidden_size
         uniforms = rng.random(n)
         symbols = np.empty(n, np.int32)
-        prepared = memory.aligned(prepared_layout(V, H).size, self.dtype)
-        self.backend.network_prepare(prepared, self.flat, V, H)
-        scratch, logits = np.empty((2, 1, H), self.dtype), np.empty((1, V), self.dtype)
-        never, at_once = np.zeros(1, np.uint8), max(1, CALL_OPERATIONS // (2 * H * (H + V)))
+        prepared = memory.aligned(prepared_layout(self.shape).size, self.dtype)
+        self.backend.network_prepare(prepared, self.flat, self.numbers)
+        scratch = memory.aligned(step_layout(self.shape, 1).size, self.dtype)
+        logits = np.empty((1, self.vocab_size), self.dtype)
+        never, at_once = np.zeros(1, np.uint8), max(1, CALL_OPERATIONS // self.shape.operations)
         for start in range(0, n, at_once):
             some = slice(start, start + at_once)
             drawn = symbols[some]
             self.backend.sample(
-                drawn, state[0], scratch, logits, prepared, self.flat, uniforms[some], never,
-                temperature, symbol, -1 if last is None else last, len(drawn), V, H,
+                drawn, state, scratch, logits, prepared, self.flat, uniforms[some], never, self.numbers,
+                temperature, symbol, -1 if last is None else last, len(drawn),
             )  # fmt: skip
             ends = np.flatnonzero(drawn == last)
             if ends.size:
@@ -301,7 +380,7 @@ class Network:
         """
         if not self.backend.description.shares_work:
             return 1
-        operations = 2 * passes * T * B * self.hidden_size * (self.hidden_size + self.vocab_size)
+        operations = passes * T * B * self.shape.operations
         return max(1, min(self.threads, B // LEAST_ROWS, operations // LEAST_WORK))
 
     def checked_window(
@@ -313,21 +392,34 @@ class Network:
         checks.same_shape("targets", wanted, ids.shape)
         return ids, wanted, checks.start_flags(starts, ids.shape)
 
-    def checked_state(self, state: ArrayLike | None, B: int) -> Array:
-        """Return a copy of the state (L, B, H) in the network's dtype; ``None`` is zeros. Internal."""
-        shape = (1, B, self.hidden_size)
+    def checked_state(self, state: StateLike | None, B: int) -> Array:
+        """Return a copy of the state as the kernels want it, (Z, L, B, H); ``None`` is zeros. Internal."""
+        shape = (self.num_layers, B, self.hidden_size)
         if state is None:
-            return np.zeros(shape, self.dtype)
-        array = checks.as_array("state", state, "floats in an array (L, B, H)")
+            return np.zeros((self.shape.Z, *shape), self.dtype)
+        if self.shape.Z == 1:
+            return self._checked_part("state", state, shape)[np.newaxis]
+        if not isinstance(state, tuple) or len(state) != 2:
+            raise TypeError(f"state must be a pair (h, c) for the LSTM, and is {type(state).__name__}")
+        names = "state[0], h,", "state[1], c,"
+        return np.stack([self._checked_part(*named, shape) for named in zip(names, state, strict=True)])
+
+    def _checked_part(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
+        """Return a copy of h or c (L, B, H)."""
+        array = checks.as_array(name, value, "floats in an array (L, B, H)")
         if array.dtype.kind != "f":
-            raise TypeError(f"state must be floating-point, and has dtype {array.dtype}")
-        checks.same_shape("state", array, shape)
+            raise TypeError(f"{name} must be floating-point, and has dtype {array.dtype}")
+        checks.same_shape(name, array, shape)
         with np.errstate(over="ignore"):
             carried = array.astype(self.dtype, order="C", copy=True)
         carried[np.abs(carried) < TINY[self.dtype.name]] = 0
         if not np.isfinite(carried).all():
-            raise ValueError(f"state has NaN or infinite elements in {self.dtype}")
+            raise ValueError(f"{name} has NaN or infinite elements in {self.dtype}")
         return carried
+
+    def public_state(self, state: Array) -> State:
+        """A state (Z, L, B, H) as users see it: h (L, B, H), or for the LSTM the pair (h, c). Internal."""
+        return (state[0], state[1]) if self.shape.Z == 2 else state[0]
 
     @contextmanager
     def workspace(self, layout: Layout) -> Iterator[Workspace]:
@@ -348,11 +440,67 @@ class Network:
         finally:
             self._idle_workspaces.append(workspace)
 
+    def options(self) -> dict[str, Any]:
+        """What it has beside its cell and its size, by the names of its arguments."""
+        return {name: getattr(self, name) for name in OPTIONS}
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_idle_workspaces": []}
 
     def __repr__(self) -> str:
-        return (
-            f"Network(vocab_size={self.vocab_size}, hidden_size={self.hidden_size}, cell={self.cell!r}, "
-            f"dtype={self.dtype.name!r}, backend={self.backend.name!r}): {self.layout.size:,} parameters"
-        )
+        said = {
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "cell": self.cell,
+            **{name: value for name, value in self.options().items() if value != OPTIONS[name]},
+            "dtype": self.dtype.name,
+            "backend": self.backend.name,
+        }
+        arguments = ", ".join(f"{name}={value!r}" for name, value in said.items())
+        return f"Network({arguments}): {self.layout.size:,} parameters"
+
+
+#: Defaults of what a network may have beside its cell and its size.
+OPTIONS: dict[str, Any] = {
+    "activation": "tanh",
+    "num_layers": 1,
+    "embedding_size": None,
+    "tied": False,
+    "dropout": 0.0,
+}
+
+
+def checked_shape(
+    vocab_size: Any,
+    hidden_size: Any,
+    cell: Any = "rnn",
+    activation: Any = "tanh",
+    num_layers: Any = 1,
+    embedding_size: Any = None,
+    tied: Any = False,
+) -> Shape:
+    """The shape of a network with these arguments, or an error that names the one that is wrong."""
+    kind = checks.one_of("cell", cell, CELLS)
+    function = checks.one_of("activation", activation, ACTIVATIONS)
+    if kind == "rnn":
+        kind = f"rnn_{function}"
+    elif function != "tanh":
+        raise ValueError(f"activation={activation!r} is for cell='rnn'; a {kind} has its own")
+    L = checks.whole_number("num_layers", num_layers)
+    if L > MOST_LAYERS:
+        raise ValueError(f"num_layers={num_layers!r} must be at most {MOST_LAYERS}")
+    V, H = checks.whole_number("vocab_size", vocab_size), checks.whole_number("hidden_size", hidden_size)
+    E = 0 if embedding_size is None else checks.whole_number("embedding_size", embedding_size)
+    if not isinstance(tied, bool):
+        raise TypeError(f"tied={tied!r} must be True or False")
+    if tied and E != H:
+        raise ValueError(f"tied=True needs embedding_size={embedding_size!r} to be hidden_size={hidden_size!r}")
+    return Shape(kind, L, V, E, H, tied)
+
+
+def checked_key(name: str, value: Any) -> int:
+    """Return a key of dropout."""
+    key = checks.whole_number(name, value, minimum=0)
+    if key >= 1 << 63:
+        raise ValueError(f"{name}={value!r} must be below 2**63")
+    return key

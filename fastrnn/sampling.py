@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.network import Network
+from fastrnn.network import Network, State
 from fastrnn.scoring import steps_at_once
 
 Ids = NDArray[np.int32]
@@ -34,9 +34,10 @@ def continuation(
 
     They end early after ``last``. Each takes one uniform draw, and all n are drawn at once.
     """
-    state = np.zeros((1, 1, network.hidden_size), network.dtype)
+    state: State | None = None
     at_once = min(1024, steps_at_once(network, 1))  # it makes logits that nobody asked for
     for start in range(0, len(prime) - 1, at_once):
         window = prime[start : min(start + at_once, len(prime) - 1), np.newaxis]
         _, state = network.forward(window, state)
-    return network.sample(n, int(prime[-1]), state, temperature=temperature, rng=rng, last=last)
+    carried = network.checked_state(state, 1)
+    return network.sample(n, int(prime[-1]), carried, temperature=temperature, rng=rng, last=last)

@@ -41,8 +41,7 @@ def perplexity(bits_per_symbol: float) -> float:
 
 def steps_at_once(network: Network, B: int) -> int:
     """The steps of a native call with B rows."""
-    V, H = network.vocab_size, network.hidden_size
-    return max(1, min(WINDOW, CALL_OPERATIONS // (2 * B * H * (H + V))))
+    return max(1, min(WINDOW, CALL_OPERATIONS // (B * network.shape.operations)))
 
 
 def losses_of_rows(network: Network, rows: Streams) -> Floats:
@@ -116,7 +115,7 @@ def _losses_of_texts(network: Network, inputs: Ids, targets: Ids, begins: NDArra
         rows = [
             slice(head.stop, row.stop) for head, row in zip(heads, rows, strict=True) if head.stop < row.stop
         ]
-        state = np.ascontiguousarray(state[:, : len(rows)])
+        state = np.ascontiguousarray(state[:, :, : len(rows)])
     return losses
 
 

@@ -14,7 +14,7 @@ from fastrnn import checks, memory
 from fastrnn.batches import Streams
 from fastrnn.errors import DivergenceError
 from fastrnn.layout import workspace_layout
-from fastrnn.network import Network
+from fastrnn.network import Network, State, StateLike, checked_key
 from fastrnn.optimizers import Optimizer, get_optimizer
 
 Floats = NDArray[np.float64]
@@ -63,6 +63,11 @@ class Trainer:
     reduction
         ``"sum"``: update with the gradient of the sum of the losses, as the seed does. ``"mean"``: of
         their mean over the targets.
+    averaging
+        How much of their average the parameters' exponential mean keeps at each update, from 0 to below 1, as
+        in ``torch.optim.swa_utils.get_ema_multi_avg_fn``; ``None`` keeps none. See `averaged_network`.
+    dropout_key
+        From 0 to 2⁶³ - 1: what the network's dropout drops depends on it and on the number of the update.
 
     Attributes
     ----------
@@ -84,6 +89,8 @@ class Trainer:
         clip_value: float | None = None,
         clip_norm: float | None = None,
         reduction: str = "sum",
+        averaging: float | None = None,
+        dropout_key: int = 0,
     ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network is {type(network).__name__}; it must be a fastrnn.Network")
@@ -93,6 +100,8 @@ class Trainer:
         self.clip_value = None if clip_value is None else checks.real_number("clip_value", clip_value)
         self.clip_norm = None if clip_norm is None else checks.real_number("clip_norm", clip_norm)
         self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
+        self.averaging = None if averaging is None else checks.part("averaging", averaging)
+        self.dropout_key = checked_key("dropout_key", dropout_key)
         self.updates = 0
         self._state: NDArray[Any] | None = None
         self._paces: dict[tuple[int, int], Pace] = {}
@@ -102,6 +111,7 @@ class Trainer:
         )
         self._moments = self._optimizer.initial_moments(n, network.dtype)
         self._gradients = np.zeros_like(network.flat)
+        self._average = np.zeros((0 if averaging is None else 1, n), network.dtype)
 
     @property
     def learning_rate(self) -> float:
@@ -118,14 +128,18 @@ class Trainer:
         return self._optimizer
 
     @property
-    def state(self) -> NDArray[Any] | None:
-        """A copy of what the next window continues from, (L, B, H); ``None`` is zeros. It may be set."""
-        return None if self._state is None else self._state.copy()
+    def state(self) -> State | None:
+        """A copy of what the next window continues from, as in `Network.forward`; it may be set.
+
+        ``None`` is zeros.
+        """
+        return None if self._state is None else self.network.public_state(self._state.copy())
 
     @state.setter
-    def state(self, value: ArrayLike | None) -> None:
-        rows = None if value is None else np.shape(value)[1:2]
-        self._state = self.network.checked_state(value, rows[0] if rows else 1) if rows is not None else None
+    def state(self, value: StateLike | None) -> None:
+        h = value[0] if isinstance(value, tuple) and value else value
+        rows = np.shape(h)[1:2]
+        self._state = None if value is None else self.network.checked_state(value, rows[0] if rows else 1)
 
     def reset_state(self) -> None:
         """Let the next window begin from a state of zeros."""
@@ -216,28 +230,28 @@ class Trainer:
         T = min(seq_length, streams.n_steps)
         if self._state is None:
             self._state = network.checked_state(None, B)
-        if self._state.shape[1] != B:
+        if self._state.shape[2] != B:
             raise ValueError(
-                f"the window has {B} rows and the carried state {self._state.shape[1]}: "
+                f"the window has {B} rows and the carried state {self._state.shape[2]}: "
                 "call reset_state() first"
             )
         # NaN as well where Ctrl-C strikes before the kernel writes any
         losses, norms, symbol_losses = np.full(W, math.nan), np.full(W, math.nan), np.empty((T, B))
-        state, settings = self._state[0], optimizer.settings(rates, self.updates)
+        settings, weights = optimizer.settings(rates, self.updates), np.zeros(W)
         parts = network.parts(T, B)
+        layout = workspace_layout(network.shape, T, B, parts, dropout=network.dropout > 0)
         try:
-            with network.workspace(
-                workspace_layout(T, B, network.vocab_size, network.hidden_size, parts)
-            ) as workspace:
+            with network.workspace(layout) as workspace:
                 team = workspace.team
                 team.run(
                     parts,
                     lambda part: network.backend.train_windows(
                         losses, norms, symbol_losses, network.flat, self._gradients, self._moments,
-                        state, workspace.flat, team.sync, streams.inputs, streams.targets, streams.starts,
-                        settings, optimizer.number, int(self.reduction == "mean"),
-                        self.clip_value or math.inf, self.clip_norm or math.inf, first % streams.windows(T),
-                        part, parts, W, streams.n_steps, T, B, network.vocab_size, network.hidden_size,
+                        self._average, self._state, workspace.flat, team.sync, streams.inputs, streams.targets,
+                        streams.starts, settings, weights, network.numbers, optimizer.number,
+                        int(self.reduction == "mean"), self.clip_value or math.inf, self.clip_norm or math.inf,
+                        network.dropout, self.dropout_key, self.updates, first % streams.windows(T),
+                        part, parts, len(self._average), W, streams.n_steps, T, B,
                     ),
                 )  # fmt: skip
         finally:  # after Ctrl-C too: what was done counts

@@ -22,13 +22,21 @@ logger.addHandler(logging.NullHandler())
 KERNELS = (
     "elementary",
     "pack",
+    "embedding_forward",
+    "embedding_gradients",
     "gather_forward",
     "gather_gradients",
     "linear_forward",
     "linear_gradients",
+    "recurrent_gradients",
+    "dropout",
     "rnn_forward",
     "rnn_backward",
-    "rnn_gradients",
+    "gru_forward",
+    "gru_backward",
+    "gru_gradients",
+    "lstm_forward",
+    "lstm_backward",
     "cross_entropy",
     "gradient_norm",
     "sgd_update",
@@ -46,7 +54,7 @@ KERNELS = (
 STATUS = {
     1: "a size is out of range",
     2: "a symbol's id is outside the vocabulary",
-    3: "there is no such optimizer or function",
+    3: "there is no such cell, optimizer or function",
     4: "another thread was interrupted",
 }
 

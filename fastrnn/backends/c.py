@@ -27,6 +27,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "float": np.dtype(np.float32),
     "double": np.dtype(np.float64),
     "int32_t": np.dtype(np.int32),
+    "int64_t": np.dtype(np.int64),
     "uint8_t": np.dtype(np.uint8),
 }
 

@@ -8,12 +8,13 @@ mistake is unlikely to be made twice. Of a kernel with parts, part 0 does all; B
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.layout import parameter_layout
+from fastrnn.layout import KINDS, Shape, parameter_layout
 
 OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE = 0, 1, 2, 3
 
@@ -60,6 +61,27 @@ def pack(packed: Reals, weight: Reals, transposed: int, part: int, parts: int, K
     return OK
 
 
+def embedding_forward(y: Reals, weight: Reals, ids: Ids, N: int, V: int, O: int) -> int:
+    if min(N, V - 1, O - 1) < 0:
+        return BAD_SIZE
+    if np.any((ids < 0) | (ids >= V)):
+        return BAD_SYMBOL
+    y[:] = weight[ids]
+    return OK
+
+
+def embedding_gradients(
+    dweight: Reals, dy: Reals, ids: Ids, part: int, parts: int, N: int, V: int, O: int
+) -> int:
+    if not 0 <= part < parts or min(N, V - 1, O - 1) < 0:
+        return BAD_SIZE
+    if np.any((ids < 0) | (ids >= V)):
+        return BAD_SYMBOL
+    if part == 0:
+        np.add.at(dweight, ids, dy)
+    return OK
+
+
 def gather_forward(y: Reals, weight: Reals, bias: Reals, ids: Ids, N: int, V: int, O: int) -> int:
     if min(N, V - 1, O - 1) < 0:
         return BAD_SIZE
@@ -70,7 +92,7 @@ def gather_forward(y: Reals, weight: Reals, bias: Reals, ids: Ids, N: int, V: in
 
 
 def gather_gradients(
-    dweight: Reals, dy: Reals, ids: Ids, part: int, parts: int, N: int, V: int, O: int
+    dweight: Reals, dbias: Reals, dy: Reals, ids: Ids, part: int, parts: int, N: int, V: int, O: int
 ) -> int:
     if not 0 <= part < parts or min(N, V - 1, O - 1) < 0:
         return BAD_SIZE
@@ -78,6 +100,7 @@ def gather_gradients(
         return BAD_SYMBOL
     if part == 0:
         dweight += one_hot(ids, V, dy.dtype).T @ dy
+        dbias += dy.sum(axis=0)
     return OK
 
 
@@ -100,45 +123,159 @@ def linear_gradients(
     return OK
 
 
-# ---- Cells -------------------------------------------------------------------------------------------
-
-
 def without(rows: Reals, starts: Starts) -> Reals:
     """The rows, zero where they start."""
     running: Reals = np.where(starts[:, np.newaxis], 0, rows)
     return running
 
 
+def recurrent_gradients(
+    dweight_hh: Reals, block: Reals, dy: Reals, h_before: Reals, starts: Starts,
+    part: int, parts: int, N: int, H: int, O: int,
+) -> int:  # fmt: skip
+    if not 0 <= part < parts or min(N, H - 1, O - 1) < 0:
+        return BAD_SIZE
+    if part == 0:
+        dweight_hh += dy.T @ without(h_before, starts)
+    return OK
+
+
+# ---- Dropout -----------------------------------------------------------------------------------------
+
+
+def philox(counter: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
+    """Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011) of counters (…, 4): four words each, from 0 to 2³² - 1."""
+    low = np.uint64(0xFFFFFFFF)
+    c0, c1, c2, c3 = np.moveaxis(counter, -1, 0)
+    k0, k1 = key & 0xFFFFFFFF, (key >> 32) & 0xFFFFFFFF
+    for _ in range(10):
+        a, b = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
+        c0, c1, c2, c3 = (b >> np.uint64(32)) ^ c1 ^ np.uint64(k0), b & low, (a >> np.uint64(32)) ^ c3 ^ np.uint64(k1), a & low
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return np.stack([c0, c1, c2, c3], axis=-1)
+
+
+def kept(rate: float, key: int, update: int, layer: int, rows: NDArray[np.int64], B: int, H: int) -> NDArray[np.bool_]:
+    """Which elements of some rows are kept (N, H)."""
+    quarter = -(-H // 4)
+    counter = np.zeros((len(rows), quarter, 4), np.uint64)
+    counter[..., 0] = (layer * quarter + np.arange(quarter)) % 2**32
+    counter[..., 1] = (rows % B)[:, np.newaxis]
+    counter[..., 2] = (rows // B)[:, np.newaxis]
+    counter[..., 3] = update % 2**32
+    words = np.moveaxis(philox(counter, key), -1, 1)
+    return words.reshape(len(rows), 4 * quarter)[:, :H] >= int(rate * 2**32)
+
+
+def dropout(
+    y: Reals, x: Reals, rate: float, key: int, update: int, layer: int, first: int, N: int, B: int, H: int
+) -> int:
+    if min(N, first, B - 1, H - 1) < 0 or not 0 <= rate < 1:
+        return BAD_SIZE
+    keep = kept(rate, key, update, layer, np.arange(first, first + N), B, H)
+    y[:] = np.where(keep, x * x.dtype.type(1 / (1 - rate)), 0)
+    return OK
+
+
+# ---- Cells -------------------------------------------------------------------------------------------
+
+
 def rnn_forward(
-    h: Reals, running: Reals, h_before: Reals, packed: Reals, starts: Starts, B: int, H: int
+    h: Reals, running: Reals, h_before: Reals, packed: Reals, starts: Starts, relu: int, B: int, H: int
 ) -> int:
     if min(B, H - 1) < 0:
         return BAD_SIZE
-    h[:] = np.tanh(h + without(h_before, starts) @ packed[:, :H])
+    x = h + without(h_before, starts) @ packed[:, :H]
+    h[:] = np.maximum(x, 0) if relu else np.tanh(x)
     return OK
 
 
 def rnn_backward(
     dh: Reals, dh_before: Reals, running: Reals, h: Reals, packed: Reals, starts: Starts,
-    carried: int, B: int, H: int,
+    relu: int, carried: int, B: int, H: int,
 ) -> int:  # fmt: skip
     if min(B, H - 1) < 0:
         return BAD_SIZE
-    dh *= 1 - h**2
+    dh *= (h > 0) if relu else 1 - h**2
     if carried:
         dh_before += without(dh @ packed[:, :H], starts)
     return OK
 
 
-def rnn_gradients(
-    dweight_hh: Reals, dbias: Reals, block: Reals, dx: Reals, h_before: Reals, starts: Starts,
+def gru_forward(
+    h: Reals, u: Reals, gates: Reals, running: Reals, h_before: Reals, packed: Reals, bias_hn: Reals,
+    starts: Starts, B: int, H: int,
+) -> int:  # fmt: skip
+    if min(B, H - 1) < 0:
+        return BAD_SIZE
+    before = without(h_before, starts)
+    from_r, from_z, from_n = np.split(before @ packed[:, : 3 * H], 3, axis=1)
+    x_r, x_z, x_n = np.split(gates, 3, axis=1)
+    r, z = sigmoid(x_r + from_r), sigmoid(x_z + from_z)
+    u[:] = from_n + bias_hn
+    n = np.tanh(x_n + r * u)
+    h[:] = (1 - z) * n + z * before
+    gates[:] = np.hstack([r, z, n])
+    return OK
+
+
+def gru_backward(
+    dh_before: Reals, gates: Reals, u: Reals, running: Reals, dh: Reals, h_before: Reals, packed: Reals,
+    starts: Starts, carried: int, B: int, H: int,
+) -> int:  # fmt: skip
+    if min(B, H - 1) < 0:
+        return BAD_SIZE
+    r, z, n = np.split(gates.copy(), 3, axis=1)
+    dz = dh * (without(h_before, starts) - n) * z * (1 - z)
+    dn = dh * (1 - z) * (1 - n**2)
+    dr = dn * u * r * (1 - r)
+    gates[:] = np.hstack([dr, dz, dn])
+    u[:] = dn * r
+    if carried:
+        dh_before += without(dh * z + np.hstack([dr, dz, u]) @ packed[:, :H], starts)
+    return OK
+
+
+def gru_gradients(
+    dweight_hh: Reals, dbias_hn: Reals, block: Reals, dx: Reals, du: Reals, h_before: Reals, starts: Starts,
     part: int, parts: int, N: int, H: int,
 ) -> int:  # fmt: skip
     if not 0 <= part < parts or min(N, H - 1) < 0:
         return BAD_SIZE
     if part == 0:
-        dweight_hh += dx.T @ without(h_before, starts)
-        dbias += dx.sum(axis=0)
+        dweight_hh += np.hstack([dx[:, : 2 * H], du]).T @ without(h_before, starts)
+        dbias_hn += du.sum(axis=0)
+    return OK
+
+
+def lstm_forward(
+    h: Reals, c: Reals, gates: Reals, running: Reals, h_before: Reals, c_before: Reals, packed: Reals,
+    starts: Starts, B: int, H: int,
+) -> int:  # fmt: skip
+    if min(B, H - 1) < 0:
+        return BAD_SIZE
+    x_i, x_f, x_g, x_o = np.split(gates + without(h_before, starts) @ packed[:, : 4 * H], 4, axis=1)
+    i, f, g, o = sigmoid(x_i), sigmoid(x_f), np.tanh(x_g), sigmoid(x_o)
+    c[:] = f * without(c_before, starts) + i * g
+    h[:] = o * np.tanh(c)
+    gates[:] = np.hstack([i, f, g, o])
+    return OK
+
+
+def lstm_backward(
+    dh_before: Reals, dc: Reals, gates: Reals, running: Reals, dh: Reals, c: Reals, c_before: Reals,
+    packed: Reals, starts: Starts, carried: int, B: int, H: int,
+) -> int:  # fmt: skip
+    if min(B, H - 1) < 0:
+        return BAD_SIZE
+    i, f, g, o = np.split(gates.copy(), 4, axis=1)
+    all_dc = dc + dh * o * (1 - np.tanh(c) ** 2)
+    di, df, dg = all_dc * g, all_dc * without(c_before, starts), all_dc * i
+    do = dh * np.tanh(c)
+    gates[:] = np.hstack([di * i * (1 - i), df * f * (1 - f), dg * (1 - g**2), do * o * (1 - o)])
+    dc[:] = without(all_dc * f, starts)
+    if carried:
+        dh_before += without(gates @ packed[:, :H], starts)
     return OK
 
 
@@ -221,88 +358,204 @@ UPDATES = (sgd_update, adagrad_update, adam_update)
 # ---- The whole network -------------------------------------------------------------------------------
 
 
+def shape_of(numbers: NDArray[np.int64]) -> Shape | None:
+    """The shape of a network, or ``None`` where there is none."""
+    kind, L, V, E, H, tied = numbers.tolist()
+    if kind not in range(len(KINDS)) or min(L, V, H, E + 1) < 1 or (tied and E != H):
+        return None
+    return Shape(KINDS[kind], L, V, E, H, bool(tied))
+
+
+def one_step(
+    kind: str, x: Reals, h: Reals, c: Reals | None, w: dict[str, Reals], layer: int
+) -> tuple[Reals, Reals | None, tuple[Reals, ...]]:
+    """h and c of a step of a layer after those before it, and what its backward step wants to know."""
+    W = w[f"weight_hh_l{layer}"]
+    if kind == "lstm":
+        assert c is not None
+        x_i, x_f, x_g, x_o = np.split(x + h @ W.T, 4, axis=1)
+        i, f, g, o = sigmoid(x_i), sigmoid(x_f), np.tanh(x_g), sigmoid(x_o)
+        next_c = f * c + i * g
+        return o * np.tanh(next_c), next_c, (i, f, g, o, c, next_c)
+    if kind == "gru":
+        H = h.shape[1]
+        x_r, x_z, x_n = np.split(x, 3, axis=1)
+        r, z = sigmoid(x_r + h @ W[:H].T), sigmoid(x_z + h @ W[H : 2 * H].T)
+        u = h @ W[2 * H :].T + w[f"bias_hn_l{layer}"]
+        n = np.tanh(x_n + r * u)
+        return (1 - z) * n + z * h, None, (r, z, n, u, h)
+    total = x + h @ W.T
+    after = np.maximum(total, 0) if kind == "rnn_relu" else np.tanh(total)
+    return after, None, (after,)
+
+
+def one_step_back(kind: str, dh: Reals, dc: Reals, known: tuple[Reals, ...]) -> tuple[Reals, Reals, Reals, Reals]:
+    """The gradients of x, of the recurrent products, of h_before beside these, and of c_before."""
+    if kind == "lstm":
+        i, f, g, o, c, next_c = known
+        tanh_c = np.tanh(next_c)
+        dc = dc + dh * o * (1 - tanh_c**2)
+        dx = np.hstack([dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g**2), dh * tanh_c * o * (1 - o)])
+        return dx, dx, np.zeros_like(dh), dc * f
+    if kind == "gru":
+        r, z, n, u, h = known
+        dn = dh * (1 - z) * (1 - n**2)
+        dr, dz = dn * u * r * (1 - r), dh * (h - n) * z * (1 - z)
+        return np.hstack([dr, dz, dn]), np.hstack([dr, dz, dn * r]), dh * z, dc
+    (h,) = known
+    dx = dh * (h > 0) if kind == "rnn_relu" else dh * (1 - h**2)
+    return dx, dx, np.zeros_like(dh), dc
+
+
+@dataclass
+class Run:
+    """A window of a network, run forward."""
+
+    shape: Shape
+    w: dict[str, Reals]
+    #: By layer: what it takes in (T, B, I), what each step continues from (T, B, H), and what a step knows.
+    inputs: list[Reals]
+    before: list[Reals]
+    known: list[list[tuple[Reals, ...]]]
+    #: By layer: what its output is multiplied by in dropout (T, B, H).
+    masks: list[Reals]
+    #: What reaches the head (T, B, H).
+    top: Reals
+
+    @property
+    def logits(self) -> Reals:
+        """(T, B, V)"""
+        return self.top @ head_weight(self.w).T + self.w["head.bias"]
+
+
+def head_weight(w: dict[str, Reals]) -> Reals:
+    """(V, H), of tied weights the embedding's."""
+    return w["head.weight"] if "head.weight" in w else w["embedding.weight"]
+
+
 def run(
-    params: Reals, state: Reals, inputs: Ids, starts: Starts, V: int, H: int
-) -> tuple[Reals, Reals, Reals]:
-    """What each step continues from (T, B, H), the states (T, B, H) and the logits (T, B, V)."""
-    p = parameter_layout(V, H).stored(params)
-    before, h = [], []
-    for ids, begins in zip(inputs, starts, strict=True):
-        before.append(without(state, begins))
-        x = p["weight_ih_l0"][ids] + p["bias_l0"]
-        state = np.tanh(x + before[-1] @ p["weight_hh_l0"].T)
-        h.append(state)
-    states = np.stack(h)
-    return np.stack(before), states, states @ p["head.weight"].T + p["head.bias"]
+    shape: Shape, params: Reals, state: Reals, ids: Ids, starts: Starts,
+    rate: float = 0.0, key: int = 0, update: int = 0,
+) -> Run:  # fmt: skip
+    """Run a window; the state (Z, L, B, H) is carried."""
+    T, B = ids.shape
+    w = parameter_layout(shape).stored(params)
+    made = Run(shape, w, [], [], [], [], w["embedding.weight"][ids] if shape.E else np.empty(0))
+    for layer in range(shape.L):
+        W_ih = w[f"weight_ih_l{layer}"]
+        shares = (made.top @ W_ih.T if layer > 0 or shape.E else W_ih[ids]) + w[f"bias_l{layer}"]
+        h, c = state[0, layer], state[1, layer] if shape.Z == 2 else None
+        outputs, before, known = [], [], []
+        for share, begins in zip(shares, starts, strict=True):
+            h, c = without(h, begins), None if c is None else without(c, begins)
+            before.append(h)
+            h, c, knows = one_step(shape.kind, share, h, c, w, layer)
+            outputs.append(h)
+            known.append(knows)
+        state[0, layer] = h
+        if c is not None:
+            state[1, layer] = c
+        mask = np.ones((1, 1, 1), params.dtype)
+        if rate > 0:
+            keep = kept(rate, key, update, layer, np.arange(T * B), B, shape.H).reshape(T, B, shape.H)
+            mask = np.where(keep, params.dtype.type(1 / (1 - rate)), 0)
+        made.inputs.append(made.top)
+        made.before.append(np.stack(before))
+        made.known.append(known)
+        made.masks.append(mask)
+        made.top = np.stack(outputs) * made.masks[-1]
+    return made
+
+
+def run_back(made: Run, d: dict[str, Reals], dtop: Reals, ids: Ids, starts: Starts) -> None:
+    """Add the gradients of the layers' parameters, from that of what reaches the head (T, B, H)."""
+    shape, N = made.shape, ids.size
+    for layer in range(shape.L - 1, -1, -1):
+        W = made.w[f"weight_hh_l{layer}"]
+        dh_above = dtop * made.masks[layer]
+        dh, dc = np.zeros_like(dtop[0]), np.zeros_like(dtop[0])
+        dx, dproducts = [], []
+        for t in range(len(ids) - 1, -1, -1):
+            dx_t, dproduct, dh, dc = one_step_back(shape.kind, dh_above[t] + dh, dc, made.known[layer][t])
+            dh, dc = without(dh + dproduct @ W, starts[t]), without(dc, starts[t])
+            dx.append(dx_t)
+            dproducts.append(dproduct)
+        dgates, drecurrent = (np.stack(rows[::-1]).reshape(N, -1) for rows in (dx, dproducts))
+        d[f"weight_hh_l{layer}"] += drecurrent.T @ made.before[layer].reshape(N, -1)
+        d[f"bias_l{layer}"] += dgates.sum(axis=0)
+        if shape.kind == "gru":
+            d[f"bias_hn_l{layer}"] += drecurrent[:, 2 * shape.H :].sum(axis=0)
+        if layer == 0 and not shape.E:
+            np.add.at(d["weight_ih_l0"], ids.ravel(), dgates)
+            return
+        d[f"weight_ih_l{layer}"] += dgates.T @ made.inputs[layer].reshape(N, -1)
+        dtop = (dgates @ made.w[f"weight_ih_l{layer}"]).reshape(*ids.shape, -1)
+    np.add.at(d["embedding.weight"], ids, dtop)
 
 
 def network_forward(
     logits: Reals, state: Reals, workspace: Reals, params: Reals, inputs: Ids, starts: Starts,
-    T: int, B: int, V: int, H: int,
+    shape: NDArray[np.int64], T: int, B: int,
 ) -> int:  # fmt: skip
-    if min(T, B, V, H) < 1:
+    known = shape_of(shape)
+    if known is None or min(T, B) < 1:
         return BAD_SIZE
-    if np.any((inputs < 0) | (inputs >= V)):
+    if np.any((inputs < 0) | (inputs >= known.V)):
         return BAD_SYMBOL
-    _, h, logits[:] = run(params, state, inputs, starts, V, H)
-    state[:] = h[-1]
+    logits[:] = run(known, params, state, inputs, starts).logits
     return OK
 
 
 def network_losses(
     losses: Reals, state: Reals, workspace: Reals, params: Reals, inputs: Ids, targets: Ids, starts: Starts,
-    T: int, B: int, V: int, H: int,
+    shape: NDArray[np.int64], T: int, B: int,
 ) -> int:  # fmt: skip
-    if min(T, B, V, H) < 1:
+    known = shape_of(shape)
+    if known is None or min(T, B) < 1:
         return BAD_SIZE
-    logits = np.empty((T, B, V), params.dtype)
-    status = network_forward(logits, state, workspace, params, inputs, starts, T, B, V, H)
+    logits = np.empty((T, B, known.V), params.dtype)
+    status = network_forward(logits, state, workspace, params, inputs, starts, shape, T, B)
     if status != OK:
         return status
-    rows = logits.reshape(T * B, V)
-    return cross_entropy(losses.reshape(-1), rows, rows, targets.ravel(), 1.0, T * B, V)
+    rows = logits.reshape(T * B, known.V)
+    return cross_entropy(losses.reshape(-1), rows, rows, targets.ravel(), 1.0, T * B, known.V)
 
 
 def network_gradients(
     losses: Reals, grads: Reals, state: Reals, workspace: Reals, sync: Ids, params: Reals,
-    inputs: Ids, targets: Ids, starts: Starts, scale: float,
-    part: int, parts: int, T: int, B: int, V: int, H: int,
+    inputs: Ids, targets: Ids, starts: Starts, shape: NDArray[np.int64], scale: float,
+    rate: float, key: int, update: int, part: int, parts: int, T: int, B: int,
 ) -> int:  # fmt: skip
-    if not 0 <= part < parts or min(T, B, V, H) < 1:
+    known = shape_of(shape)
+    if known is None or not 0 <= part < parts or min(T, B) < 1:
         return BAD_SIZE
-    if np.any((inputs < 0) | (inputs >= V)):
+    if np.any((inputs < 0) | (inputs >= known.V)):
         return BAD_SYMBOL
     if part > 0:
         return OK
-    N = T * B
-    p, d = (parameter_layout(V, H).stored(flat) for flat in (params, grads))
-    before, h, logits = run(params, state, inputs, starts, V, H)
-    dlogits = logits.reshape(N, V)
+    N, V, H = T * B, known.V, known.H
+    made = run(known, params, state, inputs, starts, rate, key, update)
+    dlogits = made.logits.reshape(N, V)
     status = cross_entropy(losses.reshape(N), dlogits, dlogits, targets.ravel(), scale, N, V)
     if status != OK:
         return status
-    state[:] = h[-1]
-    dh = (dlogits @ p["head.weight"]).reshape(T, B, H)
-    dx = np.zeros_like(dh)
-    carried = np.zeros((B, H), dh.dtype)
-    for t in range(T - 1, -1, -1):
-        dx[t] = (1 - h[t] ** 2) * (dh[t] + carried)
-        carried = without(dx[t] @ p["weight_hh_l0"], starts[t])
-    d["head.weight"][:] = dlogits.T @ h.reshape(N, H)
-    d["head.bias"][:] = dlogits.sum(axis=0)
-    d["weight_hh_l0"][:] = dx.reshape(N, H).T @ before.reshape(N, H)
-    d["bias_l0"][:] = dx.sum(axis=(0, 1))
-    d["weight_ih_l0"][:] = one_hot(inputs.ravel(), V, dx.dtype).T @ dx.reshape(N, H)
+    grads[:] = 0
+    d = parameter_layout(known).stored(grads)
+    head = head_weight(d)
+    head += dlogits.T @ made.top.reshape(N, H)
+    d["head.bias"] += dlogits.sum(axis=0)
+    run_back(made, d, (dlogits @ head_weight(made.w)).reshape(T, B, H), inputs, starts)
     return OK
 
 
 def train_windows(
     losses: Reals, norms: Reals, symbol_losses: Reals, params: Reals, grads: Reals, moments: Reals,
-    state: Reals, workspace: Reals, sync: Ids, inputs: Ids, targets: Ids, starts: Starts, settings: Reals,
-    optimizer: int, mean: int, value_limit: float, norm_limit: float, first: int,
-    part: int, parts: int, W: int, S: int, T: int, B: int, V: int, H: int,
+    average: Reals, state: Reals, workspace: Reals, sync: Ids, inputs: Ids, targets: Ids, starts: Starts,
+    settings: Reals, weights: Reals, shape: NDArray[np.int64], optimizer: int, mean: int, value_limit: float,
+    norm_limit: float, rate: float, key: int, first_update: int, first: int,
+    part: int, parts: int, A: int, W: int, S: int, T: int, B: int,
 ) -> int:  # fmt: skip
-    if not 0 <= part < parts or min(first, W, S - 1, T - 1, B - 1, V - 1, H - 1) < 0:
+    if not 0 <= part < parts or min(first, W, S - 1, T - 1, B - 1) < 0:
         return BAD_SIZE
     if optimizer not in range(len(UPDATES)):
         return BAD_CHOICE
@@ -316,8 +569,9 @@ def train_windows(
         scale = 1 / max(1, int(np.count_nonzero(y >= 0))) if mean else 1.0
         window_losses = symbol_losses[: len(x)]
         status = network_gradients(
-            window_losses, grads, state, workspace, sync, params, x, y, s, scale, 0, 1, len(x), B, V, H
-        )
+            window_losses, grads, state, workspace, sync, params, x, y, s, shape, scale,
+            rate, key, first_update + w, 0, 1, len(x), B,
+        )  # fmt: skip
         if status != OK:
             return status
         losses[w] = window_losses.sum()
@@ -326,23 +580,24 @@ def train_windows(
             return OK
         shrink = norm_limit / norms[w] if norms[w] > norm_limit else 1.0
         UPDATES[optimizer](params, moments, grads, settings[w], value_limit, shrink, 0, 1, params.size)
+        if A > 0:
+            average[0] += weights[w] * (params - average[0])
     return OK
 
 
 # ---- One symbol at a time ----------------------------------------------------------------------------
 
 
-def network_prepare(prepared: Reals, params: Reals, V: int, H: int) -> int:
-    return OK if min(V, H) > 0 else BAD_SIZE
+def network_prepare(prepared: Reals, params: Reals, shape: NDArray[np.int64]) -> int:
+    return OK if shape_of(shape) is not None else BAD_SIZE
 
 
 def network_step(
     logits: Reals, state: Reals, scratch: Reals, prepared: Reals, params: Reals, inputs: Ids, starts: Starts,
-    B: int, V: int, H: int,
+    shape: NDArray[np.int64], B: int,
 ) -> int:  # fmt: skip
-    no_workspace = np.empty(0, params.dtype)
     return network_forward(
-        logits[np.newaxis], state, no_workspace, params, inputs[np.newaxis], starts[np.newaxis], 1, B, V, H
+        logits[np.newaxis], state, scratch, params, inputs[np.newaxis], starts[np.newaxis], shape, 1, B
     )
 
 
@@ -356,17 +611,18 @@ def draw(logits: Reals, uniform: float, temperature: float) -> int:
 
 def sample(
     symbols: Ids, state: Reals, scratch: Reals, logits: Reals, prepared: Reals, params: Reals,
-    uniforms: Reals, starts: Starts, temperature: float, symbol_before: int, last: int,
-    n: int, V: int, H: int,
+    uniforms: Reals, starts: Starts, shape: NDArray[np.int64], temperature: float, symbol_before: int,
+    last: int, n: int,
 ) -> int:  # fmt: skip
-    if min(n, V - 1, H - 1) < 0:
+    known = shape_of(shape)
+    if known is None or n < 0:
         return BAD_SIZE
-    if not 0 <= symbol_before < V:
+    if not 0 <= symbol_before < known.V:
         return BAD_SYMBOL
     symbols[:] = last
     ids = np.array([symbol_before], np.int32)
     for i in range(n):
-        network_step(logits, state, scratch, prepared, params, ids, starts, 1, V, H)
+        network_step(logits, state, scratch, prepared, params, ids, starts, shape, 1)
         symbols[i] = ids[0] = draw(logits[0], uniforms[i], temperature)
         if ids[0] == last:
             break

@@ -1,0 +1,56 @@
+/* dropout.c: dropout by a counter-based generator, Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011): which
+ * elements are kept is found again wherever it is needed, and never stored. */
+
+#include "elementary.h"
+#include "fastrnn.h"
+
+/* Counters that are worked on side by side. */
+enum { LANES = 16 };
+
+/* Four words for each of LANES counters that differ in their first word alone, which counts up from `first`. */
+fr_inline void philox(uint32_t words[4][LANES], uint32_t first, const uint32_t rest[3], const uint32_t key[2])
+{
+    uint32_t k0 = key[0], k1 = key[1];
+    for (uint32_t l = 0; l < LANES; l++) {
+        words[0][l] = first + l;
+        for (int w = 0; w < 3; w++)
+            words[w + 1][l] = rest[w];
+    }
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
+        for (int l = 0; l < LANES; l++) {
+            const uint64_t a = (uint64_t)words[0][l] * 0xD2511F53u, b = (uint64_t)words[2][l] * 0xCD9E8D57u;
+            words[0][l] = (uint32_t)(b >> 32) ^ words[1][l] ^ k0;
+            words[1][l] = (uint32_t)b;
+            words[2][l] = (uint32_t)(a >> 32) ^ words[3][l] ^ k1;
+            words[3][l] = (uint32_t)a;
+        }
+}
+
+fr_status FR(dropout)(real *y, const real *x, double rate, int64_t key, int64_t update, int64_t layer, int64_t first,
+                      int64_t N, int64_t B, int64_t H)
+{
+    if (N < 0 || B < 1 || H < 1 || first < 0 || !(rate >= 0 && rate < 1))
+        return FR_BAD_SIZE;
+    const uint32_t threshold = (uint32_t)(rate * 4294967296.0);
+    const uint32_t halves[2] = {(uint32_t)key, (uint32_t)((uint64_t)key >> 32)};
+    const real scale = (real)(1 / (1 - rate));
+    const int64_t quarter = (H + 3) / 4;
+    for (int64_t n = 0; n < N; n++) {
+        const uint32_t rest[3] = {(uint32_t)((first + n) % B), (uint32_t)((first + n) / B), (uint32_t)update};
+        for (int64_t j = 0; j < quarter; j += LANES) {
+            uint32_t words[4][LANES];
+            philox(words, (uint32_t)(layer * quarter + j), rest, halves);
+            for (int64_t w = 0; w < 4; w++) {
+                const int64_t start = w * quarter + j, row = n * H + start;
+                const int64_t end = quarter - j < H - start ? quarter - j : H - start;
+                if (end >= LANES)
+                    for (int64_t l = 0; l < LANES; l++)
+                        y[row + l] = words[w][l] >= threshold ? x[row + l] * scale : 0;
+                else
+                    for (int64_t l = 0; l < end; l++)
+                        y[row + l] = words[w][l] >= threshold ? x[row + l] * scale : 0;
+            }
+        }
+    }
+    return FR_OK;
+}

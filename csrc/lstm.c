@@ -1,0 +1,71 @@
+/* lstm.c: one step of a long short-term memory, forward and backward (Hochreiter & Schmidhuber 1997; Gers,
+ * Schmidhuber & Cummins 2000),
+ *
+ *     i, f, o = σ(x + W_h h_{t-1})     g = tanh(x_g + W_hg h_{t-1})
+ *     c_t = f ⊙ c_{t-1} + i ⊙ g     h_t = o ⊙ tanh(c_t)
+ *
+ * B batch rows · H hidden units. What is a factor of a product is zero rather than tiny, so that no product
+ * is denormal. */
+
+#include "fastrnn.h"
+#include "matmul.h"
+#include "rows.h"
+
+fr_status FR(lstm_forward)(real *restrict h, real *restrict c, real *restrict gates, real *restrict running,
+                           const real *restrict h_before, const real *restrict c_before,
+                           const real *restrict packed, const uint8_t *restrict starts, int64_t B, int64_t H)
+{
+    if (B < 0 || H < 1)
+        return FR_BAD_SIZE;
+    const real *before = fr_running_rows(running, h_before, starts, B, H);
+    fr_matmul(gates, gates, 4 * H, before, H, 1, packed, B, H, 4 * H);
+    for (int64_t b = 0; b < B; b++) {
+        real *restrict i = gates + 4 * b * H, *restrict f = i + H, *restrict g = f + H, *restrict o = g + H;
+        real *restrict now = c + b * H, *restrict out = h + b * H;
+        const real *restrict was = c_before + b * H;
+        const int goes_on = !starts[b];
+        for (int64_t k = 0; k < 2 * H; k++)
+            i[k] = fr_gate(i[k]);
+        for (int64_t k = 0; k < H; k++)
+            o[k] = fr_gate(o[k]);
+        for (int64_t k = 0; k < H; k++) {
+            g[k] = fr_tanh(fr_flush(g[k], FR_TINY));
+            now[k] = fr_flush(fr_fma(f[k], goes_on ? was[k] : 0, i[k] * g[k]), FR_TINY);
+        }
+        for (int64_t k = 0; k < H; k++)
+            out[k] = fr_flush(o[k] * fr_tanh(now[k]), FR_TINY);
+    }
+    return FR_OK;
+}
+
+fr_status FR(lstm_backward)(real *restrict dh_before, real *restrict dc, real *restrict gates,
+                            real *restrict running, const real *restrict dh, const real *restrict c,
+                            const real *restrict c_before, const real *restrict packed,
+                            const uint8_t *restrict starts, int64_t carried, int64_t B, int64_t H)
+{
+    if (B < 0 || H < 1)
+        return FR_BAD_SIZE;
+    for (int64_t b = 0; b < B; b++) {
+        real *restrict i = gates + 4 * b * H, *restrict f = i + H, *restrict g = f + H, *restrict o = g + H;
+        real *restrict later = dc + b * H;
+        const real *restrict now = c + b * H, *restrict before = c_before + b * H, *restrict from = dh + b * H;
+        const int goes_on = !starts[b];
+        for (int64_t k = 0; k < H; k++) {
+            const real d = fr_flush(from[k], FR_TINY), squashed = fr_tanh(now[k]);
+            const real through = fr_flush(d * o[k], FR_TINY);
+            const real dc_k = fr_flush(fr_fma(through, 1 - squashed * squashed, later[k]), FR_TINY);
+            const real di = fr_flush(dc_k * g[k], FR_TINY), dg = fr_flush(dc_k * i[k], FR_TINY);
+            const real df = fr_flush(dc_k * (goes_on ? before[k] : 0), FR_TINY);
+            const real do_k = fr_flush(d * squashed, FR_TINY);
+            later[k] = goes_on ? fr_flush(dc_k * f[k], FR_TINY) : 0;
+            i[k] = fr_flush(di * fr_sigmoid_slope(i[k]), FR_TINY);
+            f[k] = fr_flush(df * fr_sigmoid_slope(f[k]), FR_TINY);
+            g[k] = fr_flush(dg * (1 - g[k] * g[k]), FR_TINY);
+            o[k] = fr_flush(do_k * fr_sigmoid_slope(o[k]), FR_TINY);
+        }
+    }
+    if (carried)
+        fr_matmul(dh_before, dh_before, H, fr_running_rows(running, gates, starts, B, 4 * H), 4 * H, 1, packed, B,
+                  4 * H, H);
+    return FR_OK;
+}

@@ -1,0 +1,30 @@
+/* rows.h: what the cells share: rows of a batch that begin anew, and gates. */
+#ifndef FASTRNN_ROWS_H
+#define FASTRNN_ROWS_H
+
+#include <string.h>
+
+#include "elementary.h"
+
+/* The rows (B, H) with zeros in place of those that start: themselves where none does, else a copy. */
+static inline const real *fr_running_rows(real *restrict running, const real *restrict rows,
+                                          const uint8_t *starts, int64_t B, int64_t H)
+{
+    if (!memchr(starts, 1, (size_t)B))
+        return rows;
+    for (int64_t b = 0; b < B; b++) {
+        if (starts[b])
+            memset(running + b * H, 0, (size_t)H * sizeof(real));
+        else
+            memcpy(running + b * H, rows + b * H, (size_t)H * sizeof(real));
+    }
+    return running;
+}
+
+/* The slope of a sigmoid whose value is s. */
+fr_inline real fr_sigmoid_slope(real s)
+{
+    return fr_flush(s * (1 - s), FR_TINY);
+}
+
+#endif
