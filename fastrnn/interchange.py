@@ -1,0 +1,280 @@
+"""Parameters as PyTorch's state dicts hold them, and back. Arrays only: PyTorch is not imported.
+
+The cells and the order of their gates are PyTorch's, and so are the weights. PyTorch has two biases for
+each gate, which it adds, and a network here has their sum, ``bias_l0``; the GRU's new gate has both,
+because its second one is multiplied by the reset gate: the other's is ``bias_hn_l0``.
+
+V vocabulary · E embedding · H hidden units · L layers · G gates of the cell · I inputs of the first layer:
+E, or V where there is no embedding and the input is one-hot
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn import checks
+
+Array = NDArray[Any]
+
+#: G of each cell.
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+
+_RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d+)(_reverse)?")
+
+
+def to_torch_state_dict(parameters: Mapping[str, Array], *, cell: str) -> dict[str, Array]:
+    """A network's parameters under the names of a PyTorch module with ``embedding``, ``rnn`` and ``head``.
+
+    The arrays are copies. A ``Module`` with these attributes (an ``nn.Embedding`` if the network has one; an
+    ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``; an ``nn.Linear``) loads them with
+    ``load_state_dict({name: torch.from_numpy(array) for name, array in state_dict.items()})``, and an
+    ``nn.LSTM`` alone those whose names begin with ``rnn.``, without it.
+
+    Parameters
+    ----------
+    parameters
+        All of a network's, by name.
+    cell
+        ``"rnn"``, ``"gru"`` or ``"lstm"``.
+
+    Returns
+    -------
+    dict
+        ``embedding.weight (V, E)``; for each layer ``rnn.weight_ih_l0 (G·H, I)``, ``rnn.weight_hh_l0
+        (G·H, H)``, ``rnn.bias_ih_l0`` and ``rnn.bias_hh_l0 (G·H)``, the latter zero but for a GRU's new gate;
+        ``head.weight (V, H)``, also where it is tied to the embedding, and ``head.bias (V)``.
+
+    Raises
+    ------
+    ValueError
+        The cell is not known.
+    """
+    checks.one_of("cell", cell, GATES)
+    state_dict: dict[str, Array] = {}
+    for name, array in parameters.items():
+        kind, _, layer = name.partition("_l")
+        if kind == "bias":
+            second = np.zeros_like(array)
+            if cell == "gru":
+                second[2 * len(array) // 3 :] = parameters[f"bias_hn_l{layer}"]
+            state_dict |= {f"rnn.bias_ih_l{layer}": array, f"rnn.bias_hh_l{layer}": second}
+        elif kind in {"weight_ih", "weight_hh"}:
+            state_dict[f"rnn.{name}"] = array
+        elif kind != "bias_hn":
+            state_dict[name] = array
+    if "head.weight" not in parameters:
+        bias = state_dict.pop("head.bias")
+        state_dict |= {"head.weight": parameters["embedding.weight"], "head.bias": bias}
+    return {name: np.array(array, order="C") for name, array in state_dict.items()}
+
+
+def from_torch_state_dict(
+    state_dict: Mapping[str, Any],
+    *,
+    cell: str | None = None,
+    embedding: str | None = None,
+    head: str | None = None,
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """A network's parameters from a PyTorch module's, and the arguments that make the network.
+
+    The module holds one ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``, a linear head and perhaps an embedding, under
+    any names. Every entry has to find its place: what belongs to something else is an error, since
+    the network would compute something else.
+
+    Parameters
+    ----------
+    state_dict
+        Arrays by name, or what NumPy can read as arrays, such as PyTorch's tensors. Half precision becomes
+        float32. Without any ``bias_ih`` and ``bias_hh`` (``bias=False``), or without the head's, these are
+        zero.
+    cell
+        ``"rnn"``, ``"gru"`` or ``"lstm"``; ``None`` finds out from the shapes. (Whether an ``nn.RNN`` takes
+        tanh or relu is not in its state dict.)
+    embedding, head
+        What the module calls these, such as ``"encoder"`` for ``encoder.weight``; ``None`` finds them by
+        their shapes: the head is a weight (V, H), with a bias (V) if any has one, and the embedding a weight
+        (V, I).
+
+    Returns
+    -------
+    parameters, arguments
+        Copies, by the network's names and in its order; and the network's arguments ``vocab_size``,
+        ``hidden_size``, ``num_layers``, ``cell``, ``embedding_size`` (``None`` without an embedding) and
+        ``tied``, which is true where the head's weight equals the embedding, and is then left out.
+
+    Raises
+    ------
+    ValueError
+        An entry is missing, has a shape that does not fit or has no place; the recurrent layers are
+        bidirectional or have projections; the head or the embedding cannot be told from other entries.
+    TypeError
+        What is given is no mapping from names to floating-point arrays.
+    """
+    entries = _arrays(state_dict)
+    layers, found = _take_recurrent(entries, cell)
+    H, I = found["hidden_size"], layers["weight_ih_l0"].shape[1]
+    head = _choose("head", head, _heads(entries, H, embedding), f"(V, {H}), where H={H}")
+    head_weight, head_bias = _take_linear(entries, head, H)
+    V = len(head_weight)
+    first: dict[str, Array] = {}
+    candidates = [name for name in _weights(entries) if entries[_key(name, "weight")].shape == (V, I)]
+    if embedding is not None or candidates or I != V:
+        embedding = _choose("embedding", embedding, candidates, f"({V}, {I}), where V={V} and I={I}")
+        first["embedding.weight"] = _take(entries, _key(embedding, "weight"), (V, I))
+    if entries:
+        raise ValueError(
+            f"state_dict has entries that a network has no place for: {_listed(entries)}; leave them out if "
+            "the module computes nothing with them"
+        )
+    tied = bool(first) and np.array_equal(first["embedding.weight"], head_weight)
+    last = {"head.bias": head_bias} if tied else {"head.weight": head_weight, "head.bias": head_bias}
+    arguments = {"vocab_size": V, **found, "embedding_size": I if first else None, "tied": tied}
+    return {**first, **layers, **last}, arguments
+
+
+def _arrays(state_dict: Any) -> dict[str, Array]:
+    """Copies of all entries as arrays of float32 or more, or an error."""
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(
+            f"state_dict is a {type(state_dict).__name__}; it must be a mapping of names to arrays"
+        )
+    arrays = {}
+    for name, value in state_dict.items():
+        # a parameter that PyTorch tracks, or that lies on another device, hides its numbers from NumPy
+        plain = value.detach().cpu() if hasattr(value, "detach") else value
+        try:
+            array = np.asarray(plain)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"state_dict[{name!r}] must be an array that NumPy can read: {error}") from error
+        if array.dtype.kind != "f":
+            raise TypeError(
+                f"state_dict[{name!r}] must be a floating-point array, and is a {type(value).__name__} of "
+                f"dtype {array.dtype}"
+            )
+        arrays[str(name)] = array.astype(np.result_type(array.dtype, np.float32))
+    return arrays
+
+
+def _take_recurrent(entries: dict[str, Array], cell: str | None) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Remove the recurrent layers from the entries; return them as a network has them, and their sizes."""
+    prefix = _recurrent_prefix(entries)
+    names = [name.removeprefix(prefix) for name in entries if name.startswith(prefix)]
+    parts = [match for name in names if (match := _RECURRENT.fullmatch(name))]
+    for sign, what in (("_reverse", "bidirectional"), ("weight_hr", "projected")):
+        if any(sign in part[0] for part in parts):
+            raise ValueError(f"the recurrent layers at {prefix!r} are {what}, which a network is not")
+    L = 1 + max(int(part[2]) for part in parts)
+    cell, H = _cell_and_size(entries, prefix, cell)
+    I = (0, *entries[f"{prefix}weight_ih_l0"].shape)[-1]
+    biased = any(part[1].startswith("bias") for part in parts)
+    layers: dict[str, Array] = {}
+    rows = GATES[cell] * H
+    for layer in range(L):
+        for name, columns in (("weight_ih", H if layer else I), ("weight_hh", H)):
+            layers[f"{name}_l{layer}"] = _take(entries, f"{prefix}{name}_l{layer}", (rows, columns))
+        first, second = (
+            _take(entries, f"{prefix}{name}_l{layer}", (rows,)) if biased else np.zeros(rows, np.float32)
+            for name in ("bias_ih", "bias_hh")
+        )
+        layers[f"bias_l{layer}"] = first + second
+        if cell == "gru":
+            layers[f"bias_l{layer}"][2 * H :] = first[2 * H :]
+            layers[f"bias_hn_l{layer}"] = second[2 * H :].copy()
+    return layers, {"hidden_size": H, "num_layers": L, "cell": cell}
+
+
+def _recurrent_prefix(entries: dict[str, Array]) -> str:
+    """What stands before ``weight_ih_l0``."""
+    firsts = [name for name in entries if name.endswith("weight_ih_l0")]
+    if not firsts:
+        raise ValueError(
+            f"state_dict has no weight_ih_l0 of recurrent layers, under any prefix; it has {_listed(entries)}"
+        )
+    if len(firsts) > 1:
+        raise ValueError(
+            f"state_dict has several recurrent modules: {_listed(firsts)}; leave all but one out"
+        )
+    return firsts[0].removesuffix("weight_ih_l0")
+
+
+def _cell_and_size(entries: dict[str, Array], prefix: str, cell: str | None) -> tuple[str, int]:
+    """The cell and H, by the shape of the first layer's ``weight_hh``."""
+    if cell is not None:
+        checks.one_of("cell", cell, GATES)
+    name = f"{prefix}weight_hh_l0"
+    shape = _present(entries, name).shape
+    by_rows = {G * shape[-1]: of for of, G in GATES.items()} if len(shape) == 2 and shape[1] else {}
+    if not by_rows or shape[0] not in by_rows:
+        raise ValueError(
+            f"state_dict[{name!r}] has shape {shape}; it must be (H, H) of an rnn, (3·H, H) of a gru or "
+            "(4·H, H) of an lstm"
+        )
+    found = by_rows[shape[0]]
+    if cell not in {None, found}:
+        raise ValueError(
+            f"cell={cell!r} does not fit: state_dict[{name!r}] has shape {shape}, as in {found!r}"
+        )
+    return found, shape[1]
+
+
+def _heads(entries: dict[str, Array], H: int, embedding: str | None) -> list[str]:
+    """The names of what may be the head: with a bias if any has one."""
+    fit = [name for name in _weights(entries) if entries[_key(name, "weight")].shape[1] == H]
+    biased = [name for name in fit if _key(name, "bias") in entries]
+    return biased or [name for name in fit if name != embedding]
+
+
+def _weights(entries: dict[str, Array]) -> list[str]:
+    """The names of the modules that have a matrix named weight."""
+    keys = [key for key, array in entries.items() if array.ndim == 2 and key.split(".")[-1] == "weight"]
+    return [key.removesuffix("weight").removesuffix(".") for key in keys]
+
+
+def _key(module: str, name: str) -> str:
+    return f"{module}.{name}" if module else name
+
+
+def _choose(what: str, name: str | None, candidates: list[str], shape: str) -> str:
+    """The name that was given, or the only candidate."""
+    if name is not None:
+        return name
+    if not candidates:
+        raise ValueError(f"state_dict has no weight that may be the {what}, of shape {shape}")
+    if len(candidates) > 1:
+        raise ValueError(
+            f"state_dict has several weights that may be the {what}, of shape {shape}; name one of them: "
+            + " or ".join(f"{what}={candidate!r}" for candidate in candidates)
+        )
+    return candidates[0]
+
+
+def _take_linear(entries: dict[str, Array], head: str, H: int) -> tuple[Array, Array]:
+    """Remove the head from the entries; return its weight (V, H) and its bias (V), or zeros."""
+    key = _key(head, "weight")
+    weight = _take(entries, key, (*_present(entries, key).shape[:1], H))
+    V = len(weight)
+    bias = _key(head, "bias")
+    return weight, _take(entries, bias, (V,)) if bias in entries else np.zeros(V, weight.dtype)
+
+
+def _present(entries: dict[str, Array], name: str) -> Array:
+    if name not in entries:
+        raise ValueError(f"state_dict has no {name!r}; what is left of it is {_listed(entries)}")
+    return entries[name]
+
+
+def _take(entries: dict[str, Array], name: str, shape: tuple[int, ...]) -> Array:
+    """Remove an entry, which must have this shape."""
+    checks.same_shape(f"state_dict[{name!r}]", _present(entries, name), shape)
+    return entries.pop(name)
+
+
+def _listed(names: Any) -> str:
+    """Some of the names, for an error."""
+    listed = [repr(name) for name in names]
+    return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "") or "nothing"
