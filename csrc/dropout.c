@@ -8,21 +8,23 @@
 enum { LANES = 16 };
 
 /* Four words for each of LANES counters that differ in their first word alone, which counts up from `first`. */
-fr_inline void philox(uint32_t words[4][LANES], uint32_t first, const uint32_t rest[3], const uint32_t key[2])
+fr_inline void philox(uint32_t *restrict w0, uint32_t *restrict w1, uint32_t *restrict w2, uint32_t *restrict w3,
+                      uint32_t first, const uint32_t rest[3], const uint32_t key[2])
 {
     uint32_t k0 = key[0], k1 = key[1];
     for (uint32_t l = 0; l < LANES; l++) {
-        words[0][l] = first + l;
-        for (int w = 0; w < 3; w++)
-            words[w + 1][l] = rest[w];
+        w0[l] = first + l;
+        w1[l] = rest[0];
+        w2[l] = rest[1];
+        w3[l] = rest[2];
     }
     for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
         for (int l = 0; l < LANES; l++) {
-            const uint64_t a = (uint64_t)words[0][l] * 0xD2511F53u, b = (uint64_t)words[2][l] * 0xCD9E8D57u;
-            words[0][l] = (uint32_t)(b >> 32) ^ words[1][l] ^ k0;
-            words[1][l] = (uint32_t)b;
-            words[2][l] = (uint32_t)(a >> 32) ^ words[3][l] ^ k1;
-            words[3][l] = (uint32_t)a;
+            const uint64_t a = (uint64_t)w0[l] * 0xD2511F53u, b = (uint64_t)w2[l] * 0xCD9E8D57u;
+            w0[l] = (uint32_t)(b >> 32) ^ w1[l] ^ k0;
+            w1[l] = (uint32_t)b;
+            w2[l] = (uint32_t)(a >> 32) ^ w3[l] ^ k1;
+            w3[l] = (uint32_t)a;
         }
 }
 
@@ -39,7 +41,7 @@ fr_status FR(dropout)(real *y, const real *x, double rate, int64_t key, int64_t 
         const uint32_t rest[3] = {(uint32_t)((first + n) % B), (uint32_t)((first + n) / B), (uint32_t)update};
         for (int64_t j = 0; j < quarter; j += LANES) {
             uint32_t words[4][LANES];
-            philox(words, (uint32_t)(layer * quarter + j), rest, halves);
+            philox(words[0], words[1], words[2], words[3], (uint32_t)(layer * quarter + j), rest, halves);
             for (int64_t w = 0; w < 4; w++) {
                 const int64_t start = w * quarter + j, row = n * H + start;
                 const int64_t end = quarter - j < H - start ? quarter - j : H - start;

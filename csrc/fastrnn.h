@@ -204,7 +204,7 @@ fr_status FR(gru_backward)(
     real *dh_before,       /* (B, H) (+=) */
     real *gates,           /* (B, 3H) (in, out): r, z, n; then dx */
     real *u,               /* (B, H) (in, out): then du */
-    real *running,         /* (B, 3H) (scratch) */
+    real *running,         /* (B, 4H) (scratch) */
     const real *dh,        /* (B, H) */
     const real *h_before,  /* (B, H) */
     const real *packed,    /* (3H, H32): W_hh */

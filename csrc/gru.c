@@ -11,6 +11,43 @@
 #include "matmul.h"
 #include "rows.h"
 
+/* Row by row, since a batch row's gates stand beside each other, as their shares of the product do. */
+static void row_forward(real *restrict h, real *restrict u, real *restrict r, real *restrict z, real *restrict n,
+                        const real *restrict share, const real *restrict bias_hn, const real *restrict h_before,
+                        int64_t H)
+{
+    for (int64_t k = 0; k < H; k++) {
+        r[k] = fr_gate(r[k] + share[k]);
+        z[k] = fr_gate(z[k] + share[H + k]);
+    }
+    for (int64_t k = 0; k < H; k++) {
+        u[k] = fr_flush(share[2 * H + k] + bias_hn[k], FR_TINY);
+        n[k] = fr_tanh(fr_flush(fr_fma(r[k], u[k], n[k]), FR_TINY));
+        h[k] = fr_flush(fr_fma(z[k], h_before[k], (1 - z[k]) * n[k]), FR_TINY);
+    }
+}
+
+/* Leaves in `back` what goes through the recurrent weight, and in `straight` what goes past it. */
+static void row_backward(real *restrict back, real *restrict straight, real *restrict r, real *restrict z,
+                         real *restrict n, real *restrict u, const real *restrict dh, const real *restrict h_before,
+                         int goes_on, int64_t H)
+{
+    for (int64_t k = 0; k < H; k++) {
+        const real d = fr_flush(dh[k], FR_TINY), before = fr_blend(goes_on, h_before[k], 0);
+        const real dz = fr_flush(d * fr_flush(before - n[k], FR_TINY), FR_TINY);
+        const real dn = fr_flush(fr_flush(d * (1 - z[k]), FR_TINY) * (1 - n[k] * n[k]), FR_TINY);
+        const real dr = fr_flush(dn * u[k], FR_TINY), du = fr_flush(dn * r[k], FR_TINY);
+        straight[k] = fr_blend(goes_on, fr_flush(d * z[k], FR_TINY), 0);
+        r[k] = fr_flush(dr * fr_sigmoid_slope(r[k]), FR_TINY);
+        z[k] = fr_flush(dz * fr_sigmoid_slope(z[k]), FR_TINY);
+        n[k] = dn;
+        u[k] = du;
+        back[k] = fr_blend(goes_on, r[k], 0);
+        back[H + k] = fr_blend(goes_on, z[k], 0);
+        back[2 * H + k] = fr_blend(goes_on, du, 0);
+    }
+}
+
 fr_status FR(gru_forward)(real *restrict h, real *restrict u, real *restrict gates, real *restrict running,
                           const real *restrict h_before, const real *restrict packed,
                           const real *restrict bias_hn, const uint8_t *restrict starts, int64_t B, int64_t H)
@@ -21,18 +58,9 @@ fr_status FR(gru_forward)(real *restrict h, real *restrict u, real *restrict gat
     const real *before = fr_running_rows(running, h_before, starts, B, H);
     memset(product, 0, (size_t)(B * 3 * H) * sizeof(real));
     fr_matmul(product, product, 3 * H, before, H, 1, packed, B, H, 3 * H);
-    for (int64_t b = 0; b < B; b++) {
-        real *restrict r = gates + 3 * b * H, *restrict z = r + H, *restrict n = z + H;
-        const real *restrict share = product + 3 * b * H;
-        for (int64_t i = 0; i < H; i++) {
-            u[b * H + i] = fr_flush(share[2 * H + i] + bias_hn[i], FR_TINY);
-            r[i] = fr_gate(r[i] + share[i]);
-            z[i] = fr_gate(z[i] + share[H + i]);
-        }
-        for (int64_t i = 0; i < H; i++) {
-            n[i] = fr_tanh(fr_flush(fr_fma(r[i], u[b * H + i], n[i]), FR_TINY));
-            h[b * H + i] = fr_flush(fr_fma(z[i], before[b * H + i], (1 - z[i]) * n[i]), FR_TINY);
-        }
+    for (int64_t b = 0, at = 0; b < B; b++, at += H) {
+        real *row = gates + 3 * at;
+        row_forward(h + at, u + at, row, row + H, row + 2 * H, product + 3 * at, bias_hn, before + at, H);
     }
     return FR_OK;
 }
@@ -43,30 +71,17 @@ fr_status FR(gru_backward)(real *restrict dh_before, real *restrict gates, real 
 {
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    for (int64_t b = 0; b < B; b++) {
-        real *restrict r = gates + 3 * b * H, *restrict z = r + H, *restrict n = z + H, *restrict p = u + b * H;
-        real *restrict out = running + 3 * b * H, *restrict to = dh_before + b * H;
-        const real *restrict before = h_before + b * H, *restrict from = dh + b * H;
-        const int goes_on = !starts[b];
-        for (int64_t i = 0; i < H; i++) {
-            const real d = fr_flush(from[i], FR_TINY), was = goes_on ? before[i] : 0;
-            const real dz = fr_flush(d * fr_flush(was - n[i], FR_TINY), FR_TINY);
-            const real dn = fr_flush(fr_flush(d * (1 - z[i]), FR_TINY) * (1 - n[i] * n[i]), FR_TINY);
-            const real dr = fr_flush(dn * p[i], FR_TINY), du = fr_flush(dn * r[i], FR_TINY);
-            const real back = fr_flush(d * z[i], FR_TINY);
-            r[i] = fr_flush(dr * fr_sigmoid_slope(r[i]), FR_TINY);
-            z[i] = fr_flush(dz * fr_sigmoid_slope(z[i]), FR_TINY);
-            n[i] = dn;
-            p[i] = du;
-            out[i] = goes_on ? r[i] : 0;
-            out[H + i] = goes_on ? z[i] : 0;
-            out[2 * H + i] = goes_on ? du : 0;
-            if (carried)
-                to[i] += goes_on ? back : 0;
-        }
+    real *straight = running + 3 * B * H;
+    for (int64_t b = 0, at = 0; b < B; b++, at += H) {
+        real *row = gates + 3 * at;
+        row_backward(running + 3 * at, straight + at, row, row + H, row + 2 * H, u + at, dh + at, h_before + at,
+                     !starts[b], H);
     }
-    if (carried)
-        fr_matmul(dh_before, dh_before, H, running, 3 * H, 1, packed, B, 3 * H, H);
+    if (!carried)
+        return FR_OK;
+    for (int64_t i = 0; i < B * H; i++)
+        dh_before[i] += straight[i];
+    fr_matmul(dh_before, dh_before, H, running, 3 * H, 1, packed, B, 3 * H, H);
     return FR_OK;
 }
 

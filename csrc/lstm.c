@@ -11,6 +11,43 @@
 #include "matmul.h"
 #include "rows.h"
 
+/* Row by row, since a batch row's gates stand beside each other. */
+static void row_forward(real *restrict h, real *restrict c, real *restrict i, real *restrict f, real *restrict g,
+                        real *restrict o, const real *restrict c_before, int goes_on, int64_t H)
+{
+    for (int64_t k = 0; k < H; k++) {
+        i[k] = fr_gate(i[k]);
+        f[k] = fr_gate(f[k]);
+    }
+    for (int64_t k = 0; k < H; k++) {
+        g[k] = fr_tanh(fr_flush(g[k], FR_TINY));
+        o[k] = fr_gate(o[k]);
+    }
+    for (int64_t k = 0; k < H; k++) {
+        c[k] = fr_flush(fr_fma(f[k], fr_blend(goes_on, c_before[k], 0), i[k] * g[k]), FR_TINY);
+        h[k] = fr_flush(o[k] * fr_tanh(c[k]), FR_TINY);
+    }
+}
+
+static void row_backward(real *restrict dc, real *restrict i, real *restrict f, real *restrict g, real *restrict o,
+                         const real *restrict dh, const real *restrict c, const real *restrict c_before, int goes_on,
+                         int64_t H)
+{
+    for (int64_t k = 0; k < H; k++) {
+        const real d = fr_flush(dh[k], FR_TINY), squashed = fr_tanh(c[k]);
+        const real through = fr_flush(d * o[k], FR_TINY);
+        const real dc_k = fr_flush(fr_fma(through, 1 - squashed * squashed, dc[k]), FR_TINY);
+        const real di = fr_flush(dc_k * g[k], FR_TINY), dg = fr_flush(dc_k * i[k], FR_TINY);
+        const real df = fr_flush(dc_k * fr_blend(goes_on, c_before[k], 0), FR_TINY);
+        const real do_k = fr_flush(d * squashed, FR_TINY);
+        dc[k] = fr_blend(goes_on, fr_flush(dc_k * f[k], FR_TINY), 0);
+        i[k] = fr_flush(di * fr_sigmoid_slope(i[k]), FR_TINY);
+        f[k] = fr_flush(df * fr_sigmoid_slope(f[k]), FR_TINY);
+        g[k] = fr_flush(dg * (1 - g[k] * g[k]), FR_TINY);
+        o[k] = fr_flush(do_k * fr_sigmoid_slope(o[k]), FR_TINY);
+    }
+}
+
 fr_status FR(lstm_forward)(real *restrict h, real *restrict c, real *restrict gates, real *restrict running,
                            const real *restrict h_before, const real *restrict c_before,
                            const real *restrict packed, const uint8_t *restrict starts, int64_t B, int64_t H)
@@ -19,21 +56,9 @@ fr_status FR(lstm_forward)(real *restrict h, real *restrict c, real *restrict ga
         return FR_BAD_SIZE;
     const real *before = fr_running_rows(running, h_before, starts, B, H);
     fr_matmul(gates, gates, 4 * H, before, H, 1, packed, B, H, 4 * H);
-    for (int64_t b = 0; b < B; b++) {
-        real *restrict i = gates + 4 * b * H, *restrict f = i + H, *restrict g = f + H, *restrict o = g + H;
-        real *restrict now = c + b * H, *restrict out = h + b * H;
-        const real *restrict was = c_before + b * H;
-        const int goes_on = !starts[b];
-        for (int64_t k = 0; k < 2 * H; k++)
-            i[k] = fr_gate(i[k]);
-        for (int64_t k = 0; k < H; k++)
-            o[k] = fr_gate(o[k]);
-        for (int64_t k = 0; k < H; k++) {
-            g[k] = fr_tanh(fr_flush(g[k], FR_TINY));
-            now[k] = fr_flush(fr_fma(f[k], goes_on ? was[k] : 0, i[k] * g[k]), FR_TINY);
-        }
-        for (int64_t k = 0; k < H; k++)
-            out[k] = fr_flush(o[k] * fr_tanh(now[k]), FR_TINY);
+    for (int64_t b = 0, at = 0; b < B; b++, at += H) {
+        real *row = gates + 4 * at;
+        row_forward(h + at, c + at, row, row + H, row + 2 * H, row + 3 * H, c_before + at, !starts[b], H);
     }
     return FR_OK;
 }
@@ -45,24 +70,9 @@ fr_status FR(lstm_backward)(real *restrict dh_before, real *restrict dc, real *r
 {
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    for (int64_t b = 0; b < B; b++) {
-        real *restrict i = gates + 4 * b * H, *restrict f = i + H, *restrict g = f + H, *restrict o = g + H;
-        real *restrict later = dc + b * H;
-        const real *restrict now = c + b * H, *restrict before = c_before + b * H, *restrict from = dh + b * H;
-        const int goes_on = !starts[b];
-        for (int64_t k = 0; k < H; k++) {
-            const real d = fr_flush(from[k], FR_TINY), squashed = fr_tanh(now[k]);
-            const real through = fr_flush(d * o[k], FR_TINY);
-            const real dc_k = fr_flush(fr_fma(through, 1 - squashed * squashed, later[k]), FR_TINY);
-            const real di = fr_flush(dc_k * g[k], FR_TINY), dg = fr_flush(dc_k * i[k], FR_TINY);
-            const real df = fr_flush(dc_k * (goes_on ? before[k] : 0), FR_TINY);
-            const real do_k = fr_flush(d * squashed, FR_TINY);
-            later[k] = goes_on ? fr_flush(dc_k * f[k], FR_TINY) : 0;
-            i[k] = fr_flush(di * fr_sigmoid_slope(i[k]), FR_TINY);
-            f[k] = fr_flush(df * fr_sigmoid_slope(f[k]), FR_TINY);
-            g[k] = fr_flush(dg * (1 - g[k] * g[k]), FR_TINY);
-            o[k] = fr_flush(do_k * fr_sigmoid_slope(o[k]), FR_TINY);
-        }
+    for (int64_t b = 0, at = 0; b < B; b++, at += H) {
+        real *row = gates + 4 * at;
+        row_backward(dc + at, row, row + H, row + 2 * H, row + 3 * H, dh + at, c + at, c_before + at, !starts[b], H);
     }
     if (carried)
         fr_matmul(dh_before, dh_before, H, fr_running_rows(running, gates, starts, B, 4 * H), 4 * H, 1, packed, B,
