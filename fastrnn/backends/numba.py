@@ -33,7 +33,9 @@ logger = logging.getLogger("fastrnn")
 OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE, ABORTED = 0, 1, 2, 3, 4
 SGD, ADAGRAD, ADAM = 0, 1, 2
 EXP, TANH, SIGMOID, LOG = 0, 1, 2, 3
-BLOCK, ROWS, SUMS, SETTINGS = 256, 64, 16, 5
+BLOCK, ROWS, SUMS, SETTINGS, LOGITS = 256, 64, 16, 5, 16777216
+RNN_TANH, RNN_RELU, GRU, LSTM = 0, 1, 2, 3
+CELL, LAYERS, VOCABULARY, EMBEDDING, HIDDEN, TIED = 0, 1, 2, 3, 4, 5
 ARRIVED, ROUND, ABORT = 0, 16, 32
 
 
@@ -122,7 +124,17 @@ def as_element(typing_context, like, number):
 
 
 @intrinsic
-def nothing(typing_context):
+def nothing(typing_context, like):
+    """No memory, in place of an array like this one."""
+
+    def emit(context, builder, signature, arguments):
+        return ir.Constant(context.get_data_type(like.dtype).as_pointer(), None)
+
+    return types.CPointer(like.dtype)(like), emit
+
+
+@intrinsic
+def no_starts(typing_context):
     """In place of ``starts``, where no row can start."""
 
     def emit(context, builder, signature, arguments):
@@ -133,7 +145,7 @@ def nothing(typing_context):
 
 @intrinsic
 def exists(typing_context, pointer):
-    """Whether a pointer is anything but ``nothing()``."""
+    """Whether a pointer points at something."""
 
     def emit(context, builder, signature, arguments):
         return builder.icmp_unsigned("!=", arguments[0], ir.Constant(arguments[0].type, None))
@@ -594,6 +606,71 @@ def log_formula(p, x):
     return result.where(inside, edge)
 
 
+def gate_formula(p, x):
+    e = exp_of_negative_formula(p, -size_of(flush_formula(p, x)))
+    return e.where(x.compare("<", 0.0), 1.0) / (e + 1.0)
+
+
+def relu_formula(p, x):
+    return constant(x, 0.0).where(x.compare("<", p.tiny), x)
+
+
+def relu_slope_formula(p, dh, h):
+    return flush_formula(p, dh).where(h.compare(">", 0.0), 0.0)
+
+
+def slope(p, s):
+    """The slope of a sigmoid whose value is s."""
+    return flush_formula(p, s * (constant(s, 1.0) - s))
+
+
+def unless_starting(x, goes_on):
+    return x.where(goes_on.compare("!=", 0.0), 0.0)
+
+
+def gru_formula(p, r, z, n, share_r, share_z, share_n, bias_hn, h_before):
+    r, z = gate_formula(p, r + share_r), gate_formula(p, z + share_z)
+    u = flush_formula(p, share_n + bias_hn)
+    n = tanh_formula(p, flush_formula(p, r.times_plus(u, n)))
+    h = flush_formula(p, z.times_plus(h_before, (constant(z, 1.0) - z) * n))
+    return r, z, n, u, h
+
+
+def gru_back_formula(p, r, z, n, u, dh, h_before, goes_on):
+    one = constant(r, 1.0)
+    d, before = flush_formula(p, dh), unless_starting(h_before, goes_on)
+    dz = flush_formula(p, d * flush_formula(p, before - n))
+    dn = flush_formula(p, flush_formula(p, d * (one - z)) * (one - n * n))
+    dr, du = flush_formula(p, dn * u), flush_formula(p, dn * r)
+    straight = unless_starting(flush_formula(p, d * z), goes_on)
+    dr, dz = flush_formula(p, dr * slope(p, r)), flush_formula(p, dz * slope(p, z))
+    return dr, dz, dn, du, straight, *(unless_starting(x, goes_on) for x in (dr, dz, du))
+
+
+def lstm_formula(p, i, f, g, o, c_before, goes_on):
+    i, f, o = (gate_formula(p, x) for x in (i, f, o))
+    g = tanh_formula(p, flush_formula(p, g))
+    c = flush_formula(p, f.times_plus(unless_starting(c_before, goes_on), i * g))
+    return i, f, g, o, c, flush_formula(p, o * tanh_formula(p, c))
+
+
+def lstm_back_formula(p, i, f, g, o, dh, c, c_before, dc, goes_on):
+    one = constant(i, 1.0)
+    d, squashed = flush_formula(p, dh), tanh_formula(p, c)
+    through = flush_formula(p, d * o)
+    dc = flush_formula(p, through.times_plus(one - squashed * squashed, dc))
+    di, dg = flush_formula(p, dc * g), flush_formula(p, dc * i)
+    df = flush_formula(p, dc * unless_starting(c_before, goes_on))
+    do = flush_formula(p, d * squashed)
+    return (
+        flush_formula(p, di * slope(p, i)),
+        flush_formula(p, df * slope(p, f)),
+        flush_formula(p, dg * (one - g * g)),
+        flush_formula(p, do * slope(p, o)),
+        unless_starting(flush_formula(p, dc * f), goes_on),
+    )
+
+
 def clip_formula(p, x, limit):
     g = flush_formula(p, x)
     g = limit.where(g.compare(">", limit), g)
@@ -603,31 +680,38 @@ def clip_formula(p, x, limit):
 PRECISIONS = {types.float32: SINGLE, types.float64: DOUBLE}
 
 
-def emit_map(formula, kind, arrays, scalars):
-    """Instructions for ``out[i] = formula(x[i], …, scalars …)``: four vectors side by side, one, the rest."""
+def emit_map(formula, kind, outputs, arrays, scalars, abreast=4):
+    """Instructions for ``out[i], … = formula(x[i], …, scalars …)``: some vectors side by side, one, the rest.
+
+    An output may be one of the arrays that are read.
+    """
     lanes, p = WIDTH // kind.dtype.bitwidth, PRECISIONS[kind.dtype]
 
     def emit(context, builder, signature, arguments):
-        out, *inputs, n = arguments
-        starts, constants = inputs[:arrays], inputs[arrays : arrays + scalars]
+        *operands, n = arguments
+        outs, starts, constants = (
+            operands[:outputs], operands[outputs : outputs + arrays], operands[outputs + arrays :]
+        )  # fmt: skip
         real = context.get_data_type(kind.dtype)
 
         def apply(v, load, store):
             values = [load(start) for start in starts] + [v.fill(constant) for constant in constants]
-            store(formula(p, *(Value(builder, value) for value in values)).value)
+            found = formula(p, *(Value(builder, value) for value in values))
+            for out, value in zip(outs, found if outputs > 1 else [found], strict=True):
+                store(value.value, out)
 
         done = whole(0)
-        for width in (4 * lanes, lanes):
+        for width in sorted({abreast * lanes, lanes}, reverse=True):
             v, most = Vectors(builder, real, width), builder.and_(n, whole(-width))
             with cgutils.for_range_slice(builder, done, most, whole(width), inc=True) as (i, _):
-                apply(v, lambda start, v=v, i=i: v.load(start, i), lambda x, v=v, i=i: v.store(x, out, i))
+                apply(v, lambda x, v=v, i=i: v.load(x, i), lambda value, out, v=v, i=i: v.store(value, out, i))
             done = most
         rest, v = builder.sub(n, done), Vectors(builder, real, lanes)
         with builder.if_then(builder.icmp_signed(">", rest, whole(0))):
             apply(
                 v,
-                lambda start: v.load_some(start, done, rest),
-                lambda x: v.store_some(x, out, done, rest),
+                lambda x: v.load_some(x, done, rest),
+                lambda value, out: v.store_some(value, out, done, rest),
             )
         return context.get_dummy_value()
 
@@ -639,7 +723,7 @@ def each(formula):
 
     @intrinsic
     def function(typing_context, out, x, n):
-        return types.none(out, x, types.intp), emit_map(formula, x, 1, 0)
+        return types.none(out, x, types.intp), emit_map(formula, x, 1, 1, 0)
 
     return function
 
@@ -649,7 +733,7 @@ def each_with(formula):
 
     @intrinsic
     def function(typing_context, out, x, s, n):
-        return types.none(out, x, x.dtype, types.intp), emit_map(formula, x, 1, 1)
+        return types.none(out, x, x.dtype, types.intp), emit_map(formula, x, 1, 1, 1)
 
     return function
 
@@ -659,7 +743,7 @@ def each_two(formula):
 
     @intrinsic
     def function(typing_context, out, x, y, n):
-        return types.none(out, x, y, types.intp), emit_map(formula, x, 2, 0)
+        return types.none(out, x, y, types.intp), emit_map(formula, x, 1, 2, 0)
 
     return function
 
@@ -673,6 +757,122 @@ each_sum = each_two(lambda _, x, y: x + y)
 each_difference = each_with(lambda p, x, s: flush_formula(p, x - s))
 each_product = each_with(lambda p, x, s: flush_formula(p, x * s))
 each_through_tanh = each_two(lambda p, dh, h: flush_formula(p, (constant(h, 1.0) - h * h) * dh))
+each_relu, each_through_relu = each(relu_formula), each_two(relu_slope_formula)
+
+
+def emit_row(formula, kind, shares):
+    """The same for a batch row, whose arrays stand beside each other: each is (array, how many of n elements).
+
+    ``shares`` says it of the outputs, of what is read, and how many numbers come after them.
+    """
+    outs, ins, scalars = shares
+    emit = emit_map(formula, kind, sum(outs), sum(ins), scalars, abreast=1)
+
+    def spread(context, builder, signature, arguments):
+        *operands, n = arguments
+        arrays, numbers = operands[: len(operands) - scalars], operands[len(operands) - scalars :]
+        pieces = [
+            builder.gep(array, [builder.mul(whole(i), n)])
+            for array, count in zip(arrays, outs + ins, strict=True)
+            for i in range(count)
+        ]
+        return emit(context, builder, signature, [*pieces, *numbers, n])
+
+    return spread
+
+
+@intrinsic
+def gru_row(typing_context, gates, u, h, before_gates, share, bias_hn, h_before, n):
+    """One row of a step: r, z, n, u and h."""
+    takes = gates, u, h, before_gates, share, bias_hn, h_before, types.intp
+    return types.none(*takes), emit_row(gru_formula, gates, ([3, 1, 1], [3, 3, 1, 1], 0))
+
+
+@intrinsic
+def gru_row_back(typing_context, dgates, du, straight, back, gates, u, dh, h_before, goes_on, n):
+    """One row of a step backwards; ``back`` goes through the recurrent weight, and ``straight`` past it."""
+    takes = dgates, du, straight, back, gates, u, dh, h_before, dgates.dtype, types.intp
+    return types.none(*takes), emit_row(gru_back_formula, dgates, ([3, 1, 1, 3], [3, 1, 1, 1], 1))
+
+
+@intrinsic
+def lstm_row(typing_context, gates, c, h, before_gates, c_before, goes_on, n):
+    """One row of a step: i, f, g, o, c and h."""
+    takes = gates, c, h, before_gates, c_before, gates.dtype, types.intp
+    return types.none(*takes), emit_row(lstm_formula, gates, ([4, 1, 1], [4, 1], 1))
+
+
+@intrinsic
+def lstm_row_back(typing_context, dgates, dc_before, gates, dh, c, c_before, dc, goes_on, n):
+    """One row of a step backwards."""
+    takes = dgates, dc_before, gates, dh, c, c_before, dc, dgates.dtype, types.intp
+    return types.none(*takes), emit_row(lstm_back_formula, dgates, ([4, 1], [4, 1, 1, 1, 1], 1))
+
+
+# ---- Dropout: csrc/dropout.c -------------------------------------------------------------------------
+
+#: Counters that are worked on side by side.
+COUNTERS = 16
+
+
+def emit_philox(builder, counter, key):
+    """Four vectors of words of Philox4x32-10, from four of counters and two numbers, all of 32 bits."""
+    narrow = ir.VectorType(ir.IntType(32), COUNTERS)
+    wide = ir.VectorType(ir.IntType(64), COUNTERS)
+
+    def fill(number):
+        first = builder.insert_element(ir.Constant(narrow, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), COUNTERS), None)
+        return builder.shuffle_vector(first, first, zeros)
+
+    def product(word, factor):
+        """The high and the low half."""
+        both = builder.mul(builder.zext(word, wide), ir.Constant(wide, [factor] * COUNTERS))
+        high = builder.lshr(both, ir.Constant(wide, [32] * COUNTERS))
+        return builder.trunc(high, narrow), builder.trunc(both, narrow)
+
+    (c0, c1, c2, c3), (k0, k1) = counter, key
+    for _ in range(10):
+        (a_high, a_low), (b_high, b_low) = product(c0, 0xD2511F53), product(c2, 0xCD9E8D57)
+        c0 = builder.xor(builder.xor(b_high, c1), fill(k0))
+        c2 = builder.xor(builder.xor(a_high, c3), fill(k1))
+        c1, c3 = b_low, a_low
+        k0 = builder.add(k0, ir.Constant(ir.IntType(32), 0x9E3779B9))
+        k1 = builder.add(k1, ir.Constant(ir.IntType(32), 0xBB67AE85))
+    return c0, c1, c2, c3
+
+
+@intrinsic
+def dropout_row(typing_context, out, x, threshold, scale, first, row, step, update, key, H):
+    """One row: what is kept of x, times ``scale``; ``first`` is the layer's first counter."""
+    size = types.int64
+    takes = out, x, size, out.dtype, size, size, size, size, size, size
+
+    def emit(context, builder, signature, arguments):
+        to, start, least, factor, first_, row_, step_, update_, key_, n = arguments
+        word = ir.IntType(32)
+        v = Vectors(builder, context.get_data_type(out.dtype), COUNTERS)
+        words = Vectors(builder, word, COUNTERS)
+        low = [builder.trunc(number, word) for number in (first_, row_, step_, update_, key_, least)]
+        halves = low[4], builder.trunc(builder.lshr(key_, whole(32)), word)
+        rest = [words.fill(number, word) for number in low[1:4]]
+        bound, factors = words.fill(low[5], word), v.fill(factor)
+        numbers = ir.Constant(ir.VectorType(word, COUNTERS), list(range(COUNTERS)))
+        quarter = builder.sdiv(builder.add(n, whole(3)), whole(4))
+        with cgutils.for_range_slice(builder, whole(0), quarter, whole(COUNTERS), inc=True) as (j, _):
+            begin = builder.add(low[0], builder.trunc(j, word))
+            counter = [builder.add(words.fill(begin, word), numbers), *rest]
+            left = builder.sub(quarter, j)
+            for w, drawn in enumerate(emit_philox(builder, counter, halves)):
+                place = builder.add(builder.mul(whole(w), quarter), j)
+                here = builder.sub(n, place)
+                count = builder.select(builder.icmp_signed("<", here, left), here, left)
+                scaled = builder.fmul(v.load_some(start, place, count), factors)
+                keep = builder.icmp_unsigned(">=", drawn, bound)
+                v.store_some(builder.select(keep, scaled, ir.Constant(v.type, None)), to, place, count)
+        return context.get_dummy_value()
+
+    return types.none(*takes), emit
 
 
 @intrinsic
@@ -904,11 +1104,19 @@ def pack_rows(panel, b, b_k, K, columns):
             copy(to, at(b, k * b_k), columns)
 
 
+@inlined
+def bias_gradients(dbias, dy, first, last, N, O):
+    """The sum of the rows, of some outputs, in their order."""
+    total = at(dbias, first)
+    for n in range(N):
+        each_sum(total, total, at(dy, n * O + first), last - first)
+
+
 @jit
 def weight_gradients(dweight, dbias, block, dy, x, starts, first, last, N, I, O):
     """The gradients of y = x Wᵀ + b, for some outputs: dW (O, I) += dyᵀ x and db (O) += Σ dy, over N rows.
 
-    Of a row that starts (unless ``starts`` is ``nothing()``) x counts as zeros.
+    Of a row that starts (unless ``starts`` points at nothing) x counts as zeros; so there may be no ``dbias``.
     """
     panel = panel_width(x)
     for n in range(0, N, BLOCK):
@@ -923,9 +1131,8 @@ def weight_gradients(dweight, dbias, block, dy, x, starts, first, last, N, I, O)
         for o in range(first, last, ROWS):
             drows, few = at(dweight, o * I), min(ROWS, last - o)
             matmul(drows, drows, I, at(some, o), np.int64(1), O, block, few, rows, I)
-        total = at(dbias, first)
-        for k in range(rows):
-            each_sum(total, total, at(some, k * O + first), last - first)
+        if exists(dbias):
+            bias_gradients(dbias, some, first, last, rows, O)
 
 
 # ---- Linear maps -------------------------------------------------------------------------------------
@@ -948,6 +1155,33 @@ def pack(packed, weight, transposed, part, parts, K, J):
 
 
 @inlined
+def embedding_forward(y, weight, ids, N, V, O):
+    if N < 0 or V < 1 or O < 1:
+        return BAD_SIZE
+    for n in range(N):
+        v = ids[n]
+        if v < 0 or v >= V:
+            return BAD_SYMBOL
+        copy(at(y, n * O), at(weight, v * O), O)
+    return OK
+
+
+@inlined
+def embedding_gradients(dweight, dy, ids, part, parts, N, V, O):
+    if part < 0 or part >= parts or N < 0 or V < 1 or O < 1:
+        return BAD_SIZE
+    first = share(O, part, parts)
+    columns = share(O, part + 1, parts) - first
+    for n in range(N):
+        v = ids[n]
+        if v < 0 or v >= V:
+            return BAD_SYMBOL
+        drow = at(dweight, v * O + first)
+        each_sum(drow, drow, at(dy, n * O + first), columns)
+    return OK
+
+
+@inlined
 def gather_forward(y, weight, bias, ids, N, V, O):
     if N < 0 or V < 1 or O < 1:
         return BAD_SIZE
@@ -960,18 +1194,11 @@ def gather_forward(y, weight, bias, ids, N, V, O):
 
 
 @inlined
-def gather_gradients(dweight, dy, ids, part, parts, N, V, O):
-    if part < 0 or part >= parts or N < 0 or V < 1 or O < 1:
-        return BAD_SIZE
-    first = share(O, part, parts)
-    columns = share(O, part + 1, parts) - first
-    for n in range(N):
-        v = ids[n]
-        if v < 0 or v >= V:
-            return BAD_SYMBOL
-        drow = at(dweight, v * O + first)
-        each_sum(drow, drow, at(dy, n * O + first), columns)
-    return OK
+def gather_gradients(dweight, dbias, dy, ids, part, parts, N, V, O):
+    status = embedding_gradients(dweight, dy, ids, part, parts, N, V, O)
+    if status == OK:
+        bias_gradients(dbias, dy, share(O, part, parts), share(O, part + 1, parts), N, O)
+    return status
 
 
 @inlined
@@ -989,8 +1216,33 @@ def linear_gradients(dweight, dbias, block, dy, x, part, parts, N, I, O):
         return BAD_SIZE
     first, last = share(O, part, parts), share(O, part + 1, parts)
     weight_gradients(
-        at(dweight, 0), at(dbias, 0), at(block, 0), at(dy, 0), at(x, 0), nothing(), first, last, N, I, O
+        at(dweight, 0), at(dbias, 0), at(block, 0), at(dy, 0), at(x, 0), no_starts(), first, last, N, I, O
     )
+    return OK
+
+
+@inlined
+def recurrent_gradients(dweight_hh, block, dy, h_before, starts, part, parts, N, H, O):
+    if part < 0 or part >= parts or N < 0 or H < 1 or O < 1:
+        return BAD_SIZE
+    first, last = share(O, part, parts), share(O, part + 1, parts)
+    weight_gradients(
+        at(dweight_hh, 0), nothing(dweight_hh), at(block, 0), at(dy, 0), at(h_before, 0), at(starts, 0), first, last,
+        N, H, O,
+    )  # fmt: skip
+    return OK
+
+
+@inlined
+def dropout(y, x, rate, key, update, layer, first, N, B, H):
+    if N < 0 or B < 1 or H < 1 or first < 0 or not 0 <= rate < 1:
+        return BAD_SIZE
+    threshold, scale = np.int64(rate * 4294967296.0), as_element(y, 1 / (1 - rate))
+    for n in range(N):
+        row, step = (first + n) % B, (first + n) // B
+        dropout_row(
+            at(y, n * H), at(x, n * H), threshold, scale, layer * ((H + 3) // 4), row, step, update, key, H
+        )
     return OK
 
 
@@ -1014,23 +1266,29 @@ def running_rows(running, rows, starts, B, H):
 
 
 @inlined
-def rnn_forward(h, running, h_before, packed, starts, B, H):
+def rnn_forward(h, running, h_before, packed, starts, relu, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
     out = at(h, 0)
     before = running_rows(running, h_before, starts, B, H)
     if B > 0:
         matmul(out, out, H, before, H, np.int64(1), at(packed, 0), B, H, H)
-    each_state(out, out, B * H)
+    if relu:
+        each_relu(out, out, B * H)
+    else:
+        each_state(out, out, B * H)
     return OK
 
 
 @inlined
-def rnn_backward(dh, dh_before, running, h, packed, starts, carried, B, H):
+def rnn_backward(dh, dh_before, running, h, packed, starts, relu, carried, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
     dx, dbefore = at(dh, 0), at(dh_before, 0)
-    each_through_tanh(dx, dx, at(h, 0), B * H)
+    if relu:
+        each_through_relu(dx, dx, at(h, 0), B * H)
+    else:
+        each_through_tanh(dx, dx, at(h, 0), B * H)
     if carried and B > 0:
         rows = running_rows(running, dh, starts, B, H)
         matmul(dbefore, dbefore, H, rows, H, np.int64(1), at(packed, 0), B, H, H)
@@ -1038,14 +1296,83 @@ def rnn_backward(dh, dh_before, running, h, packed, starts, carried, B, H):
 
 
 @inlined
-def rnn_gradients(dweight_hh, dbias, block, dx, h_before, starts, part, parts, N, H):
+def gru_forward(h, u, gates, running, h_before, packed, bias_hn, starts, B, H):
+    if B < 0 or H < 1:
+        return BAD_SIZE
+    product, before = at(running, B * H), running_rows(running, h_before, starts, B, H)
+    clear(product, B * 3 * H)
+    if B > 0:
+        matmul(product, product, 3 * H, before, H, np.int64(1), at(packed, 0), B, H, 3 * H)
+    for b in range(B):
+        row, here = at(gates, 3 * b * H), b * H
+        gru_row(
+            row, at(u, here), at(h, here), row, at(product, 3 * here), at(bias_hn, 0), at(before, here), H
+        )
+    return OK
+
+
+@inlined
+def gru_backward(dh_before, gates, u, running, dh, h_before, packed, starts, carried, B, H):
+    if B < 0 or H < 1:
+        return BAD_SIZE
+    straight, dbefore = at(running, 3 * B * H), at(dh_before, 0)
+    for b in range(B):
+        row, here = at(gates, 3 * b * H), b * H
+        gru_row_back(
+            row, at(u, here), at(straight, here), at(running, 3 * here), row, at(u, here), at(dh, here),
+            at(h_before, here), as_element(dh, starts[b] == 0), H,
+        )  # fmt: skip
+    if carried and B > 0:
+        each_sum(dbefore, dbefore, straight, B * H)
+        matmul(dbefore, dbefore, H, at(running, 0), 3 * H, np.int64(1), at(packed, 0), B, 3 * H, H)
+    return OK
+
+
+@inlined
+def gru_gradients(dweight_hh, dbias_hn, block, dx, du, h_before, starts, part, parts, N, H):
     if part < 0 or part >= parts or N < 0 or H < 1:
         return BAD_SIZE
-    first, last = share(H, part, parts), share(H, part + 1, parts)
-    weight_gradients(
-        at(dweight_hh, 0), at(dbias, 0), at(block, 0), at(dx, 0), at(h_before, 0), at(starts, 0), first, last,
-        N, H, H,
-    )  # fmt: skip
+    first, last, n = share(3 * H, part, parts), share(3 * H, part + 1, parts), 2 * H
+    weight, room, before, begins = at(dweight_hh, 0), at(block, 0), at(h_before, 0), at(starts, 0)
+    if first < n:
+        weight_gradients(
+            weight, nothing(weight), room, at(dx, 0), before, begins, first, min(last, n), N, H, 3 * H
+        )
+    if last > n:
+        weight_gradients(
+            at(weight, n * H), at(dbias_hn, 0), room, at(du, 0), before, begins, max(first - n, 0), last - n,
+            N, H, H,
+        )  # fmt: skip
+    return OK
+
+
+@inlined
+def lstm_forward(h, c, gates, running, h_before, c_before, packed, starts, B, H):
+    if B < 0 or H < 1:
+        return BAD_SIZE
+    x, before = at(gates, 0), running_rows(running, h_before, starts, B, H)
+    if B > 0:
+        matmul(x, x, 4 * H, before, H, np.int64(1), at(packed, 0), B, H, 4 * H)
+    for b in range(B):
+        row, here = at(gates, 4 * b * H), b * H
+        lstm_row(row, at(c, here), at(h, here), row, at(c_before, here), as_element(h, starts[b] == 0), H)
+    return OK
+
+
+@inlined
+def lstm_backward(dh_before, dc, gates, running, dh, c, c_before, packed, starts, carried, B, H):
+    if B < 0 or H < 1:
+        return BAD_SIZE
+    dbefore = at(dh_before, 0)
+    for b in range(B):
+        row, here = at(gates, 4 * b * H), b * H
+        lstm_row_back(
+            row, at(dc, here), row, at(dh, here), at(c, here), at(c_before, here), at(dc, here),
+            as_element(dh, starts[b] == 0), H,
+        )  # fmt: skip
+    if carried and B > 0:
+        rows = running_rows(running, gates, starts, B, 4 * H)
+        matmul(dbefore, dbefore, H, rows, 4 * H, np.int64(1), at(packed, 0), B, 4 * H, H)
     return OK
 
 
@@ -1181,6 +1508,76 @@ def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
 # ---- Where the arrays of a network lie: csrc/views.h -----------------------------------------------------
 
 
+class Sizes(NamedTuple):
+    """The sizes of a network and of a window."""
+
+    cell: int
+    L: int
+    V: int
+    E: int
+    H: int
+    tied: int
+    G: int
+    T: int
+    B: int
+
+
+@inlined
+def sizes_of(shape, T, B):
+    cell = shape[CELL]
+    G = 4 if cell == LSTM else (3 if cell == GRU else 1)
+    return Sizes(
+        cell, shape[LAYERS], shape[VOCABULARY], shape[EMBEDDING], shape[HIDDEN], shape[TIED], np.int64(G), T, B
+    )
+
+
+@inlined
+def bad_sizes(s):
+    if s.cell < RNN_TANH or s.cell > LSTM:
+        return BAD_CHOICE
+    if s.T < 1 or s.B < 1 or s.L < 1 or s.V < 1 or s.E < 0 or s.H < 1 or (s.tied and s.E != s.H):
+        return BAD_SIZE
+    return OK
+
+
+@inlined
+def is_dense(s, layer):
+    """Whether the input of a layer is a product, and not a row of its weight."""
+    return layer > 0 or s.E > 0
+
+
+@inlined
+def inputs_of(s, layer):
+    """The elements that a layer takes in."""
+    return s.H if layer > 0 else (s.E if s.E > 0 else s.V)
+
+
+@inlined
+def layer_size(s, inputs):
+    """Elements of a layer's parameters."""
+    return s.G * s.H * (inputs + s.H + 1) + (s.H if s.cell == GRU else 0)
+
+
+@inlined
+def layer_of(flat, s, layer):
+    """Views of a layer's weight_ih (of a one-hot input the public one transposed), weight_hh, bias, bias_hn."""
+    start, inputs, O = s.V * s.E, inputs_of(s, layer), s.G * s.H
+    if layer > 0:
+        start += layer_size(s, inputs_of(s, np.int64(0))) + (layer - 1) * layer_size(s, s.H)
+    hh = start + O * inputs
+    bias = hh + O * s.H
+    return at(flat, start), at(flat, hh), at(flat, bias), at(flat, bias + O)
+
+
+@inlined
+def head_of(flat, s):
+    """Views of the head's weight, which may be the embedding, and bias; the size of all parameters."""
+    end = s.V * s.E + layer_size(s, inputs_of(s, np.int64(0))) + (s.L - 1) * layer_size(s, s.H)
+    weight = np.int64(0) if s.tied else end
+    bias = end if s.tied else end + s.V * s.H
+    return at(flat, weight), at(flat, bias), bias + s.V
+
+
 @inlined
 def packed_size(K, J):
     """Elements of a packed matrix of K rows and J columns."""
@@ -1188,36 +1585,83 @@ def packed_size(K, J):
 
 
 @inlined
-def parameters_of(flat, V, H):
-    """Views of weight_ih (V, H), weight_hh (H, H), bias (H), head weight (V, H) and bias (V); their size."""
-    hh = V * H
-    bias = hh + H * H
-    head = bias + H
-    head_bias = head + V * H
-    return at(flat, 0), at(flat, hh), at(flat, bias), at(flat, head), at(flat, head_bias), head_bias + V
+def packed_places(s, backward, layer):
+    """Where a layer's packed W_ih and W_hh are, forward transposed; those of layer L begin with the head's."""
+    O = s.G * s.H
+    first, square = packed_size(s.E, O), packed_size(s.H, O)
+    if backward:
+        first, square = packed_size(O, s.E), packed_size(O, s.H)
+    ih = np.int64(0) if layer == 0 else first + (2 * layer - 1) * square
+    return ih, first if layer == 0 else ih + square
 
 
 @inlined
-def packed_of(flat, V, H):
-    """Views of packed W_hhᵀ, head weightᵀ, W_hh and head weight."""
-    head_t = packed_size(H, H)
-    hh = head_t + packed_size(H, V)
-    head = hh + packed_size(H, H)
-    return at(flat, 0), at(flat, head_t), at(flat, hh), at(flat, head)
+def packed_ih(packed, backward, s, layer):
+    return at(packed, packed_places(s, backward, layer)[0])
 
 
 @inlined
-def workspace_of(flat, parts, T, B, V, H):
-    """Views of what is packed, block, h (T+1, B, H), dh (T, B, H), logits (T, B, V), running and zeros."""
-    block = 2 * packed_size(H, H) + packed_size(H, V) + packed_size(V, H)
-    h = block + parts * packed_size(BLOCK, H)
-    dh = h + (T + 1) * B * H
-    logits = dh + T * B * H
-    running = logits + T * B * V
-    zeros = running + B * H
+def packed_hh(packed, backward, s, layer):
+    return at(packed, packed_places(s, backward, layer)[1])
+
+
+@inlined
+def packed_head(packed, backward, s):
+    return packed_ih(packed, backward, s, s.L)
+
+
+@inlined
+def packed_end(s, backward):
+    head = packed_size(s.V, s.H) if backward else packed_size(s.H, s.V)
+    return packed_places(s, backward, s.L)[0] + head
+
+
+@inlined
+def layer_trace_size(s, dropping):
+    states, step = (s.T + 1) * s.B * s.H, s.T * s.B * s.H
+    own = states + s.G * step if s.G > 1 else np.int64(0)
+    return states + own + (step if dropping else 0)
+
+
+@inlined
+def layer_trace(trace, s, dropping, layer):
+    """Views of a layer's h (T+1, B, H), inner (T+1, B, H), gates (T, B, G·H), and what it hands up (T, B, H)."""
+    start, step = s.T * s.B * s.E + layer * layer_trace_size(s, dropping), s.B * s.H
+    inner = start + (s.T + 1) * step
+    gates, end = start + step, inner
+    if s.G > 1:
+        gates = inner + (s.T + 1) * step
+        end = gates + s.T * s.G * step
+    return at(trace, start), at(trace, inner), at(trace, gates), at(trace, end if dropping else start + step)
+
+
+@inlined
+def trace_places(s, dropping):
+    """Where ``running`` begins, and where the trace ends."""
+    running = s.T * s.B * s.E + s.L * layer_trace_size(s, dropping)
+    return running, running + s.B * (s.G + 1) * s.H
+
+
+@inlined
+def head_steps(s):
+    """The steps whose logits are held at a time."""
+    return max(1, min(LOGITS // s.B // s.V, s.T))
+
+
+@inlined
+def workspace_of(flat, parts, dropping, s):
+    """Views of what is packed forward and backward, block, trace, dh, dc, dx, logits and zeros."""
+    backward = packed_end(s, False)
+    block = backward + packed_end(s, True)
+    trace = block + parts * packed_size(BLOCK, max(s.E, s.H))
+    dh = trace + trace_places(s, dropping)[1]
+    dc = dh + (1 if s.G > 1 else s.L) * s.T * s.B * s.H
+    dx = dc + (s.B * s.H if s.cell == LSTM else 0)
+    logits = dx + s.T * s.B * s.E
+    zeros = logits + head_steps(s) * s.B * s.V
     return (
-        at(flat, 0), at(flat, block), at(flat, h), at(flat, dh), at(flat, logits), at(flat, running),
-        at(flat, zeros),
+        at(flat, 0), at(flat, backward), at(flat, block), at(flat, trace), at(flat, dh), at(flat, dc), at(flat, dx),
+        at(flat, logits), at(flat, zeros),
     )  # fmt: skip
 
 
@@ -1225,7 +1669,8 @@ def workspace_of(flat, parts, T, B, V, H):
 
 
 @inlined
-def wait_for_all(sync, parts):
+def wait_for_all(team):
+    sync, parts = team.sync, team.parts
     if parts == 1:
         return OK
     now = atomic_load(sync, ROUND)
@@ -1243,104 +1688,321 @@ def wait_for_all(sync, parts):
     return OK
 
 
-# ---- The phases of a window: csrc/network.c --------------------------------------------------------------
+# ---- The layers of a network, forward: csrc/layers.h -------------------------------------------------------
+
+
+class Dropout(NamedTuple):
+    """Which mask a window has; a rate of 0 is no dropout."""
+
+    rate: float
+    key: int
+    update: int
+
+
+class Team(NamedTuple):
+    """What a part of a team has."""
+
+    sync: Any
+    part: int
+    parts: int
 
 
 @inlined
-def pack_forward(packed, weight_hh, head_weight, part, parts, V, H):
-    hh_t, head_t, _, _ = packed_of(packed, V, H)
-    pack(hh_t, weight_hh, np.int64(1), part, parts, H, H)
-    pack(head_t, head_weight, np.int64(1), part, parts, H, V)
+def pack_forward(packed, params, team, s):
+    for layer in range(s.L):
+        weight_ih, weight_hh, _, _ = layer_of(params, s, layer)
+        if is_dense(s, layer):
+            to = packed_ih(packed, False, s, layer)
+            pack(to, weight_ih, np.int64(1), team.part, team.parts, inputs_of(s, layer), s.G * s.H)
+        pack(packed_hh(packed, False, s, layer), weight_hh, np.int64(1), team.part, team.parts, s.H, s.G * s.H)
+    head_weight, _, _ = head_of(params, s)
+    pack(packed_head(packed, False, s), head_weight, np.int64(1), team.part, team.parts, s.H, s.V)
 
 
 @inlined
-def run_layer(h, running, state, packed, weight_ih, bias, inputs, starts, part, parts, T, B, V, H):
-    """The recurrence, for some of the batch rows: fills h and carries the state."""
-    first = share(B, part, parts)
-    rows = share(B, part + 1, parts) - first
-    carried = at(state, first * H)
-    copy(at(h, first * H), carried, rows * H)
-    for t in range(T):
-        before, after = at(h, (t * B + first) * H), at(h, ((t + 1) * B + first) * H)
-        status = gather_forward(after, weight_ih, bias, at(inputs, t * B + first), rows, V, H)
+def hand_up(trace, d, layer, n, rows, s):
+    """What some rows of a layer hand up, from row n on: h, or with dropout a part of it."""
+    h, _, _, dropped = layer_trace(trace, s, d.rate > 0, layer)
+    if d.rate > 0:
+        dropout(at(dropped, n * s.H), at(h, (s.B + n) * s.H), d.rate, d.key, d.update, layer, n, rows, s.B, s.H)
+    return dropped
+
+
+@inlined
+def take_inputs(trace, packed, params, inputs, d, layer, team, s):
+    """The input's share of the gates of a dense layer, for some of the rows of all steps."""
+    N, I, O = s.T * s.B, inputs_of(s, layer), s.G * s.H
+    first = share(N, team.part, team.parts)
+    rows = share(N, team.part + 1, team.parts) - first
+    x = at(trace, 0)
+    if layer == 0:
+        status = embedding_forward(at(x, first * I), params, at(inputs, first), rows, s.V, I)
         if status != OK:
             return status
-        rnn_forward(after, at(running, first * H), before, packed, at(starts, t * B + first), rows, H)
-    copy(carried, at(h, (T * B + first) * H), rows * H)
-    return OK
+    else:
+        x = hand_up(trace, d, layer - 1, first, rows, s)
+    _, _, gates, _ = layer_trace(trace, s, d.rate > 0, layer)
+    _, _, bias, _ = layer_of(params, s, layer)
+    return linear_forward(
+        at(gates, first * O), at(x, first * I), packed_ih(packed, False, s, layer), bias, rows, I, O
+    )
 
 
 @inlined
-def run_head(losses, h, dh, logits, zeros, head_t, head, head_bias, targets, scale, part, parts, T, B, V, H):
-    """The head, for some of the batch rows: losses, dlogits in place of logits, and the gradient of h."""
-    first, last = share(B, part, parts), share(B, part + 1, parts)
-    steps = T if last - first == B else 1
-    for t in range(0, T, steps):
-        end = (t + steps - 1) * B + last
-        for n in range(t * B + first, end, ROWS):
-            rows, some = min(ROWS, end - n), at(logits, n * V)
-            linear_forward(some, at(h, n * H), head_t, head_bias, rows, H, V)
-            status = cross_entropy(at(losses, n), some, some, at(targets, n), scale, rows, V)
+def run_layer(trace, state, packed, params, inputs, starts, d, layer, team, s):
+    """The recurrence of a layer, for some of the batch rows: carries the state."""
+    H, B, O = s.H, s.B, s.G * s.H
+    first = share(B, team.part, team.parts)
+    rows = share(B, team.part + 1, team.parts) - first
+    h, inner, gates, _ = layer_trace(trace, s, d.rate > 0, layer)
+    weight_ih, _, bias, bias_hn = layer_of(params, s, layer)
+    hh = packed_hh(packed, False, s, layer)
+    running = at(trace, trace_places(s, d.rate > 0)[0] + first * (s.G + 1) * H)
+    state_h, state_c = at(state, (layer * B + first) * H), at(state, ((s.L + layer) * B + first) * H)
+    copy(at(h, first * H), state_h, rows * H)
+    if s.cell == LSTM:
+        copy(at(inner, first * H), state_c, rows * H)
+    for t in range(s.T):
+        n = t * B + first
+        here, after, x, begins = n * H, (n + B) * H, at(gates, n * O), at(starts, n)
+        if not is_dense(s, layer):
+            status = gather_forward(x, weight_ih, bias, at(inputs, n), rows, s.V, O)
             if status != OK:
                 return status
-            linear_forward(at(dh, n * H), some, head, zeros, rows, V, H)
+        if s.cell == LSTM:
+            lstm_forward(
+                at(h, after), at(inner, after), x, running, at(h, here), at(inner, here), hh, begins, rows, H
+            )
+        elif s.cell == GRU:
+            gru_forward(at(h, after), at(inner, here), x, running, at(h, here), hh, bias_hn, begins, rows, H)
+        else:
+            rnn_forward(at(h, after), running, at(h, here), hh, begins, s.cell == RNN_RELU, rows, H)
+    copy(state_h, at(h, (s.T * B + first) * H), rows * H)
+    if s.cell == LSTM:
+        copy(state_c, at(inner, (s.T * B + first) * H), rows * H)
     return OK
-
-
-@inlined
-def run_layer_back(h, dh, running, packed, starts, part, parts, T, B, H):
-    """The recurrence backwards, for some of the batch rows: dx takes the place of dh."""
-    first = share(B, part, parts)
-    rows = share(B, part + 1, parts) - first
-    for t in range(T - 1, -1, -1):
-        here, before = (t * B + first) * H, (max(t - 1, 0) * B + first) * H
-        rnn_backward(
-            at(dh, here), at(dh, before), at(running, first * H), at(h, here + B * H), packed,
-            at(starts, t * B + first), t > 0, rows, H,
-        )  # fmt: skip
 
 
 @jit
-def gradients(
-    losses, grads, state, workspace, sync, params, inputs, targets, starts, scale, part, parts,
-    T, most_T, B, V, H,
-):  # fmt: skip
-    """A window of T steps, forward and backward, in a workspace for ``most_T``."""
-    weight_ih, weight_hh, bias, head_weight, head_bias, size = parameters_of(params, V, H)
-    dweight_ih, dweight_hh, dbias, dhead_weight, dhead_bias, _ = parameters_of(grads, V, H)
-    packed, blocks, h, dh, logits, running, zeros = workspace_of(workspace, parts, most_T, B, V, H)
-    hh_t, head_t, hh, head = packed_of(packed, V, H)
-    first = share(size, part, parts)
-    clear(at(grads, first), share(size, part + 1, parts) - first)
-    pack_forward(packed, weight_hh, head_weight, part, parts, V, H)
-    pack(hh, weight_hh, np.int64(0), part, parts, H, H)
-    pack(head, head_weight, np.int64(0), part, parts, V, H)
-    if part == 0:
-        clear(zeros, H)
-    status = wait_for_all(sync, parts)
-    if status != OK:
-        return status
-    N, after = T * B, at(h, B * H)
-    status = run_layer(h, running, state, hh_t, weight_ih, bias, inputs, starts, part, parts, T, B, V, H)
-    if status != OK:
-        return status
-    status = run_head(
-        losses, after, dh, logits, zeros, head_t, head, head_bias, targets, scale, part, parts, T, B, V, H
-    )
-    if status != OK:
-        return status
-    run_layer_back(h, dh, running, hh, starts, part, parts, T, B, H)
-    status = wait_for_all(sync, parts)
-    if status != OK:
-        return status
-    block = at(blocks, part * packed_size(BLOCK, H))
-    linear_gradients(dhead_weight, dhead_bias, block, logits, after, part, parts, N, H, V)
-    rnn_gradients(dweight_hh, dbias, block, dh, h, starts, part, parts, N, H)
-    gather_gradients(dweight_ih, dh, inputs, part, parts, N, V, H)
-    return wait_for_all(sync, parts)
+def run_layers(trace, state, packed, params, inputs, starts, d, team, s):
+    for layer in range(s.L):
+        if is_dense(s, layer):
+            if layer > 0:
+                status = wait_for_all(team)
+                if status != OK:
+                    return status
+            status = take_inputs(trace, packed, params, inputs, d, layer, team, s)
+            if status != OK:
+                return status
+            status = wait_for_all(team)
+            if status != OK:
+                return status
+        status = run_layer(trace, state, packed, params, inputs, starts, d, layer, team, s)
+        if status != OK:
+            return status
+    return OK
 
 
-# ---- The whole network -------------------------------------------------------------------------------
+# ---- The phases of a window: csrc/network.c --------------------------------------------------------------
+
+
+class Window(NamedTuple):
+    """What a window of training reads."""
+
+    inputs: Any
+    targets: Any
+    starts: Any
+    scale: float
+    dropout: Dropout
+
+
+@inlined
+def pack_backward(packed, zeros, params, team, s):
+    for layer in range(s.L):
+        weight_ih, weight_hh, _, _ = layer_of(params, s, layer)
+        if is_dense(s, layer):
+            to = packed_ih(packed, True, s, layer)
+            pack(to, weight_ih, np.int64(0), team.part, team.parts, s.G * s.H, inputs_of(s, layer))
+        pack(packed_hh(packed, True, s, layer), weight_hh, np.int64(0), team.part, team.parts, s.G * s.H, s.H)
+    head_weight, _, _ = head_of(params, s)
+    pack(packed_head(packed, True, s), head_weight, np.int64(0), team.part, team.parts, s.V, s.H)
+    if team.part == 0:
+        clear(zeros, max(s.E, s.H))
+
+
+@inlined
+def run_head(losses, trace, dh, logits, zeros, forward, backward, params, x, begin, count, team, s):
+    """The head at some steps, for some of the batch rows: losses, dlogits in place of logits, gradient of h."""
+    B, V, H, d = s.B, s.V, s.H, x.dropout
+    first, last = share(B, team.part, team.parts), share(B, team.part + 1, team.parts)
+    steps = count if last - first == B else 1
+    _, head_bias, _ = head_of(params, s)
+    head_t, head = packed_head(forward, False, s), packed_head(backward, True, s)
+    for t in range(begin, begin + count, steps):
+        end = (t + steps - 1) * B + last
+        for n in range(t * B + first, end, ROWS):
+            rows, some, back = min(ROWS, end - n), at(logits, (n - begin * B) * V), at(dh, n * H)
+            top = hand_up(trace, d, s.L - 1, n, rows, s)
+            linear_forward(some, at(top, n * H), head_t, head_bias, rows, H, V)
+            status = cross_entropy(at(losses, n), some, some, at(x.targets, n), x.scale, rows, V)
+            if status != OK:
+                return status
+            linear_forward(back, some, head, zeros, rows, V, H)
+            if d.rate > 0:
+                dropout(back, back, d.rate, d.key, d.update, s.L - 1, n, rows, B, H)
+    return OK
+
+
+@inlined
+def add_head_gradients(grads, trace, logits, x, begin, count, block, team, s):
+    """The gradients of the head's parameters at some steps, for some of the outputs."""
+    dhead_weight, dhead_bias, _ = head_of(grads, s)
+    _, _, _, top = layer_trace(trace, s, x.dropout.rate > 0, s.L - 1)
+    linear_gradients(
+        dhead_weight, dhead_bias, block, logits, at(top, begin * s.B * s.H), team.part, team.parts,
+        count * s.B, s.H, s.V,
+    )  # fmt: skip
+
+
+@inlined
+def run_layer_back(trace, dh, dc, backward, x, layer, team, s):
+    """The recurrence of a layer backwards, for some of the batch rows: the gradients of its gates."""
+    B, H, O = s.B, s.H, s.G * s.H
+    first = share(B, team.part, team.parts)
+    rows = share(B, team.part + 1, team.parts) - first
+    dropping = x.dropout.rate > 0
+    h, inner, gates, _ = layer_trace(trace, s, dropping, layer)
+    hh = packed_hh(backward, True, s, layer)
+    running, dcell = at(trace, trace_places(s, dropping)[0] + first * (s.G + 1) * H), at(dc, first * H)
+    if s.cell == LSTM:
+        clear(dcell, rows * H)
+    for t in range(s.T - 1, -1, -1):
+        n = t * B + first
+        here, before, after = n * H, (max(t - 1, 0) * B + first) * H, (n + B) * H
+        dgates, begins, carried = at(gates, n * O), at(x.starts, n), t > 0
+        if s.cell == LSTM:
+            lstm_backward(
+                at(dh, before), dcell, dgates, running, at(dh, here), at(inner, after), at(inner, here), hh, begins,
+                carried, rows, H,
+            )  # fmt: skip
+        elif s.cell == GRU:
+            gru_backward(
+                at(dh, before), dgates, at(inner, here), running, at(dh, here), at(h, here), hh, begins, carried,
+                rows, H,
+            )  # fmt: skip
+        else:
+            rnn_backward(
+                at(dh, here), at(dh, before), running, at(h, after), hh, begins, s.cell == RNN_RELU, carried, rows, H
+            )  # fmt: skip
+
+
+@inlined
+def layer_dh(dh, s, layer):
+    """Where the gradient of a layer's h is."""
+    return at(dh, 0 if s.G > 1 else layer * s.T * s.B * s.H)
+
+
+@inlined
+def layer_dgates(dh, trace, x, s, layer):
+    """Where the gradient of a layer's gates is."""
+    _, _, gates, _ = layer_trace(trace, s, x.dropout.rate > 0, layer)
+    return gates if s.G > 1 else layer_dh(dh, s, layer)
+
+
+@inlined
+def hand_down(trace, dh, dx, zeros, backward, x, layer, team, s):
+    """The gradient of what a dense layer takes in, for some of the rows of all steps."""
+    N, I, O, d = s.T * s.B, inputs_of(s, layer), s.G * s.H, x.dropout
+    first = share(N, team.part, team.parts)
+    rows = share(N, team.part + 1, team.parts) - first
+    dgates = at(layer_dgates(dh, trace, x, s, layer), first * O)
+    out = at(dx, first * I)
+    if layer > 0:
+        out = at(layer_dh(dh, s, layer - 1), first * I)
+    linear_forward(out, dgates, packed_ih(backward, True, s, layer), zeros, rows, O, I)
+    if layer > 0 and d.rate > 0:
+        dropout(out, out, d.rate, d.key, d.update, layer - 1, first, rows, s.B, s.H)
+
+
+@inlined
+def add_layer_gradients(grads, trace, dh, x, layer, block, team, s):
+    """The gradients of a layer's parameters, for some of the outputs."""
+    N, H, O, dropping = s.T * s.B, s.H, s.G * s.H, x.dropout.rate > 0
+    h, inner, _, _ = layer_trace(trace, s, dropping, layer)
+    dgates = layer_dgates(dh, trace, x, s, layer)
+    dweight_ih, dweight_hh, dbias, dbias_hn = layer_of(grads, s, layer)
+    if is_dense(s, layer):
+        taken = at(trace, 0)
+        if layer > 0:
+            _, _, _, taken = layer_trace(trace, s, dropping, layer - 1)
+        linear_gradients(
+            dweight_ih, dbias, block, dgates, taken, team.part, team.parts, N, inputs_of(s, layer), O
+        )
+    else:
+        gather_gradients(dweight_ih, dbias, dgates, x.inputs, team.part, team.parts, N, s.V, O)
+    if s.cell == GRU:
+        gru_gradients(
+            dweight_hh, dbias_hn, block, dgates, inner, h, x.starts, team.part, team.parts, N, H
+        )
+    else:
+        recurrent_gradients(dweight_hh, block, dgates, h, x.starts, team.part, team.parts, N, H, O)
+
+
+@jit
+def gradients(losses, grads, state, workspace, params, x, team, s):
+    """A window, forward and backward."""
+    dropping = x.dropout.rate > 0
+    forward, backward, blocks, trace, dh, dc, dx, logits, zeros = workspace_of(workspace, team.parts, dropping, s)
+    _, _, size = head_of(params, s)
+    first = share(size, team.part, team.parts)
+    block = at(blocks, team.part * packed_size(BLOCK, max(s.E, s.H)))
+    clear(at(grads, first), share(size, team.part + 1, team.parts) - first)
+    pack_forward(forward, params, team, s)
+    pack_backward(backward, zeros, params, team, s)
+    status = wait_for_all(team)
+    if status != OK:
+        return status
+    status = run_layers(trace, state, forward, params, x.inputs, x.starts, x.dropout, team, s)
+    if status != OK:
+        return status
+    steps, top = head_steps(s), layer_dh(dh, s, s.L - 1)
+    for t in range(0, s.T, steps):
+        count = min(steps, s.T - t)
+        status = run_head(losses, trace, top, logits, zeros, forward, backward, params, x, t, count, team, s)
+        if status != OK:
+            return status
+        if steps < s.T:  # the next logits take the place of these
+            status = wait_for_all(team)
+            if status != OK:
+                return status
+            add_head_gradients(grads, trace, logits, x, t, count, block, team, s)
+            status = wait_for_all(team)
+            if status != OK:
+                return status
+    for layer in range(s.L - 1, -1, -1):
+        run_layer_back(trace, layer_dh(dh, s, layer), dc, backward, x, layer, team, s)
+        status = wait_for_all(team)
+        if status != OK:
+            return status
+        if is_dense(s, layer):
+            hand_down(trace, dh, dx, zeros, backward, x, layer, team, s)
+            status = wait_for_all(team)
+            if status != OK:
+                return status
+    if steps == s.T:
+        add_head_gradients(grads, trace, logits, x, np.int64(0), s.T, block, team, s)
+    for layer in range(s.L):
+        add_layer_gradients(grads, trace, dh, x, layer, block, team, s)
+    if s.tied:  # what the head has added was other threads'
+        status = wait_for_all(team)
+        if status != OK:
+            return status
+    if s.E > 0:
+        embedding_gradients(grads, dx, x.inputs, team.part, team.parts, s.T * s.B, s.V, s.E)
+    return wait_for_all(team)
+
+
+# ---- The whole network: csrc/network.c and csrc/inference.c ------------------------------------------------
 
 
 @inlined
@@ -1353,47 +2015,52 @@ def bad_symbols(ids, lowest, N, V):
 
 
 @jit
-def network_forward(logits, state, workspace, params, inputs, starts, T, B, V, H):
-    if T < 1 or B < 1 or V < 1 or H < 1:
-        return BAD_SIZE
-    steps = min(T, (BLOCK + B - 1) // B)
-    weight_ih, weight_hh, bias, head_weight, head_bias, _ = parameters_of(params, V, H)
-    packed, _, h, _, _, running, _ = workspace_of(workspace, 1, steps, B, V, H)
-    hh_t, head_t, _, _ = packed_of(packed, V, H)
-    pack_forward(packed, weight_hh, head_weight, np.int64(0), np.int64(1), V, H)
-    for t in range(0, T, steps):
-        some = min(steps, T - t)
-        status = run_layer(
-            h, running, at(state, 0), hh_t, weight_ih, bias, at(inputs, t * B), at(starts, t * B),
-            np.int64(0), np.int64(1), some, B, V, H,
-        )  # fmt: skip
+def network_forward(logits, state, workspace, params, inputs, starts, shape, T, B):
+    most = sizes_of(shape, min(T, (BLOCK + B - 1) // max(B, 1)), B)
+    status = bad_sizes(most)
+    if status != OK:
+        return status
+    team, no_dropout = Team(nothing(inputs), np.int64(0), np.int64(1)), Dropout(0.0, np.int64(0), np.int64(0))
+    weights, packed, trace = at(params, 0), at(workspace, 0), at(workspace, packed_end(most, False))
+    pack_forward(packed, weights, team, most)
+    _, head_bias, _ = head_of(weights, most)
+    for t in range(0, T, most.T):
+        s, here = sizes_of(shape, min(most.T, T - t), B), t * B
+        status = run_layers(
+            trace, at(state, 0), packed, weights, at(inputs, here), at(starts, here), no_dropout, team, s
+        )
         if status != OK:
             return status
-        linear_forward(at(logits, t * B * V), at(h, B * H), head_t, head_bias, some * B, H, V)
+        h, _, _, _ = layer_trace(trace, s, False, s.L - 1)
+        linear_forward(
+            at(logits, here * s.V), at(h, B * s.H), packed_head(packed, False, s), head_bias, s.T * B, s.H, s.V
+        )
     return OK
 
 
 @jit
-def network_losses(losses, state, workspace, params, inputs, targets, starts, T, B, V, H):
-    if T < 1 or B < 1 or V < 1 or H < 1:
-        return BAD_SIZE
-    steps = min(T, (BLOCK + B - 1) // B)
-    weight_ih, weight_hh, bias, head_weight, head_bias, _ = parameters_of(params, V, H)
-    packed, _, h, _, logits, running, _ = workspace_of(workspace, 1, steps, B, V, H)
-    hh_t, head_t, _, _ = packed_of(packed, V, H)
-    pack_forward(packed, weight_hh, head_weight, np.int64(0), np.int64(1), V, H)
-    for t in range(0, T, steps):
-        some = min(steps, T - t)
-        status = run_layer(
-            h, running, at(state, 0), hh_t, weight_ih, bias, at(inputs, t * B), at(starts, t * B),
-            np.int64(0), np.int64(1), some, B, V, H,
-        )  # fmt: skip
+def network_losses(losses, state, workspace, params, inputs, targets, starts, shape, T, B):
+    most = sizes_of(shape, min(T, (BLOCK + B - 1) // max(B, 1)), B)
+    status = bad_sizes(most)
+    if status != OK:
+        return status
+    team, no_dropout = Team(nothing(inputs), np.int64(0), np.int64(1)), Dropout(0.0, np.int64(0), np.int64(0))
+    weights, packed, trace = at(params, 0), at(workspace, 0), at(workspace, packed_end(most, False))
+    pack_forward(packed, weights, team, most)
+    _, head_bias, _ = head_of(weights, most)
+    logits = at(trace, trace_places(most, False)[1])
+    for t in range(0, T, most.T):
+        s, here = sizes_of(shape, min(most.T, T - t), B), t * B
+        status = run_layers(
+            trace, at(state, 0), packed, weights, at(inputs, here), at(starts, here), no_dropout, team, s
+        )
         if status != OK:
             return status
-        for n in range(0, some * B, ROWS):
-            rows, here = min(ROWS, some * B - n), t * B + n
-            linear_forward(logits, at(h, (B + n) * H), head_t, head_bias, rows, H, V)
-            status = cross_entropy(at(losses, here), logits, logits, at(targets, here), 1.0, rows, V)
+        h, _, _, _ = layer_trace(trace, s, False, s.L - 1)
+        for n in range(0, s.T * B, ROWS):
+            rows, place = min(ROWS, s.T * B - n), here + n
+            linear_forward(logits, at(h, (B + n) * s.H), packed_head(packed, False, s), head_bias, rows, s.H, s.V)
+            status = cross_entropy(at(losses, place), logits, logits, at(targets, place), 1.0, rows, s.V)
             if status != OK:
                 return status
     return OK
@@ -1401,17 +2068,20 @@ def network_losses(losses, state, workspace, params, inputs, targets, starts, T,
 
 @jit
 def network_gradients(
-    losses, grads, state, workspace, sync, params, inputs, targets, starts, scale, part, parts, T, B, V, H
-):
-    if T < 1 or B < 1 or V < 1 or H < 1 or part < 0 or part >= parts:
+    losses, grads, state, workspace, sync, params, inputs, targets, starts, shape, scale, rate, key, update,
+    part, parts, T, B,
+):  # fmt: skip
+    s = sizes_of(shape, T, B)
+    status = bad_sizes(s)
+    if status != OK:
+        return status
+    if part < 0 or part >= parts:
         return BAD_SIZE
-    x, y = at(inputs, 0), at(targets, 0)
-    if bad_symbols(x, 0, T * B, V) or bad_symbols(y, -1, T * B, V):
+    x = Window(at(inputs, 0), at(targets, 0), at(starts, 0), scale, Dropout(rate, key, update))
+    if bad_symbols(x.inputs, 0, T * B, s.V) or bad_symbols(x.targets, -1, T * B, s.V):
         return BAD_SYMBOL
-    return gradients(
-        at(losses, 0), grads, at(state, 0), workspace, sync, params, x, y, at(starts, 0), scale,
-        part, parts, T, T, B, V, H,
-    )  # fmt: skip
+    team = Team(at(sync, 0), part, parts)
+    return gradients(at(losses, 0), at(grads, 0), at(state, 0), workspace, at(params, 0), x, team, s)
 
 
 @inlined
@@ -1436,31 +2106,39 @@ def update(params, moments, grads, settings, optimizer, limit, scale, part, part
 
 @jit
 def train_windows(
-    losses, norms, symbol_losses, params, grads, moments, state, workspace, sync, inputs, targets, starts,
-    settings, optimizer, mean, value_limit, norm_limit, first, part, parts, W, S, T, B, V, H,
+    losses, norms, symbol_losses, params, grads, moments, average, state, workspace, sync, inputs, targets, starts,
+    settings, weights, shape, optimizer, mean, value_limit, norm_limit, rate, key, first_update, first,
+    part, parts, A, W, S, T, B,
 ):  # fmt: skip
-    if first < 0 or W < 0 or S < 1 or T < 1 or B < 1 or V < 1 or H < 1 or part < 0 or part >= parts:
+    most = sizes_of(shape, T, B)
+    status = bad_sizes(most)
+    if status != OK:
+        return status
+    if first < 0 or W < 0 or S < 1 or part < 0 or part >= parts:
         return BAD_SIZE
-    if bad_symbols(at(inputs, 0), 0, S * B, V) or bad_symbols(at(targets, 0), -1, S * B, V):
+    if bad_symbols(at(inputs, 0), 0, S * B, most.V) or bad_symbols(at(targets, 0), -1, S * B, most.V):
         return BAD_SYMBOL
     n = params.shape[0]
     windows = (S + T - 1) // T
-    norm = on_stack(norms, 1)
+    norm, team = on_stack(norms, 1), Team(at(sync, 0), part, parts)
     if part == 0:
         for w in range(W):
             losses[w] = norms[w] = math.nan
     for w in range(W):
         start = (first + w) % windows * T
-        steps = min(T, S - start)
+        s = sizes_of(shape, min(T, S - start), B)
         y = at(targets, start * B)
+        dropped = Dropout(rate, key, first_update + w)
+        x = Window(
+            at(inputs, start * B), y, at(starts, start * B), gradient_scale(y, mean, s.T * B), dropped
+        )
         status = gradients(
-            at(symbol_losses, 0), grads, at(state, 0), workspace, sync, params, at(inputs, start * B), y,
-            at(starts, start * B), gradient_scale(y, mean, steps * B), part, parts, steps, T, B, V, H,
-        )  # fmt: skip
+            at(symbol_losses, 0), at(grads, 0), at(state, 0), workspace, at(params, 0), x, team, s
+        )
         if status != OK:
             return status
         # every part finds the same loss and norm, and goes on or ends like the others
-        loss = sum_of(at(symbol_losses, 0), steps * B)
+        loss = sum_of(at(symbol_losses, 0), s.T * B)
         gradient_norm(norm, grads, value_limit, n)
         if part == 0:
             losses[w], norms[w] = loss, norm[0]
@@ -1472,7 +2150,7 @@ def train_windows(
         )
         if status != OK:
             return status
-        status = wait_for_all(sync, parts)
+        status = wait_for_all(team)
         if status != OK:
             return status
     return OK
@@ -1482,27 +2160,29 @@ def train_windows(
 
 
 @jit
-def network_prepare(prepared, params, V, H):
-    if V < 1 or H < 1:
-        return BAD_SIZE
-    _, weight_hh, _, head_weight, _, _ = parameters_of(params, V, H)
-    pack_forward(prepared, weight_hh, head_weight, np.int64(0), np.int64(1), V, H)
+def network_prepare(prepared, params, shape):
+    s = sizes_of(shape, np.int64(1), np.int64(1))
+    status = bad_sizes(s)
+    if status != OK:
+        return status
+    pack_forward(at(prepared, 0), at(params, 0), Team(nothing(shape), np.int64(0), np.int64(1)), s)
     return OK
 
 
 @jit
-def network_step(logits, state, scratch, prepared, params, inputs, starts, B, V, H):
-    if B < 1 or V < 1 or H < 1:
-        return BAD_SIZE
-    weight_ih, _, bias, _, head_bias, _ = parameters_of(params, V, H)
-    hh_t, head_t, _, _ = packed_of(prepared, V, H)
-    h, running, carried = at(scratch, 0), at(scratch, B * H), at(state, 0)
-    status = gather_forward(h, weight_ih, bias, inputs, B, V, H)
+def network_step(logits, state, scratch, prepared, params, inputs, starts, shape, B):
+    s = sizes_of(shape, np.int64(1), B)
+    status = bad_sizes(s)
     if status != OK:
         return status
-    rnn_forward(h, running, carried, hh_t, starts, B, H)
-    copy(carried, h, B * H)
-    return linear_forward(logits, h, head_t, head_bias, B, H, V)
+    team, no_dropout = Team(nothing(inputs), np.int64(0), np.int64(1)), Dropout(0.0, np.int64(0), np.int64(0))
+    weights, packed, trace = at(params, 0), at(prepared, 0), at(scratch, 0)
+    status = run_layers(trace, at(state, 0), packed, weights, at(inputs, 0), at(starts, 0), no_dropout, team, s)
+    if status != OK:
+        return status
+    h, _, _, _ = layer_trace(trace, s, False, s.L - 1)
+    _, head_bias, _ = head_of(weights, s)
+    return linear_forward(logits, at(h, B * s.H), packed_head(packed, False, s), head_bias, B, s.H, s.V)
 
 
 @inlined
@@ -1530,22 +2210,10 @@ def draw(logits, uniform, temperature, V):
 
 @jit
 def sample(
-    symbols,
-    state,
-    scratch,
-    logits,
-    prepared,
-    params,
-    uniforms,
-    starts,
-    temperature,
-    symbol_before,
-    last,
-    n,
-    V,
-    H,
-):
-    if n < 0 or V < 1 or H < 1:
+    symbols, state, scratch, logits, prepared, params, uniforms, starts, shape, temperature, symbol_before, last, n
+):  # fmt: skip
+    V = shape[VOCABULARY]
+    if n < 0:
         return BAD_SIZE
     if symbol_before < 0 or symbol_before >= V:
         return BAD_SYMBOL
@@ -1553,7 +2221,9 @@ def sample(
     symbol[0] = symbol_before
     for i in range(n):
         if i == 0 or symbol[0] != last:
-            network_step(logits, state, scratch, prepared, params, symbol, starts, np.int64(1), V, H)
+            status = network_step(logits, state, scratch, prepared, params, symbol, starts, shape, np.int64(1))
+            if status != OK:
+                return status
             symbol[0] = draw(at(logits, 0), uniforms[i], temperature, V)
         symbols[i] = symbol[0]
     return OK
