@@ -54,14 +54,48 @@ enum { FR_EXP = 0, FR_TANH = 1, FR_SIGMOID = 2, FR_LOG = 3 };
 
 /* Rows of a long product's operand that are packed at a time; rows that the head works on at a time; the
  * interleaved partial sums of a reduction: element i goes into sum i mod FR_SUMS, and these are added up
- * in halves; logits that are held at a time: more than these are computed in blocks of whole steps. */
-enum { FR_BLOCK = 256, FR_ROWS = 64, FR_SUMS = 16, FR_LOGITS = 16777216 };
+ * in halves. */
+enum { FR_BLOCK = 256, FR_ROWS = 64, FR_SUMS = 16 };
 
 /* Cells, by PyTorch's names. */
 enum { FR_RNN_TANH = 0, FR_RNN_RELU = 1, FR_GRU = 2, FR_LSTM = 3 };
 
-/* What `shape` says of a network: its cell, L, V, E, H, and whether the head's weight is the embedding's. */
-enum { FR_CELL = 0, FR_LAYERS = 1, FR_VOCABULARY = 2, FR_EMBEDDING = 3, FR_HIDDEN = 4, FR_TIED = 5, FR_SHAPE = 6 };
+/* What `plan` says of a network: its cell and sizes, the size of its parameters, the steps whose logits are
+ * held at a time; then where arrays begin, in the parameters and in a workspace. A table in layout.py makes it. */
+enum {
+    FR_CELL = 0, FR_LAYERS = 1, FR_VOCABULARY = 2, FR_EMBEDDING = 3, FR_HIDDEN = 4, FR_PARAMETERS = 5,
+    FR_HEAD_STEPS = 6,
+    FR_EMBEDDING_WEIGHT = 7, /* (V, E) */
+    FR_HEAD_WEIGHT = 8,      /* (V, H), which may be the embedding's */
+    FR_HEAD_BIAS = 9,        /* (V) */
+    FR_HEAD_T = 10,          /* head.weightᵀ packed (H, V32) */
+    FR_HEAD = 11,            /* head.weight packed (V, H32) */
+    FR_BLOCKS = 12,          /* (parts, FR_BLOCK, max(E, H)32) */
+    FR_X = 13,               /* (T, B, E): rows of the embedding */
+    FR_RUNNING = 14,         /* (B, (G+1)·H) */
+    FR_DC = 15,              /* (B, H), of an lstm */
+    FR_DX = 16,              /* (T, B, E) */
+    FR_LOGITS = 17,          /* (head steps, B, V), or (FR_ROWS, V) */
+    FR_ZEROS = 18,           /* (max(E, H)) */
+    FR_LAYER = 19            /* and of each layer, one after the other: */
+};
+enum {
+    FR_WEIGHT_IH = 0, /* (G·H, I); of a one-hot input (V, G·H), the public one transposed */
+    FR_WEIGHT_HH = 1, /* (G·H, H) */
+    FR_GATE_BIAS = 2, /* (G·H) */
+    FR_BIAS_HN = 3,   /* (H), of a gru */
+    FR_IH_T = 4,      /* W_ihᵀ packed (I, G·H32), where the input is a product */
+    FR_HH_T = 5,      /* W_hhᵀ packed (H, G·H32) */
+    FR_IH = 6,        /* W_ih packed (G·H, I32) */
+    FR_HH = 7,        /* W_hh packed (G·H, H32) */
+    FR_H = 8,         /* (T+1, B, H): its first step is the state before the window */
+    FR_INNER = 9,     /* (T+1, B, H): the lstm's c, likewise; the gru's u, from the first step on */
+    FR_GATES = 10,    /* (T, B, G·H): those of an rnn begin where h will be */
+    FR_UP = 11,       /* (T, B, H): what it hands up, with dropout; else h itself */
+    FR_DH = 12,       /* (T, B, H) */
+    FR_DGATES = 13,   /* (T, B, G·H): they take the place of the gates, in an rnn of dh */
+    FR_LAYER_PLAN = 14
+};
 
 /* What the parts of a window share to wait for each other: three counters, each on a cache line of its
  * own. They begin as zeros; whoever sets the last one to 1 sends the others home with FR_ABORTED. */
@@ -304,11 +338,12 @@ fr_status FR(adam_update)(
 
 /* ---- The whole network: embedding or one-hot input, layers of one cell, linear head ----------------
  *
- * params and grads are flat, in the order of layout.parameter_layout; a workspace is flat, in the order of
- * layout.workspace_layout, and quickest where it begins with a cache line. A state has (Z, L, B, H): h of
- * each layer, and for the LSTM then c of each. */
+ * params, grads and workspaces are flat; a plan, which is made for at least so many steps, for these rows and
+ * parts, says where arrays lie in them. A workspace is quickest where it begins with a cache line. A state has
+ * (Z, L, B, H): h of each layer, and for the LSTM then c of each. */
 
-/* Runs a window, and carries the state over it. The workspace is layout.forward_layout's. */
+/* Runs a window, and carries the state over it. The plan is one of ⌈FR_BLOCK/B⌉ steps, or of T where that is
+ * less. */
 fr_status FR(network_forward)(
     real *logits,          /* (T, B, V) */
     real *state,           /* (Z, L, B, H) (in, out) */
@@ -316,7 +351,7 @@ fr_status FR(network_forward)(
     const real *params,    /* (P) */
     const int32_t *inputs, /* (T, B) */
     const uint8_t *starts, /* (T, B) */
-    const int64_t *shape,  /* (FR_SHAPE) */
+    const int64_t *plan,   /* flat */
     int64_t T, int64_t B);
 
 /* The same, for the loss of each symbol. */
@@ -328,7 +363,7 @@ fr_status FR(network_losses)(
     const int32_t *inputs,  /* (T, B) */
     const int32_t *targets, /* (T, B) */
     const uint8_t *starts,  /* (T, B) */
-    const int64_t *shape,   /* (FR_SHAPE) */
+    const int64_t *plan,    /* flat */
     int64_t T, int64_t B);
 
 /* Forward and backward: the loss of each symbol, and the gradients of scale · Σ losses, with dropout at this
@@ -345,7 +380,7 @@ fr_status FR(network_gradients)(
     const int32_t *inputs,  /* (T, B) */
     const int32_t *targets, /* (T, B) */
     const uint8_t *starts,  /* (T, B) */
-    const int64_t *shape,   /* (FR_SHAPE) */
+    const int64_t *plan,    /* flat */
     double scale, double rate, int64_t key, int64_t update, int64_t part, int64_t parts, int64_t T, int64_t B);
 
 /* Truncated BPTT: W updates of forward, backward, clip by value, clip by norm, update.
@@ -372,30 +407,32 @@ fr_status FR(train_windows)(
     const uint8_t *starts,  /* (S, B) */
     const double *settings, /* (W, FR_SETTINGS): a row for each update */
     const double *weights,  /* (W): of the parameters in their average, after each update */
-    const int64_t *shape,   /* (FR_SHAPE) */
+    const int64_t *plan,    /* flat */
     int64_t optimizer, int64_t mean, double value_limit, double norm_limit, double rate, int64_t key,
     int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t W, int64_t S, int64_t T,
     int64_t B);
 
-/* ---- One symbol at a time ------------------------------------------------------------------------ */
+/* ---- One symbol at a time ------------------------------------------------------------------------
+ *
+ * What is packed forward lies in `prepared`, which many streams may share, the rest in `scratch`. */
 
 /* Packs what network_step and sample read. */
 fr_status FR(network_prepare)(
-    real *prepared,       /* flat (out), in the order of layout.prepared_layout */
+    real *prepared,       /* flat (out) */
     const real *params,   /* (P) */
-    const int64_t *shape  /* (FR_SHAPE) */
-    );
+    const int64_t *plan   /* flat */
+);
 
 /* One step of B rows: the logits of what follows, and the state after it. */
 fr_status FR(network_step)(
     real *logits,          /* (B, V) */
     real *state,           /* (Z, L, B, H) (in, out) */
-    real *scratch,         /* flat (scratch), layout.step_layout's */
+    real *scratch,         /* flat (scratch) */
     const real *prepared,  /* flat */
     const real *params,    /* (P) */
     const int32_t *inputs, /* (B) */
     const uint8_t *starts, /* (B) */
-    const int64_t *shape,  /* (FR_SHAPE) */
+    const int64_t *plan,   /* flat */
     int64_t B);
 
 /* Draws n symbols, each from the softmax of logits / temperature: the first v with p_0 + … + p_v above
@@ -404,13 +441,13 @@ fr_status FR(network_step)(
 fr_status FR(sample)(
     int32_t *symbols,       /* (n) */
     real *state,            /* (Z, L, 1, H) (in, out) */
-    real *scratch,          /* flat (scratch), layout.step_layout's */
+    real *scratch,          /* flat (scratch) */
     real *logits,           /* (1, V) (scratch) */
     const real *prepared,   /* flat */
     const real *params,     /* (P) */
     const double *uniforms, /* (n): from 0 to below 1 */
     const uint8_t *starts,  /* (1): of each step */
-    const int64_t *shape,   /* (FR_SHAPE) */
+    const int64_t *plan,    /* flat */
     double temperature, int64_t symbol_before, int64_t last, int64_t n);
 
 #endif

@@ -15,99 +15,96 @@ typedef struct {
     int64_t key, update;
 } Dropout;
 
-static inline void pack_forward(Packed packed, Parameters p, Team team, Sizes s)
+static inline void pack_forward(real *packed, const real *params, Team team, Sizes s)
 {
+    const int64_t part = team.part, parts = team.parts, O = s.G * s.H;
     for (int64_t l = 0; l < s.L; l++) {
-        const Layer y = layer_of(p, s, l);
+        const real *ih = params + layer_place_of(s, l, FR_WEIGHT_IH), *hh = params + layer_place_of(s, l, FR_WEIGHT_HH);
         if (is_dense(s, l))
-            FR(pack)(packed_ih(packed, s, l), y.weight_ih, 1, team.part, team.parts, inputs_of(s, l), s.G * s.H);
-        FR(pack)(packed_hh(packed, s, l), y.weight_hh, 1, team.part, team.parts, s.H, s.G * s.H);
+            FR(pack)(packed + layer_place_of(s, l, FR_IH_T), ih, 1, part, parts, inputs_of(s, l), O);
+        FR(pack)(packed + layer_place_of(s, l, FR_HH_T), hh, 1, part, parts, s.H, O);
     }
-    FR(pack)(packed_head(packed, s), p.head_weight, 1, team.part, team.parts, s.H, s.V);
+    FR(pack)(packed + place_of(s, FR_HEAD_T), params + place_of(s, FR_HEAD_WEIGHT), 1, part, parts, s.H, s.V);
 }
 
-/* What some rows of a layer hand up, from row n on: h, or with dropout a part of it. */
-static inline fr_status hand_up(LayerTrace a, Dropout d, int64_t layer, int64_t n, int64_t rows, Sizes s)
+/* Drops a part of what some rows of a layer hand up, from row n on; without dropout they hand up h itself. */
+static inline fr_status hand_up(real *trace, Dropout d, int64_t layer, int64_t n, int64_t rows, Sizes s)
 {
     if (d.rate == 0)
         return FR_OK;
-    return FR(dropout)(a.dropped + n * s.H, a.h + (s.B + n) * s.H, d.rate, d.key, d.update, layer, n, rows, s.B, s.H);
+    const real *h = trace + layer_place_of(s, layer, FR_H) + (s.B + n) * s.H;
+    return FR(dropout)(trace + layer_place_of(s, layer, FR_UP) + n * s.H, h, d.rate, d.key, d.update, layer, n, rows,
+                       s.B, s.H);
 }
 
 /* The input's share of the gates of a dense layer, for some of the rows of all steps. */
-static inline fr_status take_inputs(Trace w, Packed packed, Parameters p, const int32_t *inputs, Dropout d,
-                                    int64_t layer, Team team, Sizes s)
+static inline fr_status take_inputs(real *trace, const real *packed, const real *params, const int32_t *inputs,
+                                    Dropout d, int64_t layer, Team team, Sizes s)
 {
     const int64_t N = s.T * s.B, first = fr_part(N, team.part, team.parts);
     const int64_t rows = fr_part(N, team.part + 1, team.parts) - first, I = inputs_of(s, layer), O = s.G * s.H;
-    const real *x = w.x;
-    if (layer == 0) {
-        RETURN_IF_BAD(FR(embedding_forward)(w.x + first * I, p.embedding, inputs + first, rows, s.V, I));
-    } else {
-        const LayerTrace below = layer_trace(w, s, d.rate > 0, layer - 1);
-        RETURN_IF_BAD(hand_up(below, d, layer - 1, first, rows, s));
-        x = below.dropped;
-    }
-    return FR(linear_forward)(layer_trace(w, s, d.rate > 0, layer).gates + first * O, x + first * I,
-                              packed_ih(packed, s, layer), layer_of(p, s, layer).bias, rows, I, O);
-}
-
-/* One step of a cell, for `rows` batch rows from `first` on. */
-static inline fr_status step_forward(LayerTrace a, const real *packed_hh, const real *bias_hn, real *running,
-                                     const uint8_t *starts, int64_t t, int64_t first, int64_t rows, Sizes s)
-{
-    const int64_t at = (t * s.B + first) * s.H, next = at + s.B * s.H;
-    real *gates = a.gates + at * s.G;
-    switch (s.cell) {
-    case FR_GRU:
-        return FR(gru_forward)(a.h + next, a.inner + at, gates, running, a.h + at, packed_hh, bias_hn, starts, rows,
-                               s.H);
-    case FR_LSTM:
-        return FR(lstm_forward)(a.h + next, a.inner + next, gates, running, a.h + at, a.inner + at, packed_hh, starts,
-                                rows, s.H);
-    default:
-        return FR(rnn_forward)(a.h + next, running, a.h + at, packed_hh, starts, s.cell == FR_RNN_RELU, rows, s.H);
-    }
+    real *x = trace + (layer > 0 ? layer_place_of(s, layer - 1, FR_UP) : place_of(s, FR_X)) + first * I;
+    if (layer > 0)
+        RETURN_IF_BAD(hand_up(trace, d, layer - 1, first, rows, s));
+    else
+        RETURN_IF_BAD(
+            FR(embedding_forward)(x, params + place_of(s, FR_EMBEDDING_WEIGHT), inputs + first, rows, s.V, I));
+    return FR(linear_forward)(trace + layer_place_of(s, layer, FR_GATES) + first * O, x,
+                              packed + layer_place_of(s, layer, FR_IH_T), params + layer_place_of(s, layer, FR_GATE_BIAS),
+                              rows, I, O);
 }
 
 /* The recurrence of a layer, for some of the batch rows: carries the state. */
-static inline fr_status run_layer(Trace w, real *state, Packed packed, Parameters p, const int32_t *inputs,
-                                  const uint8_t *starts, Dropout d, int64_t layer, Team team, Sizes s)
+static inline fr_status run_layer(real *trace, real *state, const real *packed, const real *params,
+                                  const int32_t *inputs, const uint8_t *starts, int64_t layer, Team team, Sizes s)
 {
-    const int64_t first = fr_part(s.B, team.part, team.parts), O = s.G * s.H;
-    const int64_t rows = fr_part(s.B, team.part + 1, team.parts) - first;
-    const size_t bytes = (size_t)(rows * s.H) * sizeof(real);
-    const LayerTrace a = layer_trace(w, s, d.rate > 0, layer);
-    const Layer y = layer_of(p, s, layer);
-    real *running = w.running + first * (s.G + 1) * s.H;
-    real *h = state + (layer * s.B + first) * s.H, *c = h + s.L * s.B * s.H;
-    const int64_t last = (s.T * s.B + first) * s.H;
-    memcpy(a.h + first * s.H, h, bytes);
+    const int64_t B = s.B, H = s.H, O = s.G * H, first = fr_part(B, team.part, team.parts);
+    const int64_t rows = fr_part(B, team.part + 1, team.parts) - first, last = (s.T * B + first) * H;
+    const size_t bytes = (size_t)(rows * H) * sizeof(real);
+    const real *weight_ih = params + layer_place_of(s, layer, FR_WEIGHT_IH);
+    const real *bias = params + layer_place_of(s, layer, FR_GATE_BIAS);
+    const real *bias_hn = params + layer_place_of(s, layer, FR_BIAS_HN);
+    const real *hh = packed + layer_place_of(s, layer, FR_HH_T);
+    real *running = trace + place_of(s, FR_RUNNING) + first * (s.G + 1) * H;
+    real *h = trace + layer_place_of(s, layer, FR_H), *inner = trace + layer_place_of(s, layer, FR_INNER);
+    real *gates = trace + layer_place_of(s, layer, FR_GATES);
+    real *state_h = state + (layer * B + first) * H, *state_c = state_h + s.L * B * H;
+    memcpy(h + first * H, state_h, bytes);
     if (s.cell == FR_LSTM)
-        memcpy(a.inner + first * s.H, c, bytes);
+        memcpy(inner + first * H, state_c, bytes);
     for (int64_t t = 0; t < s.T; t++) {
-        const int64_t n = t * s.B + first;
+        const int64_t n = t * B + first, here = n * H, next = here + B * H;
+        real *x = gates + n * O;
         if (!is_dense(s, layer))
-            RETURN_IF_BAD(FR(gather_forward)(a.gates + n * O, y.weight_ih, y.bias, inputs + n, rows, s.V, O));
-        RETURN_IF_BAD(step_forward(a, packed_hh(packed, s, layer), y.bias_hn, running, starts + n, t, first, rows, s));
+            RETURN_IF_BAD(FR(gather_forward)(x, weight_ih, bias, inputs + n, rows, s.V, O));
+        switch (s.cell) {
+        case FR_GRU:
+            FR(gru_forward)(h + next, inner + here, x, running, h + here, hh, bias_hn, starts + n, rows, H);
+            break;
+        case FR_LSTM:
+            FR(lstm_forward)(h + next, inner + next, x, running, h + here, inner + here, hh, starts + n, rows, H);
+            break;
+        default:
+            FR(rnn_forward)(h + next, running, h + here, hh, starts + n, s.cell == FR_RNN_RELU, rows, H);
+        }
     }
-    memcpy(h, a.h + last, bytes);
+    memcpy(state_h, h + last, bytes);
     if (s.cell == FR_LSTM)
-        memcpy(c, a.inner + last, bytes);
+        memcpy(state_c, inner + last, bytes);
     return FR_OK;
 }
 
-static inline fr_status run_layers(Trace w, real *state, Packed packed, Parameters p, const int32_t *inputs,
-                                   const uint8_t *starts, Dropout d, Team team, Sizes s)
+static inline fr_status run_layers(real *trace, real *state, const real *packed, const real *params,
+                                   const int32_t *inputs, const uint8_t *starts, Dropout d, Team team, Sizes s)
 {
     for (int64_t l = 0; l < s.L; l++) {
         if (is_dense(s, l)) {
             if (l > 0)
                 RETURN_IF_BAD(fr_wait_for_all(team));
-            RETURN_IF_BAD(take_inputs(w, packed, p, inputs, d, l, team, s));
+            RETURN_IF_BAD(take_inputs(trace, packed, params, inputs, d, l, team, s));
             RETURN_IF_BAD(fr_wait_for_all(team));
         }
-        RETURN_IF_BAD(run_layer(w, state, packed, p, inputs, starts, d, l, team, s));
+        RETURN_IF_BAD(run_layer(trace, state, packed, params, inputs, starts, l, team, s));
     }
     return FR_OK;
 }

@@ -35,9 +35,9 @@ static int32_t draw(real *logits, double uniform, double temperature, int64_t V)
 fr_status FR(sample)(int32_t *restrict symbols, real *restrict state, real *restrict scratch,
                      real *restrict logits, const real *restrict prepared, const real *restrict params,
                      const double *restrict uniforms, const uint8_t *restrict starts,
-                     const int64_t *restrict shape, double temperature, int64_t symbol_before, int64_t last, int64_t n)
+                     const int64_t *restrict plan, double temperature, int64_t symbol_before, int64_t last, int64_t n)
 {
-    const int64_t V = shape[FR_VOCABULARY];
+    const int64_t V = plan[FR_VOCABULARY];
     if (n < 0)
         return FR_BAD_SIZE;
     if (symbol_before < 0 || symbol_before >= V)
@@ -45,7 +45,7 @@ fr_status FR(sample)(int32_t *restrict symbols, real *restrict state, real *rest
     int32_t symbol = (int32_t)symbol_before;
     for (int64_t i = 0; i < n; i++) {
         if (i == 0 || symbol != last) {
-            RETURN_IF_BAD(FR(network_step)(logits, state, scratch, prepared, params, &symbol, starts, shape, 1));
+            RETURN_IF_BAD(FR(network_step)(logits, state, scratch, prepared, params, &symbol, starts, plan, 1));
             symbol = draw(logits, uniforms[i], temperature, V);
         }
         symbols[i] = symbol;

@@ -1,14 +1,14 @@
 """Named arrays in one flat buffer.
 
 A layout is an ordered table of (name, shape). It says where each array lies in a flat vector. The
-network, the model file and the reference read it; the compiled kernels follow the same order, in
-``csrc/views.h`` and ``backends/numba.py``. A parameter's *shape* is
-the public one, PyTorch's; an entry that is stored transposed lies in the buffer the other way round,
-which its view hides.
+network, the model file and the reference read it; the compiled kernels are told by a plan, in numbers. A
+parameter's *shape* is the public one, PyTorch's; an entry that is stored transposed lies in the buffer
+the other way round, which its view hides.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,6 +42,12 @@ class Layout:
         """The number of elements of the flat buffer."""
         return sum(math.prod(entry.shape) for entry in self.entries)
 
+    def places(self) -> dict[str, int]:
+        """Where each array begins."""
+        sizes = [math.prod(entry.shape) for entry in self.entries]
+        starts = itertools.accumulate(sizes, initial=0)
+        return {entry.name: start for entry, start in zip(self.entries, starts, strict=False)}
+
     def stored(self, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Views of the buffer by name, as the kernels see them: C-contiguous, some of them transposed."""
         views, start = {}, 0
@@ -64,7 +70,7 @@ KINDS = ("rnn_tanh", "rnn_relu", "gru", "lstm")
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network is: its kind of cell and its sizes. Fields and order are those of ``shape`` in the contract."""
+    """What a network is: its kind of cell and its sizes; E is 0 where the input is one-hot."""
 
     kind: str
     L: int
@@ -92,10 +98,6 @@ class Shape:
     def inputs(self, layer: int) -> int:
         """The elements that a layer takes in."""
         return self.H if layer > 0 else self.E or self.V
-
-    def numbers(self) -> NDArray[np.int64]:
-        """The shape as the kernels take it."""
-        return np.array([KINDS.index(self.kind), self.L, self.V, self.E, self.H, self.tied], np.int64)
 
 
 @lru_cache(maxsize=64)
@@ -126,21 +128,27 @@ def _packed(name: str, K: int, J: int) -> Entry:
     return Entry(name, (K, -(-J // PANEL) * PANEL))
 
 
-def packed_entries(shape: Shape) -> tuple[list[Entry], list[Entry]]:
-    """The weights packed as right operands of products: those of the forward pass, and of the backward."""
-    V, H, O = shape.V, shape.H, shape.G * shape.H
-    forward, backward = [], []
+def forward_weights(shape: Shape) -> list[Entry]:
+    """The weights packed as right operands of the forward pass."""
+    entries = []
     for layer in range(shape.L):
         if layer > 0 or shape.E:
-            I = shape.inputs(layer)
-            forward.append(_packed(f"packed_ih_l{layer}_t", I, O))
-            backward.append(_packed(f"packed_ih_l{layer}", O, I))
-        forward.append(_packed(f"packed_hh_l{layer}_t", H, O))
-        backward.append(_packed(f"packed_hh_l{layer}", O, H))
-    return [*forward, _packed("packed_head_t", H, V)], [*backward, _packed("packed_head", V, H)]
+            entries.append(_packed(f"ih_t_l{layer}", shape.inputs(layer), shape.G * shape.H))
+        entries.append(_packed(f"hh_t_l{layer}", shape.H, shape.G * shape.H))
+    return [*entries, _packed("head_t", shape.H, shape.V)]
 
 
-def trace_entries(shape: Shape, T: int, B: int, *, dropout: bool = False) -> list[Entry]:
+def backward_weights(shape: Shape) -> list[Entry]:
+    """The weights packed as right operands of the backward pass."""
+    entries = []
+    for layer in range(shape.L):
+        if layer > 0 or shape.E:
+            entries.append(_packed(f"ih_l{layer}", shape.G * shape.H, shape.inputs(layer)))
+        entries.append(_packed(f"hh_l{layer}", shape.G * shape.H, shape.H))
+    return [*entries, _packed("head", shape.V, shape.H)]
+
+
+def trace(shape: Shape, T: int, B: int, *, dropout: bool = False) -> list[Entry]:
     """What the forward pass keeps of T steps of B rows; ``h`` begins with the state before them."""
     H, E, G = shape.H, shape.E, shape.G
     entries = [Entry("x", (T, B, E))]
@@ -149,50 +157,96 @@ def trace_entries(shape: Shape, T: int, B: int, *, dropout: bool = False) -> lis
         if G > 1:
             entries += [Entry(f"inner_l{layer}", (T + 1, B, H)), Entry(f"gates_l{layer}", (T, B, G * H))]
         if dropout:
-            entries.append(Entry(f"dropped_l{layer}", (T, B, H)))
+            entries.append(Entry(f"up_l{layer}", (T, B, H)))
     return [*entries, Entry("running", (B, (G + 1) * H))]
 
 
-@lru_cache(maxsize=64)
-def prepared_layout(shape: Shape) -> Layout:
-    """What a network's single steps read beside its parameters."""
-    return Layout(tuple(packed_entries(shape)[0]))
+def backward_trace(shape: Shape, T: int, B: int) -> list[Entry]:
+    """What the backward pass keeps beside it.
 
-
-@lru_cache(maxsize=64)
-def step_layout(shape: Shape, B: int) -> Layout:
-    """What a single step of B rows works in."""
-    return Layout(tuple(trace_entries(shape, 1, B)))
-
-
-@lru_cache(maxsize=64)
-def workspace_layout(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool = False) -> Layout:
-    """What the kernels keep of a window of T steps and B rows, which so many threads work on.
-
-    Each thread has room for a block of a packed matrix. The gradients of an rnn's gates take the place of those of
-    ``h``, so each of its layers has some.
+    The gradients of gates take their place, and those of an rnn's, which has no gates of its own, that of the
+    gradient of ``h``: of this, its layers have one each.
     """
-    forward, backward = packed_entries(shape)
-    V, H, E, widest = shape.V, shape.H, shape.E, max(shape.E, shape.H)
-    head_steps = min(T, max(1, LOGITS // B // V))
-    return Layout(
+    layers = range(1 if shape.G > 1 else shape.L)
+    return [
+        *(Entry(f"dh_l{layer}", (T, B, shape.H)) for layer in layers),
+        Entry("dc", (B if shape.kind == "lstm" else 0, shape.H)),
+        Entry("dx", (T, B, shape.E)),
+        Entry("logits", (head_steps(shape, T, B), B, shape.V)),
+        Entry("zeros", (max(shape.E, shape.H),)),
+    ]
+
+
+def head_steps(shape: Shape, T: int, B: int) -> int:
+    """The steps of a window whose logits are held at a time."""
+    return min(T, max(1, LOGITS // B // shape.V))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the kernels find what they work with, in numbers, and the size of the vector that has it."""
+
+    numbers: NDArray[np.int64]
+    size: int
+
+
+#: What the numbers of a plan are, in the order of the contract's FR_EMBEDDING_WEIGHT and so on: names of arrays,
+#: first of parameters, then of what is in a workspace.
+PARAMETERS = ("embedding.weight", "head.weight", "head.bias")
+SCRATCH = ("head_t", "head", "blocks", "x", "running", "dc", "dx", "logits", "zeros")
+LAYER_PARAMETERS = ("weight_ih", "weight_hh", "bias", "bias_hn")
+LAYER_SCRATCH = ("ih_t", "hh_t", "ih", "hh", "h", "inner", "gates", "up", "dh", "dgates")
+
+
+def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArray[np.int64]:
+    """The numbers of a plan: what is not there has the place 0."""
+    layout = parameter_layout(shape)
+    places = {"head.weight": 0, **layout.places()}
+    numbers = [KINDS.index(shape.kind), shape.L, shape.V, shape.E, shape.H, layout.size, steps]
+    numbers += [places.get(name, 0) for name in PARAMETERS]
+    numbers += [scratch.get(name, 0) for name in SCRATCH]
+    for layer in range(shape.L):
+        own = {name: scratch.get(f"{name}_l{layer}", 0) for name in LAYER_SCRATCH}
+        after = own["h"] + B * shape.H
+        own["up"] = own["up"] or after
+        own["gates"] = own["gates"] or after
+        own["dh"] = own["dh"] or scratch.get("dh_l0", 0)
+        own["dgates"] = own["gates"] if shape.G > 1 else own["dh"]
+        numbers += [places.get(f"{name}_l{layer}", 0) for name in LAYER_PARAMETERS]
+        numbers += own.values()
+    return np.array(numbers, np.int64)
+
+
+@lru_cache(maxsize=64)
+def window_plan(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool = False) -> Plan:
+    """A workspace for windows of up to T steps of B rows, which so many threads work on, forward and backward.
+
+    What is packed comes first: it is read in whole vectors, quickest where they begin with a cache line, as the
+    workspace does, and its sizes are multiples of one.
+    """
+    layout = Layout(
         (
-            *forward,
-            *backward,
-            _packed("block", parts * BLOCK, widest),
-            *trace_entries(shape, T, B, dropout=dropout),
-            Entry("dh", (1 if shape.G > 1 else shape.L, T, B, H)),
-            Entry("dc", (B if shape.kind == "lstm" else 0, H)),
-            Entry("dx", (T, B, E)),
-            Entry("logits", (head_steps, B, V)),
-            Entry("zeros", (widest,)),
+            *forward_weights(shape),
+            *backward_weights(shape),
+            _packed("blocks", parts * BLOCK, max(shape.E, shape.H)),
+            *trace(shape, T, B, dropout=dropout),
+            *backward_trace(shape, T, B),
         )
     )
+    return Plan(plan_of(shape, B, head_steps(shape, T, B), layout.places()), layout.size)
 
 
 @lru_cache(maxsize=64)
-def forward_layout(shape: Shape, T: int, B: int) -> Layout:
-    """What the kernels keep of a window that is only run forward: of a few steps at a time."""
-    forward, _ = packed_entries(shape)
+def forward_plan(shape: Shape, T: int, B: int) -> Plan:
+    """A workspace for windows of T steps that are only run forward, a few steps at a time."""
     steps = min(T, -(-BLOCK // B))
-    return Layout((*forward, *trace_entries(shape, steps, B), Entry("logits", (HEAD_ROWS, shape.V))))
+    logits = Entry("logits", (HEAD_ROWS, shape.V))
+    layout = Layout((*forward_weights(shape), *trace(shape, steps, B), logits))
+    return Plan(plan_of(shape, B, steps, layout.places()), layout.size)
+
+
+@lru_cache(maxsize=64)
+def step_plan(shape: Shape, B: int) -> tuple[Plan, int]:
+    """Scratch for single steps of B rows, and the size of what is prepared for them."""
+    prepared, scratch = Layout(tuple(forward_weights(shape))), Layout(tuple(trace(shape, 1, B)))
+    return Plan(plan_of(shape, B, 1, prepared.places() | scratch.places()), scratch.size), prepared.size

@@ -15,15 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastrnn import checks, memory
 from fastrnn.backends import Backend, get_backend
-from fastrnn.layout import (
-    Layout,
-    Shape,
-    forward_layout,
-    parameter_layout,
-    prepared_layout,
-    step_layout,
-    workspace_layout,
-)
+from fastrnn.layout import Layout, Shape, forward_plan, parameter_layout, step_plan, window_plan
 from fastrnn.threads import Team, usable_cores
 
 Array = NDArray[Any]
@@ -166,7 +158,6 @@ class Network:
         for view in self.parameters.values():
             if view.ndim == 2:
                 view[...] = draw(generator, view.shape, self.hidden_size)
-        self.numbers = self.shape.numbers()
         self._idle_workspaces: list[Workspace] = []
 
     @property
@@ -290,13 +281,14 @@ class Network:
         losses = np.empty((T, B))
         gradients = np.empty_like(self.flat)
         parts = self.parts(T, B)
-        with self.workspace(workspace_layout(self.shape, T, B, parts, dropout=rate > 0)) as workspace:
+        plan = window_plan(self.shape, T, B, parts, dropout=rate > 0)
+        with self.workspace(plan.size) as workspace:
             team = workspace.team
             team.run(
                 parts,
                 lambda part: self.backend.network_gradients(
                     losses, gradients, carried, workspace.flat, team.sync, self.flat, ids, wanted, flags,
-                    self.numbers, 1.0, rate, key, 0, part, parts, T, B,
+                    plan.numbers, 1.0, rate, key, 0, part, parts, T, B,
                 ),
             )  # fmt: skip
         return float(losses.sum()), self.layout.views(gradients), self.public_state(carried)
@@ -335,14 +327,13 @@ class Network:
             some_out, *some_window = (np.ascontiguousarray(array[:, rows]) for array in (out, *window))
             some_state = np.ascontiguousarray(state[:, :, rows])
             sizes = T, rows.stop - rows.start
-            with self.workspace(forward_layout(self.shape, *sizes)) as workspace:
-                kernel(
-                    some_out, some_state, workspace.flat, self.flat, *some_window, self.numbers, *sizes
-                )  # fmt: skip
+            plan = forward_plan(self.shape, *sizes)
+            with self.workspace(plan.size) as workspace:
+                kernel(some_out, some_state, workspace.flat, self.flat, *some_window, plan.numbers, *sizes)
             if parts > 1:
                 out[:, rows], state[:, :, rows] = some_out, some_state
 
-        with self.workspace(Layout(())) as workspace:  # for its team; each part has one of its own
+        with self.workspace(0) as workspace:  # for its team; each part has one of its own
             workspace.team.run(parts, run_part)
 
     def sample(
@@ -355,16 +346,16 @@ class Network:
         """
         uniforms = rng.random(n)
         symbols = np.empty(n, np.int32)
-        prepared = memory.aligned(prepared_layout(self.shape).size, self.dtype)
-        self.backend.network_prepare(prepared, self.flat, self.numbers)
-        scratch = memory.aligned(step_layout(self.shape, 1).size, self.dtype)
+        plan, size = step_plan(self.shape, 1)
+        prepared, scratch = memory.aligned(size, self.dtype), memory.aligned(plan.size, self.dtype)
+        self.backend.network_prepare(prepared, self.flat, plan.numbers)
         logits = np.empty((1, self.vocab_size), self.dtype)
         never, at_once = np.zeros(1, np.uint8), max(1, CALL_OPERATIONS // self.shape.operations)
         for start in range(0, n, at_once):
             some = slice(start, start + at_once)
             drawn = symbols[some]
             self.backend.sample(
-                drawn, state, scratch, logits, prepared, self.flat, uniforms[some], never, self.numbers,
+                drawn, state, scratch, logits, prepared, self.flat, uniforms[some], never, plan.numbers,
                 temperature, symbol, -1 if last is None else last, len(drawn),
             )  # fmt: skip
             ends = np.flatnonzero(drawn == last)
@@ -422,8 +413,8 @@ class Network:
         return (state[0], state[1]) if self.shape.Z == 2 else state[0]
 
     @contextmanager
-    def workspace(self, layout: Layout) -> Iterator[Workspace]:
-        """Check out a workspace with room for a layout. Internal.
+    def workspace(self, size: int) -> Iterator[Workspace]:
+        """Check out a workspace with room for so many elements. Internal.
 
         Each concurrent caller has its own, so one network serves many threads; what they leave behind is
         kept for the next ones.
@@ -432,9 +423,9 @@ class Network:
             workspace = self._idle_workspaces.pop()
         except IndexError:
             workspace = Workspace(np.empty(0, self.dtype), Team())
-        if workspace.flat.size < layout.size:
-            memory.require(layout.size * self.dtype.itemsize, "what a window needs to be worked on")
-            workspace.flat = memory.aligned(layout.size, self.dtype)
+        if workspace.flat.size < size:
+            memory.require(size * self.dtype.itemsize, "what a window needs to be worked on")
+            workspace.flat = memory.aligned(size, self.dtype)
         try:
             yield workspace
         finally:

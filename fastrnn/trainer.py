@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastrnn import checks, memory
 from fastrnn.batches import Streams
 from fastrnn.errors import DivergenceError
-from fastrnn.layout import workspace_layout
+from fastrnn.layout import window_plan
 from fastrnn.network import Network, State, StateLike, checked_key
 from fastrnn.optimizers import Optimizer, get_optimizer
 
@@ -239,16 +239,16 @@ class Trainer:
         losses, norms, symbol_losses = np.full(W, math.nan), np.full(W, math.nan), np.empty((T, B))
         settings, weights = optimizer.settings(rates, self.updates), np.zeros(W)
         parts = network.parts(T, B)
-        layout = workspace_layout(network.shape, T, B, parts, dropout=network.dropout > 0)
+        plan = window_plan(network.shape, T, B, parts, dropout=network.dropout > 0)
         try:
-            with network.workspace(layout) as workspace:
+            with network.workspace(plan.size) as workspace:
                 team = workspace.team
                 team.run(
                     parts,
                     lambda part: network.backend.train_windows(
                         losses, norms, symbol_losses, network.flat, self._gradients, self._moments,
                         self._average, self._state, workspace.flat, team.sync, streams.inputs, streams.targets,
-                        streams.starts, settings, weights, network.numbers, optimizer.number,
+                        streams.starts, settings, weights, plan.numbers, optimizer.number,
                         int(self.reduction == "mean"), self.clip_value or math.inf, self.clip_norm or math.inf,
                         network.dropout, self.dropout_key, self.updates, first % streams.windows(T),
                         part, parts, len(self._average), W, streams.n_steps, T, B,

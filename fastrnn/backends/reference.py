@@ -358,12 +358,13 @@ UPDATES = (sgd_update, adagrad_update, adam_update)
 # ---- The whole network -------------------------------------------------------------------------------
 
 
-def shape_of(numbers: NDArray[np.int64]) -> Shape | None:
-    """The shape of a network, or ``None`` where there is none."""
-    kind, L, V, E, H, tied = numbers.tolist()
-    if kind not in range(len(KINDS)) or min(L, V, H, E + 1) < 1 or (tied and E != H):
+def shape_of(plan: NDArray[np.int64]) -> Shape | None:
+    """The shape of the network that a plan is made for, or ``None`` where there is none."""
+    kind, L, V, E, H = plan[:5].tolist()
+    if kind not in range(len(KINDS)) or min(L, V, H, E + 1) < 1:
         return None
-    return Shape(KINDS[kind], L, V, E, H, bool(tied))
+    head_weight = plan[8]
+    return Shape(KINDS[kind], L, V, E, H, tied=bool(E and head_weight == 0))
 
 
 def one_step(
@@ -495,9 +496,9 @@ def run_back(made: Run, d: dict[str, Reals], dtop: Reals, ids: Ids, starts: Star
 
 def network_forward(
     logits: Reals, state: Reals, workspace: Reals, params: Reals, inputs: Ids, starts: Starts,
-    shape: NDArray[np.int64], T: int, B: int,
+    plan: NDArray[np.int64], T: int, B: int,
 ) -> int:  # fmt: skip
-    known = shape_of(shape)
+    known = shape_of(plan)
     if known is None or min(T, B) < 1:
         return BAD_SIZE
     if np.any((inputs < 0) | (inputs >= known.V)):
@@ -508,13 +509,13 @@ def network_forward(
 
 def network_losses(
     losses: Reals, state: Reals, workspace: Reals, params: Reals, inputs: Ids, targets: Ids, starts: Starts,
-    shape: NDArray[np.int64], T: int, B: int,
+    plan: NDArray[np.int64], T: int, B: int,
 ) -> int:  # fmt: skip
-    known = shape_of(shape)
+    known = shape_of(plan)
     if known is None or min(T, B) < 1:
         return BAD_SIZE
     logits = np.empty((T, B, known.V), params.dtype)
-    status = network_forward(logits, state, workspace, params, inputs, starts, shape, T, B)
+    status = network_forward(logits, state, workspace, params, inputs, starts, plan, T, B)
     if status != OK:
         return status
     rows = logits.reshape(T * B, known.V)
@@ -523,10 +524,10 @@ def network_losses(
 
 def network_gradients(
     losses: Reals, grads: Reals, state: Reals, workspace: Reals, sync: Ids, params: Reals,
-    inputs: Ids, targets: Ids, starts: Starts, shape: NDArray[np.int64], scale: float,
+    inputs: Ids, targets: Ids, starts: Starts, plan: NDArray[np.int64], scale: float,
     rate: float, key: int, update: int, part: int, parts: int, T: int, B: int,
 ) -> int:  # fmt: skip
-    known = shape_of(shape)
+    known = shape_of(plan)
     if known is None or not 0 <= part < parts or min(T, B) < 1:
         return BAD_SIZE
     if np.any((inputs < 0) | (inputs >= known.V)):
@@ -551,7 +552,7 @@ def network_gradients(
 def train_windows(
     losses: Reals, norms: Reals, symbol_losses: Reals, params: Reals, grads: Reals, moments: Reals,
     average: Reals, state: Reals, workspace: Reals, sync: Ids, inputs: Ids, targets: Ids, starts: Starts,
-    settings: Reals, weights: Reals, shape: NDArray[np.int64], optimizer: int, mean: int, value_limit: float,
+    settings: Reals, weights: Reals, plan: NDArray[np.int64], optimizer: int, mean: int, value_limit: float,
     norm_limit: float, rate: float, key: int, first_update: int, first: int,
     part: int, parts: int, A: int, W: int, S: int, T: int, B: int,
 ) -> int:  # fmt: skip
@@ -569,7 +570,7 @@ def train_windows(
         scale = 1 / max(1, int(np.count_nonzero(y >= 0))) if mean else 1.0
         window_losses = symbol_losses[: len(x)]
         status = network_gradients(
-            window_losses, grads, state, workspace, sync, params, x, y, s, shape, scale,
+            window_losses, grads, state, workspace, sync, params, x, y, s, plan, scale,
             rate, key, first_update + w, 0, 1, len(x), B,
         )  # fmt: skip
         if status != OK:
@@ -588,13 +589,13 @@ def train_windows(
 # ---- One symbol at a time ----------------------------------------------------------------------------
 
 
-def network_prepare(prepared: Reals, params: Reals, shape: NDArray[np.int64]) -> int:
-    return OK if shape_of(shape) is not None else BAD_SIZE
+def network_prepare(prepared: Reals, params: Reals, plan: NDArray[np.int64]) -> int:
+    return OK if shape_of(plan) is not None else BAD_SIZE
 
 
 def network_step(
     logits: Reals, state: Reals, scratch: Reals, prepared: Reals, params: Reals, inputs: Ids, starts: Starts,
-    shape: NDArray[np.int64], B: int,
+    plan: NDArray[np.int64], B: int,
 ) -> int:  # fmt: skip
     return network_forward(
         logits[np.newaxis], state, scratch, params, inputs[np.newaxis], starts[np.newaxis], shape, 1, B
@@ -611,10 +612,10 @@ def draw(logits: Reals, uniform: float, temperature: float) -> int:
 
 def sample(
     symbols: Ids, state: Reals, scratch: Reals, logits: Reals, prepared: Reals, params: Reals,
-    uniforms: Reals, starts: Starts, shape: NDArray[np.int64], temperature: float, symbol_before: int,
+    uniforms: Reals, starts: Starts, plan: NDArray[np.int64], temperature: float, symbol_before: int,
     last: int, n: int,
 ) -> int:  # fmt: skip
-    known = shape_of(shape)
+    known = shape_of(plan)
     if known is None or n < 0:
         return BAD_SIZE
     if not 0 <= symbol_before < known.V:
@@ -622,7 +623,7 @@ def sample(
     symbols[:] = last
     ids = np.array([symbol_before], np.int32)
     for i in range(n):
-        network_step(logits, state, scratch, prepared, params, ids, starts, shape, 1)
+        network_step(logits, state, scratch, prepared, params, ids, starts, plan, 1)
         symbols[i] = ids[0] = draw(logits[0], uniforms[i], temperature)
         if ids[0] == last:
             break
