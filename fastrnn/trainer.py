@@ -19,7 +19,8 @@ from fastrnn.optimizers import Optimizer, get_optimizer
 
 Floats = NDArray[np.float64]
 
-REDUCTIONS = ("mean", "sum")
+#: As `train_windows` numbers them, FR_SUM to FR_BATCHMEAN.
+REDUCTIONS = ("sum", "mean", "batchmean")
 
 #: How long a native call is meant to last, so that Ctrl-C and progress work.
 CALL_SECONDS = 0.05
@@ -53,7 +54,8 @@ class Trainer:
     network
         The `Network` whose parameters are updated, in place.
     optimizer
-        ``"sgd"``, ``"adagrad"``, ``"adam"``, or one of `fastrnn.optimizers` with its own settings.
+        ``"sgd"``, ``"adagrad"``, ``"rmsprop"``, ``"adam"``, ``"adamw"``, or one of `fastrnn.optimizers` with
+        its own settings.
     learning_rate
         Also an attribute, which may be changed between updates.
     clip_value
@@ -62,12 +64,16 @@ class Trainer:
         Largest Euclidean norm of the whole gradient; ``None`` does not clip.
     reduction
         ``"sum"``: update with the gradient of the sum of the losses, as the seed does. ``"mean"``: of
-        their mean over the targets.
+        their mean over the targets. ``"batchmean"``: of the sum divided by the number of rows, as char-rnn
+        does.
 
     Attributes
     ----------
     updates
         How many updates were done.
+    gradient_norm
+        The norm of the last update's gradient, after the clip by value and before the clip by norm; NaN
+        before the first.
 
     Raises
     ------
@@ -94,6 +100,7 @@ class Trainer:
         self.clip_norm = None if clip_norm is None else checks.real_number("clip_norm", clip_norm)
         self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
         self.updates = 0
+        self._gradient_norm = math.nan
         self._state: NDArray[Any] | None = None
         self._paces: dict[tuple[int, int], Pace] = {}
         n = network.flat.size
@@ -116,6 +123,11 @@ class Trainer:
     def optimizer(self) -> Optimizer:
         """The optimizer, for good: its moments are the trainer's."""
         return self._optimizer
+
+    @property
+    def gradient_norm(self) -> float:
+        """The norm of the last update's gradient, NaN before the first."""
+        return self._gradient_norm
 
     @property
     def state(self) -> NDArray[Any] | None:
@@ -156,7 +168,7 @@ class Trainer:
             The loss or the gradient is not finite; the update was not done.
         """
         window = Streams(*self.network.checked_window(inputs, targets, starts))
-        losses = self.advance(window, window.n_steps, 0, np.array([self.learning_rate]))
+        losses, _ = self.advance(window, window.n_steps, 0, np.array([self.learning_rate]))
         return float(losses[0])
 
     def steps(
@@ -201,7 +213,7 @@ class Trainer:
             return self.advance(rows, T, done, np.full(count, self.learning_rate))
 
         while done < len(losses):
-            part = pace.call(update, len(losses) - done)
+            part, _ = pace.call(update, len(losses) - done)
             losses[done : done + len(part)] = part
             done += len(part)
         return losses
@@ -209,8 +221,8 @@ class Trainer:
     def advance(self, streams: Streams, seq_length: int, first: int, rates: Floats) -> Floats:
         """Do one update for each of these learning rates, in one native call, from window ``first`` on.
 
-        Internal: the streams are taken to be valid. Windows are counted over passes. Returns and raises
-        as `steps` does.
+        Internal: the streams are taken to be valid. Windows are counted over passes. Returns (2, W): what
+        `steps` does, and the norm of each gradient. Raises as `steps` does.
         """
         network, optimizer, W, B = self.network, self._optimizer, len(rates), streams.batch_size
         T = min(seq_length, streams.n_steps)
@@ -222,7 +234,8 @@ class Trainer:
                 "call reset_state() first"
             )
         # NaN as well where Ctrl-C strikes before the kernel writes any
-        losses, norms, symbol_losses = np.full(W, math.nan), np.full(W, math.nan), np.empty((T, B))
+        found, symbol_losses = np.full((2, W), math.nan), np.empty((T, B))
+        losses, norms = found
         state, settings = self._state[0], optimizer.settings(rates, self.updates)
         parts = network.parts(T, B)
         try:
@@ -235,7 +248,7 @@ class Trainer:
                     lambda part: network.backend.train_windows(
                         losses, norms, symbol_losses, network.flat, self._gradients, self._moments,
                         state, workspace.flat, team.sync, streams.inputs, streams.targets, streams.starts,
-                        settings, optimizer.number, int(self.reduction == "mean"),
+                        settings, optimizer.number, REDUCTIONS.index(self.reduction),
                         self.clip_value or math.inf, self.clip_norm or math.inf, first % streams.windows(T),
                         part, parts, W, streams.n_steps, T, B, network.vocab_size, network.hidden_size,
                     ),
@@ -243,6 +256,7 @@ class Trainer:
         finally:  # after Ctrl-C too: what was done counts
             finite = np.isfinite(losses) & np.isfinite(norms)
             self.updates += int(np.count_nonzero(finite))
+            self._gradient_norm = float(norms[finite][-1]) if finite.any() else self._gradient_norm
         if not finite.all():
             self.reset_state()
             raise DivergenceError(self._divergence(losses[~finite][0], norms[~finite][0]))
@@ -252,7 +266,7 @@ class Trainer:
                 f"an update overflowed: parameters are not finite after {self.updates} updates. "
                 f"The learning_rate, {self.learning_rate:g}, is far too high"
             )
-        return losses
+        return found
 
     def _divergence(self, loss: float, norm: float) -> str:
         return (

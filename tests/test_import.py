@@ -78,9 +78,9 @@ def imports_of(path: Path) -> set[str]:
 
 #: The modules from the lowest up, as the README lists them.
 MODULES = [
-    *("errors", "checks", "memory", "threads", "layout", "vocabulary", "files", "corpus"),
+    *("errors", "checks", "arithmetic", "memory", "threads", "layout", "vocabulary", "files", "corpus"),
     *("backends.reference", "backends", "backends.numba", "backends.c", "network", "batches", "optimizers"),
-    *("trainer", "scoring", "sampling"),
+    *("schedules", "trainer", "scoring", "sampling"),
     *("checkpoint", "model", "presets", "training", "demo", "cli"),
 ]
 

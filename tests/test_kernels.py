@@ -26,9 +26,9 @@ DTYPES = {
 }
 
 
-def draw_array(argument: Argument, shape: tuple[int, ...], V: int, real: Any, rng: Any) -> Any:
+def draw_array(argument: Argument, shape: tuple[int, ...], size: dict[str, int], real: Any, rng: Any) -> Any:
     """Random values of the kind that the argument's name stands for."""
-    dtype = real if argument.c_type == "real" else DTYPES[argument.c_type]
+    V, dtype = size["V"], real if argument.c_type == "real" else DTYPES[argument.c_type]
     if argument.name in {"ids", "inputs"}:
         return rng.integers(0, V, shape).astype(dtype)
     if argument.name == "targets":
@@ -40,7 +40,9 @@ def draw_array(argument: Argument, shape: tuple[int, ...], V: int, real: Any, rn
     if argument.name == "moments":
         return rng.uniform(0.1, 1, shape).astype(dtype)
     if argument.name == "settings":
-        return np.broadcast_to([0.05, 0.9, 0.99, 1e-8, 0.7], shape).copy()
+        # the second one is the momentum of sgd, which has no moments where that is 0
+        row = [0.05, 0.9 if size["M"] else 0.0, 0.99, 0.3, 0.7, 0.95]
+        return np.broadcast_to(row, shape).copy()
     return rng.standard_normal(shape).astype(dtype)
 
 
@@ -50,15 +52,22 @@ def draw_arguments(kernel: Kernel, size: dict[str, int], real: Any, seed: int) -
     ``size`` may name the size of an array that is flat, beside those of letters.
     """
     rng = np.random.default_rng(seed)
-    given = {"0": 0, "1": 1, "2": 2, "FR_SETTINGS": 5, "FR_BLOCK": 256, "FR_SYNC": 48, "T+1": size["T"] + 1}
-    numbers = {"function": seed % 4, "carried": seed % 2, "transposed": seed % 2, "part": 0, "parts": 1}
+    given = {"0": 0, "1": 1, "2": 2, "FR_SETTINGS": 6, "FR_BLOCK": 256, "FR_SYNC": 48, "T+1": size["T"] + 1}
+    numbers = {
+        "function": seed % 4,
+        "carried": seed % 2,
+        "transposed": seed % 2,
+        "part": 0,
+        "parts": 1,
+        "M": 1,
+    }
     size = {**numbers, **given, **size}
     arguments: list[Any] = []
     for argument in kernel.arguments:
         if argument.is_array:
             size = {**size, **{f"{letter}32": -(-n // 32) * 32 for letter, n in size.items()}}
             shape = tuple(size[letter] for letter in argument.shape) or (size.get(argument.name, 100),)
-            arguments.append(draw_array(argument, shape, size["V"], real, rng))
+            arguments.append(draw_array(argument, shape, size, real, rng))
         elif argument.c_type == "double":
             arguments.append(0.7)
         else:
@@ -182,7 +191,7 @@ def test_the_norm_is_that_of_the_clipped_gradient(backend: str):
 
 def test_an_update_clips_and_then_scales(backend: str):
     params, moments = np.array([1.0, 1.0, 1.0]), np.empty((0, 3))
-    settings = np.array([1.0, 0, 0, 0, 0])
+    settings = np.array([1.0, 0, 0, 0, 0, 0])
     gradients = np.array([-7.0, 0.5, 7.0])
     get_backend(backend).sgd_update(params, moments, gradients, settings, 5.0, 0.5, 0, 1, 3)
     np.testing.assert_array_equal(params, [3.5, 0.75, -1.5])
@@ -205,7 +214,8 @@ def test_c_refuses_wrong_dtypes_and_memory():
 @pytest.mark.parametrize("kernel", kernels(), ids=lambda kernel: kernel.name)
 def test_negative_sizes_are_refused_before_anything_is_read(kernel: Kernel, backend: str):
     size = dict.fromkeys(
-        [*letters, "K", "J", "S", "W", "M", "P", "optimizer", "mean", "first", "symbol_before", "last"], 1
+        [*letters, "K", "J", "S", "W", "M", "P", "optimizer", "reduction", "first", "symbol_before", "last"],
+        1,
     )
     for letter in [a.name for a in kernel.arguments if len(a.name) == 1 and a.name in size]:
         arguments = draw_arguments(kernel, size, np.float64, 0)

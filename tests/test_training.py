@@ -406,7 +406,7 @@ def test_divergence_keeps_the_model():
         ({"validation": -0.1}, ValueError, "validation=-0.1"),
         ({"validation": 0.999}, ValueError, "it must have at least 2, beside the 90 that are held out"),
         ({"optimizer": "lbfgs"}, ValueError, "optimizer='lbfgs' is not known"),
-        ({"schedule": "cosine"}, ValueError, "schedule='cosine' is not known"),
+        ({"schedule": "cyclic"}, ValueError, "schedule='cyclic' is not known"),
         ({"initialization": "he"}, ValueError, "initialization='he' is not known"),
         ({"reduction": "none"}, ValueError, "reduction='none' is not known"),
         ({"log_every": 0}, ValueError, "log_every=0"),

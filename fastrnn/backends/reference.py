@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastrnn.layout import parameter_layout
 
 OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE = 0, 1, 2, 3
+SUM, MEAN, BATCHMEAN = 0, 1, 2
 
 Reals = NDArray[np.floating[Any]]
 Ids = NDArray[np.int32]
@@ -177,9 +178,14 @@ def sgd_update(
 ) -> int:  # fmt: skip
     if not 0 <= part < parts or n < 0:
         return BAD_SIZE
-    (rate,) = settings[:1].astype(params.dtype)
-    if part == 0:
-        params -= rate * (np.clip(grads, -limit, limit) * scale)
+    if part > 0:
+        return OK
+    rate, momentum, a, b = settings[:4].astype(params.dtype)
+    step = np.clip(grads, -limit, limit) * scale
+    if momentum != 0:
+        moments[0] = momentum * moments[0] + step
+        step = a * step + b * moments[0]
+    params -= rate * step
     return OK
 
 
@@ -206,16 +212,40 @@ def adam_update(
         return BAD_SIZE
     if part > 0:
         return OK
-    step, beta1, beta2, epsilon, correction = settings.astype(params.dtype)
+    step, beta1, beta2, epsilon, correction, keep = settings.astype(params.dtype)
     rest1, rest2 = (1 - settings[1:3]).astype(params.dtype)
     g = np.clip(grads, -limit, limit) * scale
     moments[0] = beta1 * moments[0] + rest1 * g
     moments[1] = beta2 * moments[1] + rest2 * g**2
+    params *= keep
     params -= step * moments[0] / (np.sqrt(moments[1]) / correction + epsilon)
     return OK
 
 
-UPDATES = (sgd_update, adagrad_update, adam_update)
+def rmsprop_update(
+    params: Reals, moments: Reals, grads: Reals, settings: Reals, limit: float, scale: float,
+    part: int, parts: int, n: int,
+) -> int:  # fmt: skip
+    if not 0 <= part < parts or n < 0:
+        return BAD_SIZE
+    if part > 0:
+        return OK
+    rate, alpha, epsilon = settings[:3].astype(params.dtype)
+    g = np.clip(grads, -limit, limit) * scale
+    moments[0] += (1 - alpha) * (g**2 - moments[0])
+    params -= rate * g / (np.sqrt(moments[0]) + epsilon)
+    return OK
+
+
+def average_update(average: Reals, params: Reals, weight: float, part: int, parts: int, n: int) -> int:
+    if not 0 <= part < parts or n < 0:
+        return BAD_SIZE
+    if part == 0:
+        average += weight * (params - average)
+    return OK
+
+
+UPDATES = (sgd_update, adagrad_update, adam_update, rmsprop_update)
 
 
 # ---- The whole network -------------------------------------------------------------------------------
@@ -296,10 +326,16 @@ def network_gradients(
     return OK
 
 
+def gradient_scale(targets: Ids, reduction: int) -> float:
+    """What the sum of a window's losses is multiplied by."""
+    counts = {SUM: 1, MEAN: np.count_nonzero(targets >= 0), BATCHMEAN: targets.shape[1]}
+    return 1 / max(1, int(counts[reduction]))
+
+
 def train_windows(
     losses: Reals, norms: Reals, symbol_losses: Reals, params: Reals, grads: Reals, moments: Reals,
     state: Reals, workspace: Reals, sync: Ids, inputs: Ids, targets: Ids, starts: Starts, settings: Reals,
-    optimizer: int, mean: int, value_limit: float, norm_limit: float, first: int,
+    optimizer: int, reduction: int, value_limit: float, norm_limit: float, first: int,
     part: int, parts: int, W: int, S: int, T: int, B: int, V: int, H: int,
 ) -> int:  # fmt: skip
     if not 0 <= part < parts or min(first, W, S - 1, T - 1, B - 1, V - 1, H - 1) < 0:
@@ -313,7 +349,7 @@ def train_windows(
     for w in range(W):
         window = windows[(first + w) % len(windows)]
         x, y, s = inputs[window], targets[window], starts[window]
-        scale = 1 / max(1, int(np.count_nonzero(y >= 0))) if mean else 1.0
+        scale = gradient_scale(y, reduction)
         window_losses = symbol_losses[: len(x)]
         status = network_gradients(
             window_losses, grads, state, workspace, sync, params, x, y, s, scale, 0, 1, len(x), B, V, H
