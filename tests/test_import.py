@@ -78,7 +78,7 @@ def imports_of(path: Path) -> set[str]:
 
 #: The modules from the lowest up, as the README lists them.
 MODULES = [
-    *("errors", "checks", "arithmetic", "memory", "threads", "layout", "vocabulary", "files", "corpus"),
+    *("errors", "checks", "memory", "arithmetic", "threads", "layout", "vocabulary", "files", "corpus"),
     *("backends.reference", "backends", "backends.numba", "backends.c", "network", "batches", "optimizers"),
     *("schedules", "trainer", "scoring", "sampling"),
     *("checkpoint", "model", "presets", "training", "demo", "cli"),

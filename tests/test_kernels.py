@@ -148,6 +148,8 @@ def test_kernel_matches_the_reference_at_tiles(kernel: Kernel, compiled: str, si
         "linear_gradients",
         "cross_entropy",
         "sgd_update",
+        "rmsprop_update",
+        "average_update",
         "gradient_norm",
     ],
 )
@@ -195,6 +197,49 @@ def test_an_update_clips_and_then_scales(backend: str):
     gradients = np.array([-7.0, 0.5, 7.0])
     get_backend(backend).sgd_update(params, moments, gradients, settings, 5.0, 0.5, 0, 1, 3)
     np.testing.assert_array_equal(params, [3.5, 0.75, -1.5])
+
+
+def test_momentum_looks_back_and_nesterov_s_ahead(backend: str):
+    settings = {"classical": [1.0, 0.5, 0, 1, 0, 0], "nesterov": [1.0, 0.5, 1, 0.5, 0, 0]}
+    for name, expected in (("classical", [-1.5, -4.25]), ("nesterov", [-1.75, -5.125])):
+        params, moments, gradients = np.zeros(1), np.ones((1, 1)), np.array([1.0])
+        found = []
+        for gradients[0] in (1.0, 2.0):
+            row = np.array(settings[name])
+            get_backend(backend).sgd_update(params, moments, gradients, row, np.inf, 1.0, 0, 1, 1)
+            found.append(params[0])
+        assert (moments[0, 0], found) == (2.75, expected)
+
+
+def test_an_average_moves_to_the_parameters(backend: str):
+    average, params = np.array([1.0, -2.0, 0.0]), np.array([3.0, 2.0, 0.5])
+    for weight, expected in ((0.0, [1, -2, 0]), (0.25, [1.5, -1, 0.125]), (1.0, [3, 2, 0.5])):
+        get_backend(backend).average_update(average, params, weight, 0, 1, 3)
+        np.testing.assert_array_equal(average, expected)
+
+
+def test_an_average_that_fades_is_zero_rather_than_tiny(compiled: str):
+    for dtype in (np.float32, np.float64):
+        average, params = np.ones(37, dtype), np.zeros(37, dtype)
+        for _ in range(600):
+            get_backend(compiled).average_update(average, params, 0.5, 0, 1, 37)
+        np.testing.assert_array_equal(average, 0)
+
+
+@pytest.mark.parametrize(
+    "kernel", [kernel for kernel in SMALL if kernel.name.endswith("_update")], ids=lambda kernel: kernel.name
+)
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 1003])
+def test_updates_have_the_same_bits_in_c_and_numba(kernel: Kernel, real: Any, n: int):
+    size = dict.fromkeys(letters, n)
+    found = []
+    for backend, parts in ((require_backend("c"), 1), (require_backend("numba"), 3)):
+        arguments = draw_arguments(kernel, size, real, seed=n)
+        for _ in range(5):
+            run(kernel, backend, arguments, size, parts)
+        found.append([a.tobytes() for a in arguments if isinstance(a, np.ndarray)])
+    assert found[0] == found[1]
 
 
 def test_c_refuses_wrong_dtypes_and_memory():
