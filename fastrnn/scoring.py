@@ -59,7 +59,7 @@ def losses_of_rows(network: Network, rows: Streams) -> Floats:
 
 
 def mean_loss(network: Network, rows: Streams) -> float:
-    """Mean nats of the targets of some rows, from a state of zeros; exactly summed, since schedules read it."""
+    """Mean nats of the targets of some rows, from a state of zeros; exactly summed, for schedules read it."""
     losses = losses_of_rows(network, rows)
     return math.fsum(losses.ravel().tolist()) / losses.size
 
