@@ -102,7 +102,11 @@ enum {
 enum { FR_SYNC = 48, FR_ARRIVED = 0, FR_ROUND = 16, FR_ABORT = 32 };
 
 /* Optimizers, as train_windows numbers them, and the width of a row of their settings. */
-enum { FR_SGD = 0, FR_ADAGRAD = 1, FR_ADAM = 2, FR_SETTINGS = 5 };
+enum { FR_SGD = 0, FR_ADAGRAD = 1, FR_ADAM = 2, FR_RMSPROP = 3, FR_SETTINGS = 6 };
+
+/* What a window's gradient is that of: the sum of its losses, their mean over the targets, or the sum divided
+ * by the number of rows. */
+enum { FR_SUM = 0, FR_MEAN = 1, FR_BATCHMEAN = 2 };
 
 /* ---- Elementary functions ------------------------------------------------------------------------
  *
@@ -309,10 +313,12 @@ fr_status FR(gradient_norm)(
     const real *grads, /* (n) */
     double limit, int64_t n);
 
-/* p -= rate · g.  settings: rate */
+/* p -= rate · g, or, where momentum is not 0 (Sutskever et al. 2013, as PyTorch has it),
+ * m = momentum · m + g, p -= rate · (a · g + b · m).
+ * settings: rate, momentum, a, b; these are 0, 1, or for Nesterov's momentum 1, momentum */
 fr_status FR(sgd_update)(
     real *params,           /* (n) (in, out) */
-    real *moments,          /* (0, n): none */
+    real *moments,          /* (M, n) (in, out): m, and none where momentum is 0 */
     const real *grads,      /* (n) */
     const double *settings, /* (FR_SETTINGS) */
     double limit, double scale, int64_t part, int64_t parts, int64_t n);
@@ -326,15 +332,32 @@ fr_status FR(adagrad_update)(
     const double *settings, /* (FR_SETTINGS) */
     double limit, double scale, int64_t part, int64_t parts, int64_t n);
 
-/* Adam (Kingma & Ba 2015), the corrections of both moments' bias folded into the settings:
- * m = β₁m + (1-β₁)g, v = β₂v + (1-β₂)g², p -= step · m / (√v / correction + epsilon).
- * settings: step = rate / (1-β₁ᵏ), β₁, β₂, epsilon, correction = √(1-β₂ᵏ), at update k */
+/* Adam (Kingma & Ba 2015), the corrections of both moments' bias folded into the settings, and AdamW (Loshchilov
+ * & Hutter 2019), where keep is not 1: m = β₁m + (1-β₁)g, v = β₂v + (1-β₂)g²,
+ * p = keep · p - step · m / (√v / correction + epsilon).
+ * settings: step = rate / (1-β₁ᵏ), β₁, β₂, epsilon, correction = √(1-β₂ᵏ), at update k,
+ * keep = 1 - rate · weight decay */
 fr_status FR(adam_update)(
     real *params,           /* (n) (in, out) */
     real *moments,          /* (2, n) (in, out): m, v */
     const real *grads,      /* (n) */
     const double *settings, /* (FR_SETTINGS) */
     double limit, double scale, int64_t part, int64_t parts, int64_t n);
+
+/* RMSprop (Tieleman & Hinton 2012): m = α m + (1-α)g², p -= rate · g / (√m + epsilon).
+ * settings: rate, α, epsilon */
+fr_status FR(rmsprop_update)(
+    real *params,           /* (n) (in, out) */
+    real *moments,          /* (1, n) (in, out): m */
+    const real *grads,      /* (n) */
+    const double *settings, /* (FR_SETTINGS) */
+    double limit, double scale, int64_t part, int64_t parts, int64_t n);
+
+/* A running mean of the parameters: average = (1 - weight) · average + weight · params. */
+fr_status FR(average_update)(
+    real *average,      /* (n) (in, out) */
+    const real *params, /* (n) */
+    double weight, int64_t part, int64_t parts, int64_t n);
 
 /* ---- The whole network: embedding or one-hot input, layers of one cell, linear head ----------------
  *
@@ -386,11 +409,11 @@ fr_status FR(network_gradients)(
 /* Truncated BPTT: W updates of forward, backward, clip by value, clip by norm, update.
  * The streams are S steps long and are cut into ⌈S/T⌉ windows of T steps, the last one shorter where T
  * does not divide S. Update w takes window (first + w) mod ⌈S/T⌉; the state is carried from each
- * window to the next, over the end of the streams as well. With `mean` the gradient of a window is
- * that of the mean over its targets, else of the sum. It stops before the first update whose loss or
- * gradient is not finite, and leaves the parameters as they were; every later loss and norm is NaN.
- * For dropout, update w has the number first_update + w. The average of the parameters, where there is one,
- * follows them after each update. Parts are as in network_gradients. */
+ * window to the next, over the end of the streams as well. `reduction` is FR_SUM, FR_MEAN or
+ * FR_BATCHMEAN. It stops before the first update whose loss or gradient is not finite, and leaves the
+ * parameters as they were; every later loss and norm is NaN. For dropout, update w has the number
+ * first_update + w. The average of the parameters, where there is one, follows them after each update. Parts
+ * are as in network_gradients. */
 fr_status FR(train_windows)(
     double *losses,         /* (W): the sum of each window */
     double *norms,          /* (W): of each gradient, after the clip by value */
@@ -408,7 +431,7 @@ fr_status FR(train_windows)(
     const double *settings, /* (W, FR_SETTINGS): a row for each update */
     const double *weights,  /* (W): of the parameters in their average, after each update */
     const int64_t *plan,    /* flat */
-    int64_t optimizer, int64_t mean, double value_limit, double norm_limit, double rate, int64_t key,
+    int64_t optimizer, int64_t reduction, double value_limit, double norm_limit, double rate, int64_t key,
     int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t W, int64_t S, int64_t T,
     int64_t B);
 

@@ -207,13 +207,14 @@ fr_status FR(network_gradients)(double *losses, real *grads, real *state, real *
     return gradients(losses, grads, state, workspace, params, x, team, s);
 }
 
-/* One over the number of targets in a window, or 1 for a sum or for a window without targets. */
-static double gradient_scale(const int32_t *targets, int64_t mean, int64_t N)
+/* What the sum of a window's losses is multiplied by: its mean is over the targets that there are. */
+static double gradient_scale(const int32_t *targets, int64_t reduction, int64_t N, int64_t B)
 {
-    int64_t count = 0;
-    for (int64_t n = 0; n < N; n++)
-        count += targets[n] >= 0;
-    return mean && count > 0 ? 1.0 / (double)count : 1.0;
+    int64_t count = reduction == FR_BATCHMEAN ? B : 0;
+    if (reduction == FR_MEAN)
+        for (int64_t n = 0; n < N; n++)
+            count += targets[n] >= 0;
+    return count > 0 ? 1.0 / (double)count : 1.0;
 }
 
 static double sum_of(const double *values, int64_t N)
@@ -234,6 +235,8 @@ static fr_status update(real *params, real *moments, const real *grads, const do
         return FR(adagrad_update)(params, moments, grads, settings, limit, scale, team.part, team.parts, n);
     case FR_ADAM:
         return FR(adam_update)(params, moments, grads, settings, limit, scale, team.part, team.parts, n);
+    case FR_RMSPROP:
+        return FR(rmsprop_update)(params, moments, grads, settings, limit, scale, team.part, team.parts, n);
     default:
         return FR_BAD_CHOICE;
     }
@@ -243,7 +246,7 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
                             real *moments, real *average, real *state, real *workspace, int32_t *sync,
                             const int32_t *inputs, const int32_t *targets, const uint8_t *starts,
                             const double *settings, const double *weights, const int64_t *plan, int64_t optimizer,
-                            int64_t mean, double value_limit, double norm_limit, double rate, int64_t key,
+                            int64_t reduction, double value_limit, double norm_limit, double rate, int64_t key,
                             int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t W,
                             int64_t S, int64_t T, int64_t B)
 {
@@ -263,7 +266,7 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
         const Sizes s = sizes_of(plan, fr_min(T, S - start), B);
         const int64_t N = s.T * B;
         const int32_t *y = targets + start * B;
-        const Window x = {inputs + start * B, y, starts + start * B, gradient_scale(y, mean, N),
+        const Window x = {inputs + start * B, y, starts + start * B, gradient_scale(y, reduction, N, B),
                           {rate, key, first_update + i}};
         RETURN_IF_BAD(gradients(symbol_losses, grads, state, workspace, params, x, team, s));
         double norm; /* every part finds the same loss and norm, and goes on or ends like the others */
@@ -277,7 +280,8 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
             return FR_OK;
         RETURN_IF_BAD(update(params, moments, grads, settings + i * FR_SETTINGS, optimizer, value_limit,
                              norm > norm_limit ? norm_limit / norm : 1.0, team, n));
-        (void)weights, (void)average, (void)A;
+        if (A > 0)
+            RETURN_IF_BAD(FR(average_update)(average, params, weights[i], part, parts, n));
         RETURN_IF_BAD(fr_wait_for_all(team));
     }
     return FR_OK;

@@ -42,13 +42,20 @@ fr_status FR(sgd_update)(real *restrict params, real *restrict moments, const re
                          const double *restrict settings, double limit, double scale, int64_t part,
                          int64_t parts, int64_t n)
 {
-    (void)moments;
     if (part < 0 || part >= parts || n < 0)
         return FR_BAD_SIZE;
-    const real rate = (real)settings[0], most = (real)limit, factor = (real)scale;
-    const int64_t last = fr_part(n, part + 1, parts);
-    for (int64_t i = fr_part(n, part, parts); i < last; i++)
-        params[i] -= rate * scaled(grads[i], most, factor);
+    const real rate = (real)settings[0], momentum = (real)settings[1], a = (real)settings[2], b = (real)settings[3];
+    const real most = (real)limit, factor = (real)scale;
+    const int64_t first = fr_part(n, part, parts), last = fr_part(n, part + 1, parts);
+    if (momentum == 0)
+        for (int64_t i = first; i < last; i++)
+            params[i] -= rate * scaled(grads[i], most, factor);
+    else
+        for (int64_t i = first; i < last; i++) {
+            const real g = scaled(grads[i], most, factor);
+            moments[i] = fr_flush(momentum * moments[i] + g, FR_TINY);
+            params[i] -= rate * (a * g + b * moments[i]);
+        }
     return FR_OK;
 }
 
@@ -95,7 +102,7 @@ fr_status FR(adam_update)(real *restrict params, real *restrict moments, const r
         return FR_BAD_SIZE;
     const real step = (real)settings[0], beta1 = (real)settings[1], beta2 = (real)settings[2];
     const real rest1 = (real)(1 - settings[1]), rest2 = (real)(1 - settings[2]);
-    const real epsilon = (real)settings[3], correction = (real)settings[4];
+    const real epsilon = (real)settings[3], correction = (real)settings[4], keep = (real)settings[5];
     const real most = (real)limit, factor = (real)scale;
     real *restrict m = moments, *restrict v = moments + n;
     const int64_t last = fr_part(n, part + 1, parts);
@@ -103,7 +110,36 @@ fr_status FR(adam_update)(real *restrict params, real *restrict moments, const r
         const real g = scaled(grads[i], most, factor);
         m[i] = fr_flush(beta1 * m[i] + rest1 * g, FR_TINY);
         v[i] = fr_flush(beta2 * v[i] + fr_flush(rest2 * g, FR_TINY) * g, FR_TINY * FR_TINY);
-        params[i] -= step * m[i] / (fr_sqrt(v[i]) / correction + epsilon);
+        params[i] = keep * params[i] - step * m[i] / (fr_sqrt(v[i]) / correction + epsilon);
     }
+    return FR_OK;
+}
+
+fr_status FR(rmsprop_update)(real *restrict params, real *restrict moments, const real *restrict grads,
+                             const double *restrict settings, double limit, double scale, int64_t part,
+                             int64_t parts, int64_t n)
+{
+    if (part < 0 || part >= parts || n < 0)
+        return FR_BAD_SIZE;
+    const real rate = (real)settings[0], alpha = (real)settings[1], rest = (real)(1 - settings[1]);
+    const real epsilon = (real)settings[2], most = (real)limit, factor = (real)scale;
+    const int64_t last = fr_part(n, part + 1, parts);
+    for (int64_t i = fr_part(n, part, parts); i < last; i++) {
+        const real g = scaled(grads[i], most, factor);
+        moments[i] = fr_flush(alpha * moments[i] + fr_flush(rest * g, FR_TINY) * g, FR_TINY * FR_TINY);
+        params[i] -= rate * g / (fr_sqrt(moments[i]) + epsilon);
+    }
+    return FR_OK;
+}
+
+fr_status FR(average_update)(real *restrict average, const real *restrict params, double weight, int64_t part,
+                             int64_t parts, int64_t n)
+{
+    if (part < 0 || part >= parts || n < 0)
+        return FR_BAD_SIZE;
+    const real own = (real)weight, rest = (real)(1 - weight);
+    const int64_t last = fr_part(n, part + 1, parts);
+    for (int64_t i = fr_part(n, part, parts); i < last; i++)
+        average[i] = fr_flush(rest * average[i] + own * params[i], FR_TINY);
     return FR_OK;
 }

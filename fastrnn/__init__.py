@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastrnn import optimizers
+    from fastrnn import optimizers, schedules
     from fastrnn.backends import get_backend
     from fastrnn.errors import (
         BackendUnavailableError,
@@ -40,6 +40,7 @@ __all__ = [
     "get_backend",
     "load",
     "optimizers",
+    "schedules",
     "train",
 ]
 
@@ -59,8 +60,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "optimizers":
-        return importlib.import_module("fastrnn.optimizers")
+    if name in ("optimizers", "schedules"):
+        return importlib.import_module(f"fastrnn.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -36,12 +36,19 @@ def real_number(name: str, value: Any, *, zero: bool = False) -> float:
     return number
 
 
-def part(name: str, value: Any) -> float:
-    """Return the value as a float from zero to below one."""
-    number = real_number(name, value, zero=True)
-    if number >= 1:
-        raise ValueError(f"{name}={value!r} must be below 1")
-    return number
+def part_of_one(name: str, value: Any, *, zero: bool = False, one: bool = False) -> float:
+    """Return the value as a float between zero and one, either end only where it is allowed."""
+    part = real_number(name, value, zero=zero)
+    if part > 1 or (part == 1 and not one):
+        raise ValueError(f"{name}={value!r} must be {'at most' if one else 'below'} one")
+    return part
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return the value as a bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}={value!r} must be True or False")
+    return bool(value)
 
 
 def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:

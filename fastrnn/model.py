@@ -39,11 +39,12 @@ class Model:
     settings
         The settings of its training.
     history
-        What training recorded: a list of ``{"step": …, "loss": …}``, with ``"validation_loss"`` where a
-        part of the text was held out. ``step`` is the number of the update, from 0; ``loss`` is in nats,
-        the mean per symbol since the record before, or with ``reduction="sum"`` the sum over the window
-        of that update; ``validation_loss`` is the mean per symbol, in nats, of the first 32,768 that are
-        held out.
+        What training recorded: a list of ``{"step": …, "loss": …, "gradient_norm": …}``, with
+        ``"validation_loss"`` where a part of the text was held out. ``step`` is the number of the update,
+        from 0; ``loss`` is in nats, the mean per symbol since the record before, or with
+        ``reduction="sum"`` the sum over the window of that update; ``gradient_norm`` is the norm of that
+        update's gradient, after the clip by value and before the clip by norm; ``validation_loss`` is the
+        mean per symbol, in nats, of the first 32,768 that are held out.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ T time steps · B batch rows · V vocabulary · E elements of an embedding · H 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ class Network:
         self.shape = checked_shape(
             vocab_size, hidden_size, cell, activation, num_layers, embedding_size, tied
         )
-        self.dropout = checks.part("dropout", dropout)
+        self.dropout = checks.part_of_one("dropout", dropout, zero=True)
         self.dtype = checks.real_dtype(dtype)
         self.backend: Backend = get_backend(backend)
         draw = INITIALIZATIONS[checks.one_of("initialization", initialization, INITIALIZATIONS)]
@@ -431,6 +432,13 @@ class Network:
         finally:
             self._idle_workspaces.append(workspace)
 
+    def with_parameters(self, flat: Array) -> Network:
+        """The same network with other parameters, in this vector and in its order. Internal."""
+        other = copy.copy(self)
+        other.flat = flat
+        other._idle_workspaces = []
+        return other
+
     def options(self) -> dict[str, Any]:
         """What it has beside its cell and its size, by the names of its arguments."""
         return {name: getattr(self, name) for name in OPTIONS}
@@ -482,11 +490,9 @@ def checked_shape(
         raise ValueError(f"num_layers={num_layers!r} must be at most {MOST_LAYERS}")
     V, H = checks.whole_number("vocab_size", vocab_size), checks.whole_number("hidden_size", hidden_size)
     E = 0 if embedding_size is None else checks.whole_number("embedding_size", embedding_size)
-    if not isinstance(tied, bool):
-        raise TypeError(f"tied={tied!r} must be True or False")
-    if tied and E != H:
+    if checks.flag("tied", tied) and E != H:
         raise ValueError(f"tied=True needs embedding_size={embedding_size!r} to be hidden_size={hidden_size!r}")
-    return Shape(kind, L, V, E, H, tied)
+    return Shape(kind, L, V, E, H, bool(tied))
 
 
 def checked_key(name: str, value: Any) -> int:

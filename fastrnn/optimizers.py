@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules: settings only; the arithmetic of an update is a kernel.
+"""Optimizers: settings only; the arithmetic of an update is a kernel.
 
 An optimizer names its kernel, says how many moments it keeps for each parameter, and turns learning
 rates into the rows of settings that the kernel reads. Names and defaults are PyTorch's.
@@ -6,7 +6,6 @@ rates into the rows of settings that the kernel reads. Names and defaults are Py
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import checks
+from fastrnn.arithmetic import Floats, integer_power
 
 #: The width of a row of settings, FR_SETTINGS in the contract.
-SETTINGS = 5
-
-Floats = NDArray[np.float64]
+SETTINGS = 6
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,11 @@ class Optimizer:
     name: ClassVar[str]
     #: The number by which `train_windows` knows it.
     number: ClassVar[int]
-    #: How many moments it keeps for each parameter.
-    moments: ClassVar[int]
+
+    @property
+    def moments(self) -> int:
+        """How many moments it keeps for each parameter."""
+        return 1
 
     def initial_moments(self, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """The moments (M, n) before the first update."""
@@ -49,11 +50,41 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """Gradient descent, without momentum."""
+    """Gradient descent, as ``torch.optim.SGD`` has it, with its dampening at zero.
+
+    Parameters
+    ----------
+    momentum
+        How much of the last step each update keeps, below one; at zero there are no moments.
+    nesterov
+        Nesterov's momentum: look a step ahead; needs a momentum.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of range or of the wrong type.
+    """
+
+    momentum: float = 0.0
+    nesterov: bool = False
 
     name: ClassVar[str] = "sgd"
     number: ClassVar[int] = 0
-    moments: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "momentum", checks.part_of_one("momentum", self.momentum, zero=True))
+        object.__setattr__(self, "nesterov", checks.flag("nesterov", self.nesterov))
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov=True needs a momentum above zero")
+
+    @property
+    def moments(self) -> int:
+        return int(self.momentum > 0)
+
+    def settings(self, rates: Floats, done: int) -> Floats:
+        rows = super().settings(rates, done)
+        rows[:, 1:4] = self.momentum, *((1, self.momentum) if self.nesterov else (0, 1))
+        return rows
 
 
 @dataclass(frozen=True)
@@ -81,7 +112,6 @@ class Adagrad(Optimizer):
 
     name: ClassVar[str] = "adagrad"
     number: ClassVar[int] = 1
-    moments: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         for name in ("initial_accumulator_value", "eps"):
@@ -95,6 +125,39 @@ class Adagrad(Optimizer):
     def settings(self, rates: Floats, done: int) -> Floats:
         rows = super().settings(rates, done)
         rows[:, 1] = self.eps
+        return rows
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman & Hinton 2012), as ``torch.optim.RMSprop`` and char-rnn have it: not centered.
+
+    Parameters
+    ----------
+    alpha
+        How much of the mean of the squared gradients each update keeps; below one.
+    eps
+        Added to its root, above zero.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of range or no number.
+    """
+
+    alpha: float = 0.99
+    eps: float = 1e-8
+
+    name: ClassVar[str] = "rmsprop"
+    number: ClassVar[int] = 3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alpha", checks.part_of_one("alpha", self.alpha, zero=True))
+        object.__setattr__(self, "eps", checks.real_number("eps", self.eps))
+
+    def settings(self, rates: Floats, done: int) -> Floats:
+        rows = super().settings(rates, done)
+        rows[:, 1:3] = self.alpha, self.eps
         return rows
 
 
@@ -120,16 +183,17 @@ class Adam(Optimizer):
 
     name: ClassVar[str] = "adam"
     number: ClassVar[int] = 2
-    moments: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if not isinstance(self.betas, tuple) or len(self.betas) != 2:
             raise ValueError(f"betas={self.betas!r} must be two numbers")
-        betas = tuple(checks.real_number("betas", beta, zero=True) for beta in self.betas)
-        if max(betas) >= 1:
-            raise ValueError(f"betas={self.betas!r} must be below one")
+        betas = tuple(checks.part_of_one("betas", beta, zero=True) for beta in self.betas)
         object.__setattr__(self, "betas", betas)
         object.__setattr__(self, "eps", checks.real_number("eps", self.eps))
+
+    @property
+    def moments(self) -> int:
+        return 2
 
     def settings(self, rates: Floats, done: int) -> Floats:
         updates = np.arange(done + 1, done + 1 + len(rates))
@@ -138,10 +202,44 @@ class Adam(Optimizer):
         rows[:, 0] = rates / (1 - integer_power(beta1, updates))
         rows[:, 1:4] = beta1, beta2, self.eps
         rows[:, 4] = np.sqrt(1 - integer_power(beta2, updates))
+        rows[:, 5] = 1
         return rows
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (SGD, Adagrad, Adam)}
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), as ``torch.optim.AdamW`` has it.
+
+    Parameters
+    ----------
+    betas, eps
+        As `Adam`'s.
+    weight_decay
+        Zero or more; each update first multiplies all parameters, biases too, by
+        ``1 - learning_rate * weight_decay``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of range or no number.
+    """
+
+    weight_decay: float = 0.01
+
+    name: ClassVar[str] = "adamw"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weight_decay = checks.real_number("weight_decay", self.weight_decay, zero=True)
+        object.__setattr__(self, "weight_decay", weight_decay)
+
+    def settings(self, rates: Floats, done: int) -> Floats:
+        rows = super().settings(rates, done)
+        rows[:, 5] = 1 - rates * self.weight_decay
+        return rows
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (SGD, Adagrad, RMSprop, Adam, AdamW)}
 
 
 def get_optimizer(value: str | Optimizer) -> Optimizer:
@@ -151,27 +249,3 @@ def get_optimizer(value: str | Optimizer) -> Optimizer:
             raise TypeError(f"optimizer={value!r} must be one of fastrnn's: its update is a kernel")
         return value
     return OPTIMIZERS[checks.one_of("optimizer", value, OPTIMIZERS)]()
-
-
-def integer_power(base: float, exponents: NDArray[np.int64]) -> Floats:
-    """``base ** exponents`` by repeated squaring: products alone, so the same bits on every machine."""
-    result = np.ones(len(exponents))
-    square, left = base, exponents.copy()
-    while left.any():
-        result[left % 2 == 1] *= square
-        square *= square
-        left //= 2
-    return result
-
-
-def _constant(update: Floats, part: Floats) -> Floats:  # noqa: ARG001
-    return np.ones(len(update))
-
-
-def _linear(update: Floats, part: Floats) -> Floats:
-    return np.minimum(1, (update + 1) / 100) * (1 - part)
-
-
-#: Factors of the learning rate, by name, from the number of each update and the part of training that
-#: is done before it. ``linear`` warms up over a hundred updates and decays to zero.
-SCHEDULES: dict[str, Callable[[Floats, Floats], Floats]] = {"constant": _constant, "linear": _linear}

@@ -13,7 +13,8 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.network import CELLS, INITIALIZATIONS
-from fastrnn.optimizers import SCHEDULES, SGD, Adagrad, Adam, Optimizer, get_optimizer
+from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer, get_optimizer
+from fastrnn.schedules import Constant, Linear, Schedule, get_schedule
 from fastrnn.trainer import REDUCTIONS
 
 #: The shortest text, in symbols, of which a part is held out unless `validation` says so.
@@ -48,7 +49,7 @@ CHECKS: dict[str, Check] = {
     "batch_size": checks.whole_number,
     "optimizer": lambda _, value: get_optimizer(value),
     "learning_rate": checks.real_number,
-    "schedule": _one_of(SCHEDULES),
+    "schedule": lambda _, value: get_schedule(value),
     "clip_value": _or_none(checks.real_number),
     "clip_norm": _or_none(checks.real_number),
     "reduction": _one_of(REDUCTIONS),
@@ -72,8 +73,7 @@ class Recipe:
         T and B of a window, before they shrink to fit a short text. A ``seq_length`` of ``None`` is the
         whole text in one window.
     optimizer, learning_rate, schedule, clip_value, clip_norm, reduction
-        The update's; see `fastrnn.Trainer`. ``schedule`` is ``"constant"``, or ``"linear"``: warm-up
-        over a hundred updates, then decay to zero.
+        The update's; see `fastrnn.Trainer` and `fastrnn.schedules`.
     steps, epochs, time_limit
         When training ends: after so many updates, passes over the text, or seconds.
     validation
@@ -96,7 +96,7 @@ class Recipe:
     batch_size: int = 32
     optimizer: Optimizer = Adam()  # noqa: RUF009  (it is frozen)
     learning_rate: float = 0.008
-    schedule: str = "linear"
+    schedule: Schedule = Linear()  # noqa: RUF009
     clip_value: float | None = None
     clip_norm: float | None = 1.0
     reduction: str = "mean"
@@ -125,7 +125,8 @@ class Recipe:
 
     def describe(self) -> dict[str, Any]:
         """The settings as plain data, for the model file."""
-        return {**vars(self), "optimizer": self.optimizer.describe()}
+        plain = {"optimizer": self.optimizer.describe(), "schedule": self.schedule.describe()}
+        return {**vars(self), **plain}
 
 
 #: The recipes by name.
@@ -139,7 +140,7 @@ PRESETS: dict[str, Recipe] = {
         batch_size=1,
         optimizer=SGD(),
         learning_rate=0.1,
-        schedule="constant",
+        schedule=Constant(),
         clip_value=5.0,
         clip_norm=None,
         reduction="sum",
@@ -157,7 +158,7 @@ PRESETS: dict[str, Recipe] = {
         batch_size=1,
         optimizer=Adagrad(initial_accumulator_value=1e-8, eps=0.0),
         learning_rate=0.1,
-        schedule="constant",
+        schedule=Constant(),
         clip_value=5.0,
         clip_norm=None,
         reduction="sum",

@@ -19,7 +19,8 @@ from fastrnn.optimizers import Optimizer, get_optimizer
 
 Floats = NDArray[np.float64]
 
-REDUCTIONS = ("mean", "sum")
+#: As `train_windows` numbers them, FR_SUM to FR_BATCHMEAN.
+REDUCTIONS = ("sum", "mean", "batchmean")
 
 #: How long a native call is meant to last, so that Ctrl-C and progress work.
 CALL_SECONDS = 0.05
@@ -53,7 +54,8 @@ class Trainer:
     network
         The `Network` whose parameters are updated, in place.
     optimizer
-        ``"sgd"``, ``"adagrad"``, ``"adam"``, or one of `fastrnn.optimizers` with its own settings.
+        ``"sgd"``, ``"adagrad"``, ``"rmsprop"``, ``"adam"``, ``"adamw"``, or one of `fastrnn.optimizers` with
+        its own settings.
     learning_rate
         Also an attribute, which may be changed between updates.
     clip_value
@@ -62,7 +64,8 @@ class Trainer:
         Largest Euclidean norm of the whole gradient; ``None`` does not clip.
     reduction
         ``"sum"``: update with the gradient of the sum of the losses, as the seed does. ``"mean"``: of
-        their mean over the targets.
+        their mean over the targets. ``"batchmean"``: of the sum divided by the number of rows, as char-rnn
+        does.
     averaging
         How much of their average the parameters' exponential mean keeps at each update, from 0 to below 1, as
         in ``torch.optim.swa_utils.get_ema_multi_avg_fn``; ``None`` keeps none. See `averaged_network`.
@@ -73,6 +76,9 @@ class Trainer:
     ----------
     updates
         How many updates were done.
+    gradient_norm
+        The norm of the last update's gradient, after the clip by value and before the clip by norm; NaN
+        before the first.
 
     Raises
     ------
@@ -100,9 +106,10 @@ class Trainer:
         self.clip_value = None if clip_value is None else checks.real_number("clip_value", clip_value)
         self.clip_norm = None if clip_norm is None else checks.real_number("clip_norm", clip_norm)
         self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
-        self.averaging = None if averaging is None else checks.part("averaging", averaging)
+        self.averaging = None if averaging is None else checks.part_of_one("averaging", averaging, zero=True)
         self.dropout_key = checked_key("dropout_key", dropout_key)
         self.updates = 0
+        self._gradient_norm = math.nan
         self._state: NDArray[Any] | None = None
         self._paces: dict[tuple[int, int], Pace] = {}
         n = network.flat.size
@@ -111,7 +118,7 @@ class Trainer:
         )
         self._moments = self._optimizer.initial_moments(n, network.dtype)
         self._gradients = np.zeros_like(network.flat)
-        self._average = np.zeros((0 if averaging is None else 1, n), network.dtype)
+        self._average = np.tile(network.flat, (0 if averaging is None else 1, 1))
 
     @property
     def learning_rate(self) -> float:
@@ -126,6 +133,11 @@ class Trainer:
     def optimizer(self) -> Optimizer:
         """The optimizer, for good: its moments are the trainer's."""
         return self._optimizer
+
+    @property
+    def gradient_norm(self) -> float:
+        """The norm of the last update's gradient, NaN before the first."""
+        return self._gradient_norm
 
     @property
     def state(self) -> State | None:
@@ -170,7 +182,7 @@ class Trainer:
             The loss or the gradient is not finite; the update was not done.
         """
         window = Streams(*self.network.checked_window(inputs, targets, starts))
-        losses = self.advance(window, window.n_steps, 0, np.array([self.learning_rate]))
+        losses, _ = self.advance(window, window.n_steps, 0, np.array([self.learning_rate]))
         return float(losses[0])
 
     def steps(
@@ -215,7 +227,7 @@ class Trainer:
             return self.advance(rows, T, done, np.full(count, self.learning_rate))
 
         while done < len(losses):
-            part = pace.call(update, len(losses) - done)
+            part, _ = pace.call(update, len(losses) - done)
             losses[done : done + len(part)] = part
             done += len(part)
         return losses
@@ -223,8 +235,8 @@ class Trainer:
     def advance(self, streams: Streams, seq_length: int, first: int, rates: Floats) -> Floats:
         """Do one update for each of these learning rates, in one native call, from window ``first`` on.
 
-        Internal: the streams are taken to be valid. Windows are counted over passes. Returns and raises
-        as `steps` does.
+        Internal: the streams are taken to be valid. Windows are counted over passes. Returns (2, W): what
+        `steps` does, and the norm of each gradient. Raises as `steps` does.
         """
         network, optimizer, W, B = self.network, self._optimizer, len(rates), streams.batch_size
         T = min(seq_length, streams.n_steps)
@@ -236,8 +248,9 @@ class Trainer:
                 "call reset_state() first"
             )
         # NaN as well where Ctrl-C strikes before the kernel writes any
-        losses, norms, symbol_losses = np.full(W, math.nan), np.full(W, math.nan), np.empty((T, B))
-        settings, weights = optimizer.settings(rates, self.updates), np.zeros(W)
+        found, symbol_losses = np.full((2, W), math.nan), np.empty((T, B))
+        losses, norms = found
+        settings, weights = optimizer.settings(rates, self.updates), self._averaging_weights(W)
         parts = network.parts(T, B)
         plan = window_plan(network.shape, T, B, parts, dropout=network.dropout > 0)
         try:
@@ -249,7 +262,7 @@ class Trainer:
                         losses, norms, symbol_losses, network.flat, self._gradients, self._moments,
                         self._average, self._state, workspace.flat, team.sync, streams.inputs, streams.targets,
                         streams.starts, settings, weights, plan.numbers, optimizer.number,
-                        int(self.reduction == "mean"), self.clip_value or math.inf, self.clip_norm or math.inf,
+                        REDUCTIONS.index(self.reduction), self.clip_value or math.inf, self.clip_norm or math.inf,
                         network.dropout, self.dropout_key, self.updates, first % streams.windows(T),
                         part, parts, len(self._average), W, streams.n_steps, T, B,
                     ),
@@ -257,6 +270,7 @@ class Trainer:
         finally:  # after Ctrl-C too: what was done counts
             finite = np.isfinite(losses) & np.isfinite(norms)
             self.updates += int(np.count_nonzero(finite))
+            self._gradient_norm = float(norms[finite][-1]) if finite.any() else self._gradient_norm
         if not finite.all():
             self.reset_state()
             raise DivergenceError(self._divergence(losses[~finite][0], norms[~finite][0]))
@@ -266,7 +280,28 @@ class Trainer:
                 f"an update overflowed: parameters are not finite after {self.updates} updates. "
                 f"The learning_rate, {self.learning_rate:g}, is far too high"
             )
-        return losses
+        return found
+
+    def _averaging_weights(self, count: int) -> Floats:
+        """The weight of the parameters in their average after each of so many updates; the first sets it."""
+        weights = np.full(count, 1 - (self.averaging or 0.0))
+        weights[: int(self.updates == 0)] = 1
+        return weights
+
+    @property
+    def averaged_network(self) -> Network:
+        """The network with the average of its parameters; it shares their memory with the trainer.
+
+        Before the first update it is the network's parameters.
+
+        Raises
+        ------
+        ValueError
+            The trainer was made without ``averaging``.
+        """
+        if self.averaging is None:
+            raise ValueError("averaging=None keeps no average: give the trainer an averaging below one")
+        return self.network.with_parameters(self._average[0])
 
     def _divergence(self, loss: float, norm: float) -> str:
         return (

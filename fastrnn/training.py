@@ -21,8 +21,9 @@ from fastrnn.errors import DivergenceError, TrainingInterrupted
 from fastrnn.layout import parameter_layout, workspace_layout
 from fastrnn.model import Model, Record
 from fastrnn.network import Network
-from fastrnn.optimizers import SCHEDULES, Optimizer
+from fastrnn.optimizers import Optimizer
 from fastrnn.presets import CHECKS, LEAST_TO_HOLD_OUT, Recipe, get_recipe, random_generator
+from fastrnn.schedules import Progress, Schedule
 from fastrnn.threads import usable_cores
 from fastrnn.trainer import Pace, Trainer
 from fastrnn.vocabulary import Vocabulary
@@ -58,7 +59,7 @@ def train(
     batch_size: int = PRESET,
     optimizer: str | Optimizer = PRESET,
     learning_rate: float = PRESET,
-    schedule: str = PRESET,
+    schedule: str | Schedule = PRESET,
     clip_value: float | None = PRESET,
     clip_norm: float | None = PRESET,
     reduction: str = PRESET,
@@ -98,7 +99,10 @@ def train(
     optimizer, learning_rate, clip_value, clip_norm, reduction
         The update's; see `Trainer`.
     schedule
-        ``"linear"`` (warm-up over a hundred updates, then decay to zero) or ``"constant"``.
+        How the learning rate changes: ``"linear"`` (warm-up over a hundred updates, then decay to zero),
+        ``"cosine"`` (the same, along a cosine), ``"constant"``, ``"step"``, ``"exponential"``,
+        ``"plateau"`` (less where the recorded losses fall no more), or one of `fastrnn.schedules` with its
+        own settings.
     steps, epochs, time_limit
         When to end: after so many updates, passes over the text, or seconds (after the first update,
         which may have to compile), whichever comes first; not both steps and epochs. Any of them
@@ -300,10 +304,10 @@ def _fit(run: _Run, bar: Any) -> None:
     try:
         while (part := float(run.part_done(trainer.updates))) < 1:
             done = trainer.updates
-            losses = pace.call(lambda n: _advance(run, n), _until_next_stop(run, done))
+            losses, norms = pace.call(lambda n: _advance(run, n), _until_next_stop(run, done))
             if run.began is None:  # the first update may have had to compile
                 run.began = time.monotonic()
-            recorder.add(done, losses)
+            recorder.add(done, losses, norms)
             bar.set_description_str(recorder.summary(), refresh=False)
             bar.update(float(run.part_done(trainer.updates)) - part)
         recorder.finish()
@@ -318,19 +322,29 @@ def _fit(run: _Run, bar: Any) -> None:
 
 
 def _advance(run: _Run, count: int) -> NDArray[np.float64]:
-    """Do so many updates in one native call."""
+    """Do so many updates in one native call; their losses and the norms of their gradients, (2, count)."""
     done, recipe = run.trainer.updates, run.recipe
-    updates = np.arange(done, done + count, dtype=np.float64)
-    rates = recipe.learning_rate * SCHEDULES[recipe.schedule](updates, run.part_done(updates))
+    updates = np.arange(done, done + count)
+    progress = Progress(updates, run.part_done(updates), updates // run.blocks.windows, _losses(run))
+    rates = recipe.learning_rate * recipe.schedule.factors(progress)
     streams, first, _ = run.blocks.at(done)
     return run.trainer.advance(streams, run.blocks.seq_length, first, rates)
 
 
+def _losses(run: _Run) -> list[float]:
+    """The losses that the schedule reads: of validations where there were any, else of training."""
+    if not run.recipe.schedule.reads_losses:
+        return []
+    history = run.model.history
+    validations = [record["validation_loss"] for record in history if "validation_loss" in record]
+    return validations or [record["loss"] for record in history]
+
+
 def _until_next_stop(run: _Run, done: int) -> int:
-    """How many updates there may be before the next validation, the end, or another block."""
+    """How many updates there may be before the next record that matters, the end, or another block."""
     _, _, windows = run.blocks.at(done)
     left = min(windows, run.steps - done if run.steps is not None else 1 << 16)
-    if run.held_out is None:
+    if run.held_out is None and not run.recipe.schedule.reads_losses:
         return left
     return min(left, -done % run.recipe.log_every + 1)
 
@@ -343,17 +357,21 @@ class _Recorder:
         #: The losses of the updates since the last record, each update's a sum over its window.
         self._pending: list[float] = []
         self._first_pending = 0
+        #: The norm of the last update's gradient.
+        self._norm = math.nan
         self._bits = math.nan
 
-    def add(self, done: int, losses: NDArray[np.float64]) -> None:
-        """Take the losses of the updates from number ``done`` on."""
+    def add(self, done: int, losses: NDArray[np.float64], norms: NDArray[np.float64]) -> None:
+        """Take the losses of the updates from number ``done`` on, and the norms of their gradients."""
         self._bits = losses.sum() / self._symbols(done, len(losses)) / math.log(2)
         every, start = self._run.recipe.log_every, 0
         for position in range(-done % every, len(losses), every):
             self._pending += losses[start : position + 1].tolist()
+            self._norm = float(norms[position])
             self._record()
             start = position + 1
         self._pending += losses[start:].tolist()
+        self._norm = float(norms[-1])
 
     def finish(self) -> None:
         """Record what came after the last record, where there is a validation loss to tell."""
@@ -380,7 +398,8 @@ class _Recorder:
             loss = self._pending[-1]
         else:
             loss = math.fsum(self._pending) / self._symbols(self._first_pending, count)
-        record: Record = {"step": self._first_pending + count - 1, "loss": loss}
+        step = self._first_pending + count - 1
+        record: Record = {"step": step, "loss": loss, "gradient_norm": self._norm}
         if run.held_out is not None:
             record["validation_loss"] = scoring.mean_loss(run.trainer.network, run.held_out)
         self._first_pending += count

@@ -27,6 +27,18 @@ for dtype in ("float32", "float64"):
         "one row": dict(hidden_size=40, seq_length=9, batch_size=1, optimizer="adagrad", clip_value=1.0),
         "a step": dict(hidden_size=5, seq_length=1, batch_size=13, optimizer="sgd", learning_rate=0.1),
         "wide": dict(hidden_size=72, seq_length=20, batch_size=25),
+        "char-rnn": dict(
+            hidden_size=33, seq_length=5, batch_size=6, optimizer="rmsprop", reduction="batchmean",
+            learning_rate=2e-3, schedule=fastrnn.schedules.Exponential(after=3),
+        ),
+        "momentum": dict(
+            hidden_size=9, seq_length=4, batch_size=5, learning_rate=0.05, schedule="cosine",
+            optimizer=fastrnn.optimizers.SGD(momentum=0.9, nesterov=True),
+        ),
+        "decay": dict(
+            hidden_size=11, seq_length=4, batch_size=3, optimizer="adamw",
+            schedule=fastrnn.schedules.Plateau(patience=1, factor=0.5),
+        ),
     }.items():
         model = fastrnn.train(
             text, backend=sys.argv[2], threads=int(sys.argv[3]), dtype=dtype, rng=0, steps=1000,

@@ -92,7 +92,7 @@ def test_a_file_holds_no_clock_path_backend_or_thread_count(data: bytes):
         *("records", "settings", "unit", "vocab_size"),
     }
     assert set(description["settings"]) == {field.name for field in dataclasses.fields(Recipe)}
-    assert description["record_keys"] == ["loss", "step"]
+    assert description["record_keys"] == ["gradient_norm", "loss", "step"]
 
 
 # ---- Damage ------------------------------------------------------------------------------------------
@@ -177,8 +177,8 @@ def test_a_forgery_that_changes_nothing_is_read(data: bytes):
         ({"unit": "byte"}, "metadata is wrong"),
         ({"documents": True}, "its settings ask for"),
         ({"documents": 1}, "metadata is wrong"),
-        ({"records": 10**12}, "tensor history.loss is F64"),
-        ({"records": 3}, "tensor history.loss is F64"),
+        ({"records": 10**12}, "tensor history.gradient_norm is F64"),
+        ({"records": 3}, "tensor history.gradient_norm is F64"),
         ({"record_keys": []}, "metadata is wrong"),
         ({"record_keys": ["loss", "loss"]}, "metadata is wrong"),
         ({"record_keys": "loss"}, "metadata is wrong"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,10 @@ from helpers import SEED_LOSSES
 
 import fastrnn
 from fastrnn.cli import main
+from fastrnn.optimizers import OPTIMIZERS
 from fastrnn.presets import CHECKS, Recipe
+from fastrnn.schedules import SCHEDULES
+from fastrnn.trainer import REDUCTIONS
 
 QUICK = ["--hidden-size", "8", "--steps", "30", "--seed", "0", "--backend", "numpy"]
 
@@ -229,9 +233,12 @@ def test_help_states_the_defaults_of_the_recipe():
         "log_every",
     ):
         assert f"[default: {getattr(recipe, name):g}]" in options[name]
-    for name in ("dtype", "initialization", "schedule"):
+    for name in ("dtype", "initialization"):
         assert f"[default: {getattr(recipe, name)}]" in options[name]
-    assert f"[default: {recipe.optimizer.name}]" in options["optimizer"]
+    for name, kinds in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        assert f"[default: {getattr(recipe, name).name}]" in options[name]
+        assert all(re.search(rf"\b{kind}\b", options[name]) for kind in kinds)
+    assert all(name in options["reduction"] for name in REDUCTIONS)
 
 
 def test_every_setting_of_a_recipe_is_an_option():

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from fastrnn import Network, Trainer
-from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer
+from fastrnn.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 T, B, V, H = 48, 5, 20, 37
 
@@ -152,9 +152,18 @@ watchable = pytest.mark.skipif(
 )
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 kinds = pytest.mark.parametrize("kind", [healthy, *SICK], ids=lambda kind: kind.__name__)
-optimizers = pytest.mark.parametrize(
-    "optimizer", [SGD(), Adagrad(), Adam(), FORGETFUL], ids=["sgd", "adagrad", "adam", "forgetful"]
-)
+OPTIMIZERS = {
+    "sgd": SGD(),
+    "momentum": SGD(momentum=0.3),
+    "nesterov": SGD(momentum=0.9, nesterov=True),
+    "adagrad": Adagrad(),
+    "rmsprop": RMSprop(),
+    "forgetful rmsprop": RMSprop(alpha=0.3),
+    "adam": Adam(),
+    "forgetful adam": FORGETFUL,
+    "adamw": AdamW(),
+}
+optimizers = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
 
 def fill_and_fade(trainer: Trainer, kind: Callable[[Network], None]) -> None:
@@ -219,7 +228,7 @@ def test_no_arithmetic_of_a_scoring_meets_a_denormal(
 def test_the_watch_sees_denormals(compiled: str, weight: float, rate: float):
     network = Network(3, 2, backend=compiled)
     weights, moments = np.full(1, weight, np.float32), np.empty((0, 1), np.float32)
-    settings = np.array([rate, 0, 0, 0, 0])
+    settings = np.array([rate, 0, 0, 0, 0, 0])
     with Watch(network, "sgd_update") as watch:
         network.backend.sgd_update(
             weights, moments, np.full(1, 1e-15, np.float32), settings, 1.0, 1.0, 0, 1, 1

@@ -78,10 +78,10 @@ def imports_of(path: Path) -> set[str]:
 
 #: The modules from the lowest up, as the README lists them.
 MODULES = [
-    *("errors", "checks", "memory", "threads", "layout", "vocabulary", "files", "corpus"),
+    *("errors", "checks", "memory", "arithmetic", "threads", "layout", "vocabulary", "files", "corpus"),
     *("initialization", "interchange"),
     *("backends.reference", "backends", "backends.numba", "backends.c", "network", "batches", "optimizers"),
-    *("trainer", "scoring", "sampling"),
+    *("schedules", "trainer", "scoring", "sampling"),
     *("checkpoint", "model", "presets", "training", "demo", "cli"),
 ]
 

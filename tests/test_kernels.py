@@ -26,9 +26,9 @@ DTYPES = {
 }
 
 
-def draw_array(argument: Argument, shape: tuple[int, ...], V: int, real: Any, rng: Any) -> Any:
+def draw_array(argument: Argument, shape: tuple[int, ...], size: dict[str, int], real: Any, rng: Any) -> Any:
     """Random values of the kind that the argument's name stands for."""
-    dtype = real if argument.c_type == "real" else DTYPES[argument.c_type]
+    V, dtype = size["V"], real if argument.c_type == "real" else DTYPES[argument.c_type]
     if argument.name in {"ids", "inputs"}:
         return rng.integers(0, V, shape).astype(dtype)
     if argument.name == "targets":
@@ -40,7 +40,9 @@ def draw_array(argument: Argument, shape: tuple[int, ...], V: int, real: Any, rn
     if argument.name == "moments":
         return rng.uniform(0.1, 1, shape).astype(dtype)
     if argument.name == "settings":
-        return np.broadcast_to([0.05, 0.9, 0.99, 1e-8, 0.7], shape).copy()
+        # the second one is the momentum of sgd, which has no moments where that is 0
+        row = [0.05, 0.9 if size["M"] else 0.0, 0.99, 0.3, 0.7, 0.95]
+        return np.broadcast_to(row, shape).copy()
     return rng.standard_normal(shape).astype(dtype)
 
 
@@ -50,15 +52,22 @@ def draw_arguments(kernel: Kernel, size: dict[str, int], real: Any, seed: int) -
     ``size`` may name the size of an array that is flat, beside those of letters.
     """
     rng = np.random.default_rng(seed)
-    given = {"0": 0, "1": 1, "2": 2, "FR_SETTINGS": 5, "FR_BLOCK": 256, "FR_SYNC": 48, "T+1": size["T"] + 1}
-    numbers = {"function": seed % 4, "carried": seed % 2, "transposed": seed % 2, "part": 0, "parts": 1}
+    given = {"0": 0, "1": 1, "2": 2, "FR_SETTINGS": 6, "FR_BLOCK": 256, "FR_SYNC": 48, "T+1": size["T"] + 1}
+    numbers = {
+        "function": seed % 4,
+        "carried": seed % 2,
+        "transposed": seed % 2,
+        "part": 0,
+        "parts": 1,
+        "M": 1,
+    }
     size = {**numbers, **given, **size}
     arguments: list[Any] = []
     for argument in kernel.arguments:
         if argument.is_array:
             size = {**size, **{f"{letter}32": -(-n // 32) * 32 for letter, n in size.items()}}
             shape = tuple(size[letter] for letter in argument.shape) or (size.get(argument.name, 100),)
-            arguments.append(draw_array(argument, shape, size["V"], real, rng))
+            arguments.append(draw_array(argument, shape, size, real, rng))
         elif argument.c_type == "double":
             arguments.append(0.7)
         else:
@@ -139,6 +148,8 @@ def test_kernel_matches_the_reference_at_tiles(kernel: Kernel, compiled: str, si
         "linear_gradients",
         "cross_entropy",
         "sgd_update",
+        "rmsprop_update",
+        "average_update",
         "gradient_norm",
     ],
 )
@@ -182,10 +193,53 @@ def test_the_norm_is_that_of_the_clipped_gradient(backend: str):
 
 def test_an_update_clips_and_then_scales(backend: str):
     params, moments = np.array([1.0, 1.0, 1.0]), np.empty((0, 3))
-    settings = np.array([1.0, 0, 0, 0, 0])
+    settings = np.array([1.0, 0, 0, 0, 0, 0])
     gradients = np.array([-7.0, 0.5, 7.0])
     get_backend(backend).sgd_update(params, moments, gradients, settings, 5.0, 0.5, 0, 1, 3)
     np.testing.assert_array_equal(params, [3.5, 0.75, -1.5])
+
+
+def test_momentum_looks_back_and_nesterov_s_ahead(backend: str):
+    settings = {"classical": [1.0, 0.5, 0, 1, 0, 0], "nesterov": [1.0, 0.5, 1, 0.5, 0, 0]}
+    for name, expected in (("classical", [-1.5, -4.25]), ("nesterov", [-1.75, -5.125])):
+        params, moments, gradients = np.zeros(1), np.ones((1, 1)), np.array([1.0])
+        found = []
+        for gradients[0] in (1.0, 2.0):
+            row = np.array(settings[name])
+            get_backend(backend).sgd_update(params, moments, gradients, row, np.inf, 1.0, 0, 1, 1)
+            found.append(params[0])
+        assert (moments[0, 0], found) == (2.75, expected)
+
+
+def test_an_average_moves_to_the_parameters(backend: str):
+    average, params = np.array([1.0, -2.0, 0.0]), np.array([3.0, 2.0, 0.5])
+    for weight, expected in ((0.0, [1, -2, 0]), (0.25, [1.5, -1, 0.125]), (1.0, [3, 2, 0.5])):
+        get_backend(backend).average_update(average, params, weight, 0, 1, 3)
+        np.testing.assert_array_equal(average, expected)
+
+
+def test_an_average_that_fades_is_zero_rather_than_tiny(compiled: str):
+    for dtype in (np.float32, np.float64):
+        average, params = np.ones(37, dtype), np.zeros(37, dtype)
+        for _ in range(600):
+            get_backend(compiled).average_update(average, params, 0.5, 0, 1, 37)
+        np.testing.assert_array_equal(average, 0)
+
+
+@pytest.mark.parametrize(
+    "kernel", [kernel for kernel in SMALL if kernel.name.endswith("_update")], ids=lambda kernel: kernel.name
+)
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 1003])
+def test_updates_have_the_same_bits_in_c_and_numba(kernel: Kernel, real: Any, n: int):
+    size = dict.fromkeys(letters, n)
+    found = []
+    for backend, parts in ((require_backend("c"), 1), (require_backend("numba"), 3)):
+        arguments = draw_arguments(kernel, size, real, seed=n)
+        for _ in range(5):
+            run(kernel, backend, arguments, size, parts)
+        found.append([a.tobytes() for a in arguments if isinstance(a, np.ndarray)])
+    assert found[0] == found[1]
 
 
 def test_c_refuses_wrong_dtypes_and_memory():
@@ -205,7 +259,8 @@ def test_c_refuses_wrong_dtypes_and_memory():
 @pytest.mark.parametrize("kernel", kernels(), ids=lambda kernel: kernel.name)
 def test_negative_sizes_are_refused_before_anything_is_read(kernel: Kernel, backend: str):
     size = dict.fromkeys(
-        [*letters, "K", "J", "S", "W", "M", "P", "optimizer", "mean", "first", "symbol_before", "last"], 1
+        [*letters, "K", "J", "S", "W", "M", "P", "optimizer", "reduction", "first", "symbol_before", "last"],
+        1,
     )
     for letter in [a.name for a in kernel.arguments if len(a.name) == 1 and a.name in size]:
         arguments = draw_arguments(kernel, size, np.float64, 0)

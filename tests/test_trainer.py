@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import Window, assert_close
+from helpers import Window, assert_close, flatten
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,6 +40,34 @@ def test_steps_are_single_steps_with_the_state_carried(backend: str, N: int, T: 
     assert together.updates == one_by_one.updates == len(losses)
     if passes:
         np.testing.assert_array_equal(together.state, one_by_one.state)
+
+
+def test_the_norm_is_that_of_the_last_gradient_before_the_clip_by_norm(backend: str):
+    trainer, window = (
+        make(backend, clip_value=0.3, clip_norm=0.01, reduction="batchmean"),
+        Window.random(7, 3, 6, 9),
+    )
+    assert np.isnan(trainer.gradient_norm)
+    for _ in range(2):
+        _, gradients, _ = trainer.network.loss_and_gradients(window.inputs, window.targets, trainer.state)
+        clipped = np.clip(flatten(trainer.network, gradients) / 3, -0.3, 0.3)
+        trainer.step(window.inputs, window.targets)
+        assert trainer.gradient_norm == pytest.approx(np.linalg.norm(clipped), rel=1e-12)
+    with pytest.raises(AttributeError):
+        trainer.gradient_norm = 1.0
+
+
+def test_the_norm_of_many_windows_is_the_last_one_s(backend: str):
+    streams = np.random.default_rng(1).integers(0, 6, (41, 2))
+    together, one_by_one = make(backend), make(backend)
+    together.steps(streams, 10)
+    for s in range(0, 40, 10):
+        one_by_one.step(streams[s : s + 10], streams[s + 1 : s + 11])
+    assert together.gradient_norm == one_by_one.gradient_norm
+    together.network.flat[:] = np.nan
+    with pytest.raises(DivergenceError):
+        together.steps(streams, 10)
+    assert together.gradient_norm == one_by_one.gradient_norm  # of the last update that was done
 
 
 def test_many_windows_match_the_reference(compiled: str):

@@ -253,6 +253,21 @@ def test_the_last_record_has_the_final_validation_loss():
     assert model.history[-1]["validation_loss"] == pytest.approx(losses.mean(), rel=1e-9)
 
 
+def test_a_record_has_the_norm_of_its_update_s_gradient(backend: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fastrnn.trainer.CALL_SECONDS", 0)  # an update a call
+    norms, real_advance = [], fastrnn.Trainer.advance
+
+    def advance(self, *arguments):
+        found = real_advance(self, *arguments)
+        norms.append(self.gradient_norm)
+        return found
+
+    monkeypatch.setattr(fastrnn.Trainer, "advance", advance)
+    model = quick(TEXT, backend=backend, steps=13, log_every=5, validation=0.3)
+    assert [record["step"] for record in model.history] == [0, 5, 10, 12]
+    assert [record["gradient_norm"] for record in model.history] == [norms[i] for i in (0, 5, 10, 12)]
+
+
 def test_history_does_not_depend_on_the_lengths_of_native_calls(monkeypatch: pytest.MonkeyPatch):
     found = set()
     for seconds in (0, 0.001, 0.003, 1):
@@ -406,7 +421,7 @@ def test_divergence_keeps_the_model():
         ({"validation": -0.1}, ValueError, "validation=-0.1"),
         ({"validation": 0.999}, ValueError, "it must have at least 2, beside the 90 that are held out"),
         ({"optimizer": "lbfgs"}, ValueError, "optimizer='lbfgs' is not known"),
-        ({"schedule": "cosine"}, ValueError, "schedule='cosine' is not known"),
+        ({"schedule": "cyclic"}, ValueError, "schedule='cyclic' is not known"),
         ({"initialization": "he"}, ValueError, "initialization='he' is not known"),
         ({"reduction": "none"}, ValueError, "reduction='none' is not known"),
         ({"log_every": 0}, ValueError, "log_every=0"),

@@ -42,6 +42,8 @@ KERNELS = (
     "sgd_update",
     "adagrad_update",
     "adam_update",
+    "rmsprop_update",
+    "average_update",
     "network_forward",
     "network_losses",
     "network_gradients",

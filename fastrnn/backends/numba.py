@@ -31,9 +31,10 @@ from numba.np.arrayobj import make_array
 logger = logging.getLogger("fastrnn")
 
 OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE, ABORTED = 0, 1, 2, 3, 4
-SGD, ADAGRAD, ADAM = 0, 1, 2
+SGD, ADAGRAD, ADAM, RMSPROP = 0, 1, 2, 3
+SUM, MEAN, BATCHMEAN = 0, 1, 2
 EXP, TANH, SIGMOID, LOG = 0, 1, 2, 3
-BLOCK, ROWS, SUMS, SETTINGS, LOGITS = 256, 64, 16, 5, 16777216
+BLOCK, ROWS, SUMS, SETTINGS = 256, 64, 16, 6
 RNN_TANH, RNN_RELU, GRU, LSTM = 0, 1, 2, 3
 CELL, LAYERS, VOCABULARY, EMBEDDING, HIDDEN, TIED = 0, 1, 2, 3, 4, 5
 ARRIVED, ROUND, ABORT = 0, 16, 32
@@ -1421,15 +1422,16 @@ def cross_entropy(losses, dlogits, logits, targets, scale, N, V):
 # ---- Clipping and updates ----------------------------------------------------------------------------
 
 
-@inlined
-def clipped(g, limit):
-    g = flush(g)
-    return limit if g > limit else (-limit if g < -limit else g)
+@intrinsic
+def scaled(typing_context, g, limit, factor):
+    """An element of the gradient, clipped and scaled."""
+    p = PRECISIONS[g]
 
+    def emit(context, builder, signature, arguments):
+        g, most, by = (Value(builder, argument) for argument in arguments)
+        return flush_formula(p, clip_formula(p, g, most) * by).value
 
-@inlined
-def scaled(g, limit, factor):
-    return flush(clipped(g, limit) * factor)
+    return g(g, limit, factor), emit
 
 
 @inlined
@@ -1445,10 +1447,21 @@ def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
     rate, most, factor = as_element(params, settings[0]), as_element(params, limit), as_element(params, scale)
-    first = share(n, part, parts)
-    p, dp = at(params, first), at(grads, first)
-    for i in range(share(n, part + 1, parts) - first):
-        p[i] -= rate * scaled(dp[i], most, factor)
+    momentum, a, b = (
+        as_element(params, settings[1]),
+        as_element(params, settings[2]),
+        as_element(params, settings[3]),
+    )
+    first, last = share(n, part, parts), share(n, part + 1, parts)
+    p, m, dp = at(params, first), at(moments, first), at(grads, first)
+    if momentum == 0:
+        for i in range(last - first):
+            p[i] -= rate * scaled(dp[i], most, factor)
+    else:
+        for i in range(last - first):
+            g = scaled(dp[i], most, factor)
+            m[i] = flush(momentum * m[i] + g)
+            p[i] -= rate * (a * g + b * m[i])
     return OK
 
 
@@ -1493,7 +1506,7 @@ def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
     )
     rest1, rest2 = as_element(params, 1 - settings[1]), as_element(params, 1 - settings[2])
     epsilon, correction = as_element(params, settings[3]), as_element(params, settings[4])
-    most, factor = as_element(params, limit), as_element(params, scale)
+    keep, most, factor = as_element(params, settings[5]), as_element(params, limit), as_element(params, scale)
     first = share(n, part, parts)
     p, dp = at(params, first), at(grads, first)
     m, v = at(moments, first), at(moments, n + first)
@@ -1501,7 +1514,39 @@ def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
         g = scaled(dp[i], most, factor)
         m[i] = flush(beta1 * m[i] + rest1 * g)
         v[i] = flush_square(beta2 * v[i] + flush(rest2 * g) * g)
-        p[i] -= step * m[i] / (math.sqrt(v[i]) / correction + epsilon)
+        p[i] = keep * p[i] - step * m[i] / (math.sqrt(v[i]) / correction + epsilon)
+    return OK
+
+
+@inlined
+def rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, n):
+    if part < 0 or part >= parts or n < 0:
+        return BAD_SIZE
+    rate, alpha, rest, epsilon = (
+        as_element(params, settings[0]),
+        as_element(params, settings[1]),
+        as_element(params, 1 - settings[1]),
+        as_element(params, settings[2]),
+    )
+    most, factor = as_element(params, limit), as_element(params, scale)
+    first = share(n, part, parts)
+    p, m, dp = at(params, first), at(moments, first), at(grads, first)
+    for i in range(share(n, part + 1, parts) - first):
+        g = scaled(dp[i], most, factor)
+        m[i] = flush_square(alpha * m[i] + flush(rest * g) * g)
+        p[i] -= rate * g / (math.sqrt(m[i]) + epsilon)
+    return OK
+
+
+@inlined
+def average_update(average, params, weight, part, parts, n):
+    if part < 0 or part >= parts or n < 0:
+        return BAD_SIZE
+    own, rest = as_element(params, weight), as_element(params, 1 - weight)
+    first = share(n, part, parts)
+    mean, p = at(average, first), at(params, first)
+    for i in range(share(n, part + 1, parts) - first):
+        mean[i] = flush(rest * mean[i] + own * p[i])
     return OK
 
 
@@ -2085,12 +2130,13 @@ def network_gradients(
 
 
 @inlined
-def gradient_scale(targets, mean, N):
-    """One over the number of targets, or 1 for a sum or for a window without targets."""
-    count = 0
-    for n in range(N):
-        count += targets[n] >= 0
-    return 1.0 / count if mean and count > 0 else 1.0
+def gradient_scale(targets, reduction, N, B):
+    """What the sum of a window's losses is multiplied by: its mean is over the targets that there are."""
+    count = B if reduction == BATCHMEAN else 0
+    if reduction == MEAN:
+        for n in range(N):
+            count += targets[n] >= 0
+    return 1.0 / count if count > 0 else 1.0
 
 
 @inlined
@@ -2101,13 +2147,15 @@ def update(params, moments, grads, settings, optimizer, limit, scale, part, part
         return adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n)
     if optimizer == ADAM:
         return adam_update(params, moments, grads, settings, limit, scale, part, parts, n)
+    if optimizer == RMSPROP:
+        return rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, n)
     return BAD_CHOICE
 
 
 @jit
 def train_windows(
     losses, norms, symbol_losses, params, grads, moments, average, state, workspace, sync, inputs, targets, starts,
-    settings, weights, shape, optimizer, mean, value_limit, norm_limit, rate, key, first_update, first,
+    settings, weights, shape, optimizer, reduction, value_limit, norm_limit, rate, key, first_update, first,
     part, parts, A, W, S, T, B,
 ):  # fmt: skip
     most = sizes_of(shape, T, B)
@@ -2130,7 +2178,7 @@ def train_windows(
         y = at(targets, start * B)
         dropped = Dropout(rate, key, first_update + w)
         x = Window(
-            at(inputs, start * B), y, at(starts, start * B), gradient_scale(y, mean, s.T * B), dropped
+            at(inputs, start * B), y, at(starts, start * B), gradient_scale(y, reduction, s.T * B, B), dropped
         )
         status = gradients(
             at(symbol_losses, 0), at(grads, 0), at(state, 0), workspace, at(params, 0), x, team, s

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fastrnn.layout import KINDS, Shape, parameter_layout
 
 OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE = 0, 1, 2, 3
+SUM, MEAN, BATCHMEAN = 0, 1, 2
 
 Reals = NDArray[np.floating[Any]]
 Ids = NDArray[np.int32]
@@ -314,9 +315,14 @@ def sgd_update(
 ) -> int:  # fmt: skip
     if not 0 <= part < parts or n < 0:
         return BAD_SIZE
-    (rate,) = settings[:1].astype(params.dtype)
-    if part == 0:
-        params -= rate * (np.clip(grads, -limit, limit) * scale)
+    if part > 0:
+        return OK
+    rate, momentum, a, b = settings[:4].astype(params.dtype)
+    step = np.clip(grads, -limit, limit) * scale
+    if momentum != 0:
+        moments[0] = momentum * moments[0] + step
+        step = a * step + b * moments[0]
+    params -= rate * step
     return OK
 
 
@@ -343,16 +349,40 @@ def adam_update(
         return BAD_SIZE
     if part > 0:
         return OK
-    step, beta1, beta2, epsilon, correction = settings.astype(params.dtype)
+    step, beta1, beta2, epsilon, correction, keep = settings.astype(params.dtype)
     rest1, rest2 = (1 - settings[1:3]).astype(params.dtype)
     g = np.clip(grads, -limit, limit) * scale
     moments[0] = beta1 * moments[0] + rest1 * g
     moments[1] = beta2 * moments[1] + rest2 * g**2
+    params *= keep
     params -= step * moments[0] / (np.sqrt(moments[1]) / correction + epsilon)
     return OK
 
 
-UPDATES = (sgd_update, adagrad_update, adam_update)
+def rmsprop_update(
+    params: Reals, moments: Reals, grads: Reals, settings: Reals, limit: float, scale: float,
+    part: int, parts: int, n: int,
+) -> int:  # fmt: skip
+    if not 0 <= part < parts or n < 0:
+        return BAD_SIZE
+    if part > 0:
+        return OK
+    rate, alpha, epsilon = settings[:3].astype(params.dtype)
+    g = np.clip(grads, -limit, limit) * scale
+    moments[0] += (1 - alpha) * (g**2 - moments[0])
+    params -= rate * g / (np.sqrt(moments[0]) + epsilon)
+    return OK
+
+
+def average_update(average: Reals, params: Reals, weight: float, part: int, parts: int, n: int) -> int:
+    if not 0 <= part < parts or n < 0:
+        return BAD_SIZE
+    if part == 0:
+        average += weight * (params - average)
+    return OK
+
+
+UPDATES = (sgd_update, adagrad_update, adam_update, rmsprop_update)
 
 
 # ---- The whole network -------------------------------------------------------------------------------
@@ -549,10 +579,16 @@ def network_gradients(
     return OK
 
 
+def gradient_scale(targets: Ids, reduction: int) -> float:
+    """What the sum of a window's losses is multiplied by."""
+    counts = {SUM: 1, MEAN: np.count_nonzero(targets >= 0), BATCHMEAN: targets.shape[1]}
+    return 1 / max(1, int(counts[reduction]))
+
+
 def train_windows(
     losses: Reals, norms: Reals, symbol_losses: Reals, params: Reals, grads: Reals, moments: Reals,
     average: Reals, state: Reals, workspace: Reals, sync: Ids, inputs: Ids, targets: Ids, starts: Starts,
-    settings: Reals, weights: Reals, plan: NDArray[np.int64], optimizer: int, mean: int, value_limit: float,
+    settings: Reals, weights: Reals, plan: NDArray[np.int64], optimizer: int, reduction: int, value_limit: float,
     norm_limit: float, rate: float, key: int, first_update: int, first: int,
     part: int, parts: int, A: int, W: int, S: int, T: int, B: int,
 ) -> int:  # fmt: skip
@@ -567,7 +603,7 @@ def train_windows(
     for w in range(W):
         window = windows[(first + w) % len(windows)]
         x, y, s = inputs[window], targets[window], starts[window]
-        scale = 1 / max(1, int(np.count_nonzero(y >= 0))) if mean else 1.0
+        scale = gradient_scale(y, reduction)
         window_losses = symbol_losses[: len(x)]
         status = network_gradients(
             window_losses, grads, state, workspace, sync, params, x, y, s, plan, scale,
@@ -582,7 +618,7 @@ def train_windows(
         shrink = norm_limit / norms[w] if norms[w] > norm_limit else 1.0
         UPDATES[optimizer](params, moments, grads, settings[w], value_limit, shrink, 0, 1, params.size)
         if A > 0:
-            average[0] += weights[w] * (params - average[0])
+            average_update(average[0], params, weights[w], 0, 1, params.size)
     return OK
 
 

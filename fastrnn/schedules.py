@@ -1,0 +1,273 @@
+"""Learning-rate schedules: factors of the learning rate, from how far training has come.
+
+Every one is a pure function of a `Progress`, so that a training can be continued from its history, and is
+computed without libm, so that its values are the same bits on every machine. Where PyTorch has the same
+schedule, its settings have PyTorch's names and, if not said otherwise, defaults.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn import checks
+from fastrnn.arithmetic import Floats, cosine_of_half_turns, integer_power
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands before each of some updates.
+
+    Attributes
+    ----------
+    updates
+        int64 (W): the number of each update, from 0.
+    part
+        float64 (W): the part of training that is done before it, from 0 to 1.
+    epochs
+        int64 (W): the number of the pass over the text that it belongs to, from 0.
+    losses
+        The losses recorded so far.
+    """
+
+    updates: Ints
+    part: Floats
+    epochs: Ints
+    losses: Sequence[float] = ()
+
+
+class Schedule(ABC):
+    """What every schedule has."""
+
+    name: ClassVar[str]
+    #: Whether it reads the losses, so that a factor holds only until the next one is recorded.
+    reads_losses: ClassVar[bool] = False
+
+    def describe(self) -> dict[str, Any]:
+        """The name and the settings as plain data, for the model file."""
+        return {"name": self.name, **vars(self)}
+
+    @abstractmethod
+    def factors(self, progress: Progress) -> Floats:
+        """What the learning rate of each update is multiplied by, float64 (W)."""
+
+
+def _warm_up(updates: Ints, warmup: int) -> Floats:
+    """A line that reaches one at the last of so many updates."""
+    return np.minimum(1, (updates + 1) / max(1, warmup))
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The learning rate as it is."""
+
+    name: ClassVar[str] = "constant"
+
+    def factors(self, progress: Progress) -> Floats:
+        return np.ones(len(progress.updates))
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """Warm-up, then linear decay to zero at the end of training.
+
+    Parameters
+    ----------
+    warmup
+        The updates over which the rate rises, in a line; 0 is none.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of range or of the wrong type.
+    """
+
+    warmup: int = 100
+
+    name: ClassVar[str] = "linear"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "warmup", checks.whole_number("warmup", self.warmup, minimum=0))
+
+    def factors(self, progress: Progress) -> Floats:
+        return _warm_up(progress.updates, self.warmup) * (1 - progress.part)
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """A factor every few epochs, as ``torch.optim.lr_scheduler.StepLR`` has it.
+
+    Parameters
+    ----------
+    step_size
+        Epochs, passes over the text, between two steps.
+    gamma
+        What the rate is multiplied by at each; above zero, at most one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of range or of the wrong type.
+    """
+
+    step_size: int = 10
+    gamma: float = 0.1
+
+    name: ClassVar[str] = "step"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step_size", checks.whole_number("step_size", self.step_size))
+        object.__setattr__(self, "gamma", checks.part_of_one("gamma", self.gamma, one=True))
+
+    def factors(self, progress: Progress) -> Floats:
+        return integer_power(self.gamma, progress.epochs // self.step_size)
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """A factor each epoch, as ``torch.optim.lr_scheduler.ExponentialLR`` has it.
+
+    Parameters
+    ----------
+    gamma
+        What the rate is multiplied by after each epoch, a pass over the text; above zero, at most one.
+        The default is char-rnn's; PyTorch has none.
+    after
+        How many epochs there are before the first of these factors. PyTorch's is 1, char-rnn's 10.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of range or of the wrong type.
+    """
+
+    gamma: float = 0.97
+    after: int = 1
+
+    name: ClassVar[str] = "exponential"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gamma", checks.part_of_one("gamma", self.gamma, one=True))
+        object.__setattr__(self, "after", checks.whole_number("after", self.after))
+
+    def factors(self, progress: Progress) -> Floats:
+        return integer_power(self.gamma, np.maximum(0, progress.epochs - self.after + 1))
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Warm-up, then half a cosine until the end of training (Loshchilov & Hutter 2017, without restarts).
+
+    With n updates in all it is ``torch.optim.lr_scheduler.CosineAnnealingLR`` over ``n - warmup`` of them,
+    behind ``LinearLR(start_factor=1 / warmup, total_iters=warmup - 1)``.
+
+    Parameters
+    ----------
+    warmup
+        The updates over which the rate rises, in a line; 0 is none.
+    final
+        The factor that it ends at, from 0 to 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of range or of the wrong type.
+    """
+
+    warmup: int = 100
+    final: float = 0.0
+
+    name: ClassVar[str] = "cosine"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "warmup", checks.whole_number("warmup", self.warmup, minimum=0))
+        object.__setattr__(self, "final", checks.part_of_one("final", self.final, zero=True, one=True))
+
+    def factors(self, progress: Progress) -> Floats:
+        updates, part = progress.updates, progress.part
+        done = np.zeros(len(updates))
+        # where a time limit ends training, the number of updates in all is what the part done tells
+        later = (updates > self.warmup) & (part > 0)
+        in_all = updates[later] / part[later]
+        done[later] = np.minimum(1, (updates[later] - self.warmup) / (in_all - self.warmup))
+        fall = (1 + cosine_of_half_turns(done)) / 2
+        return _warm_up(updates, self.warmup) * (self.final + (1 - self.final) * fall)
+
+
+@dataclass(frozen=True)
+class Plateau(Schedule):
+    """A factor whenever the loss has stopped to fall: PyTorch's ``ReduceLROnPlateau`` with ``eps=0``.
+
+    It reads the losses of the records of the history: the validation losses where there are any, else the
+    training losses.
+
+    Parameters
+    ----------
+    factor
+        What the rate is multiplied by; above zero, below one.
+    patience
+        How many records in a row may be no better than the best before; the next one reduces the rate.
+    threshold
+        By which part of itself the best loss must be undercut to count as better; below one.
+    cooldown
+        How many records after a reduction do not count.
+    min_factor
+        The factor that it does not go below, from 0 to 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of range or of the wrong type.
+    """
+
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    cooldown: int = 0
+    min_factor: float = 0.0
+
+    name: ClassVar[str] = "plateau"
+    reads_losses: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", checks.part_of_one("factor", self.factor))
+        object.__setattr__(self, "patience", checks.whole_number("patience", self.patience, minimum=0))
+        object.__setattr__(self, "threshold", checks.part_of_one("threshold", self.threshold, zero=True))
+        object.__setattr__(self, "cooldown", checks.whole_number("cooldown", self.cooldown, minimum=0))
+        min_factor = checks.part_of_one("min_factor", self.min_factor, zero=True, one=True)
+        object.__setattr__(self, "min_factor", min_factor)
+
+    def factors(self, progress: Progress) -> Floats:
+        factor, best, bad, cooling = 1.0, math.inf, 0, 0
+        for loss in progress.losses:
+            if loss < best * (1 - self.threshold):
+                best, bad = loss, 0
+            else:
+                bad += 1
+            if cooling > 0:
+                cooling, bad = cooling - 1, 0
+            if bad > self.patience:
+                factor, bad, cooling = max(factor * self.factor, self.min_factor), 0, self.cooldown
+        return np.full(len(progress.updates), factor)
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    kind.name: kind for kind in (Constant, Linear, Step, Exponential, Cosine, Plateau)
+}
+
+
+def get_schedule(value: str | Schedule) -> Schedule:
+    """Return a schedule from its name, with its defaults, or as it is."""
+    if isinstance(value, Schedule):
+        if type(value) not in SCHEDULES.values():
+            raise TypeError(f"schedule={value!r} must be one of fastrnn's: a model file names it")
+        return value
+    return SCHEDULES[checks.one_of("schedule", value, SCHEDULES)]()
