@@ -242,7 +242,7 @@ def _write_sample(model: Model, sampled: Any) -> None:
 @main.command()
 @click.argument("model")
 @click.option("-n", "--length", type=int, default=200, show_default=True, help="How many symbols.")
-@click.option("--prime", help="What the text continues.")
+@click.option("--prime", help="What the text continues; of tokens, their names with spaces between.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="0 takes the likeliest.")
 @_seed_option
 @_backend_option

@@ -243,7 +243,9 @@ def _of_about(symbols: int, texts: Iterable[Text]) -> Iterator[list[Text]]:
         try:
             size += len(text)
         except TypeError as error:
-            raise TypeError(f"texts has {text!r} in it; it must be an iterable of texts") from error
+            raise TypeError(
+                f"a text must be str, bytes or whole numbers in a sequence, and this is {type(text).__name__}"
+            ) from error
         if size >= symbols:
             yield group
             group, size = [], 0

@@ -32,7 +32,7 @@ TEXTS: dict[str, Any] = {
     "documents of tokens": [[3, 1], [], [4, 1, 5]],
 }
 
-#: Files that the first version of the format wrote, and what they score.
+#: Where files are that the first version of the format wrote.
 OLD = Path(__file__).parent / "data"
 
 NAMES = ["", "the", "café", "\0 \n", "😀", "x"]
@@ -130,7 +130,9 @@ def test_a_file_of_the_first_version_has_just_its_keys():
 # ---- Damage ------------------------------------------------------------------------------------------
 
 
-def test_a_flip_of_any_bit_is_noticed(data: bytes):
+@pytest.mark.parametrize("kind", ["characters", "tokens"])
+def test_a_flip_of_any_bit_is_noticed(kind: str):
+    data = make(TEXTS[kind]).to_bytes()
     for position in range(len(data)):
         damaged = bytearray(data)
         damaged[position] ^= 1 << position % 8
@@ -138,7 +140,9 @@ def test_a_flip_of_any_bit_is_noticed(data: bytes):
             fastrnn.Model.from_bytes(bytes(damaged))
 
 
-def test_any_truncation_is_noticed(data: bytes):
+@pytest.mark.parametrize("kind", ["characters", "tokens"])
+def test_any_truncation_is_noticed(kind: str):
+    data = make(TEXTS[kind]).to_bytes()
     for size in range(0, len(data), 7):
         with pytest.raises(fastrnn.CheckpointError):
             fastrnn.Model.from_bytes(data[:size])

@@ -355,7 +355,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPat
         ("the", TypeError, "tokens are whole numbers in a sequence, and this is str"),
         ([0, 8], ValueError, "at position 1 is 8; it must be within 0 … 7"),
         ([0.0], TypeError, "dtype float64"),
-        (7, TypeError, "texts has 7 in it|this is int"),
+        (7, TypeError, "this is int"),
         ([[1, 2]], TypeError, r"shape \(1, 2\)"),
     ],
 )
@@ -376,7 +376,7 @@ def test_the_boundary_is_no_token(documents: fastrnn.Model):
 
 
 def test_many_texts_are_not_one(model: fastrnn.Model):
-    with pytest.raises(TypeError, match="texts has 1 in it; it must be an iterable of texts"):
+    with pytest.raises(TypeError, match="a text must be str, bytes or whole numbers .* this is int"):
         model.score_many([1, 2])
 
 
