@@ -1,9 +1,10 @@
 """Model files: one safetensors file that holds everything, and is believed only after it was checked.
 
 The tensors are the parameters by name, ``vocabulary.symbols``, ``vocabulary.counts`` and one column for
-each key of the history. The one metadata key, ``fastrnn``, is sorted JSON: the format's version, what
-the network and the vocabulary are, the settings of the training, and a SHA-256 checksum over all of
-this and every tensor. A file holds no clock, path, backend or thread count.
+each key of the history; where tokens have names, ``vocabulary.names``, all of them in UTF-8, and
+``vocabulary.lengths``, how many characters each has. The one metadata key, ``fastrnn``, is sorted JSON: the
+format's version, what the network and the vocabulary are, the settings of the training, and a SHA-256
+checksum over all of this and every tensor. A file holds no clock, path, backend or thread count.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from fastrnn import checks, memory
 from fastrnn.errors import CheckpointError
 from fastrnn.layout import parameter_layout
 from fastrnn.network import CELLS, Network
-from fastrnn.vocabulary import UNITS, Vocabulary
+from fastrnn.vocabulary import MOST_TOKENS, UNITS, TokenVocabulary, Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_KEY = "fastrnn"
 
 #: The largest header that is read, in bytes: some hundred times what a model has.
@@ -37,20 +38,31 @@ HEADER_LIMIT = 1 << 20
 TYPE_NAMES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
+    "U8": np.dtype("u1"),
     "U32": np.dtype("<u4"),
     "I64": np.dtype("<i8"),
 }
 
 MAX_CODE_POINT = 0x10FFFF
 
+#: How many symbols a unit has, at least and at most, boundaries not counted.
+SYMBOLS = {"character": (0, MAX_CODE_POINT + 1), "byte": (256, 256), "token": (1, MOST_TOKENS)}
+
 #: Bytes of memory that reading a byte of a file takes, at most, before it is found right or wrong.
 READING_COST = 3
 
-#: What the metadata has.
+#: Bytes of memory that a token's name takes, at most, beside its characters, and that a character takes.
+NAME_COST, CHARACTER_COST = 256, 8
+
+#: What the metadata of the first version has.
 KEYS = {
     *("cell", "checksum", "documents", "dtype", "format_version", "hidden_size", "record_keys"),
     *("records", "settings", "unit", "vocab_size"),
 }
+
+#: What each later version added, and what it is in a file of an earlier one. ``name_bytes`` is the size of
+#: the tokens' names, or null where they have none.
+ADDED: dict[int, dict[str, Any]] = {2: {"name_bytes": None}}
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,7 @@ def to_bytes(contents: Contents) -> bytes:
 
     network, vocabulary = contents.network, contents.vocabulary
     history = _columns(contents.history)
+    names = _name_tensors(vocabulary)
     description = {
         "format_version": FORMAT_VERSION,
         "cell": network.cell,
@@ -92,6 +105,7 @@ def to_bytes(contents: Contents) -> bytes:
         "vocab_size": vocabulary.size,
         "unit": vocabulary.unit,
         "documents": vocabulary.boundary,
+        "name_bytes": names["vocabulary.names"].size if names else None,
         "records": len(contents.history),
         "record_keys": sorted(history),
         "settings": contents.settings,
@@ -100,12 +114,24 @@ def to_bytes(contents: Contents) -> bytes:
         **network.parameters,
         "vocabulary.symbols": vocabulary.symbols,
         "vocabulary.counts": contents.counts,
+        **names,
         **{f"history.{key}": column for key, column in history.items()},
     }
     # safetensors scrambles arrays that are not C-contiguous
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     checked = {**description, "checksum": _checksum(description, tensors)}
     return save(tensors, {METADATA_KEY: _to_json(checked)})
+
+
+def _name_tensors(vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
+    """The names of tokens as tensors, where they have names."""
+    names = vocabulary.tokens if isinstance(vocabulary, TokenVocabulary) else None
+    if names is None:
+        return {}
+    return {
+        "vocabulary.names": np.frombuffer("".join(names).encode(), np.uint8),
+        "vocabulary.lengths": np.fromiter(map(len, names), np.uint32, len(names)),
+    }
 
 
 def _columns(history: list[dict[str, float]]) -> dict[str, NDArray[np.float64]]:
@@ -220,7 +246,7 @@ def from_bytes(data: bytes, backend: str = "auto") -> Contents:
     checksum = description.pop("checksum")
     if checksum != _checksum(description, tensors):
         raise CheckpointError("its checksum is wrong: the file was damaged or changed")
-    return _build(description, tensors, backend)
+    return _build(_as_newest(description), tensors, backend)
 
 
 def _size_of_regular_file(descriptor: int) -> int:
@@ -249,7 +275,8 @@ def _parse_header(header: bytes, total: int) -> dict[str, Any]:
     if not isinstance(metadata[METADATA_KEY], str):
         raise CheckpointError("its metadata is not text")
     description = _parse_json(metadata[METADATA_KEY], "metadata")
-    expected = _expected_tensors(description)
+    _check_keys(description)
+    expected = _expected_tensors(_as_newest(description))
     if entries.keys() != expected.keys():
         different = sorted(entries.keys() ^ expected.keys())
         raise CheckpointError(f"its tensors are not those of its settings; they differ in {different[:4]}")
@@ -297,15 +324,27 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _check_keys(description: Mapping[str, Any]) -> None:
+    """Require a version that is known, and just its keys."""
+    version = description.get("format_version")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        raise CheckpointError(
+            f"its format is {version!r}, and this version of fastrnn reads 1 to {FORMAT_VERSION}"
+        )
+    keys = KEYS.union(*(added for since, added in ADDED.items() if since <= version))
+    if description.keys() != keys:
+        raise CheckpointError(f"its metadata has other keys, {sorted(description.keys() ^ keys)[:4]}")
+
+
+def _as_newest(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The description as the newest version has it."""
+    version = description["format_version"]
+    later = [added for since, added in ADDED.items() if since > version]
+    return {**description, **{key: value for added in later for key, value in added.items()}}
+
+
 def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
     """The tensors that a file of this description has; the description is checked on the way."""
-    version = description.get("format_version")
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"its format is {version!r}, and this version of fastrnn reads {FORMAT_VERSION}"
-        )
-    if description.keys() != KEYS:
-        raise CheckpointError(f"its metadata has other keys, {sorted(description.keys() ^ KEYS)[:4]}")
     try:
         checks.one_of("cell", description["cell"], CELLS)
         unit = checks.one_of("unit", description["unit"], UNITS)
@@ -315,6 +354,10 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
         records = checks.whole_number("records", description["records"], minimum=0)
         keys = description["record_keys"]
         documents = description["documents"]
+        name_bytes = description["name_bytes"]
+        if name_bytes is not None:
+            checks.whole_number("name_bytes", name_bytes, minimum=0)
+        least, most = SYMBOLS[unit]
         good = (
             isinstance(description["checksum"], str)
             and isinstance(description["settings"], dict)
@@ -323,34 +366,33 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
             and all(isinstance(key, str) for key in keys)
             and len(set(keys)) == len(keys)
             and ({"step", "loss"} <= set(keys) if records else not keys)
-            and V - documents <= (256 if unit == "byte" else MAX_CODE_POINT + 1)
-            and (unit == "character" or V - documents == 256)
+            and least <= V - documents <= most
+            and (name_bytes is None or unit == "token")
         )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"its metadata is wrong: {error}") from error
     if not good:
         raise CheckpointError("its metadata is wrong")
     dtype = np.dtype(description["dtype"]).newbyteorder("<")
+    names = {
+        "vocabulary.names": Expected(TYPE_NAMES["U8"], (name_bytes,)),
+        "vocabulary.lengths": Expected(TYPE_NAMES["U32"], (V - documents,)),
+    }
     return {
         **{entry.name: Expected(dtype, entry.shape) for entry in parameter_layout(shape).entries},
         "vocabulary.symbols": Expected(TYPE_NAMES["U32"], (V - documents,)),
         "vocabulary.counts": Expected(TYPE_NAMES["I64"], (V,)),
+        **(names if name_bytes is not None else {}),
         **{f"history.{key}": Expected(TYPE_NAMES["F64"], (records,)) for key in keys},
     }
 
 
 def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], backend: str) -> Contents:
     """Make the model's parts, and check the values of its tensors."""
-    symbols, counts = tensors["vocabulary.symbols"], tensors["vocabulary.counts"]
-    if np.any(symbols[1:] <= symbols[:-1]) or symbols.max(initial=0) > MAX_CODE_POINT:
-        raise CheckpointError("its vocabulary is not in order")
-    if np.any((symbols >= 0xD800) & (symbols <= 0xDFFF)):
-        raise CheckpointError("its vocabulary has lone surrogates")
-    if description["unit"] == "byte" and symbols[-1] != 255:
-        raise CheckpointError("its vocabulary is not all bytes")
+    counts = tensors["vocabulary.counts"]
     if counts.min() < 0 or counts.max() > (1 << 62) // len(counts):
         raise CheckpointError("its symbol counts are out of range")
-    vocabulary = Vocabulary(description["unit"], symbols, description["documents"])
+    vocabulary = _build_vocabulary(description, tensors)
     network = Network(
         vocabulary.size,
         description["hidden_size"],
@@ -367,6 +409,44 @@ def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], 
     if columns and not (_are_steps(columns["step"]) and np.isfinite(columns["loss"]).all()):
         raise CheckpointError("its history is wrong")
     return Contents(network, vocabulary, counts, description["settings"], _records(columns))
+
+
+def _build_vocabulary(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Vocabulary:
+    """Make the vocabulary, and check that its symbols can be those of its unit."""
+    unit, boundary, symbols = description["unit"], description["documents"], tensors["vocabulary.symbols"]
+    if np.any(symbols[1:] <= symbols[:-1]):
+        raise CheckpointError("its vocabulary is not in order")
+    if unit != "character":
+        if symbols[-1] != len(symbols) - 1:  # they ascend
+            raise CheckpointError(f"its vocabulary is not all {unit}s")
+        if unit == "token":
+            return TokenVocabulary(unit, symbols, boundary, _names(tensors))
+    elif symbols.max(initial=0) > MAX_CODE_POINT:
+        raise CheckpointError("its vocabulary is not in order")
+    elif np.any((symbols >= 0xD800) & (symbols <= 0xDFFF)):
+        raise CheckpointError("its vocabulary has lone surrogates")
+    return Vocabulary(unit, symbols, boundary)
+
+
+def _names(tensors: Mapping[str, NDArray[Any]]) -> tuple[str, ...] | None:
+    """The tokens' names, where they have names."""
+    if "vocabulary.names" not in tensors:
+        return None
+    joined, lengths = tensors["vocabulary.names"], tensors["vocabulary.lengths"]
+    memory.require(
+        CHARACTER_COST * joined.size + NAME_COST * lengths.size, "reading the names of a model's tokens"
+    )
+    try:
+        text = joined.tobytes().decode()
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"the names of its tokens are not UTF-8: {error}") from error
+    ends = np.cumsum(lengths, dtype=np.int64).tolist()
+    if ends[-1] != len(text):
+        raise CheckpointError(f"the names of its tokens have {len(text)} characters, and not {ends[-1]}")
+    names = tuple(map(text.__getitem__, map(slice, [0, *ends], ends)))
+    if len(set(names)) != len(names):
+        raise CheckpointError("the names of its tokens are not distinct")
+    return names
 
 
 def _are_steps(column: NDArray[Any]) -> bool:

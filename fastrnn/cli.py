@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,7 +168,7 @@ def train(
         if not quiet:
             click.echo(f"wrote {output}: {model!r}", err=True)
         if n_sample:
-            _write_text(model.sample(n_sample, _as_unit(model, prime), rng=rng))
+            _write_sample(model, model.sample(n_sample, _as_unit(model, prime), rng=rng))
 
 
 def _save_interrupted(interruption: fastrnn.TrainingInterrupted, output: str) -> None:
@@ -205,14 +205,37 @@ def _as_unit(model: Model, text: str | None) -> Any:
     """A text of the command line in the type that the model speaks."""
     if text is None or model.vocabulary.unit == "character":
         return text
+    if model.vocabulary.unit == "token":
+        return _tokens_of_words(_names(model), text.split())
     return text.encode(errors="surrogateescape")
 
 
-def _write_text(text: str | bytes) -> None:
-    """Write a sample to stdout, and a line end after it."""
+def _names(model: Model) -> Sequence[str]:
+    """What a model's tokens are called: by their names, or else their ids."""
+    from fastrnn.vocabulary import TokenVocabulary
+
+    vocabulary = model.vocabulary
+    names = vocabulary.tokens if isinstance(vocabulary, TokenVocabulary) else None
+    return names or [str(token) for token in vocabulary.symbols]
+
+
+def _tokens_of_words(names: Sequence[str], words: list[str]) -> list[int]:
+    """The ids of some names."""
+    tokens = {name: token for token, name in enumerate(names)}
+    for word in words:
+        if word not in tokens:
+            raise ValueError(f"{word!r} is not among the model's {len(names)} tokens")
+    return [tokens[word] for word in words]
+
+
+def _write_sample(model: Model, sampled: Any) -> None:
+    """Write a sample to stdout, and a line end after it; of tokens the names, or else the ids."""
     if sys.stdout is None:
         raise OSError("stdout is closed")
-    data = text.encode(errors="replace") if isinstance(text, str) else text
+    if model.vocabulary.unit == "token":
+        names = _names(model)
+        sampled = " ".join(names[token] for token in sampled)
+    data = sampled.encode(errors="replace") if isinstance(sampled, str) else sampled
     sys.stdout.buffer.write(data + b"\n")
     sys.stdout.buffer.flush()
 
@@ -223,7 +246,7 @@ def _write_text(text: str | bytes) -> None:
 @main.command()
 @click.argument("model")
 @click.option("-n", "--length", type=int, default=200, show_default=True, help="How many symbols.")
-@click.option("--prime", help="What the text continues.")
+@click.option("--prime", help="What the text continues; of tokens, their names with spaces between.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="0 takes the likeliest.")
 @_seed_option
 @_backend_option
@@ -233,7 +256,8 @@ def sample(
     """Print a text that MODEL generates."""
     with _errors_for_people():
         loaded = fastrnn.load(model, backend=backend)
-        _write_text(loaded.sample(length, _as_unit(loaded, prime), temperature=temperature, rng=seed))
+        prime_of_unit = _as_unit(loaded, prime)
+        _write_sample(loaded, loaded.sample(length, prime_of_unit, temperature=temperature, rng=seed))
 
 
 @main.command("eval")
@@ -251,6 +275,11 @@ def evaluate(model: str, file: str, as_json: bool, backend: str) -> None:
 
     with _errors_for_people():
         loaded = fastrnn.load(model, backend=backend)
+        if loaded.vocabulary.unit == "token":
+            raise ValueError(
+                f"{model} is a model of tokens, and a file is a text; score tokens in Python, with "
+                "fastrnn.load and Model.surprisal"
+            )
         documents = loaded.vocabulary.boundary
         as_bytes = loaded.vocabulary.unit == "byte"
         content = _read_source(file, None, as_bytes=as_bytes, lines=documents)

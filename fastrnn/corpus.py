@@ -6,6 +6,8 @@ the first. Nothing is laid out as ids as a whole: a sequence is read in parts.
 
 from __future__ import annotations
 
+import array
+import numbers
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -19,7 +21,21 @@ from numpy.typing import NDArray
 
 from fastrnn import checks
 from fastrnn.files import TextFile, open_text
-from fastrnn.vocabulary import UNITS, Text, Vocabulary, code_points, count_symbols, unit_of
+from fastrnn.vocabulary import (
+    Text,
+    TokenVocabulary,
+    Vocabulary,
+    code_points,
+    count_symbols,
+    unit_of,
+    whole_numbers,
+)
+
+#: What a file may be read as.
+FILE_UNITS = ("character", "byte")
+
+#: What stands for a boundary where documents are spelled: a symbol of their unit, number 0.
+SEPARATORS: dict[str, Any] = {"character": "\0", "byte": b"\0", "token": np.zeros(1, np.int32)}
 
 #: What `fastrnn.train` takes: a text, a file's path, or documents.
 Source = Text | os.PathLike[str] | Iterable[Text]
@@ -72,10 +88,24 @@ class Corpus(ABC):
 
 
 @dataclass(frozen=True)
+class TokenText:
+    """A running text of tokens whose slices are found right or wrong, as int32."""
+
+    tokens: NDArray[Any]
+    vocabulary: TokenVocabulary
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, part: slice) -> NDArray[np.int32]:
+        return self.vocabulary.encode(self.tokens[part], part.start)
+
+
+@dataclass(frozen=True)
 class RunningText(Corpus):
     """A part of one running text, from symbol ``start`` up to ``stop``."""
 
-    text: Text | TextFile
+    text: Text | TextFile | TokenText
     unit: str
     start: int
     stop: int
@@ -151,9 +181,8 @@ class Documents(Corpus):
         return Documents(self.texts[:count], self.unit), Documents(self.texts[count:], self.unit)
 
     def counts(self) -> NDArray[np.int64]:
-        separator = "\0" if self.unit == "character" else b"\0"
         places = range(0, self.length, PIECE)
-        pieces = (self.spell(place, min(place + PIECE, self.length), separator) for place in places)
+        pieces = (self.spell(place, min(place + PIECE, self.length)) for place in places)
         try:
             counts = count_symbols(pieces)
         except ValueError:
@@ -166,8 +195,9 @@ class Documents(Corpus):
     def sequence(self, vocabulary: Vocabulary) -> Sequence:
         return _DocumentSequence(self, vocabulary)
 
-    def spell(self, start: int, stop: int, separator: Text) -> Text:
+    def spell(self, start: int, stop: int, separator: Any = None) -> Any:
         """A part of the sequence as a text, with a separator in the place of each boundary."""
+        separator = SEPARATORS[self.unit] if separator is None else separator
         first = int(np.searchsorted(self.boundaries, start, "right")) - 1
         last = min(int(np.searchsorted(self.boundaries, stop, "left")), len(self.texts))
         pieces: list[Any] = self.texts[first:last]
@@ -176,8 +206,7 @@ class Documents(Corpus):
             pieces[-1] = pieces[-1][: stop - int(self.boundaries[last - 1]) - 1]
             skipped = max(0, start - int(self.boundaries[first]) - 1)
             pieces[0] = pieces[0][skipped:]
-        nothing: Any = separator[:0]
-        joined: Text = separator.join([nothing, *pieces, nothing])
+        joined = _joined([separator[:0], *pieces, separator[:0]], separator)
         begin = start - int(self.boundaries[first]) - skipped
         return joined[begin : begin + stop - start]
 
@@ -201,23 +230,40 @@ class _DocumentSequence:
         return ids
 
 
-def read_corpus(source: Source, unit: str | None = None) -> Corpus:
+def _joined(texts: list[Any], separator: Any) -> Any:
+    """Texts of one unit one after the other, with a separator between them."""
+    if isinstance(separator, str | bytes):
+        return separator.join(texts)
+    alternating = [separator] * (2 * len(texts) - 1)
+    alternating[::2] = texts
+    return np.concatenate(alternating)
+
+
+def read_corpus(source: Source, unit: str | None = None, vocabulary: TokenVocabulary | None = None) -> Corpus:
     """What `fastrnn.train` is given; a file is opened, and read in parts when they are asked for.
+
+    Tokens come with their vocabulary, and nothing else does.
 
     Raises
     ------
     TypeError
-        The source is none of a str, bytes, a path or an iterable of texts, or mixes str and bytes.
+        The source is none of a str, bytes, a path or an iterable of texts, or mixes str and bytes; or it
+        has tokens and there is no vocabulary, or the other way round.
     ValueError
+        A token is outside the vocabulary.
         A file is not UTF-8, ``unit`` is unknown or is given without a file.
     OSError
         A file cannot be read.
     """
     if isinstance(source, os.PathLike):
-        unit = checks.one_of("unit", unit or "character", UNITS)
+        if vocabulary is not None:
+            raise _not_tokens(source)
+        unit = checks.one_of("unit", unit or "character", FILE_UNITS)
         return _running(open_text(source, unit), unit)
     if unit is not None:
         raise ValueError(f"unit={unit!r} is for a file; a str is characters and bytes are bytes")
+    if vocabulary is not None:
+        return _read_tokens(source, vocabulary)
     if isinstance(source, str | bytes | bytearray | memoryview):
         return _running(_plain(source), unit_of(source))
     if not isinstance(source, Iterable):
@@ -231,10 +277,48 @@ def read_corpus(source: Source, unit: str | None = None) -> Corpus:
     return Documents(texts, units.pop())
 
 
-def _running(text: Text | TextFile, unit: str) -> RunningText:
+def _read_tokens(source: Any, vocabulary: TokenVocabulary) -> Corpus:
+    """A running text of tokens, which is read in parts, or documents of them."""
+    if isinstance(source, str | bytes | bytearray | memoryview) or not isinstance(source, Iterable):
+        raise _not_tokens(source)
+    if hasattr(source, "__array__") or isinstance(source, array.array):
+        source = np.asarray(source)
+    elif not isinstance(source, list | tuple):
+        source = list(source)
+    if _is_running(source):
+        return _running(TokenText(whole_numbers(source), vocabulary), "token")
+    texts: list[Text] = []
+    for place, text in enumerate(source):
+        try:
+            texts.append(vocabulary.encode(text))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"document {place} of {len(source)}: {error}") from error
+    return Documents(texts, "token")
+
+
+def _is_running(tokens: Any) -> bool:
+    """Whether an array or a list has numbers, and not documents."""
+    if isinstance(tokens, np.ndarray) and tokens.dtype != object:
+        return tokens.ndim < 2
+    return len(tokens) > 0 and isinstance(tokens[0], numbers.Real)
+
+
+def _not_tokens(source: object) -> TypeError:
+    return TypeError(
+        f"text is {type(source).__name__}, and vocabulary is for whole numbers: leave it out, or pass a "
+        "sequence of them, or an iterable of such sequences"
+    )
+
+
+def _running(text: Text | TextFile | TokenText, unit: str) -> RunningText:
     return RunningText(text, unit, 0, len(text))
 
 
 def _plain(text: Any) -> Text:
     """A text as str or bytes; anything else is a ``TypeError``."""
+    if isinstance(text, numbers.Real | np.ndarray | list | tuple | array.array):
+        raise TypeError(
+            f"a text must be str or bytes, and this is {type(text).__name__}; whole numbers want "
+            "vocabulary=, the tokens' names or how many there are"
+        )
     return text if unit_of(text) == "character" else bytes(text)

@@ -26,14 +26,15 @@ class Model:
 
     A model of one running text predicts each symbol from all before it, and the first from the
     training text's frequencies (add-one smoothed). A model of documents predicts the first symbol and
-    the end of a document as well.
+    the end of a document as well. To a model of tokens a text is a sequence of whole numbers.
 
     Attributes
     ----------
     network
         The `Network`.
     vocabulary
-        The `fastrnn.vocabulary.Vocabulary`.
+        The `fastrnn.vocabulary.Vocabulary`; of tokens a `fastrnn.vocabulary.TokenVocabulary`, whose
+        ``tokens`` are their names.
     counts
         int64 (V): how often each symbol occurs in the training text.
     settings
@@ -69,7 +70,8 @@ class Model:
         Parameters
         ----------
         text
-            A str, or bytes for a model of bytes; for a model of documents, one document.
+            A str, bytes for a model of bytes, or whole numbers (n) for a model of tokens; for a model of
+            documents, one document.
         end
             Add the bits of the document's end, for a model of documents.
 
@@ -129,7 +131,7 @@ class Model:
             raise ValueError("end=True is for a model of documents, and this one learnt one running text")
         ids, lengths = self.vocabulary.encode_many(texts)
         if boundary is None:
-            first = -np.log(scoring.first_symbol_probabilities(self.counts))
+            first = scoring.first_symbol_probabilities(self.counts)
             return scoring.symbol_losses(self.network, ids, lengths, first), lengths
         losses = scoring.document_losses(self.network, ids, lengths, boundary)
         if end:
@@ -155,7 +157,7 @@ class Model:
 
         Returns
         -------
-        str or bytes
+        str, bytes or int32 (n)
             The generated symbols, without the prime, in the type of the training text.
 
         Raises
@@ -239,7 +241,12 @@ def _of_about(symbols: int, texts: Iterable[Text]) -> Iterator[list[Text]]:
     size = 0
     for text in texts:
         group.append(text)
-        size += len(text)
+        try:
+            size += len(text)
+        except TypeError as error:
+            raise TypeError(
+                f"a text must be str, bytes or whole numbers in a sequence, and this is {type(text).__name__}"
+            ) from error
         if size >= symbols:
             yield group
             group, size = [], 0

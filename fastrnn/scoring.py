@@ -66,8 +66,8 @@ def mean_loss(network: Network, rows: Streams) -> float:
 def symbol_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], first: Floats) -> Floats:
     """Nats of each symbol of some running texts, given all before it in its text.
 
-    ``ids`` has the texts one after the other, each as long as ``lengths`` says; ``first`` (V) is what the
-    first symbol of a text costs.
+    ``ids`` has the texts one after the other, each as long as ``lengths`` says; ``first`` (V) is the
+    probability of each symbol to be the first of a text.
     """
     losses = np.empty(len(ids))
     if len(ids):
@@ -75,7 +75,7 @@ def symbol_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], first:
         targets = np.append(ids[1:], np.int32(-1))
         targets[ends - 1] = -1
         losses[1:] = _losses_of_texts(network, ids, targets, begins)[:-1]
-        losses[begins] = first[ids[begins]]
+        losses[begins] = -np.log(first[ids[begins]])
     return losses
 
 

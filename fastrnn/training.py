@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from fastrnn.presets import CHECKS, LEAST_TO_HOLD_OUT, Recipe, get_recipe, rando
 from fastrnn.schedules import Progress, Schedule
 from fastrnn.threads import usable_cores
 from fastrnn.trainer import Pace, Trainer
-from fastrnn.vocabulary import Vocabulary
+from fastrnn.vocabulary import TokenVocabulary, Vocabulary
 
 logger = logging.getLogger("fastrnn")
 
@@ -51,6 +51,7 @@ def train(
     preset: str | None = None,
     backend: str = "auto",
     unit: str | None = None,
+    vocabulary: int | Iterable[str] | None = None,
     cell: str = PRESET,
     hidden_size: int = PRESET,
     dtype: DTypeLike = PRESET,
@@ -72,7 +73,7 @@ def train(
     rng: Any = None,
     progress: bool = True,
 ) -> Model:
-    """Train a model on a text.
+    """Train a model on a text, or on any sequence of whole numbers.
 
     Without a preset, the defaults are those of `fastrnn.presets.Recipe`: 128 hidden units, windows of 64
     steps and 32 rows, Adam at 0.008 with the linear schedule, the gradient's norm clipped at 1, 5,000
@@ -82,9 +83,11 @@ def train(
     ----------
     text
         A str (characters), bytes, an ``os.PathLike`` (a file), or any other iterable of texts
-        (documents). At least two symbols; batch and window shrink to fit a short text. A file is read in
-        parts, however long it is, and must stay as it is until training ends; what is no file on a disk,
-        such as a pipe, is read whole.
+        (documents). With ``vocabulary``, tokens: one running sequence of whole numbers (an array (n), a
+        list, …) or an iterable of them (documents; the rows of an array are). At least two symbols; batch
+        and window shrink to fit a short text. A file is read in parts, however long it is, and must stay
+        as it is until training ends; what is no file on a disk, such as a pipe, is read whole. An array
+        is not copied, and a ``np.memmap`` is read in parts; it too must stay as it is.
     preset
         A system to reproduce, ``"scratch"`` or ``"min-char-rnn"``; ``None`` is fastrnn's own recipe.
         Arguments given beside it override it.
@@ -92,6 +95,9 @@ def train(
         ``"auto"`` (numba, else c, else numpy) or one of these names.
     unit
         For a file: ``"character"`` (UTF-8, the default) or ``"byte"``.
+    vocabulary
+        For tokens: their names, distinct str, in the order of their ids; or how many there are. Ids run
+        from 0; the boundary of documents is one more, and is not in the text.
     cell, hidden_size, dtype, initialization
         The network's; see `Network`.
     seq_length, batch_size
@@ -151,8 +157,9 @@ def train(
     get_backend(backend)
     generator = random_generator(preset, rng)
     workers = None if threads is None else checks.whole_number("threads", threads)
-    with read_corpus(text, unit) as corpus:
-        run = _prepare(corpus, recipe, backend, workers, generator)
+    tokens = None if vocabulary is None else TokenVocabulary.of_tokens(vocabulary)
+    with read_corpus(text, unit, tokens) as corpus:
+        run = _prepare(corpus, tokens, recipe, backend, workers, generator)
         with _progress_bar(progress) as bar:
             _fit(run, bar)
     return run.model
@@ -188,10 +195,17 @@ class _Run:
         return np.minimum(part, 1.0)
 
 
-def _prepare(corpus: Corpus, recipe: Recipe, backend: str, threads: int | None, rng: Any) -> _Run:
+def _prepare(
+    corpus: Corpus,
+    tokens: TokenVocabulary | None,
+    recipe: Recipe,
+    backend: str,
+    threads: int | None,
+    rng: Any,
+) -> _Run:
     """Split the text, count its symbols, lay it out, and make the network."""
     training, held_out = corpus.split(_held_out_part(recipe, corpus))
-    vocabulary, counts = _vocabulary_and_counts(training, held_out)
+    vocabulary, counts = _vocabulary_and_counts(training, held_out, tokens)
     ids = training.sequence(vocabulary)
     if len(ids) < 2 or not training.size:
         raise ValueError(
@@ -229,12 +243,17 @@ def _prepare(corpus: Corpus, recipe: Recipe, backend: str, threads: int | None, 
     return _Run(recipe, trainer, model, blocks, _validation_streams(held_out, vocabulary, B))
 
 
-def _vocabulary_and_counts(training: Corpus, held_out: Corpus) -> tuple[Vocabulary, NDArray[np.int64]]:
-    """The vocabulary of both parts, and how often each id occurs in the training part."""
-    counts = training.counts()
+def _vocabulary_and_counts(
+    training: Corpus, held_out: Corpus, tokens: TokenVocabulary | None
+) -> tuple[Vocabulary, NDArray[np.int64]]:
+    """The vocabulary of both parts, or of given tokens, and how often each id occurs in the training part."""
+    counts = [training.counts(), held_out.counts()]  # tokens are found right or wrong
     boundary = isinstance(training, Documents)
-    vocabulary = Vocabulary.of_counts([counts, held_out.counts()], unit=training.unit, boundary=boundary)
-    by_id = vocabulary.by_id(counts)
+    if tokens is not None:
+        vocabulary: Vocabulary = replace(tokens, boundary=boundary)
+    else:
+        vocabulary = Vocabulary.of_counts(counts, unit=training.unit, boundary=boundary)
+    by_id = vocabulary.by_id(counts[0])
     if isinstance(training, Documents):
         by_id[vocabulary.boundary_id] = len(training.boundaries)
     return vocabulary, by_id

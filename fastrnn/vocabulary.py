@@ -1,23 +1,34 @@
 """Symbols and their ids.
 
-A symbol is a character (of a ``str``) or a byte (of ``bytes``). Ids run from 0 in the order of the
-symbols' code points; where texts are documents, one more id, the last, is their boundary.
+A symbol is a character (of a ``str``), a byte (of ``bytes``) or a token (of a sequence of whole numbers).
+Ids run from 0 in the order of the symbols' code points; a token is its own id. Where texts are documents,
+one more id, the last, is their boundary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: A text: characters or bytes.
-Text = str | bytes
+from fastrnn import checks, memory
 
-UNITS = ("character", "byte")
+#: A text: characters, bytes, or tokens.
+Text = str | bytes | Sequence[int] | NDArray[Any]
+
+UNITS = ("character", "byte", "token")
+
+#: The most tokens there may be: with the boundary, their number is an int32 as well.
+MOST_TOKENS = (1 << 31) - 2
+
+#: Bytes of memory for each token: its number, and how often it occurs.
+TOKEN_BYTES = 4 + 8
 
 
 def unit_of(text: object) -> str:
@@ -29,12 +40,29 @@ def unit_of(text: object) -> str:
     raise TypeError(f"a text must be str or bytes, and this is {type(text).__name__}")
 
 
-def code_points(text: Text, position: int = 0) -> NDArray[Any]:
-    """The numbers of a text's symbols: uint32 code points, or uint8 bytes.
+def whole_numbers(text: object) -> NDArray[Any]:
+    """A text of tokens as an array (n), which is not copied where it is one."""
+    if isinstance(text, str | bytes | bytearray | memoryview):
+        raise TypeError(f"tokens are whole numbers in a sequence, and this is {type(text).__name__}")
+    array = checks.as_array("tokens", text, "whole numbers in a sequence")
+    if array.shape == (0,):  # an empty list has the dtype of floats
+        return np.empty(0, np.int32)
+    if array.ndim != 1:
+        shape = f"has shape {array.shape}" if array.ndim else f"is {type(text).__name__}"
+        raise TypeError(f"tokens are whole numbers in a sequence, and this {shape}")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"tokens must be whole numbers, and have dtype {array.dtype}")
+    return array
+
+
+def code_points(text: Any, position: int = 0) -> NDArray[Any]:
+    """The numbers of a text's symbols: uint32 code points, uint8 bytes, or tokens as they are.
 
     ``position`` is where the text begins in a longer one, for the error.
     """
-    if not isinstance(text, str):
+    if isinstance(text, np.ndarray):
+        return text
+    if isinstance(text, bytes | bytearray | memoryview):
         return np.frombuffer(text, np.uint8)
     try:
         return np.frombuffer(text.encode("utf-32-le"), np.uint32)
@@ -61,14 +89,14 @@ def count_symbols(pieces: Iterable[Text], position: int = 0) -> NDArray[np.int64
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The symbols that a model knows.
+    """The symbols that a model knows: characters or bytes; tokens are a `TokenVocabulary`'s.
 
     Attributes
     ----------
     unit
-        ``"character"`` or ``"byte"``.
+        ``"character"``, ``"byte"`` or ``"token"``.
     symbols
-        uint32, ascending: code points, or all bytes from 0 to 255.
+        uint32, ascending: code points, all bytes from 0 to 255, or all tokens from 0 on.
     boundary
         Whether there is one more symbol, which ends each document and comes before the first.
     """
@@ -145,8 +173,7 @@ class Vocabulary:
         Errors are those of `encode`, with the text's place in the list.
         """
         try:
-            joined: Text = "".join(texts) if self.unit == "character" else b"".join(texts)  # type: ignore[arg-type]
-            ids = self.encode(joined)
+            ids = self.encode(self.joined(texts))
         except (TypeError, ValueError):
             for place, text in enumerate(texts):
                 try:
@@ -157,9 +184,113 @@ class Vocabulary:
             raise
         return ids, np.fromiter(map(len, texts), np.int64, len(texts))
 
+    def joined(self, texts: list[Any]) -> Text:
+        """Texts one after the other."""
+        return "".join(texts) if self.unit == "character" else b"".join(texts)
+
     def decode(self, ids: NDArray[Any]) -> Text:
         """The text that these ids spell; none of them may be the boundary's."""
         codes = self.symbols[ids]
         if self.unit == "byte":
             return bytes(codes.astype(np.uint8))
         return str(codes.astype("<u4").tobytes(), "utf-32-le")
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a str can be written as UTF-8: whether it has no lone surrogate."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, eq=False)
+class TokenVocabulary(Vocabulary):
+    """Tokens: whole numbers that someone else gave to words, or to anything; each is its own id.
+
+    Attributes
+    ----------
+    tokens
+        Their names in the order of their ids; ``None`` where they have none.
+    """
+
+    tokens: tuple[str, ...] | None = None
+
+    @classmethod
+    def of_tokens(cls, vocabulary: object) -> Self:
+        """The vocabulary of tokens that have these names, or of so many tokens.
+
+        Raises
+        ------
+        TypeError
+            It is no whole number and no sequence of str.
+        ValueError
+            There are none, or too many; two have one name; a name has a lone surrogate.
+        MemoryError
+            It cannot fit.
+        """
+        if isinstance(vocabulary, numbers.Integral):
+            return cls.of_count(checks.whole_number("vocabulary", vocabulary))
+        unordered = isinstance(vocabulary, str | bytes | Mapping | AbstractSet)
+        if unordered or not isinstance(vocabulary, Iterable):
+            raise TypeError(
+                f"vocabulary is {type(vocabulary).__name__}; it must be a sequence of distinct str, the "
+                "tokens' names in the order of their ids, or how many tokens there are"
+            )
+        return cls.of_names(tuple(vocabulary))
+
+    @classmethod
+    def of_count(cls, count: int, boundary: bool = False, names: tuple[str, ...] | None = None) -> Self:
+        """The vocabulary of so many tokens."""
+        if count > MOST_TOKENS:
+            raise ValueError(f"vocabulary={count} must be at most {MOST_TOKENS}")
+        memory.require(TOKEN_BYTES * count, f"a vocabulary of {count} tokens")
+        return cls("token", np.arange(count, dtype=np.uint32), boundary, names)
+
+    @classmethod
+    def of_names(cls, names: tuple[object, ...]) -> Self:
+        """The vocabulary of tokens that have these names."""
+        places: dict[str, int] = {}
+        for place, name in enumerate(names):
+            if not isinstance(name, str):
+                raise TypeError(f"vocabulary[{place}] is {type(name).__name__}; a token's name must be str")
+            if places.setdefault(name, place) != place:
+                raise ValueError(
+                    f"vocabulary[{place}] is {name!r}, and so is vocabulary[{places[name]}]; "
+                    "the tokens' names must be distinct"
+                )
+            if not _is_utf8(name):
+                raise ValueError(f"vocabulary[{place}] is {name!r}, which has a lone surrogate")
+        if not names:
+            raise ValueError("vocabulary is empty; there must be at least one token")
+        return cls.of_count(len(names), names=tuple(map(str, places)))
+
+    def encode(self, text: Text, position: int = 0) -> NDArray[np.int32]:
+        """The ids of a text's tokens, which are the same numbers; not copied where they are int32.
+
+        ``position`` is where the text begins in a longer one, for the error.
+
+        Raises
+        ------
+        TypeError
+            The text is no sequence of whole numbers.
+        ValueError
+            A number is outside the vocabulary.
+        """
+        ids, V = whole_numbers(text), len(self.symbols)
+        if ids.size and (ids.min() < 0 or ids.max() >= V):
+            at = int(np.argmax((ids < 0) | (ids >= V)))
+            boundary = ", the boundary, which documents get by themselves" * bool(ids[at] == self.boundary_id)
+            raise ValueError(
+                f"the token at position {position + at} is {ids[at]}{boundary}; it must be within 0 … {V - 1}"
+            )
+        return ids.astype(np.int32, copy=False)
+
+    def joined(self, texts: list[Any]) -> Text:
+        arrays = [np.empty(0, np.int64), *map(whole_numbers, texts)]
+        # a number too large for int64 becomes one below 0, which is none either
+        return np.concatenate(arrays, dtype=np.int64, casting="unsafe")
+
+    def decode(self, ids: NDArray[Any]) -> NDArray[np.int32]:
+        return ids.astype(np.int32)

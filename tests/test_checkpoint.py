@@ -28,11 +28,20 @@ TEXTS: dict[str, Any] = {
     "bytes": b"\x00\xff\x00hello",
     "documents": ["ab", "", "cd"],
     "documents of bytes": [b"ab", b"\xff"],
+    "tokens": [3, 1, 4, 1, 5],
+    "documents of tokens": [[3, 1], [], [4, 1, 5]],
 }
+
+#: Where files are that the first version of the format wrote.
+OLD = Path(__file__).parent / "data"
+
+NAMES = ["", "the", "café", "\0 \n", "😀", "x"]
 
 
 def make(text: Any = "hello", **changes: Any) -> fastrnn.Model:
     settings = {"hidden_size": 3, "steps": 20, "log_every": 5, "backend": "numpy", "rng": 0, **changes}
+    if text in (TEXTS["tokens"], TEXTS["documents of tokens"]):
+        settings["vocabulary"] = NAMES
     return fastrnn.train(text, **settings)
 
 
@@ -58,9 +67,10 @@ def test_everything_comes_back(backend: str, text: Any, dtype: str, tmp_path: Pa
     np.testing.assert_array_equal(again.vocabulary.symbols, model.vocabulary.symbols)
     assert again.network.dtype == model.network.dtype
     assert again.network.backend is model.network.backend
-    scored = text[0] if isinstance(text, list) else text
+    assert getattr(again.vocabulary, "tokens", None) == getattr(model.vocabulary, "tokens", None)
+    scored = text[0] if model.vocabulary.boundary else text
     np.testing.assert_array_equal(again.surprisal(scored), model.surprisal(scored))
-    assert again.sample(30, rng=1) == model.sample(30, rng=1)
+    assert list(again.sample(30, rng=1)) == list(model.sample(30, rng=1))
 
 
 def test_records_with_and_without_validation_come_back():
@@ -80,7 +90,7 @@ def test_any_safetensors_reader_finds_the_parameters(tmp_path: Path):
             file.get_tensor("weight_ih_l0"), model.network.parameters["weight_ih_l0"]
         )
         description = json.loads(file.metadata()["fastrnn"])
-    assert description["format_version"] == 1
+    assert description["format_version"] == 2
     assert list(description) == sorted(description)
 
 
@@ -88,17 +98,41 @@ def test_a_file_holds_no_clock_path_backend_or_thread_count(data: bytes):
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     description = json.loads(header["__metadata__"]["fastrnn"])
     assert set(description) == {
-        *("cell", "checksum", "documents", "dtype", "format_version", "hidden_size", "record_keys"),
-        *("records", "settings", "unit", "vocab_size"),
+        *("cell", "checksum", "documents", "dtype", "format_version", "hidden_size", "name_bytes"),
+        *("record_keys", "records", "settings", "unit", "vocab_size"),
     }
     assert set(description["settings"]) == {field.name for field in dataclasses.fields(Recipe)}
     assert description["record_keys"] == ["gradient_norm", "loss", "step"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "bits"),
+    [
+        ("version-1-text", "hello", [2.80735492, 2.90296224, 3.38982483, 2.6607515, 2.66885533]),
+        ("version-1-documents", "cab", [2.34081544, 1.3898854, 2.25641498, 2.67853362]),
+    ],
+)
+def test_files_of_the_first_version_are_read(backend: str, name: str, text: str, bits: list[float]):
+    model = fastrnn.load(OLD / f"{name}.safetensors", backend=backend)
+    np.testing.assert_allclose(model.surprisal(text, end=model.vocabulary.boundary), bits, rtol=1e-6)
+    again = fastrnn.Model.from_bytes(model.to_bytes())
+    assert again.settings == model.settings
+    assert again.history == model.history
+
+
+def test_a_file_of_the_first_version_has_just_its_keys():
+    old = (OLD / "version-1-text.safetensors").read_bytes()
+    assert forge(old) == old
+    with pytest.raises(fastrnn.CheckpointError, match="other keys, ..name_bytes"):
+        fastrnn.Model.from_bytes(forge(old, name_bytes=None))
+
+
 # ---- Damage ------------------------------------------------------------------------------------------
 
 
-def test_a_flip_of_any_bit_is_noticed(data: bytes):
+@pytest.mark.parametrize("kind", ["characters", "tokens"])
+def test_a_flip_of_any_bit_is_noticed(kind: str):
+    data = make(TEXTS[kind]).to_bytes()
     for position in range(len(data)):
         damaged = bytearray(data)
         damaged[position] ^= 1 << position % 8
@@ -106,7 +140,9 @@ def test_a_flip_of_any_bit_is_noticed(data: bytes):
             fastrnn.Model.from_bytes(bytes(damaged))
 
 
-def test_any_truncation_is_noticed(data: bytes):
+@pytest.mark.parametrize("kind", ["characters", "tokens"])
+def test_any_truncation_is_noticed(kind: str):
+    data = make(TEXTS[kind]).to_bytes()
     for size in range(0, len(data), 7):
         with pytest.raises(fastrnn.CheckpointError):
             fastrnn.Model.from_bytes(data[:size])
@@ -157,7 +193,9 @@ def test_a_forgery_that_changes_nothing_is_read(data: bytes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, "its format is 2, and this version of fastrnn reads 1"),
+        ({"format_version": 3}, "its format is 3, and this version of fastrnn reads 1 to 2"),
+        ({"format_version": 0}, "its format is 0"),
+        ({"format_version": 1}, "other keys, ..name_bytes"),
         ({"format_version": "1"}, "its format is '1'"),
         ({"cell": "gru"}, "cell='gru'"),
         ({"cell": ...}, "other keys, ..cell"),
@@ -185,6 +223,9 @@ def test_a_forgery_that_changes_nothing_is_read(data: bytes):
         ({"record_keys": ["loss"]}, "metadata is wrong"),
         ({"record_keys": ["step"]}, "metadata is wrong"),
         ({"settings": []}, "metadata is wrong"),
+        ({"name_bytes": 3}, "metadata is wrong"),
+        ({"name_bytes": -1}, "name_bytes=-1"),
+        ({"name_bytes": "3"}, "name_bytes='3'"),
     ],
 )
 def test_a_wrong_description_is_refused(data: bytes, changes: dict[str, Any], message: str):
@@ -223,6 +264,49 @@ def test_a_vocabulary_that_is_not_all_bytes_is_refused():
     symbols = np.arange(1, 257, dtype=np.uint32)
     with pytest.raises(fastrnn.CheckpointError, match="not all bytes"):
         fastrnn.Model.from_bytes(forge(make(b"hello").to_bytes(), {"vocabulary.symbols": symbols}))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"vocabulary.symbols": np.array([0, 1, 2, 3, 4, 6], np.uint32)}, "not all tokens"),
+        ({"vocabulary.symbols": np.array([0, 1, 2, 3, 5, 4], np.uint32)}, "not in order"),
+        ({"vocabulary.names": None}, "they differ in ..vocabulary.names"),
+        ({"vocabulary.names": np.full(16, 0xFF, np.uint8)}, "not UTF-8"),
+        ({"vocabulary.names": np.full(16, 0x61, np.uint8)}, "have 16 characters, and not 12"),
+        ({"vocabulary.lengths": None}, "they differ in ..vocabulary.lengths"),
+        ({"vocabulary.lengths": np.array([0, 3, 4, 3, 1, 2], np.uint32)}, "have 12 characters, and not 13"),
+        ({"vocabulary.lengths": np.full(6, 2**32 - 1, np.uint32)}, "have 12 characters, and not 25769803770"),
+        ({"vocabulary.lengths": np.array([0, 3, 4, 5, 0, 0], np.uint32)}, "not distinct"),
+        ({"vocabulary.lengths": np.array([0, 3, 4, 3, 1], np.uint32)}, "tensor vocabulary.lengths"),
+    ],
+)
+def test_wrong_names_are_refused(tensors: dict[str, Any], message: str):
+    data = make(TEXTS["tokens"]).to_bytes()
+    with pytest.raises(fastrnn.CheckpointError, match=message):
+        fastrnn.Model.from_bytes(forge(data, tensors))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name_bytes": 17}, r"tensor vocabulary.names is U8 \[16\]"),
+        ({"name_bytes": None}, "they differ in ..vocabulary.lengths., .vocabulary.names"),
+        ({"unit": "character"}, "metadata is wrong"),
+        ({"vocab_size": 2**31}, "metadata is wrong"),
+    ],
+)
+def test_a_wrong_description_of_tokens_is_refused(changes: dict[str, Any], message: str):
+    with pytest.raises(fastrnn.CheckpointError, match=message):
+        fastrnn.Model.from_bytes(forge(make(TEXTS["tokens"]).to_bytes(), **changes))
+
+
+def test_names_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch):
+    names = [f"{token:04}" for token in range(5000)]
+    data = fastrnn.train([0, 1, 2], vocabulary=names, hidden_size=1, steps=1, backend="numpy").to_bytes()
+    monkeypatch.setattr(memory, "available", lambda: 1_400_000)
+    with pytest.raises(MemoryError, match="reading the names of a model's tokens needs 1.4 MB"):
+        fastrnn.Model.from_bytes(data)
 
 
 def test_any_buffer_of_bytes_is_read(data: bytes):

@@ -78,6 +78,28 @@ def test_trains_on_files_and_stdin(tmp_path: Path, content: bytes):
     assert set(sample[:-1]) <= set(content if content.isascii() else range(256))
 
 
+@pytest.mark.parametrize("names", [["the", "cat", "sat"], None])
+def test_a_sample_of_tokens_is_their_names_or_ids(names: list[str] | None, tmp_path: Path):
+    trained = fastrnn.train([0, 1, 2] * 50, vocabulary=names or 3, hidden_size=8, steps=100, rng=0)
+    trained.save(tmp_path / "m")
+    expected = "sat the cat sat\n" if names else "2 0 1 2\n"
+    prime = "the cat" if names else "0 1"
+    result = run("sample", tmp_path / "m", "-n", 4, "--prime", prime, "--temperature", 0)
+    assert (result.exit_code, result.stdout) == (0, expected)
+    result = run("sample", tmp_path / "m", "--prime", "the dog")
+    assert result.exit_code == 1
+    assert f"{'dog' if names else 'the'!r} is not among the model's 3 tokens" in result.stderr
+    assert '"vocabulary": "3 tokens"' in run("info", tmp_path / "m", "--json").stdout
+
+
+def test_a_model_of_tokens_is_scored_in_python(tmp_path: Path):
+    fastrnn.train([0, 1, 2], vocabulary=3, hidden_size=8, steps=1, backend="numpy").save(tmp_path / "m")
+    (tmp_path / "f").write_text("0 1 2")
+    result = run("eval", tmp_path / "m", tmp_path / "f")
+    assert result.exit_code == 1
+    assert "m is a model of tokens, and a file is a text; score tokens in Python" in result.stderr
+
+
 def test_lines_are_documents(tmp_path: Path):
     file, out = tmp_path / "f", tmp_path / "m"
     file.write_bytes(b"anna\r\notto\n\nhannah\nada")
