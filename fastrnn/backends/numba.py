@@ -36,7 +36,12 @@ SUM, MEAN, BATCHMEAN = 0, 1, 2
 EXP, TANH, SIGMOID, LOG = 0, 1, 2, 3
 BLOCK, ROWS, SUMS, SETTINGS = 256, 64, 16, 6
 RNN_TANH, RNN_RELU, GRU, LSTM = 0, 1, 2, 3
-CELL, LAYERS, VOCABULARY, EMBEDDING, HIDDEN, TIED = 0, 1, 2, 3, 4, 5
+
+# what a plan says of a network, and of each of its layers
+CELL, LAYERS, VOCABULARY, EMBEDDING, HIDDEN, PARAMETERS, HEAD_STEPS = range(7)
+EMBEDDING_WEIGHT, HEAD_WEIGHT, HEAD_BIAS = range(7, 10)
+HEAD_T, HEAD, BLOCKS, X, RUNNING, DC, DX, LOGITS, ZEROS, LAYER = range(10, 20)
+WEIGHT_IH, WEIGHT_HH, GATE_BIAS, BIAS_HN, IH_T, HH_T, IH, HH, H_, INNER, GATES, UP, DH, DGATES, LAYER_PLAN = range(15)
 ARRIVED, ROUND, ABORT = 0, 16, 32
 
 
@@ -142,6 +147,16 @@ def no_starts(typing_context):
         return ir.Constant(ir.IntType(8).as_pointer(), None)
 
     return types.CPointer(types.uint8)(), emit
+
+
+@intrinsic
+def no_losses(typing_context):
+    """In place of losses, where none are wanted."""
+
+    def emit(context, builder, signature, arguments):
+        return ir.Constant(ir.DoubleType().as_pointer(), None)
+
+    return types.CPointer(types.float64)(), emit
 
 
 @intrinsic
@@ -1013,10 +1028,19 @@ def elementary(y, x, function, n):
     return OK
 
 
-@inlined
-def share(n, part, parts):
+@intrinsic
+def share(typing_context, n, part, parts):
     """Where a part of n things begins; the next part begins where it ends."""
-    return n * part if parts == 1 else n * part // parts
+
+    def emit(context, builder, signature, arguments):
+        count, which, of = arguments
+        product = builder.mul(count, which)
+        found = cgutils.alloca_once_value(builder, product)
+        with builder.if_then(builder.icmp_signed(">", of, whole(1))):  # a division takes its time
+            builder.store(builder.sdiv(product, of), found)
+        return builder.load(found)
+
+    return types.intp(types.intp, types.intp, types.intp), emit
 
 
 # ---- The matrix product ------------------------------------------------------------------------------
@@ -1556,23 +1580,23 @@ def average_update(average, params, weight, part, parts, n):
 class Sizes(NamedTuple):
     """The sizes of a network and of a window."""
 
+    plan: Any
     cell: int
     L: int
     V: int
     E: int
     H: int
-    tied: int
     G: int
     T: int
     B: int
 
 
 @inlined
-def sizes_of(shape, T, B):
-    cell = shape[CELL]
+def sizes_of(plan, T, B):
+    cell = plan[CELL]
     G = 4 if cell == LSTM else (3 if cell == GRU else 1)
     return Sizes(
-        cell, shape[LAYERS], shape[VOCABULARY], shape[EMBEDDING], shape[HIDDEN], shape[TIED], np.int64(G), T, B
+        at(plan, 0), cell, plan[LAYERS], plan[VOCABULARY], plan[EMBEDDING], plan[HIDDEN], np.int64(G), T, B
     )
 
 
@@ -1580,15 +1604,32 @@ def sizes_of(shape, T, B):
 def bad_sizes(s):
     if s.cell < RNN_TANH or s.cell > LSTM:
         return BAD_CHOICE
-    if s.T < 1 or s.B < 1 or s.L < 1 or s.V < 1 or s.E < 0 or s.H < 1 or (s.tied and s.E != s.H):
-        return BAD_SIZE
-    return OK
+    return BAD_SIZE if s.T < 1 or s.B < 1 or s.L < 1 or s.V < 1 or s.E < 0 or s.H < 1 else OK
 
 
-@inlined
-def is_dense(s, layer):
-    """Whether the input of a layer is a product, and not a row of its weight."""
-    return layer > 0 or s.E > 0
+@intrinsic
+def array(typing_context, flat, s, field):
+    """The memory of one of the network's arrays."""
+
+    def emit(context, builder, signature, arguments):
+        plan = builder.extract_value(arguments[1], 0)
+        place = builder.load(builder.gep(plan, [arguments[2]]))
+        return builder.gep(address(context, builder, flat, arguments[0]), [place])
+
+    return types.CPointer(flat.dtype)(flat, s, types.intp), emit
+
+
+@intrinsic
+def layer_array(typing_context, flat, s, layer, field):
+    """The memory of one of a layer's arrays."""
+
+    def emit(context, builder, signature, arguments):
+        plan = builder.extract_value(arguments[1], 0)
+        number = builder.add(whole(LAYER), builder.mul(arguments[2], whole(LAYER_PLAN)))
+        place = builder.load(builder.gep(plan, [builder.add(number, arguments[3])]))
+        return builder.gep(address(context, builder, flat, arguments[0]), [place])
+
+    return types.CPointer(flat.dtype)(flat, s, types.intp, types.intp), emit
 
 
 @inlined
@@ -1597,123 +1638,10 @@ def inputs_of(s, layer):
     return s.H if layer > 0 else (s.E if s.E > 0 else s.V)
 
 
-@inlined
-def layer_size(s, inputs):
-    """Elements of a layer's parameters."""
-    return s.G * s.H * (inputs + s.H + 1) + (s.H if s.cell == GRU else 0)
-
-
-@inlined
-def layer_of(flat, s, layer):
-    """Views of a layer's weight_ih (of a one-hot input the public one transposed), weight_hh, bias, bias_hn."""
-    start, inputs, O = s.V * s.E, inputs_of(s, layer), s.G * s.H
-    if layer > 0:
-        start += layer_size(s, inputs_of(s, np.int64(0))) + (layer - 1) * layer_size(s, s.H)
-    hh = start + O * inputs
-    bias = hh + O * s.H
-    return at(flat, start), at(flat, hh), at(flat, bias), at(flat, bias + O)
-
-
-@inlined
-def head_of(flat, s):
-    """Views of the head's weight, which may be the embedding, and bias; the size of all parameters."""
-    end = s.V * s.E + layer_size(s, inputs_of(s, np.int64(0))) + (s.L - 1) * layer_size(s, s.H)
-    weight = np.int64(0) if s.tied else end
-    bias = end if s.tied else end + s.V * s.H
-    return at(flat, weight), at(flat, bias), bias + s.V
-
-
-@inlined
-def packed_size(K, J):
-    """Elements of a packed matrix of K rows and J columns."""
-    return K * ((J + 31) // 32 * 32)
-
-
-@inlined
-def packed_places(s, backward, layer):
-    """Where a layer's packed W_ih and W_hh are, forward transposed; those of layer L begin with the head's."""
-    O = s.G * s.H
-    first, square = packed_size(s.E, O), packed_size(s.H, O)
-    if backward:
-        first, square = packed_size(O, s.E), packed_size(O, s.H)
-    ih = np.int64(0) if layer == 0 else first + (2 * layer - 1) * square
-    return ih, first if layer == 0 else ih + square
-
-
-@inlined
-def packed_ih(packed, backward, s, layer):
-    return at(packed, packed_places(s, backward, layer)[0])
-
-
-@inlined
-def packed_hh(packed, backward, s, layer):
-    return at(packed, packed_places(s, backward, layer)[1])
-
-
-@inlined
-def packed_head(packed, backward, s):
-    return packed_ih(packed, backward, s, s.L)
-
-
-@inlined
-def packed_end(s, backward):
-    head = packed_size(s.V, s.H) if backward else packed_size(s.H, s.V)
-    return packed_places(s, backward, s.L)[0] + head
-
-
-@inlined
-def layer_trace_size(s, dropping):
-    states, step = (s.T + 1) * s.B * s.H, s.T * s.B * s.H
-    own = states + s.G * step if s.G > 1 else np.int64(0)
-    return states + own + (step if dropping else 0)
-
-
-@inlined
-def layer_trace(trace, s, dropping, layer):
-    """Views of a layer's h (T+1, B, H), inner (T+1, B, H), gates (T, B, G·H), and what it hands up (T, B, H)."""
-    start, step = s.T * s.B * s.E + layer * layer_trace_size(s, dropping), s.B * s.H
-    inner = start + (s.T + 1) * step
-    gates, end = start + step, inner
-    if s.G > 1:
-        gates = inner + (s.T + 1) * step
-        end = gates + s.T * s.G * step
-    return at(trace, start), at(trace, inner), at(trace, gates), at(trace, end if dropping else start + step)
-
-
-@inlined
-def trace_places(s, dropping):
-    """Where ``running`` begins, and where the trace ends."""
-    running = s.T * s.B * s.E + s.L * layer_trace_size(s, dropping)
-    return running, running + s.B * (s.G + 1) * s.H
-
-
-@inlined
-def head_steps(s):
-    """The steps whose logits are held at a time."""
-    return max(1, min(LOGITS // s.B // s.V, s.T))
-
-
-@inlined
-def workspace_of(flat, parts, dropping, s):
-    """Views of what is packed forward and backward, block, trace, dh, dc, dx, logits and zeros."""
-    backward = packed_end(s, False)
-    block = backward + packed_end(s, True)
-    trace = block + parts * packed_size(BLOCK, max(s.E, s.H))
-    dh = trace + trace_places(s, dropping)[1]
-    dc = dh + (1 if s.G > 1 else s.L) * s.T * s.B * s.H
-    dx = dc + (s.B * s.H if s.cell == LSTM else 0)
-    logits = dx + s.T * s.B * s.E
-    zeros = logits + head_steps(s) * s.B * s.V
-    return (
-        at(flat, 0), at(flat, backward), at(flat, block), at(flat, trace), at(flat, dh), at(flat, dc), at(flat, dx),
-        at(flat, logits), at(flat, zeros),
-    )  # fmt: skip
-
-
 # ---- A team's parts wait for each other: csrc/team.h -----------------------------------------------------
 
 
-@inlined
+@jit
 def wait_for_all(team):
     sync, parts = team.sync, team.parts
     if parts == 1:
@@ -1752,25 +1680,34 @@ class Team(NamedTuple):
     parts: int
 
 
-@inlined
-def pack_forward(packed, params, team, s):
-    for layer in range(s.L):
-        weight_ih, weight_hh, _, _ = layer_of(params, s, layer)
-        if is_dense(s, layer):
-            to = packed_ih(packed, False, s, layer)
-            pack(to, weight_ih, np.int64(1), team.part, team.parts, inputs_of(s, layer), s.G * s.H)
-        pack(packed_hh(packed, False, s, layer), weight_hh, np.int64(1), team.part, team.parts, s.H, s.G * s.H)
-    head_weight, _, _ = head_of(params, s)
-    pack(packed_head(packed, False, s), head_weight, np.int64(1), team.part, team.parts, s.H, s.V)
+@jit
+def pack_weights(packed, params, ih, hh, head, transposed, team, s):
+    """Pack all weights as right operands; ``ih``, ``hh`` and ``head`` are where to, in the plan."""
+    O = s.G * s.H
+    for layer in range(s.L + 1):  # the head after the last one
+        for dense in range(2):
+            I, rows, field, to = s.H, O, WEIGHT_IH if dense else WEIGHT_HH, ih if dense else hh
+            weight, out = at(params, 0), at(packed, 0)
+            if layer == s.L:
+                rows = s.V if dense else 0
+                weight, out = array(params, s, HEAD_WEIGHT), array(packed, s, head)
+            else:
+                weight, out = layer_array(params, s, layer, field), layer_array(packed, s, layer, to)
+                if dense:
+                    I = inputs_of(s, layer)
+                    rows = O if layer > 0 or s.E > 0 else 0
+            if rows > 0 and transposed:
+                pack(out, weight, transposed, team.part, team.parts, I, rows)
+            elif rows > 0:
+                pack(out, weight, transposed, team.part, team.parts, rows, I)
 
 
 @inlined
 def hand_up(trace, d, layer, n, rows, s):
-    """What some rows of a layer hand up, from row n on: h, or with dropout a part of it."""
-    h, _, _, dropped = layer_trace(trace, s, d.rate > 0, layer)
+    """Drop a part of what some rows of a layer hand up, from row n on; without dropout they hand up h itself."""
     if d.rate > 0:
-        dropout(at(dropped, n * s.H), at(h, (s.B + n) * s.H), d.rate, d.key, d.update, layer, n, rows, s.B, s.H)
-    return dropped
+        h, up = layer_array(trace, s, layer, H_), layer_array(trace, s, layer, UP)
+        dropout(at(up, n * s.H), at(h, (s.B + n) * s.H), d.rate, d.key, d.update, layer, n, rows, s.B, s.H)
 
 
 @inlined
@@ -1779,30 +1716,28 @@ def take_inputs(trace, packed, params, inputs, d, layer, team, s):
     N, I, O = s.T * s.B, inputs_of(s, layer), s.G * s.H
     first = share(N, team.part, team.parts)
     rows = share(N, team.part + 1, team.parts) - first
-    x = at(trace, 0)
-    if layer == 0:
-        status = embedding_forward(at(x, first * I), params, at(inputs, first), rows, s.V, I)
-        if status != OK:
-            return status
+    x = at(array(trace, s, X), first * I)
+    status = OK
+    if layer > 0:
+        x = at(layer_array(trace, s, layer - 1, UP), first * I)
+        hand_up(trace, d, layer - 1, first, rows, s)
     else:
-        x = hand_up(trace, d, layer - 1, first, rows, s)
-    _, _, gates, _ = layer_trace(trace, s, d.rate > 0, layer)
-    _, _, bias, _ = layer_of(params, s, layer)
-    return linear_forward(
-        at(gates, first * O), at(x, first * I), packed_ih(packed, False, s, layer), bias, rows, I, O
-    )
+        status = embedding_forward(x, array(params, s, EMBEDDING_WEIGHT), at(inputs, first), rows, s.V, I)
+    gates, packed_ih = layer_array(trace, s, layer, GATES), layer_array(packed, s, layer, IH_T)
+    linear_forward(at(gates, first * O), x, packed_ih, layer_array(params, s, layer, GATE_BIAS), rows, I, O)
+    return status
 
 
-@inlined
-def run_layer(trace, state, packed, params, inputs, starts, d, layer, team, s):
+@jit
+def run_layer(trace, state, packed, params, inputs, starts, layer, team, s):
     """The recurrence of a layer, for some of the batch rows: carries the state."""
     H, B, O = s.H, s.B, s.G * s.H
     first = share(B, team.part, team.parts)
     rows = share(B, team.part + 1, team.parts) - first
-    h, inner, gates, _ = layer_trace(trace, s, d.rate > 0, layer)
-    weight_ih, _, bias, bias_hn = layer_of(params, s, layer)
-    hh = packed_hh(packed, False, s, layer)
-    running = at(trace, trace_places(s, d.rate > 0)[0] + first * (s.G + 1) * H)
+    h, inner = layer_array(trace, s, layer, H_), layer_array(trace, s, layer, INNER)
+    gates, hh = layer_array(trace, s, layer, GATES), layer_array(packed, s, layer, HH_T)
+    weight_ih, bias = layer_array(params, s, layer, WEIGHT_IH), layer_array(params, s, layer, GATE_BIAS)
+    running = at(array(trace, s, RUNNING), first * (s.G + 1) * H)
     state_h, state_c = at(state, (layer * B + first) * H), at(state, ((s.L + layer) * B + first) * H)
     copy(at(h, first * H), state_h, rows * H)
     if s.cell == LSTM:
@@ -1810,7 +1745,7 @@ def run_layer(trace, state, packed, params, inputs, starts, d, layer, team, s):
     for t in range(s.T):
         n = t * B + first
         here, after, x, begins = n * H, (n + B) * H, at(gates, n * O), at(starts, n)
-        if not is_dense(s, layer):
+        if layer == 0 and s.E == 0:
             status = gather_forward(x, weight_ih, bias, at(inputs, n), rows, s.V, O)
             if status != OK:
                 return status
@@ -1819,6 +1754,7 @@ def run_layer(trace, state, packed, params, inputs, starts, d, layer, team, s):
                 at(h, after), at(inner, after), x, running, at(h, here), at(inner, here), hh, begins, rows, H
             )
         elif s.cell == GRU:
+            bias_hn = layer_array(params, s, layer, BIAS_HN)
             gru_forward(at(h, after), at(inner, here), x, running, at(h, here), hh, bias_hn, begins, rows, H)
         else:
             rnn_forward(at(h, after), running, at(h, here), hh, begins, s.cell == RNN_RELU, rows, H)
@@ -1830,19 +1766,17 @@ def run_layer(trace, state, packed, params, inputs, starts, d, layer, team, s):
 
 @jit
 def run_layers(trace, state, packed, params, inputs, starts, d, team, s):
+    status = OK
     for layer in range(s.L):
-        if is_dense(s, layer):
+        if layer > 0 or s.E > 0:
             if layer > 0:
                 status = wait_for_all(team)
-                if status != OK:
-                    return status
-            status = take_inputs(trace, packed, params, inputs, d, layer, team, s)
-            if status != OK:
-                return status
-            status = wait_for_all(team)
-            if status != OK:
-                return status
-        status = run_layer(trace, state, packed, params, inputs, starts, d, layer, team, s)
+            if status == OK:
+                status = take_inputs(trace, packed, params, inputs, d, layer, team, s)
+            if status == OK:
+                status = wait_for_all(team)
+        if status == OK:
+            status = run_layer(trace, state, packed, params, inputs, starts, layer, team, s)
         if status != OK:
             return status
     return OK
@@ -1862,189 +1796,148 @@ class Window(NamedTuple):
 
 
 @inlined
-def pack_backward(packed, zeros, params, team, s):
-    for layer in range(s.L):
-        weight_ih, weight_hh, _, _ = layer_of(params, s, layer)
-        if is_dense(s, layer):
-            to = packed_ih(packed, True, s, layer)
-            pack(to, weight_ih, np.int64(0), team.part, team.parts, s.G * s.H, inputs_of(s, layer))
-        pack(packed_hh(packed, True, s, layer), weight_hh, np.int64(0), team.part, team.parts, s.G * s.H, s.H)
-    head_weight, _, _ = head_of(params, s)
-    pack(packed_head(packed, True, s), head_weight, np.int64(0), team.part, team.parts, s.V, s.H)
-    if team.part == 0:
-        clear(zeros, max(s.E, s.H))
-
-
-@inlined
-def run_head(losses, trace, dh, logits, zeros, forward, backward, params, x, begin, count, team, s):
+def run_head(losses, w, params, x, begin, count, team, s):
     """The head at some steps, for some of the batch rows: losses, dlogits in place of logits, gradient of h."""
-    B, V, H, d = s.B, s.V, s.H, x.dropout
+    B, V, H, top, d = s.B, s.V, s.H, s.L - 1, x.dropout
     first, last = share(B, team.part, team.parts), share(B, team.part + 1, team.parts)
     steps = count if last - first == B else 1
-    _, head_bias, _ = head_of(params, s)
-    head_t, head = packed_head(forward, False, s), packed_head(backward, True, s)
+    head_t, head, head_bias = array(w, s, HEAD_T), array(w, s, HEAD), array(params, s, HEAD_BIAS)
+    logits, zeros = array(w, s, LOGITS), array(w, s, ZEROS)
+    up, dh = layer_array(w, s, top, UP), layer_array(w, s, top, DH)
     for t in range(begin, begin + count, steps):
         end = (t + steps - 1) * B + last
         for n in range(t * B + first, end, ROWS):
             rows, some, back = min(ROWS, end - n), at(logits, (n - begin * B) * V), at(dh, n * H)
-            top = hand_up(trace, d, s.L - 1, n, rows, s)
-            linear_forward(some, at(top, n * H), head_t, head_bias, rows, H, V)
+            hand_up(w, d, top, n, rows, s)
+            linear_forward(some, at(up, n * H), head_t, head_bias, rows, H, V)
             status = cross_entropy(at(losses, n), some, some, at(x.targets, n), x.scale, rows, V)
             if status != OK:
                 return status
             linear_forward(back, some, head, zeros, rows, V, H)
             if d.rate > 0:
-                dropout(back, back, d.rate, d.key, d.update, s.L - 1, n, rows, B, H)
+                dropout(back, back, d.rate, d.key, d.update, top, n, rows, B, H)
     return OK
 
 
 @inlined
-def add_head_gradients(grads, trace, logits, x, begin, count, block, team, s):
+def add_head_gradients(grads, w, begin, count, block, team, s):
     """The gradients of the head's parameters at some steps, for some of the outputs."""
-    dhead_weight, dhead_bias, _ = head_of(grads, s)
-    _, _, _, top = layer_trace(trace, s, x.dropout.rate > 0, s.L - 1)
+    up = at(layer_array(w, s, s.L - 1, UP), begin * s.B * s.H)
     linear_gradients(
-        dhead_weight, dhead_bias, block, logits, at(top, begin * s.B * s.H), team.part, team.parts,
+        array(grads, s, HEAD_WEIGHT), array(grads, s, HEAD_BIAS), block, array(w, s, LOGITS), up, team.part, team.parts,
         count * s.B, s.H, s.V,
     )  # fmt: skip
 
 
-@inlined
-def run_layer_back(trace, dh, dc, backward, x, layer, team, s):
+@jit
+def run_layer_back(w, x, layer, team, s):
     """The recurrence of a layer backwards, for some of the batch rows: the gradients of its gates."""
     B, H, O = s.B, s.H, s.G * s.H
     first = share(B, team.part, team.parts)
     rows = share(B, team.part + 1, team.parts) - first
-    dropping = x.dropout.rate > 0
-    h, inner, gates, _ = layer_trace(trace, s, dropping, layer)
-    hh = packed_hh(backward, True, s, layer)
-    running, dcell = at(trace, trace_places(s, dropping)[0] + first * (s.G + 1) * H), at(dc, first * H)
+    h, inner, gates = (
+        layer_array(w, s, layer, H_), layer_array(w, s, layer, INNER), layer_array(w, s, layer, GATES)
+    )  # fmt: skip
+    hh, dh, dc = layer_array(w, s, layer, HH), layer_array(w, s, layer, DH), at(array(w, s, DC), first * H)
+    running = at(array(w, s, RUNNING), first * (s.G + 1) * H)
     if s.cell == LSTM:
-        clear(dcell, rows * H)
+        clear(dc, rows * H)
     for t in range(s.T - 1, -1, -1):
         n = t * B + first
-        here, before, after = n * H, (max(t - 1, 0) * B + first) * H, (n + B) * H
+        here, after = n * H, (n + B) * H
+        dnow, before = at(dh, here), at(dh, (max(t - 1, 0) * B + first) * H)
         dgates, begins, carried = at(gates, n * O), at(x.starts, n), t > 0
         if s.cell == LSTM:
             lstm_backward(
-                at(dh, before), dcell, dgates, running, at(dh, here), at(inner, after), at(inner, here), hh, begins,
-                carried, rows, H,
-            )  # fmt: skip
+                before, dc, dgates, running, dnow, at(inner, after), at(inner, here), hh, begins, carried, rows, H
+            )
         elif s.cell == GRU:
             gru_backward(
-                at(dh, before), dgates, at(inner, here), running, at(dh, here), at(h, here), hh, begins, carried,
-                rows, H,
-            )  # fmt: skip
+                before, dgates, at(inner, here), running, dnow, at(h, here), hh, begins, carried, rows, H
+            )
         else:
-            rnn_backward(
-                at(dh, here), at(dh, before), running, at(h, after), hh, begins, s.cell == RNN_RELU, carried, rows, H
-            )  # fmt: skip
+            rnn_backward(dnow, before, running, at(h, after), hh, begins, s.cell == RNN_RELU, carried, rows, H)
 
 
 @inlined
-def layer_dh(dh, s, layer):
-    """Where the gradient of a layer's h is."""
-    return at(dh, 0 if s.G > 1 else layer * s.T * s.B * s.H)
-
-
-@inlined
-def layer_dgates(dh, trace, x, s, layer):
-    """Where the gradient of a layer's gates is."""
-    _, _, gates, _ = layer_trace(trace, s, x.dropout.rate > 0, layer)
-    return gates if s.G > 1 else layer_dh(dh, s, layer)
-
-
-@inlined
-def hand_down(trace, dh, dx, zeros, backward, x, layer, team, s):
+def hand_down(w, x, layer, team, s):
     """The gradient of what a dense layer takes in, for some of the rows of all steps."""
     N, I, O, d = s.T * s.B, inputs_of(s, layer), s.G * s.H, x.dropout
     first = share(N, team.part, team.parts)
     rows = share(N, team.part + 1, team.parts) - first
-    dgates = at(layer_dgates(dh, trace, x, s, layer), first * O)
-    out = at(dx, first * I)
+    out = at(array(w, s, DX), first * I)
     if layer > 0:
-        out = at(layer_dh(dh, s, layer - 1), first * I)
-    linear_forward(out, dgates, packed_ih(backward, True, s, layer), zeros, rows, O, I)
+        out = at(layer_array(w, s, layer - 1, DH), first * I)
+    dgates = at(layer_array(w, s, layer, DGATES), first * O)
+    linear_forward(out, dgates, layer_array(w, s, layer, IH), array(w, s, ZEROS), rows, O, I)
     if layer > 0 and d.rate > 0:
         dropout(out, out, d.rate, d.key, d.update, layer - 1, first, rows, s.B, s.H)
 
 
 @inlined
-def add_layer_gradients(grads, trace, dh, x, layer, block, team, s):
+def add_layer_gradients(grads, w, x, layer, block, team, s):
     """The gradients of a layer's parameters, for some of the outputs."""
-    N, H, O, dropping = s.T * s.B, s.H, s.G * s.H, x.dropout.rate > 0
-    h, inner, _, _ = layer_trace(trace, s, dropping, layer)
-    dgates = layer_dgates(dh, trace, x, s, layer)
-    dweight_ih, dweight_hh, dbias, dbias_hn = layer_of(grads, s, layer)
-    if is_dense(s, layer):
-        taken = at(trace, 0)
-        if layer > 0:
-            _, _, _, taken = layer_trace(trace, s, dropping, layer - 1)
-        linear_gradients(
-            dweight_ih, dbias, block, dgates, taken, team.part, team.parts, N, inputs_of(s, layer), O
-        )
+    N, H, O, part, parts = s.T * s.B, s.H, s.G * s.H, team.part, team.parts
+    dgates, h = layer_array(w, s, layer, DGATES), layer_array(w, s, layer, H_)
+    dweight_ih, dbias = layer_array(grads, s, layer, WEIGHT_IH), layer_array(grads, s, layer, GATE_BIAS)
+    dweight_hh = layer_array(grads, s, layer, WEIGHT_HH)
+    if layer == 0 and s.E == 0:
+        gather_gradients(dweight_ih, dbias, dgates, x.inputs, part, parts, N, s.V, O)
     else:
-        gather_gradients(dweight_ih, dbias, dgates, x.inputs, team.part, team.parts, N, s.V, O)
+        taken = layer_array(w, s, layer - 1, UP) if layer > 0 else array(w, s, X)
+        linear_gradients(dweight_ih, dbias, block, dgates, taken, part, parts, N, inputs_of(s, layer), O)
     if s.cell == GRU:
-        gru_gradients(
-            dweight_hh, dbias_hn, block, dgates, inner, h, x.starts, team.part, team.parts, N, H
-        )
+        du, dbias_hn = layer_array(w, s, layer, INNER), layer_array(grads, s, layer, BIAS_HN)
+        gru_gradients(dweight_hh, dbias_hn, block, dgates, du, h, x.starts, part, parts, N, H)
     else:
-        recurrent_gradients(dweight_hh, block, dgates, h, x.starts, team.part, team.parts, N, H, O)
+        recurrent_gradients(dweight_hh, block, dgates, h, x.starts, part, parts, N, H, O)
 
 
 @jit
-def gradients(losses, grads, state, workspace, params, x, team, s):
-    """A window, forward and backward."""
-    dropping = x.dropout.rate > 0
-    forward, backward, blocks, trace, dh, dc, dx, logits, zeros = workspace_of(workspace, team.parts, dropping, s)
-    _, _, size = head_of(params, s)
+def gradients(losses, grads, state, w, params, x, team, s):
+    """A window, forward and backward, in a workspace ``w``."""
+    size, steps = s.plan[PARAMETERS], s.plan[HEAD_STEPS]
     first = share(size, team.part, team.parts)
-    block = at(blocks, team.part * packed_size(BLOCK, max(s.E, s.H)))
+    block = at(array(w, s, BLOCKS), team.part * BLOCK * ((max(s.E, s.H) + 31) // 32 * 32))
     clear(at(grads, first), share(size, team.part + 1, team.parts) - first)
-    pack_forward(forward, params, team, s)
-    pack_backward(backward, zeros, params, team, s)
+    pack_weights(w, params, np.int64(IH_T), np.int64(HH_T), np.int64(HEAD_T), np.int64(1), team, s)
+    pack_weights(w, params, np.int64(IH), np.int64(HH), np.int64(HEAD), np.int64(0), team, s)
+    if team.part == 0:
+        clear(array(w, s, ZEROS), max(s.E, s.H))
     status = wait_for_all(team)
-    if status != OK:
-        return status
-    status = run_layers(trace, state, forward, params, x.inputs, x.starts, x.dropout, team, s)
-    if status != OK:
-        return status
-    steps, top = head_steps(s), layer_dh(dh, s, s.L - 1)
+    if status == OK:
+        status = run_layers(w, state, w, params, x.inputs, x.starts, x.dropout, team, s)
     for t in range(0, s.T, steps):
         count = min(steps, s.T - t)
-        status = run_head(losses, trace, top, logits, zeros, forward, backward, params, x, t, count, team, s)
-        if status != OK:
-            return status
-        if steps < s.T:  # the next logits take the place of these
+        if status == OK:
+            status = run_head(losses, w, params, x, t, count, team, s)
+        if steps < s.T and status == OK:  # the next logits take the place of these
             status = wait_for_all(team)
-            if status != OK:
-                return status
-            add_head_gradients(grads, trace, logits, x, t, count, block, team, s)
-            status = wait_for_all(team)
-            if status != OK:
-                return status
+            if status == OK:
+                add_head_gradients(grads, w, t, count, block, team, s)
+                status = wait_for_all(team)
     for layer in range(s.L - 1, -1, -1):
-        run_layer_back(trace, layer_dh(dh, s, layer), dc, backward, x, layer, team, s)
-        status = wait_for_all(team)
-        if status != OK:
-            return status
-        if is_dense(s, layer):
-            hand_down(trace, dh, dx, zeros, backward, x, layer, team, s)
+        if status == OK:
+            run_layer_back(w, x, layer, team, s)
             status = wait_for_all(team)
-            if status != OK:
-                return status
-    if steps == s.T:
-        add_head_gradients(grads, trace, logits, x, np.int64(0), s.T, block, team, s)
+        if status == OK and (layer > 0 or s.E > 0):
+            hand_down(w, x, layer, team, s)
+            status = wait_for_all(team)
+    if status != OK:
+        return status
+    if steps >= s.T:
+        add_head_gradients(grads, w, np.int64(0), s.T, block, team, s)
     for layer in range(s.L):
-        add_layer_gradients(grads, trace, dh, x, layer, block, team, s)
-    if s.tied:  # what the head has added was other threads'
+        add_layer_gradients(grads, w, x, layer, block, team, s)
+    if s.E == 0:
+        return wait_for_all(team)
+    if s.plan[HEAD_WEIGHT] == s.plan[EMBEDDING_WEIGHT]:  # which other threads have added to
         status = wait_for_all(team)
-        if status != OK:
-            return status
-    if s.E > 0:
-        embedding_gradients(grads, dx, x.inputs, team.part, team.parts, s.T * s.B, s.V, s.E)
-    return wait_for_all(team)
+    if status == OK:
+        dembedding, dx = array(grads, s, EMBEDDING_WEIGHT), array(w, s, DX)
+        embedding_gradients(dembedding, dx, x.inputs, team.part, team.parts, s.T * s.B, s.V, s.E)
+        status = wait_for_all(team)
+    return status
 
 
 # ---- The whole network: csrc/network.c and csrc/inference.c ------------------------------------------------
@@ -2059,64 +1952,63 @@ def bad_symbols(ids, lowest, N, V):
     return bad
 
 
-@jit
-def network_forward(logits, state, workspace, params, inputs, starts, shape, T, B):
-    most = sizes_of(shape, min(T, (BLOCK + B - 1) // max(B, 1)), B)
-    status = bad_sizes(most)
-    if status != OK:
-        return status
-    team, no_dropout = Team(nothing(inputs), np.int64(0), np.int64(1)), Dropout(0.0, np.int64(0), np.int64(0))
-    weights, packed, trace = at(params, 0), at(workspace, 0), at(workspace, packed_end(most, False))
-    pack_forward(packed, weights, team, most)
-    _, head_bias, _ = head_of(weights, most)
-    for t in range(0, T, most.T):
-        s, here = sizes_of(shape, min(most.T, T - t), B), t * B
-        status = run_layers(
-            trace, at(state, 0), packed, weights, at(inputs, here), at(starts, here), no_dropout, team, s
-        )
-        if status != OK:
-            return status
-        h, _, _, _ = layer_trace(trace, s, False, s.L - 1)
-        linear_forward(
-            at(logits, here * s.V), at(h, B * s.H), packed_head(packed, False, s), head_bias, s.T * B, s.H, s.V
-        )
-    return OK
+@inlined
+def alone(like):
+    """A team of one, and no dropout."""
+    return Team(nothing(like), np.int64(0), np.int64(1)), Dropout(0.0, np.int64(0), np.int64(0))
 
 
 @jit
-def network_losses(losses, state, workspace, params, inputs, targets, starts, shape, T, B):
-    most = sizes_of(shape, min(T, (BLOCK + B - 1) // max(B, 1)), B)
+def forward(losses, logits, state, w, params, inputs, targets, starts, plan, T, B):
+    """A window forward, some steps at a time: logits, or where there are targets losses."""
+    most = sizes_of(plan, T, B)
     status = bad_sizes(most)
     if status != OK:
         return status
-    team, no_dropout = Team(nothing(inputs), np.int64(0), np.int64(1)), Dropout(0.0, np.int64(0), np.int64(0))
-    weights, packed, trace = at(params, 0), at(workspace, 0), at(workspace, packed_end(most, False))
-    pack_forward(packed, weights, team, most)
-    _, head_bias, _ = head_of(weights, most)
-    logits = at(trace, trace_places(most, False)[1])
-    for t in range(0, T, most.T):
-        s, here = sizes_of(shape, min(most.T, T - t), B), t * B
-        status = run_layers(
-            trace, at(state, 0), packed, weights, at(inputs, here), at(starts, here), no_dropout, team, s
-        )
+    team, no_dropout = alone(inputs)
+    V, H, steps = most.V, most.H, min(T, (BLOCK + B - 1) // B)
+    head_t, head_bias = array(w, most, HEAD_T), array(params, most, HEAD_BIAS)
+    h = at(layer_array(w, most, most.L - 1, H_), B * H)
+    pack_weights(w, params, IH_T, HH_T, HEAD_T, True, team, most)
+    for t in range(0, T, steps):
+        s = sizes_of(plan, min(steps, T - t), B)
+        ids, begins = at(inputs, t * B), at(starts, t * B)
+        status = run_layers(w, state, w, params, ids, begins, no_dropout, team, s)
         if status != OK:
             return status
-        h, _, _, _ = layer_trace(trace, s, False, s.L - 1)
         for n in range(0, s.T * B, ROWS):
-            rows, place = min(ROWS, s.T * B - n), here + n
-            linear_forward(logits, at(h, (B + n) * s.H), packed_head(packed, False, s), head_bias, rows, s.H, s.V)
-            status = cross_entropy(at(losses, place), logits, logits, at(targets, place), 1.0, rows, s.V)
-            if status != OK:
-                return status
+            rows, here = min(ROWS, s.T * B - n), t * B + n
+            out = array(w, s, LOGITS) if exists(targets) else at(logits, here * V)
+            linear_forward(out, at(h, n * H), head_t, head_bias, rows, H, V)
+            if exists(targets):
+                status = cross_entropy(at(losses, here), out, out, at(targets, here), 1.0, rows, V)
+                if status != OK:
+                    return status
     return OK
+
+
+@jit
+def network_forward(logits, state, workspace, params, inputs, starts, plan, T, B):
+    return forward(
+        no_losses(), at(logits, 0), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0), nothing(inputs),
+        at(starts, 0), at(plan, 0), T, B,
+    )  # fmt: skip
+
+
+@jit
+def network_losses(losses, state, workspace, params, inputs, targets, starts, plan, T, B):
+    return forward(
+        at(losses, 0), nothing(params), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0), at(targets, 0),
+        at(starts, 0), at(plan, 0), T, B,
+    )  # fmt: skip
 
 
 @jit
 def network_gradients(
-    losses, grads, state, workspace, sync, params, inputs, targets, starts, shape, scale, rate, key, update,
+    losses, grads, state, workspace, sync, params, inputs, targets, starts, plan, scale, rate, key, update,
     part, parts, T, B,
 ):  # fmt: skip
-    s = sizes_of(shape, T, B)
+    s = sizes_of(plan, T, B)
     status = bad_sizes(s)
     if status != OK:
         return status
@@ -2126,7 +2018,7 @@ def network_gradients(
     if bad_symbols(x.inputs, 0, T * B, s.V) or bad_symbols(x.targets, -1, T * B, s.V):
         return BAD_SYMBOL
     team = Team(at(sync, 0), part, parts)
-    return gradients(at(losses, 0), at(grads, 0), at(state, 0), workspace, at(params, 0), x, team, s)
+    return gradients(at(losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x, team, s)
 
 
 @inlined
@@ -2155,10 +2047,10 @@ def update(params, moments, grads, settings, optimizer, limit, scale, part, part
 @jit
 def train_windows(
     losses, norms, symbol_losses, params, grads, moments, average, state, workspace, sync, inputs, targets, starts,
-    settings, weights, shape, optimizer, reduction, value_limit, norm_limit, rate, key, first_update, first,
+    settings, weights, plan, optimizer, reduction, value_limit, norm_limit, rate, key, first_update, first,
     part, parts, A, W, S, T, B,
 ):  # fmt: skip
-    most = sizes_of(shape, T, B)
+    most = sizes_of(plan, T, B)
     status = bad_sizes(most)
     if status != OK:
         return status
@@ -2174,14 +2066,14 @@ def train_windows(
             losses[w] = norms[w] = math.nan
     for w in range(W):
         start = (first + w) % windows * T
-        s = sizes_of(shape, min(T, S - start), B)
+        s = sizes_of(plan, min(T, S - start), B)
         y = at(targets, start * B)
         dropped = Dropout(rate, key, first_update + w)
         x = Window(
             at(inputs, start * B), y, at(starts, start * B), gradient_scale(y, reduction, s.T * B, B), dropped
         )
         status = gradients(
-            at(symbol_losses, 0), at(grads, 0), at(state, 0), workspace, at(params, 0), x, team, s
+            at(symbol_losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x, team, s
         )
         if status != OK:
             return status
@@ -2196,9 +2088,10 @@ def train_windows(
         status = update(
             params, moments, grads, at(settings, w * SETTINGS), optimizer, value_limit, scale, part, parts, n
         )
-        if status != OK:
-            return status
-        status = wait_for_all(team)
+        if status == OK and A > 0:
+            status = average_update(average, params, weights[w], part, parts, n)
+        if status == OK:
+            status = wait_for_all(team)
         if status != OK:
             return status
     return OK
@@ -2208,29 +2101,28 @@ def train_windows(
 
 
 @jit
-def network_prepare(prepared, params, shape):
-    s = sizes_of(shape, np.int64(1), np.int64(1))
+def network_prepare(prepared, params, plan):
+    s = sizes_of(plan, np.int64(1), np.int64(1))
     status = bad_sizes(s)
-    if status != OK:
-        return status
-    pack_forward(at(prepared, 0), at(params, 0), Team(nothing(shape), np.int64(0), np.int64(1)), s)
-    return OK
+    if status == OK:
+        team, _ = alone(plan)
+        pack_weights(at(prepared, 0), at(params, 0), IH_T, HH_T, HEAD_T, True, team, s)
+    return status
 
 
 @jit
-def network_step(logits, state, scratch, prepared, params, inputs, starts, shape, B):
-    s = sizes_of(shape, np.int64(1), B)
+def network_step(logits, state, scratch, prepared, params, inputs, starts, plan, B):
+    s = sizes_of(plan, np.int64(1), B)
     status = bad_sizes(s)
     if status != OK:
         return status
-    team, no_dropout = Team(nothing(inputs), np.int64(0), np.int64(1)), Dropout(0.0, np.int64(0), np.int64(0))
+    team, no_dropout = alone(inputs)
     weights, packed, trace = at(params, 0), at(prepared, 0), at(scratch, 0)
     status = run_layers(trace, at(state, 0), packed, weights, at(inputs, 0), at(starts, 0), no_dropout, team, s)
     if status != OK:
         return status
-    h, _, _, _ = layer_trace(trace, s, False, s.L - 1)
-    _, head_bias, _ = head_of(weights, s)
-    return linear_forward(logits, at(h, B * s.H), packed_head(packed, False, s), head_bias, B, s.H, s.V)
+    h, head_bias = at(layer_array(trace, s, s.L - 1, H_), B * s.H), array(weights, s, HEAD_BIAS)
+    return linear_forward(logits, h, array(packed, s, HEAD_T), head_bias, B, s.H, s.V)
 
 
 @inlined
@@ -2258,9 +2150,9 @@ def draw(logits, uniform, temperature, V):
 
 @jit
 def sample(
-    symbols, state, scratch, logits, prepared, params, uniforms, starts, shape, temperature, symbol_before, last, n
+    symbols, state, scratch, logits, prepared, params, uniforms, starts, plan, temperature, symbol_before, last, n
 ):  # fmt: skip
-    V = shape[VOCABULARY]
+    V = plan[VOCABULARY]
     if n < 0:
         return BAD_SIZE
     if symbol_before < 0 or symbol_before >= V:
@@ -2269,7 +2161,7 @@ def sample(
     symbol[0] = symbol_before
     for i in range(n):
         if i == 0 or symbol[0] != last:
-            status = network_step(logits, state, scratch, prepared, params, symbol, starts, shape, np.int64(1))
+            status = network_step(logits, state, scratch, prepared, params, symbol, starts, plan, np.int64(1))
             if status != OK:
                 return status
             symbol[0] = draw(at(logits, 0), uniforms[i], temperature, V)
