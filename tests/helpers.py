@@ -53,6 +53,35 @@ def flatten(network: Network, arrays: dict[str, np.ndarray]) -> np.ndarray:
     return flat
 
 
+#: Every cell, as arguments of a network.
+CELLS: dict[str, dict[str, Any]] = {
+    "tanh": {"cell": "rnn"},
+    "relu": {"cell": "rnn", "activation": "relu"},
+    "gru": {"cell": "gru"},
+    "lstm": {"cell": "lstm"},
+}
+
+
+def input_settings(kind: str, H: int) -> dict[str, Any]:
+    """A network's arguments for a one-hot input, an embedding, or one that is tied to the head."""
+    return {
+        "one-hot": {},
+        "embedding": {"embedding_size": H // 2 + 2},
+        "tied": {"embedding_size": H, "tied": True},
+    }[kind]
+
+
+def draw_parameters(network: Network, seed: int = 0, most: float = 0.4) -> Network:
+    """Give a network weights large enough to matter, and biases."""
+    network.flat[:] = np.random.default_rng(seed).uniform(-most, most, network.flat.size)
+    return network
+
+
+def parts_of(state: Any) -> list[np.ndarray]:
+    """The arrays of a state: h, and for the LSTM c."""
+    return list(state) if isinstance(state, tuple) else [state]
+
+
 @dataclass
 class Window:
     """Random arguments of a network: ids, targets some of which are -1, starts and a state."""
@@ -60,16 +89,23 @@ class Window:
     inputs: np.ndarray
     targets: np.ndarray
     starts: np.ndarray
-    state: np.ndarray
+    state: Any
 
     @classmethod
-    def random(cls, T: int, B: int, V: int, H: int, seed: int = 0) -> Window:
+    def random(
+        cls, T: int, B: int, V: int, H: int, seed: int = 0, *, num_layers: int = 1, cell: str = "rnn"
+    ) -> Window:
         rng = np.random.default_rng(seed)
         targets = rng.integers(0, V, (T, B))
         targets[rng.random((T, B)) < 0.2] = -1
-        return cls(
-            inputs=rng.integers(0, V, (T, B)),
-            targets=targets,
-            starts=(rng.random((T, B)) < 0.2).astype(np.uint8),
-            state=rng.uniform(-1, 1, (1, B, H)),
-        )
+        inputs, starts = rng.integers(0, V, (T, B)), (rng.random((T, B)) < 0.2).astype(np.uint8)
+        state: Any = rng.uniform(-1, 1, (num_layers, B, H))
+        if cell == "lstm":
+            state = state, rng.uniform(-1, 1, (num_layers, B, H))
+        return cls(inputs, targets, starts, state)
+
+    @classmethod
+    def of(cls, network: Network, T: int, B: int, seed: int = 0) -> Window:
+        """One that fits a network."""
+        sizes = network.vocab_size, network.hidden_size, seed
+        return cls.random(T, B, *sizes, num_layers=network.num_layers, cell=network.cell)

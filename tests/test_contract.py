@@ -56,7 +56,10 @@ def test_no_backend_has_a_public_kernel_that_the_header_does_not_state():
         for name, value in vars(reference).items()
         if inspect.isfunction(value) and value.__module__ == reference.__name__
     ]
-    assert set(defined) - set(NAMES) == {"one_hot", "sigmoid", "without", "run", "gradient_scale", "draw"}
+    assert set(defined) - set(NAMES) == {
+        *("one_hot", "sigmoid", "without", "philox", "kept", "bad_plan", "shape_of"),
+        *("one_step", "one_step_back", "head_weight", "run", "run_back", "gradient_scale", "draw"),
+    }
 
 
 def test_the_optimizers_are_numbered_as_in_the_header():
@@ -72,25 +75,65 @@ def test_every_status_has_a_message():
     assert failures == set(STATUS)
 
 
+#: Constants of the header that are no names in Numba's module.
+UNUSED = {"SYNC"}
+
+
 def test_the_constants_are_those_of_the_header():
     values = {name.removeprefix("FR_"): value for name, value in constants().items()}
     modules = [reference]
-    assert values["BLOCK"] == layout.BLOCK
+    assert (values["BLOCK"], values["ROWS"]) == (layout.BLOCK, layout.HEAD_ROWS)
     assert (values["SYNC"], values["ABORT"]) == (threads.SYNC, threads.ABORT)
     if require_backend("numba"):
         from fastrnn.backends import numba
 
         modules.append(numba)
     for module in modules:
-        own = {name: value for name, value in vars(module).items() if name in values}
+        own = {name.rstrip("_"): value for name, value in vars(module).items() if name.rstrip("_") in values}
         assert own == {name: values[name] for name in own}
-        assert {"OK", "BAD_SIZE", "BAD_SYMBOL", "BAD_CHOICE"} <= set(own)
+        expected = {"OK", "BAD_SIZE", "BAD_SYMBOL", "BAD_CHOICE"}
+        assert (set(values) - UNUSED if module is not reference else expected) <= set(own)
+
+
+#: What the header calls an array of a plan, where layout.py has PyTorch's name.
+PLAN_NAMES = {"bias": "GATE_BIAS"}
+
+
+def plan_name(name: str) -> str:
+    return "FR_" + PLAN_NAMES.get(name, name.replace(".", "_").upper())
+
+
+def test_a_plan_has_the_order_of_the_header():
+    values = constants()
+    assert [values[f"FR_{kind.upper()}"] for kind in layout.KINDS] == [0, 1, 2, 3]
+    shape = layout.Shape("gru", 2, 7, 5, 3, tied=False)
+    sizes = dict(zip(("CELL", "LAYERS", "VOCABULARY", "EMBEDDING", "HIDDEN"), (2, 2, 7, 5, 3), strict=True))
+    sizes |= {"PARAMETERS": layout.parameter_layout(shape).size, "HEAD_STEPS": 9}
+    plan = layout.plan_of(shape, 4, 9, {})
+    assert {name: plan[values[f"FR_{name}"]] for name in sizes} == sizes
+    arrays = [plan_name(name) for name in (*layout.PARAMETERS, *layout.SCRATCH)]
+    assert [values[name] for name in arrays] == list(range(len(sizes), values["FR_LAYER"]))
+    own = [plan_name(name) for name in (*layout.LAYER_PARAMETERS, *layout.LAYER_SCRATCH)]
+    assert [values[name] for name in own] == list(range(values["FR_LAYER_PLAN"]))
+    assert len(plan) == values["FR_LAYER"] + 2 * values["FR_LAYER_PLAN"]
+
+
+def test_a_cell_that_does_not_exist_is_refused(backend: str):
+    plan = layout.forward_plan(layout.Shape("lstm", 1, 3, 0, 2, tied=False), 1, 1)
+    ids, starts, params = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.uint8), np.zeros(1000)
+    for field, value, message in ((0, 4, "no such cell"), (0, -1, "no such cell"), (1, 0, "size"), (4, 0, "size")):
+        numbers = plan.numbers.copy()
+        numbers[field] = value
+        with pytest.raises(RuntimeError, match=message):
+            get_backend(backend).network_forward(
+                np.zeros((1, 1, 3)), np.zeros((2, 1, 1, 2)), np.zeros(plan.size), params, ids, starts, numbers, 1, 1
+            )
 
 
 def test_an_optimizer_that_does_not_exist_is_refused(backend: str, monkeypatch: pytest.MonkeyPatch):
     trainer = fastrnn.Trainer(fastrnn.Network(3, 2, backend=backend), optimizer="sgd")
     monkeypatch.setattr(optimizers.SGD, "number", 99)
-    with pytest.raises(RuntimeError, match="there is no such optimizer"):
+    with pytest.raises(RuntimeError, match="there is no such cell, optimizer or function"):
         trainer.step([[0]], [[1]])
 
 

@@ -388,11 +388,17 @@ UPDATES = (sgd_update, adagrad_update, adam_update, rmsprop_update)
 # ---- The whole network -------------------------------------------------------------------------------
 
 
-def shape_of(plan: NDArray[np.int64]) -> Shape | None:
-    """The shape of the network that a plan is made for, or ``None`` where there is none."""
+def bad_plan(plan: NDArray[np.int64], *sizes: int) -> int:
+    """The status of a plan and of sizes that are at least one."""
     kind, L, V, E, H = plan[:5].tolist()
-    if kind not in range(len(KINDS)) or min(L, V, H, E + 1) < 1:
-        return None
+    if kind not in range(len(KINDS)):
+        return BAD_CHOICE
+    return BAD_SIZE if min(L, V, H, E + 1, *sizes) < 1 else OK
+
+
+def shape_of(plan: NDArray[np.int64]) -> Shape:
+    """The shape of the network that a plan is made for."""
+    kind, L, V, E, H = plan[:5].tolist()
     head_weight = plan[8]
     return Shape(KINDS[kind], L, V, E, H, tied=bool(E and head_weight == 0))
 
@@ -528,9 +534,9 @@ def network_forward(
     logits: Reals, state: Reals, workspace: Reals, params: Reals, inputs: Ids, starts: Starts,
     plan: NDArray[np.int64], T: int, B: int,
 ) -> int:  # fmt: skip
+    if bad := bad_plan(plan, T, B):
+        return bad
     known = shape_of(plan)
-    if known is None or min(T, B) < 1:
-        return BAD_SIZE
     if np.any((inputs < 0) | (inputs >= known.V)):
         return BAD_SYMBOL
     logits[:] = run(known, params, state, inputs, starts).logits
@@ -541,9 +547,9 @@ def network_losses(
     losses: Reals, state: Reals, workspace: Reals, params: Reals, inputs: Ids, targets: Ids, starts: Starts,
     plan: NDArray[np.int64], T: int, B: int,
 ) -> int:  # fmt: skip
+    if bad := bad_plan(plan, T, B):
+        return bad
     known = shape_of(plan)
-    if known is None or min(T, B) < 1:
-        return BAD_SIZE
     logits = np.empty((T, B, known.V), params.dtype)
     status = network_forward(logits, state, workspace, params, inputs, starts, plan, T, B)
     if status != OK:
@@ -557,9 +563,11 @@ def network_gradients(
     inputs: Ids, targets: Ids, starts: Starts, plan: NDArray[np.int64], scale: float,
     rate: float, key: int, update: int, part: int, parts: int, T: int, B: int,
 ) -> int:  # fmt: skip
-    known = shape_of(plan)
-    if known is None or not 0 <= part < parts or min(T, B) < 1:
+    if bad := bad_plan(plan, T, B):
+        return bad
+    if not 0 <= part < parts:
         return BAD_SIZE
+    known = shape_of(plan)
     if np.any((inputs < 0) | (inputs >= known.V)):
         return BAD_SYMBOL
     if part > 0:
@@ -592,7 +600,9 @@ def train_windows(
     norm_limit: float, rate: float, key: int, first_update: int, first: int,
     part: int, parts: int, A: int, W: int, S: int, T: int, B: int,
 ) -> int:  # fmt: skip
-    if not 0 <= part < parts or min(first, W, S - 1, T - 1, B - 1) < 0:
+    if bad := bad_plan(plan, T, B):
+        return bad
+    if not 0 <= part < parts or min(first, W, S - 1) < 0:
         return BAD_SIZE
     if optimizer not in range(len(UPDATES)):
         return BAD_CHOICE
@@ -626,7 +636,7 @@ def train_windows(
 
 
 def network_prepare(prepared: Reals, params: Reals, plan: NDArray[np.int64]) -> int:
-    return OK if shape_of(plan) is not None else BAD_SIZE
+    return bad_plan(plan)
 
 
 def network_step(
@@ -634,7 +644,7 @@ def network_step(
     plan: NDArray[np.int64], B: int,
 ) -> int:  # fmt: skip
     return network_forward(
-        logits[np.newaxis], state, scratch, params, inputs[np.newaxis], starts[np.newaxis], shape, 1, B
+        logits[np.newaxis], state, scratch, params, inputs[np.newaxis], starts[np.newaxis], plan, 1, B
     )
 
 
@@ -652,7 +662,7 @@ def sample(
     last: int, n: int,
 ) -> int:  # fmt: skip
     known = shape_of(plan)
-    if known is None or n < 0:
+    if n < 0:
         return BAD_SIZE
     if not 0 <= symbol_before < known.V:
         return BAD_SYMBOL
