@@ -29,7 +29,7 @@ from helpers import SIZES
 from test_kernels import draw_arguments
 
 from fastrnn.backends import Backend, Description, c, get_backend
-from fastrnn.layout import forward_layout, parameter_layout, prepared_layout, workspace_layout
+from fastrnn.layout import KINDS, Shape
 from fastrnn.optimizers import OPTIMIZERS, SGD
 from fastrnn.threads import Team
 
@@ -100,36 +100,36 @@ class Case:
     """A call of a kernel: sizes by letter and name, its precision, and in how many parts."""
 
     kernel: Kernel
-    size: dict[str, int]
+    size: dict[str, Any]
+    shape: Shape | None
     real: Any
     parts: int
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.kernel.name} {self.real.__name__} in {self.parts} parts at {self.size}"
+        network = f" of {self.shape}" if self.shape else ""
+        return f"{self.kernel.name} {self.real.__name__} in {self.parts} parts at {self.size}{network}"
 
 
-def draw_size(kernel: Kernel, parts: int, rng: random.Random) -> dict[str, int]:
-    """Sizes of a kernel's letters and flat arrays; small ones where there are many letters."""
-    names = {argument.name for argument in kernel.arguments}
-    whole = {"T", "V", "H"} <= names
-    size = {letter: rng.choice(SIZES) for letter in "TBVHNIOKJnS"}
-    size |= {"W": rng.choice([0, 1, 3]), "first": rng.choice([0, 1, 5]), "reduction": rng.choice([0, 1, 2])}
+def draw_shape(rng: random.Random, V: int, H: int) -> Shape:
+    """A network of any cell, some layers, any input."""
+    kind, L = rng.choice(KINDS), rng.choice([1, 1, 2, 3])
+    E, tied = rng.choice([(0, False), (rng.choice(SIZES), False), (H, True)])
+    return Shape(kind, L, V, E, H, tied)
+
+
+def draw_size(kernel: Kernel, rng: random.Random) -> tuple[dict[str, Any], Shape | None]:
+    """Sizes of a kernel's letters, values of its arguments, and its network; few sizes are large."""
+    whole = any(argument.name == "plan" for argument in kernel.arguments)
+    size: dict[str, Any] = {letter: rng.choice(SIZES) for letter in "TBVHNIOKJnS"}
+    large = rng.choice("TBV" if whole else "VHNIOKJn")
+    size[large] = rng.choice(LARGE[:5] if whole else LARGE)
+    size |= {"W": rng.choice([0, 1, 3]), "A": rng.choice([0, 1]), "first": rng.choice([0, 1, 5])}
     size |= {"symbol_before": rng.randrange(size["V"]), "last": rng.randrange(-1, size["V"])}
+    size |= {"reduction": rng.choice([0, 1, 2]), "rate": rng.choice([0.0, 0.3])}
     optimizer = rng.choice([SGD(momentum=0.9), *(kind() for kind in OPTIMIZERS.values())])
     size |= {"optimizer": optimizer.number, "M": optimizer.moments}
-    large = rng.choice("VHNIOKJn")
-    size[large] = size[large] if whole and large == "H" else rng.choice(LARGE)
-    size["symbol_before"] = min(size["symbol_before"], size["V"] - 1)
-    T, B, V, H = (size[letter] for letter in "TBVH")
-    forward = kernel.name in {"network_forward", "network_losses"}
-    layout = forward_layout(T, B, V, H) if forward else workspace_layout(T, B, V, H, parts)
-    flat = {
-        "workspace": layout.size,
-        "prepared": prepared_layout(V, H).size,
-        "P": parameter_layout(V, H).size,
-    }
-    return size | flat
+    return size, draw_shape(rng, size["V"], size["H"]) if whole else None
 
 
 def cases(count: int) -> Iterator[Case]:
@@ -138,7 +138,7 @@ def cases(count: int) -> Iterator[Case]:
     for kernel, seed, real in itertools.product(kernels(), range(count), (np.float32, np.float64)):
         splits = any(argument.name == "parts" for argument in kernel.arguments)
         parts = 1 + seed % 3 if splits else 1
-        yield Case(kernel, draw_size(kernel, parts, rng), real, parts, seed)
+        yield Case(kernel, *draw_size(kernel, rng), real, parts, seed)
 
 
 def holds_nothing(argument: Argument) -> bool:
@@ -158,9 +158,8 @@ def is_output(argument: Argument) -> bool:
 def lay_out(case: Case, memory: Heap | Pages, poison: float | None) -> list[Any]:
     """A case's arguments in such memory; ``poison``, or nothing, is where there is nothing to be read."""
     arguments: list[Any] = []
-    for argument, value in zip(
-        case.kernel.arguments, draw_arguments(case.kernel, case.size, case.real, case.seed), strict=True
-    ):
+    drawn = draw_arguments(case.kernel, case.size, case.real, case.seed, case.shape, case.parts)
+    for argument, value in zip(case.kernel.arguments, drawn, strict=True):
         if not isinstance(value, np.ndarray):
             arguments.append(value)
             continue

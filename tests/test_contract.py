@@ -118,16 +118,19 @@ def test_a_plan_has_the_order_of_the_header():
     assert len(plan) == values["FR_LAYER"] + 2 * values["FR_LAYER_PLAN"]
 
 
-def test_a_cell_that_does_not_exist_is_refused(backend: str):
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [(0, 4, "no such cell"), (0, -1, "no such cell"), (1, 0, "size"), (3, -1, "size"), (4, 0, "size")],
+)
+def test_a_plan_of_no_network_is_refused(backend: str, field: int, value: int, message: str):
     plan = layout.forward_plan(layout.Shape("lstm", 1, 3, 0, 2, tied=False), 1, 1)
-    ids, starts, params = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.uint8), np.zeros(1000)
-    for field, value, message in ((0, 4, "no such cell"), (0, -1, "no such cell"), (1, 0, "size"), (4, 0, "size")):
-        numbers = plan.numbers.copy()
-        numbers[field] = value
-        with pytest.raises(RuntimeError, match=message):
-            get_backend(backend).network_forward(
-                np.zeros((1, 1, 3)), np.zeros((2, 1, 1, 2)), np.zeros(plan.size), params, ids, starts, numbers, 1, 1
-            )
+    numbers = plan.numbers.copy()
+    numbers[field] = value
+    logits, state, workspace = np.zeros((1, 1, 3)), np.zeros((2, 1, 1, 2)), np.zeros(plan.size)
+    params = np.zeros(99)
+    ids, starts = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.uint8)
+    with pytest.raises(RuntimeError, match=message):
+        get_backend(backend).network_forward(logits, state, workspace, params, ids, starts, numbers, 1, 1)
 
 
 def test_an_optimizer_that_does_not_exist_is_refused(backend: str, monkeypatch: pytest.MonkeyPatch):

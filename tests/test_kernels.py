@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastrnn.backends import get_backend
+from fastrnn.layout import Shape, forward_plan, parameter_layout, step_plan, window_plan
 
 #: The kernels of one layer or one vector; those of a whole network are tested through `Network`.
 SMALL = [kernel for kernel in kernels() if not kernel.name.startswith(("network", "train", "sample", "pack"))]
@@ -24,6 +25,14 @@ DTYPES = {
     "uint8_t": np.uint8,
     "int64_t": np.int64,
 }
+
+
+def whole_size(size: dict[str, int]) -> dict[str, int]:
+    """Sizes by every name that shapes of the header have: 3H, 4H32, FR_BLOCK and so on."""
+    size = {**size, **{f"{gates}H": gates * size["H"] for gates in (3, 4)}}
+    size |= {f"{letter}32": -(-n // 32) * 32 for letter, n in size.items()}
+    fixed = {"0": 0, "1": 1, "2": 2, "FR_SETTINGS": 6, "FR_BLOCK": 256, "FR_SYNC": 48}
+    return {**fixed, **size}
 
 
 def draw_array(argument: Argument, shape: tuple[int, ...], size: dict[str, int], real: Any, rng: Any) -> Any:
@@ -46,30 +55,61 @@ def draw_array(argument: Argument, shape: tuple[int, ...], size: dict[str, int],
     return rng.standard_normal(shape).astype(dtype)
 
 
-def draw_arguments(kernel: Kernel, size: dict[str, int], real: Any, seed: int) -> list[Any]:
+def plan_of(
+    kernel: Kernel, shape: Shape, T: int, B: int, parts: int, rate: float
+) -> tuple[Any, dict[str, int]]:
+    """The plan that a kernel of a whole network is given, and what it says of sizes."""
+    size = {"P": parameter_layout(shape).size, "Z": shape.Z, "L": shape.L, "V": shape.V, "H": shape.H}
+    if kernel.name in {"network_prepare", "network_step", "sample"}:
+        plan, prepared = step_plan(shape, 1 if kernel.name == "sample" else B)
+        return plan.numbers, {**size, "scratch": plan.size, "prepared": prepared}
+    if kernel.name in {"network_forward", "network_losses"}:
+        plan = forward_plan(shape, T, B)
+    else:
+        plan = window_plan(shape, T, B, parts, dropout=rate > 0)
+    return plan.numbers, {**size, "workspace": plan.size}
+
+
+def draw_arguments(
+    kernel: Kernel, size: dict[str, int], real: Any, seed: int, shape: Shape | None = None, parts: int = 1
+) -> list[Any]:
     """Random arguments for a kernel, from the shapes that the header states.
 
-    ``size`` may name the size of an array that is flat, beside those of letters.
+    ``shape`` is that of a whole network. ``size`` has the sizes of letters, and values of arguments.
     """
     rng = np.random.default_rng(seed)
-    given = {"0": 0, "1": 1, "2": 2, "FR_SETTINGS": 6, "FR_BLOCK": 256, "FR_SYNC": 48, "T+1": size["T"] + 1}
     numbers = {
         "function": seed % 4,
-        "carried": seed % 2,
-        "transposed": seed % 2,
+        **dict.fromkeys(("carried", "transposed", "relu"), seed % 2),
         "part": 0,
         "parts": 1,
         "M": 1,
+        "A": 1,
+        "reduction": 0,
+        "optimizer": 0,
+        "key": 7 * seed,
+        "update": seed,
+        "first_update": seed,
+        "layer": seed % 3,
+        "first": seed % 5,
+        "rate": 0.7,
     }
-    size = {**numbers, **given, **size}
+    size = {**numbers, **size}
+    plan = None
+    if any(argument.name == "plan" for argument in kernel.arguments):
+        shape = shape or Shape("lstm", 2, size["V"], 0, size["H"], tied=False)
+        plan, sizes = plan_of(kernel, shape, size["T"], size["B"], parts, size["rate"])
+        size = {**size, **sizes}
+    size = whole_size(size)
     arguments: list[Any] = []
     for argument in kernel.arguments:
-        if argument.is_array:
-            size = {**size, **{f"{letter}32": -(-n // 32) * 32 for letter, n in size.items()}}
-            shape = tuple(size[letter] for letter in argument.shape) or (size.get(argument.name, 100),)
-            arguments.append(draw_array(argument, shape, size, real, rng))
+        if argument.name == "plan":
+            arguments.append(plan)
+        elif argument.is_array:
+            dimensions = tuple(size[letter] for letter in argument.shape) or (size[argument.name],)
+            arguments.append(draw_array(argument, dimensions, size, real, rng))
         elif argument.c_type == "double":
-            arguments.append(0.7)
+            arguments.append(size.get(argument.name, 0.7))
         else:
             arguments.append(size[argument.name])
     return arguments
@@ -78,7 +118,7 @@ def draw_arguments(kernel: Kernel, size: dict[str, int], real: Any, seed: int) -
 def run(kernel: Kernel, backend: str, arguments: list[Any], size: dict[str, int], parts: int) -> None:
     """Call a kernel for each part, with what it wants packed by the backend's own `pack`."""
     implementation = get_backend(backend)
-    arguments = list(arguments)
+    arguments, size = list(arguments), whole_size(size)
     names = [argument.name for argument in kernel.arguments]
     for position, argument in enumerate(kernel.arguments):
         if argument.name == "packed":
@@ -143,9 +183,14 @@ def test_kernel_matches_the_reference_at_tiles(kernel: Kernel, compiled: str, si
 @pytest.mark.parametrize(
     "name",
     [
+        "embedding_forward",
+        "embedding_gradients",
         "gather_forward",
         "gather_gradients",
         "linear_gradients",
+        "recurrent_gradients",
+        "gru_gradients",
+        "dropout",
         "cross_entropy",
         "sgd_update",
         "rmsprop_update",
@@ -226,19 +271,30 @@ def test_an_average_that_fades_is_zero_rather_than_tiny(compiled: str):
         np.testing.assert_array_equal(average, 0)
 
 
-@pytest.mark.parametrize(
-    "kernel", [kernel for kernel in SMALL if kernel.name.endswith("_update")], ids=lambda kernel: kernel.name
-)
+#: Sizes of each kernel: vectors may be long.
+BIT_CASES = [
+    pytest.param(kernel, n, id=f"{kernel.name}-{n}")
+    for kernel in SMALL
+    for n in (1, 15, 16, 17, 35, *([1003] if "n" in (a.name for a in kernel.arguments) else []))
+]
+
+
+@pytest.mark.parametrize(("kernel", "n"), BIT_CASES)
 @pytest.mark.parametrize("real", [np.float32, np.float64])
-@pytest.mark.parametrize("n", [1, 15, 16, 17, 1003])
-def test_updates_have_the_same_bits_in_c_and_numba(kernel: Kernel, real: Any, n: int):
+def test_kernels_have_the_same_bits_in_c_and_numba(kernel: Kernel, real: Any, n: int):
     size = dict.fromkeys(letters, n)
     found = []
     for backend, parts in ((require_backend("c"), 1), (require_backend("numba"), 3)):
         arguments = draw_arguments(kernel, size, real, seed=n)
-        for _ in range(5):
+        for _ in range(5 if kernel.name.endswith("_update") else 1):
             run(kernel, backend, arguments, size, parts)
-        found.append([a.tobytes() for a in arguments if isinstance(a, np.ndarray)])
+        found.append(
+            [
+                value.tobytes()
+                for argument, value in zip(kernel.arguments, arguments, strict=True)
+                if argument.is_array and "scratch" not in argument.note
+            ]
+        )
     assert found[0] == found[1]
 
 
@@ -247,7 +303,7 @@ def test_c_refuses_wrong_dtypes_and_memory():
     with pytest.raises(TypeError, match="float32 or float64"):
         c.elementary(np.zeros(3, np.int32), np.zeros(3, np.int32), 0, 3)
     with pytest.raises(TypeError, match="int32"):
-        c.gather_gradients(np.zeros((2, 2)), np.zeros((1, 2)), np.zeros(1, np.int64), 0, 1, 1, 2, 2)
+        c.embedding_gradients(np.zeros((2, 2)), np.zeros((1, 2)), np.zeros(1, np.int64), 0, 1, 1, 2, 2)
     with pytest.raises(ValueError, match="contiguous"):
         c.elementary(np.zeros(6)[::2], np.zeros(3), 0, 3)
     fixed = np.ones(3)
@@ -258,18 +314,19 @@ def test_c_refuses_wrong_dtypes_and_memory():
 
 @pytest.mark.parametrize("kernel", kernels(), ids=lambda kernel: kernel.name)
 def test_negative_sizes_are_refused_before_anything_is_read(kernel: Kernel, backend: str):
-    size = dict.fromkeys(
-        [*letters, "K", "J", "S", "W", "M", "P", "optimizer", "reduction", "first", "symbol_before", "last"],
-        1,
-    )
-    for letter in [a.name for a in kernel.arguments if len(a.name) == 1 and a.name in size]:
+    size = dict.fromkeys([*letters, "K", "J", "S", "W", "M", "first", "symbol_before", "last"], 1)
+    size["symbol_before"] = size["last"] = 0
+    for letter in [a.name for a in kernel.arguments if len(a.name) == 1 and a.name in size and a.name != "A"]:
         arguments = draw_arguments(kernel, size, np.float64, 0)
         arguments[[a.name for a in kernel.arguments].index(letter)] = -1
         with pytest.raises(RuntimeError, match="a size is out of range"):
             getattr(get_backend(backend), kernel.name)(*arguments)
 
 
-@pytest.mark.parametrize("name", ["gather_forward", "gather_gradients", "cross_entropy"])
+@pytest.mark.parametrize(
+    "name",
+    ["embedding_forward", "embedding_gradients", "gather_forward", "gather_gradients", "cross_entropy"],
+)
 @pytest.mark.parametrize("symbol", [-2, 3, 2**31 - 1])
 def test_symbols_outside_the_vocabulary_are_refused(name: str, symbol: int, backend: str):
     kernel = next(kernel for kernel in kernels() if kernel.name == name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import threading
 import time
@@ -10,19 +11,17 @@ import time
 import naive
 import numpy as np
 import pytest
-from helpers import Window, assert_close, sizes
+from helpers import CELLS, Window, assert_close, draw_parameters, input_settings, parts_of, sizes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastrnn import Network, memory
-from fastrnn.layout import prepared_layout, workspace_layout
+from fastrnn import Network, Trainer, memory
+from fastrnn.layout import step_plan, window_plan
 
 
 def make(backend: str, V: int, H: int, dtype: str = "float64", seed: int = 0) -> Network:
     """A network with weights large enough to matter, and biases."""
-    network = Network(V, H, dtype=dtype, backend=backend)
-    network.flat[:] = np.random.default_rng(seed).uniform(-0.4, 0.4, network.flat.size)
-    return network
+    return draw_parameters(Network(V, H, dtype=dtype, backend=backend), seed)
 
 
 def run(network: Network, window: Window) -> tuple:
@@ -265,7 +264,27 @@ def test_refuses_bad_arrays(backend: str, arguments: dict, error: type, message:
         ({"hidden_size": -3}, ValueError, "hidden_size=-3 must be at least 1"),
         ({"hidden_size": True}, TypeError, "hidden_size=True must be a whole number"),
         ({"hidden_size": 10**7}, MemoryError, "hidden_size=10000000 .* needs .* are available"),
-        ({"cell": "gru2"}, ValueError, "cell='gru2' is not known; it is one of 'rnn'"),
+        ({"cell": "gru2"}, ValueError, "cell='gru2' is not known; it is one of 'rnn', 'gru', 'lstm'"),
+        ({"cell": None}, ValueError, "cell=None is not known"),
+        (
+            {"activation": "sigmoid"},
+            ValueError,
+            "activation='sigmoid' is not known; it is",
+        ),
+        ({"cell": "gru", "activation": "relu"}, ValueError, "activation='relu' is for cell='rnn'; a gru has"),
+        ({"num_layers": 0}, ValueError, "num_layers=0 must be at least 1"),
+        ({"num_layers": 1001}, ValueError, "num_layers=1001 must be at most 1000"),
+        ({"num_layers": 2.5}, TypeError, "num_layers=2.5 must be a whole number"),
+        ({"embedding_size": 0}, ValueError, "embedding_size=0 must be at least 1"),
+        ({"embedding_size": "8"}, TypeError, "embedding_size='8' must be a whole number"),
+        ({"embedding_size": 10**9}, MemoryError, "needs .* are available"),
+        ({"tied": True}, ValueError, "tied=True needs embedding_size=None to be hidden_size=8"),
+        ({"tied": True, "embedding_size": 7}, ValueError, "needs embedding_size=7 to be hidden_size=8"),
+        ({"tied": 1, "embedding_size": 8}, TypeError, "tied=1 must be True or False"),
+        ({"dropout": 1}, ValueError, "dropout=1 must be below one"),
+        ({"dropout": -0.1}, ValueError, "dropout=-0.1 must be"),
+        ({"dropout": float("nan")}, ValueError, "dropout=nan must be"),
+        ({"dropout": "0.5"}, TypeError, "dropout='0.5' must be"),
         ({"dtype": "float16"}, ValueError, "dtype='float16' must be 'float32' or 'float64'"),
         ({"dtype": "nonsense"}, ValueError, "dtype='nonsense' must be"),
         ({"backend": ["c"]}, ValueError, "backend=.'c'. is not known"),
@@ -281,18 +300,63 @@ def test_refuses_bad_settings(arguments: dict, error: type, message: str):
         Network(**{"vocab_size": 5, "hidden_size": 8, **arguments})
 
 
+@pytest.mark.parametrize(
+    ("state", "error", "message"),
+    [
+        (np.zeros((2, 3, 8)), TypeError, r"state must be a pair \(h, c\) for the LSTM, and is ndarray"),
+        ([np.zeros((2, 3, 8))] * 2, TypeError, "state must be a pair .* is list"),
+        ((np.zeros((2, 3, 8)),), TypeError, "state must be a pair"),
+        ((np.zeros((2, 3, 8)), np.zeros((1, 3, 8))), ValueError, r"state\[1\], c, has shape \(1, 3, 8\)"),
+        ((np.zeros((2, 3, 9)), np.zeros((2, 3, 8))), ValueError, r"state\[0\], h, has shape \(2, 3, 9\)"),
+        ((np.zeros((2, 3, 8)), None), TypeError, r"state\[1\], c, must be floating"),
+        (
+            (np.zeros((2, 3, 8)), np.full((2, 3, 8), np.inf)),
+            ValueError,
+            r"state\[1\], c, has NaN or infinite",
+        ),
+    ],
+)
+def test_refuses_a_state_that_is_not_the_lstm_s(backend: str, state: object, error: type, message: str):
+    network = Network(5, 8, cell="lstm", num_layers=2, backend=backend)
+    for call in (network.forward, lambda ids, state: network.loss_and_gradients(ids, ids, state)):
+        with pytest.raises(error, match=message):
+            call(GOOD, state)
+    with pytest.raises(error, match=message):
+        Trainer(network).state = state
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "message"),
+    [
+        (-1, ValueError, "dropout_key=-1 must be at least 0"),
+        (2**63, ValueError, r"dropout_key=9223372036854775808 must be below 2\*\*63"),
+        (1.0, TypeError, "dropout_key=1.0 must be a whole number"),
+    ],
+)
+def test_refuses_a_bad_key_of_dropout(backend: str, key: object, error: type, message: str):
+    network = Network(5, 8, dropout=0.5, backend=backend)
+    with pytest.raises(error, match=message):
+        network.loss_and_gradients(GOOD, GOOD, dropout_key=key)
+    with pytest.raises(error, match=message):
+        Trainer(network, dropout_key=key)
+
+
 def test_refuses_a_window_that_cannot_fit():
     network = Network(5, 8, backend="numpy")
-    layout = workspace_layout(10**8, 10**4, 5, 8)
-    with pytest.raises(MemoryError, match="needs .* are available"), network.workspace(layout):
+    plan = window_plan(network.shape, 10**8, 10**4)
+    with pytest.raises(MemoryError, match="needs .* are available"), network.workspace(plan.size):
         pass
 
 
-def test_pickles_and_copies_are_independent_networks(backend: str):
-    network, window = make(backend, 5, 8), Window.random(3, 2, 5, 8)
+@pytest.mark.parametrize("settings", [{}, {"cell": "lstm", "num_layers": 2, "dropout": 0.3}], ids=str)
+def test_pickles_and_copies_are_independent_networks(backend: str, settings: dict):
+    network = draw_parameters(Network(5, 8, dtype="float64", backend=backend, **settings))
+    window = Window.of(network, 3, 2)
     expected = run(network, window)[0]
     for other in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network)):
         assert run(other, window)[0] == expected
+        assert repr(other) == repr(network)
+        assert other.options() == network.options()
         other.parameters["head.bias"][:] += 1
         other.parameters["head.bias"][0] += 1
         assert run(other, window)[0] != expected
@@ -352,18 +416,53 @@ def test_repr_says_what_it_is(backend: str):
     assert "vocab_size=5, hidden_size=8" in text
     assert f"backend={backend!r}" in text
     assert "157 parameters" in text
+    assert "num_layers" not in text
+    options = {"num_layers": 2, "embedding_size": 8, "tied": True, "dropout": 0.25}
+    text = repr(Network(5, 8, cell="gru", backend=backend, **options))
+    assert text.startswith(
+        "Network(vocab_size=5, hidden_size=8, cell='gru', num_layers=2, embedding_size=8, tied="
+    )
+    assert "dropout=0.25" in text
+    assert "activation='relu'" in repr(Network(5, 8, activation="relu", backend=backend))
 
 
-@pytest.mark.parametrize("B", [1, 3, 9])
-def test_a_step_is_a_window_of_one(backend: str, B: int):
-    network, window = make(backend, 7, 11), Window.random(1, B, 7, 11)
-    expected, after = network.forward(window.inputs, window.state, window.starts)
-    prepared = memory.aligned(prepared_layout(7, 11).size, network.dtype)
-    network.backend.network_prepare(prepared, network.flat, 7, 11)
-    logits, state = np.empty((B, 7)), window.state[0].copy()
-    network.backend.network_step(
-        logits, state, np.empty((2, B, 11)), prepared, network.flat, window.inputs[0].astype(np.int32),
-        window.starts[0], B, 7, 11,
-    )  # fmt: skip
-    assert_close(logits, expected[0], 1e-12)
-    assert_close(state, after[0], 1e-12)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("B", [1, 9])
+def test_a_step_is_a_window_of_one(backend: str, B: int, cell: str):
+    for num_layers, kind in itertools.product((1, 2, 3), ("one-hot", "embedding", "tied")):
+        settings = {"num_layers": num_layers, **CELLS[cell], **input_settings(kind, 11)}
+        network = draw_parameters(Network(7, 11, dtype="float64", backend=backend, **settings))
+        window = Window.of(network, 1, B)
+        expected, after = network.forward(window.inputs, window.state, window.starts)
+        plan, size = step_plan(network.shape, B)
+        prepared, scratch = (memory.aligned(n, network.dtype) for n in (size, plan.size))
+        network.backend.network_prepare(prepared, network.flat, plan.numbers)
+        logits, state = np.empty((B, 7)), network.checked_state(window.state, B)
+        ids = window.inputs[0].astype(np.int32)
+        for _ in range(2):  # what is prepared may be read again
+            again = state.copy()
+            network.backend.network_step(
+                logits, again, scratch, prepared, network.flat, ids, window.starts[0], plan.numbers, B
+            )
+            np.testing.assert_array_equal(logits, expected[0])
+            for actual, wanted in zip(again, parts_of(after), strict=True):
+                np.testing.assert_array_equal(actual, wanted)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_sampling_draws_from_the_softmax_of_forward(backend: str, cell: str):
+    for num_layers, kind in ((1, "one-hot"), (2, "tied"), (3, "embedding")):
+        settings = {"num_layers": num_layers, **CELLS[cell], **input_settings(kind, 11)}
+        network = draw_parameters(Network(7, 11, dtype="float64", backend=backend, **settings))
+        state, n = network.checked_state(Window.of(network, 1, 1).state, 1), 30
+        before = network.public_state(state.copy())
+        drawn = network.sample(n, 3, state, temperature=0.7, rng=np.random.default_rng(0))
+        logits, after = network.forward(np.array([3, *drawn[:-1]])[:, None], before)
+        p = np.exp(logits[:, 0] / 0.7)
+        p = np.cumsum(p / p.sum(axis=1, keepdims=True), axis=1)
+        expected = [
+            int(np.argmax(row > u)) for row, u in zip(p, np.random.default_rng(0).random(n), strict=True)
+        ]
+        np.testing.assert_array_equal(drawn, expected)
+        for actual, wanted in zip(state, parts_of(after), strict=True):
+            assert_close(actual, wanted, 1e-13)
