@@ -5,7 +5,9 @@ It shares no code with fastrnn, knows neither batches nor flat buffers, and is a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -71,3 +73,51 @@ def min_char_rnn(ids: list[int], w: Weights, T: int, rate: float) -> Iterator[fl
         yield loss
         position += T
         n += 1
+
+
+# ---- Any cell, in scalars ------------------------------------------------------------------------------
+
+
+def _dot(row: list[float], x: list[float]) -> float:
+    return math.fsum(a * b for a, b in zip(row, x, strict=True))
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def _unit(
+    kind: str, k: int, w: dict[str, Any], layer: int, x: list[float], h: list[float], c: list[float]
+) -> tuple[float, float]:
+    """H and c of one unit of a layer after a step."""
+    H = len(h)
+    x_gate = [_dot(w[f"weight_ih_l{layer}"][row], x) for row in range(k, len(w[f"bias_l{layer}"]), H)]
+    h_gate = [_dot(w[f"weight_hh_l{layer}"][row], h) for row in range(k, len(w[f"bias_l{layer}"]), H)]
+    bias = w[f"bias_l{layer}"][k::H]
+    if kind == "gru":
+        r, z = (_sigmoid(x_gate[g] + h_gate[g] + bias[g]) for g in (0, 1))
+        n = math.tanh(x_gate[2] + bias[2] + r * (h_gate[2] + w[f"bias_hn_l{layer}"][k]))
+        return n + z * (h[k] - n), 0.0
+    gates = [a + b + d for a, b, d in zip(x_gate, h_gate, bias, strict=True)]
+    if kind == "lstm":
+        i, f, g, o = _sigmoid(gates[0]), _sigmoid(gates[1]), math.tanh(gates[2]), _sigmoid(gates[3])
+        c_k = f * c[k] + i * g
+        return o * math.tanh(c_k), c_k
+    return (max(0.0, gates[0]) if kind == "rnn_relu" else math.tanh(gates[0])), 0.0
+
+
+def logits(
+    kind: str, L: int, w: dict[str, Any], inputs: list[int]
+) -> tuple[list[list[float]], list[list[list[float]]]]:
+    """The logits of one row from a state of zeros, one-hot input, and the state: h, and for the LSTM c."""
+    H, V = len(w["weight_hh_l0"][0]), len(w["head.bias"])
+    hs, cs = ([[0.0] * H for _ in range(L)] for _ in range(2))
+    found = []
+    for symbol in inputs:
+        x = [float(v == symbol) for v in range(V)]
+        for layer in range(L):
+            units = [_unit(kind, k, w, layer, x, hs[layer], cs[layer]) for k in range(H)]
+            hs[layer], cs[layer] = [h for h, _ in units], [c for _, c in units]
+            x = hs[layer]
+        found.append([_dot(row, x) + b for row, b in zip(w["head.weight"], w["head.bias"], strict=True)])
+    return found, [hs, cs] if kind == "lstm" else [hs]
