@@ -20,9 +20,11 @@ OPTIMIZERS = {
 
 def network(job: Workload, weights: Weights, threads: int, backend: str) -> fastrnn.Network:
     """A network with these weights."""
+    layers = {} if job.num_layers == 1 else {"num_layers": job.num_layers}
     made = fastrnn.Network(
-        job.V, job.H, dtype=job.dtype, backend=backend, initialization="zeros", threads=threads
-    )
+        job.V, job.H, cell=job.cell, **layers,
+        dtype=job.dtype, backend=backend, initialization="zeros", threads=threads,
+    )  # fmt: skip
     for name, view in made.parameters.items():
         view[...] = weights[name]
     return made
