@@ -39,6 +39,12 @@ class Workload:
         return (self.cell, self.num_layers) == ("rnn", 1)
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """By letter; L where there is more than one layer."""
+        layers = {"L": self.num_layers} if self.num_layers > 1 else {}
+        return {"T": self.T, "B": self.B, "V": self.V, "H": self.H, **layers}
+
+    @property
     def characters(self) -> int:
         """The characters of one call."""
         return self.T * self.B
@@ -144,7 +150,7 @@ TRAINING = (
 
 TRAINING_CELLS = (
     Training("lstm", 50, 32, 65, 128, "float32", "adagrad", 0.01, windows=10, cell="lstm"),
-    Training("lstm-one-row", 25, 1, 65, 100, "float32", "adagrad", 0.1, windows=200, cell="lstm"),
+    Training("lstm-one-row", 25, 1, 65, 100, "float32", "adagrad", 0.01, windows=200, cell="lstm"),
     Training("gru", 50, 50, 65, 256, "float32", "adagrad", 0.01, windows=6, cell="gru"),
     Training("lstm-2x512", 50, 50, 65, 512, "float32", "adagrad", 0.01, windows=3, cell="lstm", num_layers=2),
 )
