@@ -157,6 +157,7 @@ TRAINING_CELLS = (
 
 WORKLOADS: tuple[Workload, ...] = (
     *TRAINING,
+    *TRAINING_CELLS,
     Sampling("sampling", 1000, 1, 65, 128, "float32"),
     Scoring("scoring", 20000, 1, 65, 128, "float32"),
     Scoring("scoring-lines", 128, 512, 65, 128, "float32"),

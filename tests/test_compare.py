@@ -71,7 +71,7 @@ def test_operations_are_those_of_the_products():
             assert matrices[0].shape == (G * H, H)
 
 
-@pytest.mark.parametrize("job", TRAINING, ids=lambda job: job.name)
+@pytest.mark.parametrize("job", [*TRAINING, *TRAINING_CELLS], ids=lambda job: job.name)
 def test_weights_are_those_of_a_network(job):
     parameters = network(job, job.weights(), 1, "numpy").parameters
     assert {name: view.shape for name, view in parameters.items()} == job.shapes()

@@ -20,9 +20,8 @@ OPTIMIZERS = {
 
 def network(job: Workload, weights: Weights, threads: int, backend: str) -> fastrnn.Network:
     """A network with these weights."""
-    layers = {} if job.num_layers == 1 else {"num_layers": job.num_layers}
     made = fastrnn.Network(
-        job.V, job.H, cell=job.cell, **layers,
+        job.V, job.H, cell=job.cell, num_layers=job.num_layers,
         dtype=job.dtype, backend=backend, initialization="zeros", threads=threads,
     )  # fmt: skip
     for name, view in made.parameters.items():
