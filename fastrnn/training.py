@@ -345,7 +345,7 @@ def _require_memory(recipe: Recipe, V: int, blocks: Blocks, threads: int) -> Non
     plan = window_plan(shape, T, B, threads, dropout=recipe.dropout > 0)
     memory.require(
         (vectors * parameter_layout(shape).size + plan.size) * itemsize + blocks.n_bytes,
-        f"training with hidden_size={shape.H}, num_layers={shape.L}, seq_length={T}, batch_size={B} "
+        f"training with num_layers={shape.L}, hidden_size={shape.H}, seq_length={T}, batch_size={B} "
         f"and {V} symbols",
     )
 
