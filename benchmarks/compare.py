@@ -263,7 +263,8 @@ def compare_job(job: Workload, settings: Settings, missing: dict[str, str], cach
         comparison.close()
     return {
         "name": job.name,
-        "sizes": {letter: getattr(job, letter) for letter in "TBVH"},
+        "cell": job.cell,
+        "sizes": job.sizes,
         "dtype": job.dtype,
         "peak_gflops": {str(threads): peak / 1e9 for threads, peak in peaks.items()},
         "results": [entrant.record(peaks[entrant.threads]) for entrant in entrants],

@@ -17,6 +17,10 @@ TIMES_FASTER = {
     "min-char-rnn-f32": {"torch": 34, "jax": 1.8},
     "batched": {"torch": 3.8, "jax": 1.4},
     "wide": {"torch": 1.4, "jax": 1.4},
+    "lstm": {"torch": 1.8, "jax": 1.8},
+    "lstm-one-row": {"torch": 10},
+    "gru": {"torch": 1.8},
+    "lstm-2x512": {"torch": 1.15},
     "sampling": {"torch": 40},
     "scoring": {"torch": 5},
 }
@@ -25,11 +29,13 @@ TIMES_FASTER = {
 PERCENT_OF_PEAK = {
     "batched": {"numba": 75, "c": 75},
     "wide": {"numba": 82, "c": 88},
+    "gru": {"numba": 80, "c": 80},
+    "lstm-2x512": {"numba": 80, "c": 80},
     "scoring-lines": {"numba": 65, "c": 65},
 }
 
 #: How many times faster two threads are than one.
-TWO_THREADS = {"batched": 1.85, "wide": 1.85}
+TWO_THREADS = {"batched": 1.85, "wide": 1.85, "lstm": 1.85, "gru": 1.85, "lstm-2x512": 1.85}
 
 #: How many times slower than the other compiled backend a backend may be.
 SLOWER = {"float64": 1.25, "float32": 1.15}

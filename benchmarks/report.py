@@ -193,7 +193,7 @@ def draw_job(axis: Any, job: Results) -> None:
         yticks=range(len(names)), yticklabels=[LIBRARIES[name].title for name in names],
     )  # fmt: skip
     sizes = ", ".join(f"{letter} {size}" for letter, size in job["sizes"].items())
-    axis.set_title(f"{job['name']}: {sizes}, {job['dtype']}", fontsize=10, loc="left")
+    axis.set_title(f"{job['name']}: {job['cell'].upper()}, {sizes}, {job['dtype']}", fontsize=10, loc="left")
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(left=False)
     axis.xaxis.set_major_formatter(lambda speed, _: human(speed))

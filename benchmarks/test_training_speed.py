@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from benchmarks.peers.fastrnn import trainer
-from benchmarks.workloads import TRAINING, Training
+from benchmarks.workloads import TRAINING, TRAINING_CELLS, Training
 from fastrnn.backends import BACKENDS, find_backend
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("workload", TRAINING, ids=lambda workload: workload.name)
+@pytest.mark.parametrize("workload", [*TRAINING, *TRAINING_CELLS], ids=lambda workload: workload.name)
 def test_training(benchmark, workload: Training, backend: str):
     found = find_backend(backend)
     if isinstance(found, str):

@@ -1,17 +1,20 @@
 """The jobs that every benchmark measures: their sizes, weights and data, stated once.
 
-T time steps · B batch rows · V vocabulary · H hidden units
+T time steps · B batch rows · V vocabulary · H hidden units · L layers · G gates of the cell
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 Weights = dict[str, np.ndarray]
 
 CLIP = 5.0
+
+#: G, by cell.
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 #: Adagrad's sum of squares starts from it, and nothing is added to the root: min-char-rnn's form.
 INITIAL_ACCUMULATOR = 1e-8
@@ -27,6 +30,19 @@ class Workload:
     V: int
     H: int
     dtype: str
+    cell: str = field(default="rnn", kw_only=True)
+    num_layers: int = field(default=1, kw_only=True)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one layer of the vanilla cell, which is all that some peers were written for."""
+        return (self.cell, self.num_layers) == ("rnn", 1)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """By letter; L where there is more than one layer."""
+        layers = {"L": self.num_layers} if self.num_layers > 1 else {}
+        return {"T": self.T, "B": self.B, "V": self.V, "H": self.H, **layers}
 
     @property
     def characters(self) -> int:
@@ -35,8 +51,13 @@ class Workload:
 
     @property
     def operations(self) -> int:
-        """Floating-point operations of one call, 2·(H² + H·V) a character: a one-hot input costs none."""
-        return 2 * self.characters * (self.H**2 + self.H * self.V)
+        """Floating-point operations of one call, 2·((2·L - 1)·G·H² + H·V) a character.
+
+        A layer has a product with its own state and, above the first, one with the layer below; the first
+        one's input is one-hot and costs none.
+        """
+        products = (2 * self.num_layers - 1) * GATES[self.cell]
+        return 2 * self.characters * (products * self.H**2 + self.H * self.V)
 
     @property
     def checked(self) -> int:
@@ -46,15 +67,22 @@ class Workload:
     def weights(self) -> Weights:
         """What every library starts from, by fastrnn's names, within ±1/√H."""
         rng = np.random.default_rng(1)
-        V, H = self.V, self.H
-        shapes = {
-            "weight_ih_l0": (H, V), "weight_hh_l0": (H, H), "bias_l0": (H,),
-            "head.weight": (V, H), "head.bias": (V,),
-        }  # fmt: skip
         return {
-            name: (rng.uniform(-1, 1, shape) / np.sqrt(H)).astype(self.dtype)
-            for name, shape in shapes.items()
+            name: (rng.uniform(-1, 1, shape) / np.sqrt(self.H)).astype(self.dtype)
+            for name, shape in self.shapes().items()
         }
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the weights, in the order in which they are drawn."""
+        V, H, rows = self.V, self.H, GATES[self.cell] * self.H
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer in range(self.num_layers):
+            shapes[f"weight_ih_l{layer}"] = rows, H if layer else V
+            shapes[f"weight_hh_l{layer}"] = rows, H
+            shapes[f"bias_l{layer}"] = (rows,)
+            if self.cell == "gru":
+                shapes[f"bias_hn_l{layer}"] = (H,)
+        return {**shapes, "head.weight": (V, H), "head.bias": (V,)}
 
     def weights_of_check(self) -> Weights:
         """The weights of the first call, whose results are compared."""
@@ -80,7 +108,7 @@ class Training(Workload):
 
     @property
     def operations(self) -> int:
-        """Three times the forward pass: 6·T·B·(H² + H·V) an update."""
+        """Three times the forward pass, such as 6·T·B·(H² + H·V) an update."""
         return 3 * super().operations
 
     @property
@@ -120,8 +148,16 @@ TRAINING = (
     Training("wide", 50, 64, 65, 512, "float32", "adagrad", 0.01, windows=4),
 )
 
+TRAINING_CELLS = (
+    Training("lstm", 50, 32, 65, 128, "float32", "adagrad", 0.01, windows=10, cell="lstm"),
+    Training("lstm-one-row", 25, 1, 65, 100, "float32", "adagrad", 0.01, windows=200, cell="lstm"),
+    Training("gru", 50, 50, 65, 256, "float32", "adagrad", 0.01, windows=6, cell="gru"),
+    Training("lstm-2x512", 50, 50, 65, 512, "float32", "adagrad", 0.01, windows=3, cell="lstm", num_layers=2),
+)
+
 WORKLOADS: tuple[Workload, ...] = (
     *TRAINING,
+    *TRAINING_CELLS,
     Sampling("sampling", 1000, 1, 65, 128, "float32"),
     Scoring("scoring", 20000, 1, 65, 128, "float32"),
     Scoring("scoring-lines", 128, 512, 65, 128, "float32"),

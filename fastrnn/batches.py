@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from dataclasses import dataclass
 
@@ -67,6 +68,12 @@ class Rows:
     def batch_size(self) -> int:
         """B, the number of rows."""
         return len(self._places)
+
+    def first(self, steps: int) -> Rows:
+        """The same rows, but so many steps long."""
+        shorter = copy.copy(self)
+        shorter.n_steps = steps
+        return shorter
 
     def read(self, start: int, stop: int) -> Streams:
         """The steps from ``start`` up to ``stop`` of every row."""

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from fastrnn import checks, memory
 from fastrnn.errors import CheckpointError
 from fastrnn.layout import parameter_layout
-from fastrnn.network import CELLS, Network
+from fastrnn.network import OPTIONS, Network, checked_shape
 from fastrnn.vocabulary import MOST_TOKENS, UNITS, TokenVocabulary, Vocabulary
 
 FORMAT_VERSION = 2
@@ -62,7 +62,7 @@ KEYS = {
 
 #: What each later version added, and what it is in a file of an earlier one. ``name_bytes`` is the size of
 #: the tokens' names, or null where they have none.
-ADDED: dict[int, dict[str, Any]] = {2: {"name_bytes": None}}
+ADDED: dict[int, dict[str, Any]] = {2: {"name_bytes": None, **OPTIONS}}
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ def to_bytes(contents: Contents) -> bytes:
     description = {
         "format_version": FORMAT_VERSION,
         "cell": network.cell,
+        **network.options(),
         "dtype": network.dtype.name,
         "hidden_size": network.hidden_size,
         "vocab_size": vocabulary.size,
@@ -346,11 +347,12 @@ def _as_newest(description: Mapping[str, Any]) -> dict[str, Any]:
 def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
     """The tensors that a file of this description has; the description is checked on the way."""
     try:
-        checks.one_of("cell", description["cell"], CELLS)
         unit = checks.one_of("unit", description["unit"], UNITS)
         checks.one_of("dtype", description["dtype"], checks.DTYPES)
-        H = checks.whole_number("hidden_size", description["hidden_size"])
         V = checks.whole_number("vocab_size", description["vocab_size"])
+        of_shape = ("hidden_size", "cell", "activation", "num_layers", "embedding_size", "tied")
+        shape = checked_shape(V, *(description[key] for key in of_shape))
+        checks.part_of_one("dropout", description["dropout"], zero=True)
         records = checks.whole_number("records", description["records"], minimum=0)
         keys = description["record_keys"]
         documents = description["documents"]
@@ -397,6 +399,7 @@ def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], 
         vocabulary.size,
         description["hidden_size"],
         cell=description["cell"],
+        **{name: description[name] for name in OPTIONS},
         dtype=description["dtype"],
         backend=backend,
         initialization="zeros",

@@ -83,11 +83,19 @@ def main() -> None:
 
 #: Options of `train` that go to `fastrnn.train` as they are, where they are given.
 _TRAINING_OPTIONS = [
-    click.option("--preset", help="A system to reproduce: scratch or min-char-rnn."),
-    click.option("--cell", help="The recurrent cell: rnn."),
+    click.option("--preset", help="A system to reproduce: scratch, min-char-rnn or char-rnn."),
+    click.option("--cell", help="The recurrent cell: rnn, gru or lstm.  [default: rnn]"),
+    click.option("--activation", help="Of the rnn: tanh or relu.  [default: tanh]"),
     click.option("--hidden-size", type=int, help="Hidden units.  [default: 128]"),
+    click.option("--num-layers", type=int, help="Layers, one above the other.  [default: 1]"),
+    click.option("--embedding-size", type=int, help="Of the symbols.  [default: none, one-hot]"),
+    click.option("--tied", is_flag=True, default=None, help="The head's weight is the embedding's."),
+    click.option("--dropout", type=float, help="Part of a layer's outputs to drop.  [default: 0]"),
     click.option("--dtype", help="float32 or float64.  [default: float32]"),
-    click.option("--initialization", help="How weights are drawn: uniform or normal.  [default: uniform]"),
+    click.option(
+        "--initialization",
+        help="How weights are drawn: orthogonal, identity, uniform or normal.  [default: orthogonal]",
+    ),
     click.option("--seq-length", type=int, help="Steps of a window.  [default: 64]"),
     click.option("--batch-size", type=int, help="Rows of a window.  [default: 32]"),
     click.option("--optimizer", help="sgd, adagrad, rmsprop, adam or adamw.  [default: adam]"),
@@ -100,10 +108,14 @@ _TRAINING_OPTIONS = [
     click.option("--clip-value", type=float, help="Largest size of an element of the gradient."),
     click.option("--clip-norm", type=float, help="Largest norm of the gradient.  [default: 1]"),
     click.option("--reduction", help="mean, sum or batchmean: of a window's losses.  [default: mean]"),
+    click.option(
+        "--averaging", type=float, help="Keep a mean of the weights, such as 0.999.  [default: none]"
+    ),
     click.option("--steps", type=int, help="Updates.  [default: 5000]"),
     click.option("--epochs", type=int, help="Passes over the text, instead of --steps."),
     click.option("--time-limit", type=float, help="Seconds, instead of --steps or beside it."),
     click.option("--validation", type=float, help="Part of the text to hold out.  [default: 0.1, if long]"),
+    click.option("--split", help="Hold out the end of the text or of the rows: end or rows.  [default: end]"),
     click.option("--log-every", type=int, help="Updates between two lines of the log.  [default: 250]"),
     click.option("--threads", type=int, help="Threads; the result is the same.  [default: all cores]"),
 ]

@@ -31,6 +31,9 @@ INITIALIZATIONS: dict[str, str | None] = {
 #: The deviation of ``normal``, as in the script that fastrnn grew from.
 NORMAL_STD = 0.01
 
+#: The deviation of what comes in beside a recurrent identity.
+IDENTITY_STD = 0.001
+
 #: The largest number in brackets: weights beyond it are a slip of the pen.
 LARGEST = 1000.0
 
@@ -65,8 +68,9 @@ def initialize(parameters: Mapping[str, Array], name: str, *, cell: str, hidden_
       2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks"); the
       other matrices are uniform within ±√(6 / (rows + columns)) (Glorot & Bengio 2010), the rows of
       ``weight_ih`` being those of one gate, H; biases are zero.
-    - ``identity``: each gate's block of ``weight_hh`` is the identity (Le, Jaitly & Hinton 2015, "A simple
-      way to initialize recurrent networks of rectified linear units"); the rest as ``orthogonal`` has it.
+    - ``identity``: each gate's block of ``weight_hh`` is the identity, and what comes in is small at first,
+      ``weight_ih`` with a deviation of 0.001 (Le, Jaitly & Hinton 2015, "A simple way to initialize
+      recurrent networks of rectified linear units"); the rest as ``orthogonal`` has it.
     - ``zeros``: for weights that are filled in later.
 
     An LSTM's forget gate then has a bias of 1 (Jozefowicz, Zaremba & Sutskever 2015), except with
@@ -137,6 +141,8 @@ def _draw(rng: Any, kind: str, number: float | None, key: str, shape: tuple[int,
     if key.startswith("weight_hh"):
         gates = range(shape[0] // H)
         return np.concatenate([np.eye(H) if kind == "identity" else orthogonal(rng, H) for _ in gates])
+    if kind == "identity" and key.startswith("weight_ih"):
+        return _uniform(rng, shape, IDENTITY_STD * math.sqrt(3))
     rows = H if key.startswith("weight_ih") else shape[0]
     return _uniform(rng, shape, math.sqrt(6 / (rows + shape[1])))
 

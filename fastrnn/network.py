@@ -6,7 +6,7 @@ T time steps · B batch rows · V vocabulary · E elements of an embedding · H 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastrnn import checks, memory
 from fastrnn.backends import Backend, get_backend
+from fastrnn.initialization import check_initialization, initialize
+from fastrnn.interchange import from_torch_state_dict, to_torch_state_dict
 from fastrnn.layout import Layout, Shape, forward_plan, parameter_layout, step_plan, window_plan
 from fastrnn.threads import Team, usable_cores
 
@@ -44,34 +46,12 @@ TINY = {"float32": 2.0**-60, "float64": 2.0**-500}
 CALL_OPERATIONS = 1 << 26
 
 
-def _draw_normal(rng: Any, shape: tuple[int, ...], H: int) -> Array:  # noqa: ARG001
-    weights: Array = rng.standard_normal(shape) * 0.01
-    return weights
-
-
-def _draw_uniform(rng: Any, shape: tuple[int, ...], H: int) -> Array:
-    weights: Array = (2 * rng.random(shape) - 1) / np.sqrt(H)
-    return weights
-
-
-def _draw_zeros(rng: Any, shape: tuple[int, ...], H: int) -> Array:  # noqa: ARG001
-    return np.zeros(shape)
-
-
 @dataclass
 class Workspace:
     """What a call works in: a flat buffer for the kernels, and a team of threads."""
 
     flat: Array
     team: Team
-
-
-#: How weights are drawn, by name.
-INITIALIZATIONS: dict[str, Callable[[Any, tuple[int, ...], int], Array]] = {
-    "normal": _draw_normal,
-    "uniform": _draw_uniform,
-    "zeros": _draw_zeros,
-}
 
 
 class Network:
@@ -105,9 +85,13 @@ class Network:
     backend
         ``"auto"``, ``"numba"``, ``"c"`` or ``"numpy"``; see `fastrnn.backends.get_backend`.
     initialization
-        ``"uniform"``: weights within ±1/√H, as PyTorch draws them. ``"normal"``: a deviation of 0.01.
-        ``"zeros"``: for weights that are filled in later. Biases are zero. Weights are drawn in the
-        order of `parameters`.
+        How weights are drawn, in the order of `parameters`. ``"orthogonal"``: each gate's recurrent matrix is
+        orthogonal (Saxe, McClelland & Ganguli 2014), the others are uniform as Glorot & Bengio (2010) have
+        it. ``"identity"``: each gate's recurrent matrix is the identity (Le, Jaitly & Hinton 2015).
+        ``"uniform"``: everything within ±1/√H, as PyTorch draws it, or ``"uniform(0.08)"`` within ±0.08.
+        ``"normal"``: weights with a deviation of 0.01, or ``"normal(0.1)"`` of 0.1. ``"zeros"``: for weights
+        that are filled in later. Biases are zero unless it is said; that of an LSTM's forget gate is 1
+        (Jozefowicz, Zaremba & Sutskever 2015). ``None`` is orthogonal, and for the relu identity.
     threads
         The most threads that a call works with; ``None`` is as many cores as the process may use. A
         small window takes fewer. The ``"numpy"`` backend leaves threads to NumPy's BLAS.
@@ -137,7 +121,7 @@ class Network:
         dropout: float = 0.0,
         dtype: DTypeLike = "float32",
         backend: str = "auto",
-        initialization: str = "uniform",
+        initialization: str | None = None,
         threads: int | None = None,
         rng: Any = None,
     ) -> None:
@@ -147,7 +131,9 @@ class Network:
         self.dropout = checks.part_of_one("dropout", dropout, zero=True)
         self.dtype = checks.real_dtype(dtype)
         self.backend: Backend = get_backend(backend)
-        draw = INITIALIZATIONS[checks.one_of("initialization", initialization, INITIALIZATIONS)]
+        if initialization is None:
+            initialization = "identity" if self.activation == "relu" else "orthogonal"
+        initialization = check_initialization(initialization)
         self.threads = usable_cores() if threads is None else checks.whole_number("threads", threads)
         generator = checks.random_generator(rng)
         self.layout: Layout = parameter_layout(self.shape)
@@ -156,9 +142,9 @@ class Network:
             f"a network of hidden_size={hidden_size} over {vocab_size} symbols",
         )
         self.flat: Array = np.zeros(self.layout.size, self.dtype)
-        for view in self.parameters.values():
-            if view.ndim == 2:
-                view[...] = draw(generator, view.shape, self.hidden_size)
+        initialize(
+            self.parameters, initialization, cell=self.cell, hidden_size=self.hidden_size, rng=generator
+        )
         self._idle_workspaces: list[Workspace] = []
 
     @property
@@ -432,6 +418,43 @@ class Network:
         finally:
             self._idle_workspaces.append(workspace)
 
+    def to_torch_state_dict(self) -> dict[str, Array]:
+        """The parameters as NumPy arrays under the names of a PyTorch module with ``embedding``, ``rnn`` and ``head``.
+
+        See `fastrnn.interchange.to_torch_state_dict` for names and shapes.
+        """
+        return to_torch_state_dict(self.parameters, cell=self.cell)
+
+    @classmethod
+    def from_torch_state_dict(
+        cls,
+        state_dict: Mapping[str, Any],
+        *,
+        cell: str | None = None,
+        embedding: str | None = None,
+        head: str | None = None,
+        **options: Any,
+    ) -> Network:
+        """The network that a PyTorch module is whose state dict this is: recurrent layers, linear head, embedding.
+
+        Parameters
+        ----------
+        state_dict, cell, embedding, head
+            As `fastrnn.interchange.from_torch_state_dict` has them; arrays, or tensors.
+        options
+            Other arguments of `Network`, such as ``activation`` and ``backend``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The state dict has what such a network has not, or lacks what it has.
+        """
+        parameters, found = from_torch_state_dict(state_dict, cell=cell, embedding=embedding, head=head)
+        network = cls(**found, initialization="zeros", **options)
+        for name, view in network.parameters.items():
+            view[...] = parameters[name]
+        return network
+
     def with_parameters(self, flat: Array) -> Network:
         """The same network with other parameters, in this vector and in its order. Internal."""
         other = copy.copy(self)
@@ -491,7 +514,9 @@ def checked_shape(
     V, H = checks.whole_number("vocab_size", vocab_size), checks.whole_number("hidden_size", hidden_size)
     E = 0 if embedding_size is None else checks.whole_number("embedding_size", embedding_size)
     if checks.flag("tied", tied) and E != H:
-        raise ValueError(f"tied=True needs embedding_size={embedding_size!r} to be hidden_size={hidden_size!r}")
+        raise ValueError(
+            f"tied=True needs embedding_size={embedding_size!r} to be hidden_size={hidden_size!r}"
+        )
     return Shape(kind, L, V, E, H, bool(tied))
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.network import CELLS, INITIALIZATIONS
-from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer, get_optimizer
-from fastrnn.schedules import Constant, Linear, Schedule, get_schedule
+from fastrnn.initialization import check_initialization
+from fastrnn.layout import Shape
+from fastrnn.network import ACTIVATIONS, CELLS, checked_shape
+from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer, RMSprop, get_optimizer
+from fastrnn.schedules import Constant, Exponential, Linear, Schedule, get_schedule
 from fastrnn.trainer import REDUCTIONS
 
 #: The shortest text, in symbols, of which a part is held out unless `validation` says so.
@@ -33,18 +35,23 @@ def _or_none(check: Check) -> Check:
 
 
 def _part(name: str, value: Any) -> float:
-    part = checks.real_number(name, value, zero=True)
-    if part >= 1:
-        raise ValueError(f"{name}={value!r} must be below 1: it is the part that is held out")
-    return part
+    return checks.part_of_one(name, value, zero=True)
 
+
+#: Where the held-out part is: at the end of the text, or at the end of each row of a batch.
+SPLITS = ("end", "rows")
 
 #: What each setting of a recipe must be.
 CHECKS: dict[str, Check] = {
     "cell": _one_of(CELLS),
+    "activation": _one_of(ACTIVATIONS),
     "hidden_size": checks.whole_number,
+    "num_layers": checks.whole_number,
+    "embedding_size": _or_none(checks.whole_number),
+    "tied": checks.flag,
+    "dropout": _part,
     "dtype": lambda _, value: checks.real_dtype(value).name,
-    "initialization": _one_of(INITIALIZATIONS),
+    "initialization": _or_none(lambda _, value: check_initialization(value)),
     "seq_length": _or_none(checks.whole_number),
     "batch_size": checks.whole_number,
     "optimizer": lambda _, value: get_optimizer(value),
@@ -53,10 +60,12 @@ CHECKS: dict[str, Check] = {
     "clip_value": _or_none(checks.real_number),
     "clip_norm": _or_none(checks.real_number),
     "reduction": _one_of(REDUCTIONS),
+    "averaging": _or_none(_part),
     "steps": _or_none(checks.whole_number),
     "epochs": _or_none(checks.whole_number),
     "time_limit": _or_none(checks.real_number),
     "validation": _or_none(_part),
+    "split": _one_of(SPLITS),
     "log_every": checks.whole_number,
 }
 
@@ -67,18 +76,24 @@ class Recipe:
 
     Attributes
     ----------
-    cell, hidden_size, dtype, initialization
+    cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
         The network's; see `fastrnn.Network`.
     seq_length, batch_size
         T and B of a window, before they shrink to fit a short text. A ``seq_length`` of ``None`` is the
         whole text in one window.
     optimizer, learning_rate, schedule, clip_value, clip_norm, reduction
         The update's; see `fastrnn.Trainer` and `fastrnn.schedules`.
+    averaging
+        How much of their average the parameters' exponential mean keeps at each update: then the model has the
+        average. ``None`` is none; see `fastrnn.Trainer`.
     steps, epochs, time_limit
         When training ends: after so many updates, passes over the text, or seconds.
     validation
         The part of the text, its end, that is held out; ``None`` is a tenth of a text of at least
         10,000 symbols, and nothing of a shorter one.
+    split
+        Where that part is: ``"end"``, of the text, or ``"rows"``, of each row of a batch, in whole windows, as
+        char-rnn has it.
     carry_state
         Whether the state is carried from one pass to the next.
     drop_last
@@ -89,9 +104,14 @@ class Recipe:
     """
 
     cell: str = "rnn"
+    activation: str = "tanh"
     hidden_size: int = 128
+    num_layers: int = 1
+    embedding_size: int | None = None
+    tied: bool = False
+    dropout: float = 0.0
     dtype: str = "float32"
-    initialization: str = "uniform"
+    initialization: str | None = None
     seq_length: int | None = 64
     batch_size: int = 32
     optimizer: Optimizer = Adam()  # noqa: RUF009  (it is frozen)
@@ -100,10 +120,12 @@ class Recipe:
     clip_value: float | None = None
     clip_norm: float | None = 1.0
     reduction: str = "mean"
+    averaging: float | None = None
     steps: int | None = 5000
     epochs: int | None = None
     time_limit: float | None = None
     validation: float | None = None
+    split: str = "end"
     carry_state: bool = False
     drop_last: bool = False
     log_every: int = 250
@@ -112,10 +134,17 @@ class Recipe:
         for name, check in CHECKS.items():
             # what was checked is a plain int, float or str, whatever was given
             object.__setattr__(self, name, check(name, getattr(self, name)))
+        self.shape(1)
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"steps={self.steps!r} and epochs={self.epochs!r} exclude each other: give one")
         if self.steps is None and self.epochs is None and self.time_limit is None:
             raise ValueError("training needs an end: give steps, epochs or time_limit")
+
+    def shape(self, V: int) -> Shape:
+        """The shape of its network over V symbols."""
+        return checked_shape(
+            V, self.hidden_size, self.cell, self.activation, self.num_layers, self.embedding_size, self.tied
+        )
 
     def replaced(self, **changes: Any) -> Recipe:
         """A copy with some settings changed; a new end of training replaces the old one."""
@@ -166,6 +195,28 @@ PRESETS: dict[str, Recipe] = {
         validation=0.0,
         drop_last=True,
         log_every=100,
+    ),
+    # Karpathy's char-rnn (2015) with the options that train.lua has: the state is carried from pass to pass, the
+    # gradient is clipped and the rate decays from the tenth epoch on. It adds two biases where one is here.
+    "char-rnn": Recipe(
+        cell="lstm",
+        hidden_size=128,
+        num_layers=2,
+        initialization="uniform(0.08)",
+        seq_length=50,
+        batch_size=50,
+        optimizer=RMSprop(alpha=0.95, eps=1e-8),
+        learning_rate=2e-3,
+        schedule=Exponential(gamma=0.97, after=10),
+        clip_value=5.0,
+        clip_norm=None,
+        reduction="batchmean",
+        steps=None,
+        epochs=50,
+        validation=0.05,
+        split="rows",
+        carry_state=True,
+        log_every=1000,
     ),
 }
 

@@ -18,7 +18,7 @@ from fastrnn.backends import get_backend
 from fastrnn.batches import Blocks, Rows, Streams, fit_window
 from fastrnn.corpus import Corpus, Documents, Source, read_corpus
 from fastrnn.errors import DivergenceError, TrainingInterrupted
-from fastrnn.layout import parameter_layout, workspace_layout
+from fastrnn.layout import parameter_layout, window_plan
 from fastrnn.model import Model, Record
 from fastrnn.network import Network
 from fastrnn.optimizers import Optimizer
@@ -53,9 +53,14 @@ def train(
     unit: str | None = None,
     vocabulary: int | Iterable[str] | None = None,
     cell: str = PRESET,
+    activation: str = PRESET,
     hidden_size: int = PRESET,
+    num_layers: int = PRESET,
+    embedding_size: int | None = PRESET,
+    tied: bool = PRESET,
+    dropout: float = PRESET,
     dtype: DTypeLike = PRESET,
-    initialization: str = PRESET,
+    initialization: str | None = PRESET,
     seq_length: int | None = PRESET,
     batch_size: int = PRESET,
     optimizer: str | Optimizer = PRESET,
@@ -64,10 +69,12 @@ def train(
     clip_value: float | None = PRESET,
     clip_norm: float | None = PRESET,
     reduction: str = PRESET,
+    averaging: float | None = PRESET,
     steps: int | None = PRESET,
     epochs: int | None = PRESET,
     time_limit: float | None = PRESET,
     validation: float | None = PRESET,
+    split: str = PRESET,
     log_every: int = PRESET,
     threads: int | None = None,
     rng: Any = None,
@@ -89,7 +96,8 @@ def train(
         as it is until training ends; what is no file on a disk, such as a pipe, is read whole. An array
         is not copied, and a ``np.memmap`` is read in parts; it too must stay as it is.
     preset
-        A system to reproduce, ``"scratch"`` or ``"min-char-rnn"``; ``None`` is fastrnn's own recipe.
+        A system to reproduce, ``"scratch"``, ``"min-char-rnn"`` or ``"char-rnn"``; ``None`` is fastrnn's own
+        recipe.
         Arguments given beside it override it.
     backend
         ``"auto"`` (numba, else c, else numpy) or one of these names.
@@ -98,7 +106,7 @@ def train(
     vocabulary
         For tokens: their names, distinct str, in the order of their ids; or how many there are. Ids run
         from 0; the boundary of documents is one more, and is not in the text.
-    cell, hidden_size, dtype, initialization
+    cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
         The network's; see `Network`.
     seq_length, batch_size
         Steps and rows of a window; ``seq_length=None`` is the whole text in one window.
@@ -109,6 +117,9 @@ def train(
         ``"cosine"`` (the same, along a cosine), ``"constant"``, ``"step"``, ``"exponential"``,
         ``"plateau"`` (less where the recorded losses fall no more), or one of `fastrnn.schedules` with its
         own settings.
+    averaging
+        From 0 to below 1, such as 0.999: the model has the exponential mean of the parameters, of which each
+        update keeps so much. ``None`` is none.
     steps, epochs, time_limit
         When to end: after so many updates, passes over the text, or seconds (after the first update,
         which may have to compile), whichever comes first; not both steps and epochs. Any of them
@@ -116,6 +127,9 @@ def train(
     validation
         The part of the text, its end, that is held out; 0 is none. By default a tenth of a text of at
         least 10,000 symbols. Of it, the first 32,768 symbols are measured.
+    split
+        Where that part is: ``"end"``, of the text, or ``"rows"``, of each row of a batch in whole windows, all of
+        which is measured.
     log_every
         Updates between the records of `Model.history`.
     threads
@@ -204,7 +218,8 @@ def _prepare(
     rng: Any,
 ) -> _Run:
     """Split the text, count its symbols, lay it out, and make the network."""
-    training, held_out = corpus.split(_held_out_part(recipe, corpus))
+    part = _held_out_part(recipe, corpus)
+    training, held_out = corpus.split(part if recipe.split == "end" else 0.0)
     vocabulary, counts = _vocabulary_and_counts(training, held_out, tokens)
     ids = training.sequence(vocabulary)
     if len(ids) < 2 or not training.size:
@@ -217,13 +232,24 @@ def _prepare(
         transitions = _whole_windows(transitions, recipe.seq_length)
     T, B = fit_window(transitions, recipe.seq_length, recipe.batch_size)
     _tell_what_shrank(len(ids), {"seq_length": (recipe.seq_length, T), "batch_size": (recipe.batch_size, B)})
+    if recipe.split == "rows":
+        transitions = transitions // (T * B) * T * B
     rows = Rows(ids, transitions, B, boundary_id=vocabulary.boundary_id, carry_state=recipe.carry_state)
+    if recipe.split == "rows":
+        rows, validation = _split_rows(rows, T, part)
+    else:
+        validation = _validation_streams(held_out, vocabulary, B)
     blocks = Blocks(rows, T)
     _require_memory(recipe, vocabulary.size, blocks, threads or usable_cores())
     network = Network(
         vocabulary.size,
         recipe.hidden_size,
         cell=recipe.cell,
+        activation=recipe.activation,
+        num_layers=recipe.num_layers,
+        embedding_size=recipe.embedding_size,
+        tied=recipe.tied,
+        dropout=recipe.dropout,
         dtype=recipe.dtype,
         backend=backend,
         initialization=recipe.initialization,
@@ -237,10 +263,12 @@ def _prepare(
         clip_value=recipe.clip_value,
         clip_norm=recipe.clip_norm,
         reduction=recipe.reduction,
+        averaging=recipe.averaging,
+        dropout_key=int(rng.random() * 2**53) if recipe.dropout else 0,
     )
     settings = {**recipe.describe(), "seq_length": T, "batch_size": B}
-    model = Model(network, vocabulary, counts, settings)
-    return _Run(recipe, trainer, model, blocks, _validation_streams(held_out, vocabulary, B))
+    learnt = network if recipe.averaging is None else trainer.averaged_network
+    return _Run(recipe, trainer, Model(learnt, vocabulary, counts, settings), blocks, validation)
 
 
 def _vocabulary_and_counts(
@@ -301,15 +329,24 @@ def _validation_streams(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Str
     return rows.read(0, rows.n_steps)
 
 
+def _split_rows(rows: Rows, T: int, part: float) -> tuple[Rows, Streams | None]:
+    """The first windows of each row, and the last ones, to hold out; at least one is trained on."""
+    windows = rows.n_steps // T
+    kept = max(1, int(windows * (1 - part)))
+    held_out = rows.read(kept * T, windows * T) if kept < windows else None
+    return rows.first(kept * T), held_out
+
+
 def _require_memory(recipe: Recipe, V: int, blocks: Blocks, threads: int) -> None:
     """Refuse what cannot fit, before it is allocated."""
     T, B = blocks.seq_length, blocks.rows.batch_size
-    H, itemsize = recipe.hidden_size, np.dtype(recipe.dtype).itemsize
-    vectors = 2 + recipe.optimizer.moments
-    reals = vectors * parameter_layout(V, H).size + workspace_layout(T, B, V, H, threads).size
+    shape, itemsize = recipe.shape(V), np.dtype(recipe.dtype).itemsize
+    vectors = 2 + recipe.optimizer.moments + (recipe.averaging is not None)
+    plan = window_plan(shape, T, B, threads, dropout=recipe.dropout > 0)
     memory.require(
-        reals * itemsize + blocks.n_bytes,
-        f"training with hidden_size={H}, seq_length={T}, batch_size={B} and {V} symbols",
+        (vectors * parameter_layout(shape).size + plan.size) * itemsize + blocks.n_bytes,
+        f"training with num_layers={shape.L}, hidden_size={shape.H}, seq_length={T}, batch_size={B} "
+        f"and {V} symbols",
     )
 
 
@@ -420,7 +457,7 @@ class _Recorder:
         step = self._first_pending + count - 1
         record: Record = {"step": step, "loss": loss, "gradient_norm": self._norm}
         if run.held_out is not None:
-            record["validation_loss"] = scoring.mean_loss(run.trainer.network, run.held_out)
+            record["validation_loss"] = scoring.mean_loss(run.model.network, run.held_out)
         self._first_pending += count
         self._pending = []
         run.model.history.append(record)

@@ -21,8 +21,10 @@ from helpers import SEED_LOSSES
 
 import fastrnn
 from fastrnn.cli import main
+from fastrnn.initialization import INITIALIZATIONS
+from fastrnn.network import CELLS
 from fastrnn.optimizers import OPTIMIZERS
-from fastrnn.presets import CHECKS, Recipe
+from fastrnn.presets import CHECKS, PRESETS, Recipe
 from fastrnn.schedules import SCHEDULES
 from fastrnn.trainer import REDUCTIONS
 
@@ -255,8 +257,13 @@ def test_help_states_the_defaults_of_the_recipe():
         "log_every",
     ):
         assert f"[default: {getattr(recipe, name):g}]" in options[name]
-    for name in ("dtype", "initialization"):
+    for name in ("dtype", "cell", "activation", "split"):
         assert f"[default: {getattr(recipe, name)}]" in options[name]
+    assert recipe.initialization is None
+    assert "[default: orthogonal]" in options["initialization"]
+    assert all(name in options["initialization"] for name in INITIALIZATIONS if name != "zeros")
+    assert all(name in options["cell"] for name in CELLS)
+    assert all(name in options["preset"] for name in PRESETS)
     for name, kinds in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
         assert f"[default: {getattr(recipe, name).name}]" in options[name]
         assert all(re.search(rf"\b{kind}\b", options[name]) for kind in kinds)

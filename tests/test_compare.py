@@ -1,14 +1,18 @@
 """The comparison with other libraries: what it checks and what it concludes, without its times."""
 
 import json
+import multiprocessing
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from forms import results_of_forms
 
 from benchmarks import compare, goals
-from benchmarks.workloads import WORKLOADS
+from benchmarks.peers.fastrnn import network
+from benchmarks.workloads import TRAINING, TRAINING_CELLS, WORKLOADS, Training
 
 SEED = WORKLOADS[0]
 
@@ -55,6 +59,49 @@ def test_a_library_that_was_not_measured_has_no_goals():
 def test_goals_are_of_jobs_that_there_are():
     names = {job.name for job in WORKLOADS}
     assert names >= {*goals.TIMES_FASTER, *goals.PERCENT_OF_PEAK, *goals.TWO_THREADS}
+
+
+def test_operations_are_those_of_the_products():
+    T, B, V, H = 2, 3, 5, 7
+    for cell, G in ("rnn", 1), ("gru", 3), ("lstm", 4):
+        for L in 1, 2, 3:
+            job = Training("a job", T, B, V, H, "float32", "sgd", 0.1, windows=1, cell=cell, num_layers=L)
+            matrices = [a for name, a in job.weights().items() if a.ndim == 2 and name != "weight_ih_l0"]
+            assert job.operations == 3 * T * B * sum(2 * matrix.size for matrix in matrices)
+            assert matrices[0].shape == (G * H, H)
+
+
+@pytest.mark.parametrize("job", [*TRAINING, *TRAINING_CELLS], ids=lambda job: job.name)
+def test_weights_are_those_of_a_network(job):
+    parameters = network(job, job.weights(), 1, "numpy").parameters
+    assert {name: view.shape for name, view in parameters.items()} == job.shapes()
+
+
+def results_of(library, jobs, only=()):
+    """By job and form; the library is loaded by a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(results_of_forms, library, jobs, only).result()
+        except ImportError as error:
+            pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("library", ["numpy", "onnxruntime"])
+def test_libraries_without_cells_say_so(library):
+    assert results_of(library, TRAINING_CELLS) == [{}] * len(TRAINING_CELLS)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_every_form_of_a_library_does_the_same(library):
+    """Beside PyTorch's modules, on small jobs: other gates or biases would show in the second loss."""
+    jobs = [
+        Training("a job", 5, 3, 5, 8, "float64", "adagrad", 0.01, windows=3, cell=cell, num_layers=layers)
+        for cell, layers in (("rnn", 1), ("gru", 2), ("lstm", 2))
+    ]
+    expected = results_of("torch", jobs, ["one-hot, loop"])
+    for job, wanted, results in zip(jobs, expected, results_of(library, jobs), strict=True):
+        for form, losses in results.items():
+            compare.check(losses, wanted["one-hot, loop"], job, f"{library}, {form}, {job.cell}")
 
 
 def test_a_worker_says_that_its_library_is_missing():

@@ -122,7 +122,7 @@ def test_uniform_fills_its_bounds_biases_too(name: str, bound: float, cell: str)
 
 @pytest.mark.parametrize("cell", GATES)
 @pytest.mark.parametrize("name", ["orthogonal", "identity"])
-def test_each_gate_has_a_block_of_its_own_and_the_rest_is_glorot_s(name: str, cell: str):
+def test_each_gate_has_a_block_of_its_own_and_the_rest_is_uniform(name: str, cell: str):
     H, V, E = 40, 60, 30
     drawn = draw(name, cell, V=V, H=H, L=2, E=E)
     for layer in range(2):
@@ -136,8 +136,10 @@ def test_each_gate_has_a_block_of_its_own_and_the_rest_is_glorot_s(name: str, ce
     fans = {"embedding.weight": V + E, "weight_ih_l0": E + H, "weight_ih_l1": H + H, "head.weight": V + H}
     for key, fan in fans.items():
         bound = np.sqrt(6 / fan)
+        if name == "identity" and key.startswith("weight_ih"):
+            bound = 0.001 * np.sqrt(3)
         assert 0.98 * bound < np.abs(drawn[key]).max() <= bound, key
-        assert abs(drawn[key].std() / np.sqrt(2 / fan) - 1) < 0.05, key
+        assert abs(drawn[key].std() / (bound / np.sqrt(3)) - 1) < 0.05, key
     assert not drawn["head.bias"].any()
     if cell == "gru":
         assert not drawn["bias_l0"].any() and not drawn["bias_hn_l1"].any()
@@ -269,9 +271,9 @@ def digest(parameters: Parameters) -> str:
         ("orthogonal", "rnn", 1, 0, "572644a98300ae80"),
         ("orthogonal", "gru", 17, 1, "b749f8752112db91"),
         ("orthogonal", "lstm", 64, 2, "34d7a6039ffea9b8"),
-        ("identity", "rnn", 1, 0, "e98cffdb45b51bfa"),
-        ("identity", "gru", 17, 1, "56b6924c4f729200"),
-        ("identity", "lstm", 64, 2, "da66c13a90ae8606"),
+        ("identity", "rnn", 1, 0, "ef5971e4bb138715"),
+        ("identity", "gru", 17, 1, "c5ce54e6ecd21cd0"),
+        ("identity", "lstm", 64, 2, "974ebbe74d2bd98f"),
     ],
 )
 def test_the_bytes_are_these(name: str, cell: str, H: int, seed: int, expected: str):

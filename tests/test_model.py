@@ -12,6 +12,7 @@ from helpers import assert_close
 
 import fastrnn
 from fastrnn.backends import get_backend
+from fastrnn.layout import Shape, step_plan
 from fastrnn.sampling import draw
 
 TEXT = "abc def abd\n" * 20
@@ -136,11 +137,12 @@ def sample_once(backend: str, logits: np.ndarray, uniforms: np.ndarray, temperat
     V, n = len(logits), len(uniforms)
     params = np.concatenate([np.zeros(V + 1 + 1 + V), logits])
     symbols, kernels = np.empty(n, np.int32), get_backend(backend)
-    prepared = np.empty(64 + -(-V // 32) * 32)
-    kernels.network_prepare(prepared, params, V, 1)
+    plan, size = step_plan(Shape("rnn_tanh", 1, V, 0, 1, tied=False), 1)
+    prepared, scratch = np.empty(size), np.empty(plan.size)
+    kernels.network_prepare(prepared, params, plan.numbers)
     kernels.sample(
-        symbols, np.zeros((1, 1)), np.empty((2, 1, 1)), np.empty((1, V)), prepared, params, uniforms,
-        np.zeros(1, np.uint8), temperature, 0, -1, n, V, 1,
+        symbols, np.zeros((1, 1, 1, 1)), scratch, np.empty((1, V)), prepared, params, uniforms,
+        np.zeros(1, np.uint8), plan.numbers, temperature, 0, -1, n,
     )  # fmt: skip
     return symbols.tolist()
 

@@ -21,8 +21,9 @@ OPTIMIZERS = {
 def network(job: Workload, weights: Weights, threads: int, backend: str) -> fastrnn.Network:
     """A network with these weights."""
     made = fastrnn.Network(
-        job.V, job.H, dtype=job.dtype, backend=backend, initialization="zeros", threads=threads
-    )
+        job.V, job.H, cell=job.cell, num_layers=job.num_layers,
+        dtype=job.dtype, backend=backend, initialization="zeros", threads=threads,
+    )  # fmt: skip
     for name, view in made.parameters.items():
         view[...] = weights[name]
     return made

@@ -1,8 +1,9 @@
 """JAX: many updates in one jitted call of scans, with the parameters donated.
 
-Input rows are gathered, and logits are one product over T·B outside the scan over time, which is unrolled
-in three ways. The backward pass is JAX's own, or, faster at most sizes, written out so that every weight
-gradient is one product too.
+Input rows are gathered, and logits and the input products of upper layers are one product over T·B outside
+the scan over time, which is unrolled in several ways. The backward pass is JAX's own or, faster at most
+sizes, written out so that every weight gradient is one product too: all of it for one vanilla layer, else
+the recurrence's.
 """
 
 from __future__ import annotations
@@ -27,15 +28,98 @@ def arrays(job: Workload, weights: Weights) -> dict[str, jax.Array]:
     return {name: jnp.array(array.T) for name, array in weights.items()}
 
 
-def hidden_states(params, ids, h, unroll):
-    """(T, B, H), and the last one."""
+def rnn(x, z, state):
+    """What is carried on, (h,), from an input product and a recurrent one, (B, H)."""
+    del state
+    return (jnp.tanh(x + z),)
 
-    def cell(h, x):
-        h = jnp.tanh(x + h @ params["weight_hh_l0"])
-        return h, h
 
-    h, hs = jax.lax.scan(cell, h, params["weight_ih_l0"][ids] + params["bias_l0"], unroll=unroll)
-    return hs, h
+def gru(x, z, state):
+    """The same, from products (B, 3·H)."""
+    x_r, x_z, x_n = jnp.split(x, 3, -1)
+    z_r, z_z, z_n = jnp.split(z, 3, -1)
+    n = jnp.tanh(x_n + jax.nn.sigmoid(x_r + z_r) * z_n)
+    return (n + jax.nn.sigmoid(x_z + z_z) * (state[0] - n),)
+
+
+def lstm(x, z, state):
+    """The same, (h, c), from products (B, 4·H)."""
+    i, f, g, o = jnp.split(x + z, 4, -1)
+    c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+CELLS = {"rnn": rnn, "gru": gru, "lstm": lstm}
+
+
+def layer_by_autodiff(cell, unroll, x, W, b, state):
+    """Hidden states (T, B, H) of input products x, and what is carried on."""
+
+    def step(state, x):
+        z = state[0] @ W
+        state = cell(x, z if b is None else z + b, state)
+        return state, state[0]
+
+    state, hs = jax.lax.scan(step, state, x, unroll=unroll)
+    return hs, state
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def layer_by_hand(cell, unroll, x, W, b, state):
+    """The same, with one product for the gradient of W."""
+    return layer_by_autodiff(cell, unroll, x, W, b, state)
+
+
+def layer_forward(cell, unroll, x, W, b, state):
+    """Its results, and what its backward pass needs."""
+
+    def step(state, x):
+        z = state[0] @ W
+        after, pullback = jax.vjp(cell, x, z if b is None else z + b, state)
+        return after, (after[0], pullback)
+
+    last, (hs, pullbacks) = jax.lax.scan(step, state, x, unroll=unroll)
+    return (hs, last), (pullbacks, hs, W, b, state[0])
+
+
+def layer_backward(cell, unroll, kept, gradients):
+    """The gradients of x, W, b and state."""
+    pullbacks, hs, W, b, h = kept
+    dhs, dlast = gradients
+    added = cell is not gru  # x and z are only added, so that they have one gradient
+
+    def step(dstate, now):
+        pullback, dh = now
+        dx, dz, dstate = pullback((dstate[0] + dh, *dstate[1:]))
+        return (dstate[0] + dz @ W.T, *dstate[1:]), (None if added else dx, dz)
+
+    dstate, (dx, dz) = jax.lax.scan(step, dlast, (pullbacks, dhs), reverse=True, unroll=unroll)
+    before = jnp.concatenate([h[None], hs[:-1]])
+    dW = before.reshape(-1, len(W)).T @ dz.reshape(-1, dz.shape[-1])
+    return dz if added else dx, dW, None if b is None else dz.sum((0, 1)), dstate
+
+
+layer_by_hand.defvjp(layer_forward, layer_backward)
+
+
+def hidden_states(params, ids, state, cell, layer, unroll):
+    """(T, B, H), and what is carried on, by layer."""
+    hs, carried = None, []
+    for l, carry in enumerate(state):
+        W_ih = params[f"weight_ih_l{l}"]
+        x = (hs @ W_ih if l else W_ih[ids]) + params[f"bias_l{l}"]
+        b = None
+        if cell is gru:
+            b = jnp.pad(params[f"bias_hn_l{l}"], (2 * carry[0].shape[-1], 0))
+        hs, last = layer(cell, unroll, x, params[f"weight_hh_l{l}"], b, carry)
+        carried.append(last)
+    return hs, tuple(carried)
+
+
+def zeros(job: Workload):
+    """The state of the beginning, by layer."""
+    h = jnp.zeros((job.B, job.H), job.dtype)
+    return (((h, h) if job.cell == "lstm" else (h,)),) * job.num_layers
 
 
 def log_probabilities(params, hs):
@@ -46,31 +130,35 @@ def losses_of(log_p, targets):
     return -jnp.take_along_axis(log_p, targets[..., None], -1)[..., 0]
 
 
-def by_autodiff(params, h, inputs, targets, unroll):
+def by_autodiff(params, state, inputs, targets, cell, unroll, layer=layer_by_autodiff):
     """Loss, gradients and last state of a window."""
 
     def loss(params):
-        hs, last = hidden_states(params, inputs, h, unroll)
+        hs, last = hidden_states(params, inputs, state, cell, layer, unroll)
         return losses_of(log_probabilities(params, hs), targets).sum(), last
 
     (total, last), grads = jax.value_and_grad(loss, has_aux=True)(params)
     return total, grads, last
 
 
-def by_hand(params, h, inputs, targets, unroll):
-    """The same, written out."""
+layers_by_hand = partial(by_autodiff, layer=layer_by_hand)
+
+
+def by_hand(params, state, inputs, targets, cell, unroll):
+    """The same, written out for one vanilla layer."""
     H, V = params["head.weight"].shape
-    hs, last = hidden_states(params, inputs, h, unroll)
+    ((h,),) = state
+    hs, last = hidden_states(params, inputs, state, cell, layer_by_autodiff, unroll)
     log_p = log_probabilities(params, hs)
     dlogits = (jnp.exp(log_p) - jax.nn.one_hot(targets, V, dtype=log_p.dtype)).reshape(-1, V)
     dhs = (dlogits @ params["head.weight"].T).reshape(hs.shape)
 
-    def cell(carry, step):
-        dh, h = step
+    def step(carry, now):
+        dh, h = now
         dz = (dh + carry) * (1 - h * h)
         return dz @ params["weight_hh_l0"].T, dz
 
-    _, dz = jax.lax.scan(cell, jnp.zeros_like(h), (dhs, hs), reverse=True, unroll=unroll)
+    _, dz = jax.lax.scan(step, jnp.zeros_like(h), (dhs, hs), reverse=True, unroll=unroll)
     before = jnp.concatenate([h[None], hs[:-1]])
     dz = dz.reshape(-1, H)
     grads = {
@@ -83,20 +171,20 @@ def by_hand(params, h, inputs, targets, unroll):
     return losses_of(log_p, targets).sum(), grads, last
 
 
-@partial(jax.jit, static_argnames=("optimizer", "rate", "backward", "unroll"), donate_argnums=0)
-def updates(carried, windows, optimizer, rate, backward, unroll):
+@partial(jax.jit, static_argnames=("optimizer", "rate", "backward", "cell", "unroll"), donate_argnums=0)
+def updates(carried, windows, optimizer, rate, backward, cell, unroll):
     """An update for each window; carried are parameters, sums of squares and state."""
 
     def update(carried, window):
-        params, squares, h = carried
-        loss, grads, h = backward(params, h, *window, unroll)
+        params, squares, state = carried
+        loss, grads, state = backward(params, state, *window, cell, unroll)
         grads = jax.tree.map(lambda g: jnp.clip(g, -CLIP, CLIP), grads)
         if optimizer == "sgd":
             params = jax.tree.map(lambda p, g: p - rate * g, params, grads)
         else:
             squares = jax.tree.map(lambda s, g: s + g * g, squares, grads)
             params = jax.tree.map(lambda p, g, s: p - rate * g / jnp.sqrt(s), params, grads, squares)
-        return (params, squares, h), loss
+        return (params, squares, state), loss
 
     return jax.lax.scan(update, carried, windows)
 
@@ -104,7 +192,7 @@ def updates(carried, windows, optimizer, rate, backward, unroll):
 def training(job: Training, weights: Weights, threads: int, *, backward, unroll) -> Run:  # noqa: ARG001
     params = arrays(job, weights)
     squares = jax.tree.map(lambda p: jnp.full_like(p, INITIAL_ACCUMULATOR), params)
-    carried = params, {} if job.optimizer == "sgd" else squares, jnp.zeros((job.B, job.H), job.dtype)
+    carried = jax.tree.map(jnp.array, (params, {} if job.optimizer == "sgd" else squares, zeros(job)))
     ids = job.windows_of_ids()
     calls = [
         tuple(jnp.array(part[first : first + UPDATES_PER_CALL]) for part in ids)
@@ -115,7 +203,9 @@ def training(job: Training, weights: Weights, threads: int, *, backward, unroll)
         nonlocal carried
         losses = []
         for windows in calls:
-            carried, part = updates(carried, windows, job.optimizer, job.learning_rate, backward, unroll)
+            carried, part = updates(
+                carried, windows, job.optimizer, job.learning_rate, backward, CELLS[job.cell], unroll
+            )
             losses.append(part)
         return np.concatenate(losses)
 
@@ -150,26 +240,27 @@ def sampling(job: Sampling, weights: Weights, threads: int) -> Run:  # noqa: ARG
     return run
 
 
-@partial(jax.jit, static_argnames=("unroll",))
-def score(params, ids, unroll):
-    h = jnp.zeros((ids.shape[1], len(params["bias_l0"])), params["bias_l0"].dtype)
-    hs, _ = hidden_states(params, ids[:-1], h, unroll)
+@partial(jax.jit, static_argnames=("cell", "unroll"))
+def score(params, ids, state, cell, unroll):
+    hs, _ = hidden_states(params, ids[:-1], state, cell, layer_by_autodiff, unroll)
     return losses_of(log_probabilities(params, hs), ids[1:])
 
 
 def scoring(job: Scoring, weights: Weights, threads: int, *, unroll: int) -> Run:  # noqa: ARG001
     params = arrays(job, weights)
-    ids = jnp.array(job.streams())
-    return lambda: np.asarray(score(params, ids, unroll))[:, 0] / math.log(2)
+    ids, cell = jnp.array(job.streams()), CELLS[job.cell]
+    return lambda: np.asarray(score(params, ids, zeros(job), cell, unroll))[:, 0] / math.log(2)
 
 
 def forms(job: Workload) -> dict[str, Build]:
     if isinstance(job, Sampling):
-        return {"scan": sampling}
+        return {"scan": sampling} if job.is_plain else {}
     if isinstance(job, Scoring):
         return {f"unroll {unroll}": partial(scoring, unroll=unroll) for unroll in (1, 5, 25)}
-    backwards = {"by hand": by_hand, "autodiff": by_autodiff}
+    backwards = {"by hand": by_hand if job.is_plain else layers_by_hand, "autodiff": by_autodiff}
+    # a whole window of LSTM steps compiles for up to a minute, and was never the fastest
+    unrolls = {1, 5} if job.cell == "lstm" else {1, 5, job.T}
     return {
         f"{name}, unroll {unroll}": partial(training, backward=backward, unroll=unroll)
-        for (name, backward), unroll in product(backwards.items(), sorted({1, 5, job.T}))
+        for (name, backward), unroll in product(backwards.items(), sorted(unrolls))
     }

@@ -120,6 +120,6 @@ def scoring(job: Scoring, weights: Weights, threads: int) -> Run:  # noqa: ARG00
 
 
 def forms(job: Workload) -> dict[str, Build]:
-    """The scripts know one row."""
+    """The scripts know one row and one vanilla layer."""
     builds: dict[type, Build] = {Training: training, Sampling: sampling, Scoring: scoring}
-    return {"script": builds[type(job)]} if job.B == 1 else {}
+    return {"script": builds[type(job)]} if job.B == 1 and job.is_plain else {}

@@ -136,6 +136,8 @@ def scoring(job: Scoring, weights: Weights, threads: int) -> Run:
 
 
 def forms(job: Workload) -> dict[str, Build]:
+    if not job.is_plain:
+        return {}
     if isinstance(job, Sampling):
         return {"session.run": sampling_by_run, "IOBinding": sampling_by_binding}
     return {"RNN operator": partial(scoring)} if isinstance(job, Scoring) else {}

@@ -1,7 +1,9 @@
 """PyTorch: autograd, its own clip and optimizers; inference without autograd.
 
-The recurrence is `torch.nn.RNN` on one-hot inputs, or a loop over gathered rows of the input weights;
-each is tried with the optimizers' three implementations. The RNN's second bias stays zero.
+The recurrence is one of PyTorch's modules on one-hot inputs (the LSTM's is oneDNN's, twice as fast as
+without), or a loop over gathered rows of the input weights; each is tried with the optimizers' three
+implementations. The second bias of a module stays zero, but for its part in the GRU's new gate. What
+`torch.compile` makes of the loops, in one piece or step by step, was no faster than the modules.
 """
 
 from __future__ import annotations
@@ -19,37 +21,85 @@ from benchmarks.workloads import CLIP, INITIAL_ACCUMULATOR, Sampling, Scoring, T
 
 IMPLEMENTATIONS = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 
+MODULES = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
+
+#: What is carried over time, (L, B, H): h, and for the LSTM c.
+State = tuple[torch.Tensor, ...]
+
+
+def rnn_layer(x: torch.Tensor, state: State, W: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, State]:  # noqa: ARG001
+    """Hidden states (T, B, H), and what is carried on (B, H), of input products x (T, B, H)."""
+    (h,), hs = state, []
+    for step in x.unbind():
+        h = torch.addmm(step, h, W).tanh()
+        hs.append(h)
+    return torch.stack(hs), (h,)
+
+
+def gru_layer(x: torch.Tensor, state: State, W: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, State]:
+    """The same, of input products (T, B, 3·H)."""
+    (h,), hs = state, []
+    H = h.shape[1]
+    W_rz, W_n, b_n = W[:, : 2 * H], W[:, 2 * H :], b[2 * H :]
+    for x_rz, x_n in zip(x[..., : 2 * H].unbind(), x[..., 2 * H :].unbind(), strict=True):
+        r, z = torch.addmm(x_rz, h, W_rz).sigmoid().chunk(2, 1)
+        n = torch.addcmul(x_n, r, torch.addmm(b_n, h, W_n)).tanh()
+        h = torch.lerp(n, h, z)
+        hs.append(h)
+    return torch.stack(hs), (h,)
+
+
+def lstm_layer(x: torch.Tensor, state: State, W: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, State]:  # noqa: ARG001
+    """The same, of input products (T, B, 4·H)."""
+    (h, c), hs = state, []
+    for step in x.unbind():
+        i, f, g, o = torch.addmm(step, h, W).chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        hs.append(h)
+    return torch.stack(hs), (h, c)
+
+
+LAYERS = {"rnn": rnn_layer, "gru": gru_layer, "lstm": lstm_layer}
+
 
 class Network(torch.nn.Module):
-    """One-hot input, RNN, linear head."""
+    """One-hot input, recurrent layers, linear head."""
 
     def __init__(self, job: Workload, weights: Weights, threads: int) -> None:
         super().__init__()
         torch.set_num_threads(threads)
-        self.rnn = torch.nn.RNN(job.V, job.H)
+        self.rnn = MODULES[job.cell](job.V, job.H, job.num_layers)
         self.head = torch.nn.Linear(job.H, job.V)
         self.to(getattr(torch, job.dtype))
         tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
         self.head.weight.data, self.head.bias.data = tensors["head.weight"], tensors["head.bias"]
-        self.rnn.weight_ih_l0.data, self.rnn.weight_hh_l0.data = (
-            tensors["weight_ih_l0"], tensors["weight_hh_l0"],
-        )  # fmt: skip
-        self.rnn.bias_ih_l0.data = tensors["bias_l0"]
-        self.rnn.bias_hh_l0.requires_grad_(False).zero_()
+        for layer, (W_ih, W_hh, b_ih, b_hh) in enumerate(self.rnn.all_weights):
+            W_ih.data, W_hh.data = tensors[f"weight_ih_l{layer}"], tensors[f"weight_hh_l{layer}"]
+            b_ih.data = tensors[f"bias_l{layer}"]
+            b_hh.data.zero_()
+            if job.cell == "gru":
+                b_hh.data[2 * job.H :] = tensors[f"bias_hn_l{layer}"]
+                b_hh.register_hook(partial(torch.mul, (torch.arange(3 * job.H) >= 2 * job.H).to(b_hh.dtype)))
+            else:
+                b_hh.requires_grad_(False)
+        self.layer = LAYERS[job.cell]
         self.identity = torch.eye(job.V, dtype=self.head.weight.dtype)
+        self.zeros = (self.head.weight.new_zeros(job.num_layers, job.B, job.H),) * (1 + (job.cell == "lstm"))
 
-    def one_hot(self, ids: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states (T, B, H) of ids (T, B), and the last one (1, B, H)."""
-        return self.rnn(self.identity[ids], h)
+    def one_hot(self, ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """Hidden states (T, B, H) of ids (T, B), and what is carried on."""
+        hs, last = self.rnn(self.identity[ids], state if len(state) > 1 else state[0])
+        return hs, last if len(state) > 1 else (last,)
 
-    def gathered(self, ids: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def gathered(self, ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """The same, by rows of the input weights and a loop over time."""
-        steps = functional.embedding(ids, self.rnn.weight_ih_l0.t()) + self.rnn.bias_ih_l0
-        W_hh, h, hs = self.rnn.weight_hh_l0.t(), h[0], []
-        for step in steps.unbind():
-            h = torch.addmm(step, h, W_hh).tanh()
-            hs.append(h)
-        return torch.stack(hs), h.unsqueeze(0)
+        hs, carried = ids, []
+        for layer, (W_ih, W_hh, b_ih, b_hh) in enumerate(self.rnn.all_weights):
+            x = functional.linear(hs, W_ih, b_ih) if layer else functional.embedding(ids, W_ih.t()) + b_ih
+            hs, last = self.layer(x, tuple(part[layer] for part in state), W_hh.t(), b_hh)
+            carried.append(last)
+        return hs, tuple(torch.stack(parts) for parts in zip(*carried, strict=True))
 
     def cross_entropy(self, hs: torch.Tensor, targets: torch.Tensor, reduction: str) -> torch.Tensor:
         return functional.cross_entropy(self.head(hs.flatten(0, 1)), targets.flatten(), reduction=reduction)
@@ -67,19 +117,19 @@ def training(job: Training, weights: Weights, threads: int, *, recurrence: str, 
         )
     hidden_states = getattr(network, recurrence)
     windows = list(zip(*(torch.from_numpy(ids).long() for ids in job.windows_of_ids()), strict=True))
-    h = torch.zeros(1, job.B, job.H, dtype=network.head.weight.dtype)
+    state = network.zeros
 
     def run() -> list[float]:
-        nonlocal h
+        nonlocal state
         losses = []
         for inputs, targets in windows:
-            hs, last = hidden_states(inputs, h)
+            hs, last = hidden_states(inputs, state)
             loss = network.cross_entropy(hs, targets, "sum")
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_value_(parameters, CLIP, foreach=how.get("foreach", False))
             optimizer.step()
-            h = last.detach()
+            state = tuple(part.detach() for part in last)
             losses.append(loss.detach())
         return torch.stack(losses).tolist()
 
@@ -131,7 +181,7 @@ def scoring(job: Scoring, weights: Weights, threads: int, *, recurrence: str) ->
 
     @torch.inference_mode()
     def run() -> np.ndarray:
-        hs, _ = hidden_states(ids[:-1], torch.zeros(1, job.B, job.H))
+        hs, _ = hidden_states(ids[:-1], network.zeros)
         nats = network.cross_entropy(hs, ids[1:], "none").view(job.T, job.B)
         return nats[:, 0].numpy() / math.log(2)
 
@@ -140,7 +190,8 @@ def scoring(job: Scoring, weights: Weights, threads: int, *, recurrence: str) ->
 
 def forms(job: Workload) -> dict[str, Build]:
     if isinstance(job, Sampling):
-        return {form: partial(sampling, form=form) for form in ("Gumbel noise", "multinomial", "modules")}
+        names = ("Gumbel noise", "multinomial", "modules") if job.is_plain else ()
+        return {form: partial(sampling, form=form) for form in names}
     recurrences = {"gathered": "gathered", "one-hot": "one_hot"}
     if isinstance(job, Scoring):
         return {name: partial(scoring, recurrence=value) for name, value in recurrences.items()}

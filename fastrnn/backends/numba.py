@@ -41,7 +41,9 @@ RNN_TANH, RNN_RELU, GRU, LSTM = 0, 1, 2, 3
 CELL, LAYERS, VOCABULARY, EMBEDDING, HIDDEN, PARAMETERS, HEAD_STEPS = range(7)
 EMBEDDING_WEIGHT, HEAD_WEIGHT, HEAD_BIAS = range(7, 10)
 HEAD_T, HEAD, BLOCKS, X, RUNNING, DC, DX, LOGITS, ZEROS, LAYER = range(10, 20)
-WEIGHT_IH, WEIGHT_HH, GATE_BIAS, BIAS_HN, IH_T, HH_T, IH, HH, H_, INNER, GATES, UP, DH, DGATES, LAYER_PLAN = range(15)
+WEIGHT_IH, WEIGHT_HH, GATE_BIAS, BIAS_HN, IH_T, HH_T, IH, HH, H_, INNER, GATES, UP, DH, DGATES, LAYER_PLAN = (
+    range(15)
+)
 ARRIVED, ROUND, ABORT = 0, 16, 32
 
 
@@ -720,7 +722,9 @@ def emit_map(formula, kind, outputs, arrays, scalars, abreast=4):
         for width in sorted({abreast * lanes, lanes}, reverse=True):
             v, most = Vectors(builder, real, width), builder.and_(n, whole(-width))
             with cgutils.for_range_slice(builder, done, most, whole(width), inc=True) as (i, _):
-                apply(v, lambda x, v=v, i=i: v.load(x, i), lambda value, out, v=v, i=i: v.store(value, out, i))
+                apply(
+                    v, lambda x, v=v, i=i: v.load(x, i), lambda value, out, v=v, i=i: v.store(value, out, i)
+                )
             done = most
         rest, v = builder.sub(n, done), Vectors(builder, real, lanes)
         with builder.if_then(builder.icmp_signed(">", rest, whole(0))):
@@ -837,7 +841,9 @@ def emit_philox(builder, counter, key):
     wide = ir.VectorType(ir.IntType(64), COUNTERS)
 
     def fill(number):
-        first = builder.insert_element(ir.Constant(narrow, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+        first = builder.insert_element(
+            ir.Constant(narrow, ir.Undefined), number, ir.Constant(ir.IntType(32), 0)
+        )
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), COUNTERS), None)
         return builder.shuffle_vector(first, first, zeros)
 
@@ -1849,14 +1855,27 @@ def run_layer_back(w, x, layer, team, s):
         dgates, begins, carried = at(gates, n * O), at(x.starts, n), t > 0
         if s.cell == LSTM:
             lstm_backward(
-                before, dc, dgates, running, dnow, at(inner, after), at(inner, here), hh, begins, carried, rows, H
+                before,
+                dc,
+                dgates,
+                running,
+                dnow,
+                at(inner, after),
+                at(inner, here),
+                hh,
+                begins,
+                carried,
+                rows,
+                H,
             )
         elif s.cell == GRU:
             gru_backward(
                 before, dgates, at(inner, here), running, dnow, at(h, here), hh, begins, carried, rows, H
             )
         else:
-            rnn_backward(dnow, before, running, at(h, after), hh, begins, s.cell == RNN_RELU, carried, rows, H)
+            rnn_backward(
+                dnow, before, running, at(h, after), hh, begins, s.cell == RNN_RELU, carried, rows, H
+            )
 
 
 @inlined
@@ -2118,7 +2137,9 @@ def network_step(logits, state, scratch, prepared, params, inputs, starts, plan,
         return status
     team, no_dropout = alone(inputs)
     weights, packed, trace = at(params, 0), at(prepared, 0), at(scratch, 0)
-    status = run_layers(trace, at(state, 0), packed, weights, at(inputs, 0), at(starts, 0), no_dropout, team, s)
+    status = run_layers(
+        trace, at(state, 0), packed, weights, at(inputs, 0), at(starts, 0), no_dropout, team, s
+    )
     if status != OK:
         return status
     h, head_bias = at(layer_array(trace, s, s.L - 1, H_), B * s.H), array(weights, s, HEAD_BIAS)

@@ -151,12 +151,19 @@ def philox(counter: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
     k0, k1 = key & 0xFFFFFFFF, (key >> 32) & 0xFFFFFFFF
     for _ in range(10):
         a, b = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
-        c0, c1, c2, c3 = (b >> np.uint64(32)) ^ c1 ^ np.uint64(k0), b & low, (a >> np.uint64(32)) ^ c3 ^ np.uint64(k1), a & low
+        c0, c1, c2, c3 = (
+            (b >> np.uint64(32)) ^ c1 ^ np.uint64(k0),
+            b & low,
+            (a >> np.uint64(32)) ^ c3 ^ np.uint64(k1),
+            a & low,
+        )
         k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
     return np.stack([c0, c1, c2, c3], axis=-1)
 
 
-def kept(rate: float, key: int, update: int, layer: int, rows: NDArray[np.int64], B: int, H: int) -> NDArray[np.bool_]:
+def kept(
+    rate: float, key: int, update: int, layer: int, rows: NDArray[np.int64], B: int, H: int
+) -> NDArray[np.bool_]:
     """Which elements of some rows are kept (N, H)."""
     quarter = -(-H // 4)
     counter = np.zeros((len(rows), quarter, 4), np.uint64)
@@ -406,7 +413,7 @@ def shape_of(plan: NDArray[np.int64]) -> Shape:
 def one_step(
     kind: str, x: Reals, h: Reals, c: Reals | None, w: dict[str, Reals], layer: int
 ) -> tuple[Reals, Reals | None, tuple[Reals, ...]]:
-    """h and c of a step of a layer after those before it, and what its backward step wants to know."""
+    """H and c of a step of a layer after those before it, and what its backward step wants to know."""
     W = w[f"weight_hh_l{layer}"]
     if kind == "lstm":
         assert c is not None
@@ -426,13 +433,17 @@ def one_step(
     return after, None, (after,)
 
 
-def one_step_back(kind: str, dh: Reals, dc: Reals, known: tuple[Reals, ...]) -> tuple[Reals, Reals, Reals, Reals]:
+def one_step_back(
+    kind: str, dh: Reals, dc: Reals, known: tuple[Reals, ...]
+) -> tuple[Reals, Reals, Reals, Reals]:
     """The gradients of x, of the recurrent products, of h_before beside these, and of c_before."""
     if kind == "lstm":
         i, f, g, o, c, next_c = known
         tanh_c = np.tanh(next_c)
         dc = dc + dh * o * (1 - tanh_c**2)
-        dx = np.hstack([dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g**2), dh * tanh_c * o * (1 - o)])
+        dx = np.hstack(
+            [dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g**2), dh * tanh_c * o * (1 - o)]
+        )
         return dx, dx, np.zeros_like(dh), dc * f
     if kind == "gru":
         r, z, n, u, h = known
