@@ -1,4 +1,4 @@
-"""Every cell, number of layers and kind of input, with dropout and without: parity, bits, gradients, PyTorch."""
+"""Every cell, some layers, every kind of input, with dropout and without: parity, bits, gradients, PyTorch."""
 
 from __future__ import annotations
 
@@ -219,6 +219,7 @@ def torch_results(torch: Any, net: Network, window: Window, key: int | None) -> 
 @layers
 def test_matches_pytorch(backend: str, cell: str, num_layers: int):
     torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # steps are small
     for options, key in variants(cell, num_layers):
         net = make(backend, options)
         window = Window.of(net, T, B)

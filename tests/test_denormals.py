@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
+from helpers import parts_of
 
 from fastrnn import Network, Trainer
 from fastrnn.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
@@ -40,8 +41,25 @@ def saturated(network: Network) -> None:
     network.flat *= 300
 
 
+def set_biases(network: Network, value: Any) -> None:
+    """Those of every gate of every layer, (H) or a number."""
+    for name, parameter in network.parameters.items():
+        if name.startswith("bias_l"):
+            parameter.reshape(-1, H)[...] = value
+
+
 def biased(network: Network) -> None:
-    network.parameters["bias_l0"][...] = 30
+    set_biases(network, 30)
+
+
+def closed(network: Network) -> None:
+    """Gates from shut to only just open, some of them so little that they are tiny."""
+    set_biases(network, np.linspace(2.2 * np.log(TINY[network.dtype.name]), 0, H))
+
+
+def ajar(network: Network) -> None:
+    """All gates are open as little as can be without being tiny."""
+    set_biases(network, 0.99 * np.log(TINY[network.dtype.name]))
 
 
 def sure(network: Network) -> None:
@@ -60,31 +78,49 @@ def tiny(network: Network) -> None:
 
 def vanishing(network: Network) -> None:
     """Gradients and states that are divided by a million at each step."""
-    network.parameters["weight_hh_l0"][...] *= 1e-6
+    for name, parameter in network.parameters.items():
+        if name.startswith("weight_hh"):
+            parameter *= 1e-6
 
 
 def fading(network: Network) -> None:
     """A state that nothing feeds."""
     network.flat[...] = 0
-    network.parameters["weight_hh_l0"][...] = 1e-8 * np.eye(H)
+    for name, parameter in network.parameters.items():
+        if name.startswith("weight_hh"):
+            parameter.reshape(-1, H, H)[...] = 1e-8 * np.eye(H)
 
 
 def faint(network: Network) -> None:
     """States, and some probabilities, that are only just not tiny."""
     least = TINY[network.dtype.name]
     network.flat[...] = 0
-    network.parameters["weight_ih_l0"][...] = 1.4 * least
+    for name, parameter in network.parameters.items():
+        if name.startswith(("weight_ih", "embedding")):
+            parameter[...] = 1.4 * least
     network.parameters["head.bias"][...] = np.linspace(np.log(1.1 * least), 0, V)
 
 
 SICK: tuple[Callable[[Network], None], ...] = (
-    saturated, biased, sure, dead, tiny, vanishing, fading, faint,
+    saturated, biased, closed, ajar, sure, dead, tiny, vanishing, fading, faint,
 )  # fmt: skip
 MASKED = (vanishing, fading)
 
 
+#: Other networks than the plain one, by name.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "relu": {"activation": "relu"},
+    "gru": {"cell": "gru"},
+    "lstm": {"cell": "lstm"},
+    "layers": {"num_layers": 2, "embedding_size": 9, "dropout": 0.3},
+    "relu layers": {"activation": "relu", "num_layers": 2, "embedding_size": H, "tied": True},
+    "gru layers": {"cell": "gru", "num_layers": 2, "dropout": 0.3},
+    "lstm layers": {"cell": "lstm", "num_layers": 3, "embedding_size": H, "tied": True, "dropout": 0.3},
+}
+
+
 def make(kind: Callable[[Network], None], **settings: Any) -> Network:
-    network = Network(V, H, threads=1, rng=0, **settings)
+    network = Network(V, H, threads=1, initialization="uniform", rng=0, **settings)
     kind(network)
     return network
 
@@ -102,8 +138,18 @@ def trainer_of(kind: Callable[[Network], None], optimizer: Optimizer, **settings
     """A trainer that begins from a state of ones."""
     network = make(kind, **settings)
     trainer = Trainer(network, optimizer=optimizer, learning_rate=1e-3, clip_norm=5.0, reduction="mean")
-    trainer.state = np.ones((1, B, H))
+    trainer.state = ones(network)
     return trainer
+
+
+def ones(network: Network) -> Any:
+    """A state of ones."""
+    return network.public_state(np.ones((network.shape.Z, network.num_layers, B, H)))
+
+
+def arrays_of(trainer: Trainer) -> list[Any]:
+    """What a trainer keeps."""
+    return [*parts_of(trainer.state), trainer._gradients, trainer._moments, trainer._average]
 
 
 # ---- What is denormal ------------------------------------------------------------------------------------
@@ -177,22 +223,23 @@ def fill_and_fade(trainer: Trainer, kind: Callable[[Network], None]) -> None:
         trainer.step(inputs[:1], nothing)
 
 
+def fill(trainer: Trainer, kind: Callable[[Network], None]) -> None:
+    """Train a sick network, look at what it keeps, and let it fade."""
+    inputs, targets = window(kind)
+    for _ in range(5):
+        trainer.step(inputs, targets)
+        assert not any(map(denormals, arrays_of(trainer)))
+    fill_and_fade(trainer, kind)
+    assert not any(map(denormals, [*parts_of(trainer.state), trainer._moments]))
+
+
 @kinds
 @optimizers
 @dtypes
 def test_nothing_that_is_kept_is_denormal(
     compiled: str, dtype: str, optimizer: Optimizer, kind: Callable[[Network], None]
 ):
-    trainer = trainer_of(kind, optimizer, backend=compiled, dtype=dtype)
-    inputs, targets = window(kind)
-    for _ in range(5):
-        trainer.step(inputs, targets)
-        assert not denormals(trainer.state)
-        assert not denormals(trainer._gradients)
-        assert not denormals(trainer._moments)
-    fill_and_fade(trainer, kind)
-    assert not denormals(trainer.state)
-    assert not denormals(trainer._moments)
+    fill(trainer_of(kind, optimizer, backend=compiled, dtype=dtype), kind)
 
 
 @watchable
@@ -211,15 +258,36 @@ def test_no_arithmetic_of_a_training_meets_a_denormal(
 
 @watchable
 @kinds
+@pytest.mark.parametrize("which", NETWORKS)
+@dtypes
+def test_no_other_cell_meets_a_denormal(
+    compiled: str, dtype: str, which: str, kind: Callable[[Network], None]
+):
+    """In training, where it keeps none either, or in scoring."""
+    trainer = trainer_of(kind, FORGETFUL, backend=compiled, dtype=dtype, **NETWORKS[which])
+    network, (inputs, targets) = trainer.network, window(kind)
+    trainer.step(inputs, targets)
+    trainer.state = ones(network)
+    with Watch(network, "train_windows") as watch:
+        fill(trainer, kind)
+    assert not watch.met
+    kind(network)
+    network.losses(inputs, targets)
+    with Watch(network, "network_losses") as watch:
+        network.losses(inputs, targets, ones(network))
+    assert not watch.met
+
+
+@watchable
+@kinds
 @dtypes
 def test_no_arithmetic_of_a_scoring_meets_a_denormal(
     compiled: str, dtype: str, kind: Callable[[Network], None]
 ):
     network = make(kind, backend=compiled, dtype=dtype)
-    state = np.ones((1, B, H))
-    network.losses(*window(kind), state=state)
+    network.losses(*window(kind), state=ones(network))
     with Watch(network, "network_losses") as watch:
-        network.losses(*window(kind), state=state)
+        network.losses(*window(kind), state=ones(network))
     assert not watch.met
 
 

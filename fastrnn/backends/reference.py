@@ -145,9 +145,9 @@ def recurrent_gradients(
 
 
 def philox(counter: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
-    """Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011) of counters (…, 4): four words each, from 0 to 2³² - 1."""
+    """Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011) of counters (…, 4): four words each, of 32 bits."""
     low = np.uint64(0xFFFFFFFF)
-    c0, c1, c2, c3 = np.moveaxis(counter, -1, 0)
+    c0, c1, c2, c3 = np.moveaxis(counter & low, -1, 0)
     k0, k1 = key & 0xFFFFFFFF, (key >> 32) & 0xFFFFFFFF
     for _ in range(10):
         a, b = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
@@ -167,10 +167,10 @@ def kept(
     """Which elements of some rows are kept (N, H)."""
     quarter = -(-H // 4)
     counter = np.zeros((len(rows), quarter, 4), np.uint64)
-    counter[..., 0] = (layer * quarter + np.arange(quarter)) % 2**32
+    counter[..., 0] = layer * quarter + np.arange(quarter)
     counter[..., 1] = (rows % B)[:, np.newaxis]
     counter[..., 2] = (rows // B)[:, np.newaxis]
-    counter[..., 3] = update % 2**32
+    counter[..., 3] = update
     words = np.moveaxis(philox(counter, key), -1, 1)
     return words.reshape(len(rows), 4 * quarter)[:, :H] >= int(rate * 2**32)
 
