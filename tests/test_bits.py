@@ -17,6 +17,7 @@ from fastrnn.backends import c, get_backend
 PROGRAM = """
 import hashlib, json, sys
 import fastrnn
+import numpy as np
 from fastrnn import network
 network.LEAST_WORK = network.LEAST_ROWS = 1  # so that small windows are worth three threads
 text = open(sys.argv[1], encoding="utf-8").read()[:60_000]
@@ -48,6 +49,26 @@ for dtype in ("float32", "float64"):
         assert model.network.parts(settings["seq_length"], settings["batch_size"]) == wanted
         parts = [model.network.flat.tobytes(), repr(model.history), model.sample(300, rng=1)]
         found[f"{name} {dtype}"] = [hashlib.sha256(str(part).encode()).hexdigest() for part in parts]
+    ids = np.frombuffer(text[:4001].encode("latin1"), np.uint8).reshape(-1, 1) % 50
+    streams = np.ascontiguousarray(ids[:4000].reshape(8, 500).T)
+    for name, settings in {
+        "relu": dict(activation="relu", num_layers=2),
+        "gru": dict(cell="gru", num_layers=2, embedding_size=19, dropout=0.2),
+        "lstm": dict(cell="lstm", num_layers=3, embedding_size=37, tied=True, dropout=0.2),
+    }.items():
+        net = fastrnn.Network(
+            50, 37, dtype=dtype, backend=sys.argv[2], threads=int(sys.argv[3]), rng=0, **settings
+        )
+        trainer = fastrnn.Trainer(net, averaging=0.99, clip_norm=1.0, reduction="mean", dropout_key=2**40 + 1)
+        assert net.parts(13, 8) == int(sys.argv[3])
+        losses = trainer.steps(streams, 13)
+        state = np.asarray(trainer.state)
+        drawn = net.sample(
+            50, 1, np.zeros((net.shape.Z, net.num_layers, 1, 37), dtype), temperature=0.9,
+            rng=np.random.default_rng(1),
+        )
+        parts = [losses, net.flat, trainer.averaged_network.flat, state, net.forward(streams)[0], drawn]
+        found[f"{name} {dtype}"] = [hashlib.sha256(part.tobytes()).hexdigest() for part in parts]
 print(json.dumps(found))
 """
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
-from helpers import Window, assert_close, flatten
+from helpers import CELLS, Window, assert_close, draw_parameters, flatten, parts_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -136,6 +139,9 @@ def test_the_learning_rate_may_change_between_updates(backend: str):
         ({"clip_value": 0}, ValueError, "clip_value=0"),
         ({"clip_norm": float("inf")}, ValueError, "clip_norm=inf"),
         ({"reduction": "max"}, ValueError, "reduction='max' is not known"),
+        ({"averaging": 1}, ValueError, "averaging=1 must be below one"),
+        ({"averaging": -0.5}, ValueError, "averaging=-0.5 must be"),
+        ({"averaging": "0.9"}, TypeError, "averaging='0.9' must be"),
     ],
 )
 def test_refuses_bad_settings(arguments: dict, error: type, message: str):
@@ -219,6 +225,112 @@ def test_what_the_kernels_rely_on_cannot_be_replaced():
 def test_counts_may_be_numpy_s(backend: str):
     losses = make(backend).steps([[0], [1], [2]], np.uint8(1), passes=np.uint8(200))
     assert len(losses) == 400
+
+
+# ---- Averages ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_the_average_is_pytorch_s(backend: str, decay: float, cell: str):
+    """Over ten updates, in native calls of any number of windows."""
+    torch = pytest.importorskip("torch")
+    network = Network(6, 9, cell=cell, dtype="float64", backend=backend, rng=0)
+    trainer = Trainer(network, learning_rate=0.05, averaging=decay)
+    single = Trainer(copy.deepcopy(network), learning_rate=0.05)
+    streams = np.random.default_rng(0).integers(0, 6, (51, 3))
+    theirs = torch.nn.ParameterList([torch.nn.Parameter(torch.tensor(network.flat))])
+    averaged = torch.optim.swa_utils.AveragedModel(
+        theirs, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    )
+    for s in range(0, 50, 5):
+        single.step(streams[s : s + 5], streams[s + 1 : s + 6])
+        with torch.no_grad():
+            theirs[0].copy_(torch.tensor(single.network.flat))
+        averaged.update_parameters(theirs)
+    for some in (slice(0, 6), slice(5, 31), slice(30, 51)):
+        trainer.steps(streams[some], 5)
+    assert trainer.updates == 10
+    assert_close(trainer.averaged_network.flat, averaged.module[0].detach(), 1e-12)
+    assert_close(network.flat, single.network.flat, 1e-12)
+
+
+def test_the_averaged_network_is_a_network(backend: str):
+    trainer = make(backend, averaging=0.9)
+    averaged = trainer.averaged_network
+    window = Window.random(7, 3, 6, 9)
+    before = trainer.network.losses(window.inputs, window.targets)[0]
+    np.testing.assert_array_equal(averaged.flat, trainer.network.flat)  # before any update
+    np.testing.assert_array_equal(averaged.losses(window.inputs, window.targets)[0], before)
+    trainer.step(window.inputs, window.targets)
+    np.testing.assert_array_equal(averaged.flat, trainer.network.flat)  # the first one sets it
+    first = averaged.flat.copy()
+    trainer.step(window.inputs, window.targets)
+    assert_close(averaged.flat, 0.9 * first + 0.1 * trainer.network.flat, 1e-15)
+    assert repr(averaged) == repr(trainer.network)
+    found, expected = (net.losses(window.inputs, window.targets)[0] for net in (averaged, trainer.network))
+    assert found.sum() != expected.sum()
+    assert pickle.loads(pickle.dumps(averaged)).flat.tobytes() == averaged.flat.tobytes()
+
+
+def test_averaging_changes_no_parameter(backend: str):
+    streams = np.random.default_rng(0).integers(0, 6, (51, 3))
+    plain, averaging = make(backend), make(backend, averaging=0.9)
+    np.testing.assert_array_equal(plain.steps(streams, 7), averaging.steps(streams, 7))
+    np.testing.assert_array_equal(plain.network.flat, averaging.network.flat)
+    with pytest.raises(ValueError, match="averaging=None keeps no average"):
+        _ = plain.averaged_network
+
+
+def test_a_divergence_leaves_the_average_as_it_was(backend: str):
+    trainer = make(backend, averaging=0.5)
+    streams = np.random.default_rng(0).integers(0, 6, (31, 3))
+    trainer.steps(streams, 5)
+    before = trainer.averaged_network.flat.copy()
+    trainer.network.flat[:] = np.nan
+    with pytest.raises(DivergenceError):
+        trainer.steps(streams, 5)
+    np.testing.assert_array_equal(trainer.averaged_network.flat, before)
+
+
+# ---- Cells -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_many_windows_of_every_cell_match_the_reference(compiled: str, cell: str):
+    streams = np.random.default_rng(1).integers(0, 6, (100, 3))
+    options = {"num_layers": 2, "embedding_size": 9, "tied": True, "dropout": 0.2, **CELLS[cell]}
+    expected, actual = (
+        Trainer(
+            draw_parameters(Network(6, 9, dtype="float64", backend=backend, **options)),
+            learning_rate=0.01,
+            averaging=0.9,
+            clip_norm=1.0,
+            reduction="mean",
+            dropout_key=5,
+        )
+        for backend in ("numpy", compiled)
+    )
+    assert_close(actual.steps(streams, 7), expected.steps(streams, 7), 1e-9)
+    assert_close(actual.network.flat, expected.network.flat, 1e-9)
+    assert_close(actual.averaged_network.flat, expected.averaged_network.flat, 1e-9)
+    for found, wanted in zip(parts_of(actual.state), parts_of(expected.state), strict=True):
+        assert_close(found, wanted, 1e-9)
+
+
+def test_the_state_of_an_lstm_may_be_read_and_set(backend: str):
+    network = draw_parameters(Network(6, 9, cell="lstm", num_layers=2, dtype="float64", backend=backend))
+    trainer = Trainer(network, optimizer="sgd", learning_rate=1e-300)
+    window = Window.of(network, 5, 2)
+    trainer.state = window.state
+    loss = trainer.step(window.inputs, window.targets)
+    expected, _, state = network.loss_and_gradients(window.inputs, window.targets, window.state)
+    assert loss == pytest.approx(expected, rel=1e-12)
+    for part, wanted in zip(trainer.state, state, strict=True):
+        np.testing.assert_array_equal(part, wanted)
+        part[:] = 0  # a copy
+    for part, wanted in zip(trainer.state, state, strict=True):
+        np.testing.assert_array_equal(part, wanted)
 
 
 def test_repr_says_what_it_does():
