@@ -1,4 +1,4 @@
-"""Every cell, some layers, every kind of input, with dropout and without: parity, bits, gradients, PyTorch."""
+"""Every cell, some layers, every kind of input, dropout or none: parity, bits, gradients, PyTorch."""
 
 from __future__ import annotations
 

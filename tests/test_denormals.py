@@ -18,6 +18,7 @@ import pytest
 from helpers import parts_of
 
 from fastrnn import Network, Trainer
+from fastrnn.batches import Streams
 from fastrnn.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 T, B, V, H = 48, 5, 20, 37
@@ -75,7 +76,7 @@ def dead(network: Network) -> None:
 
 def tiny(network: Network) -> None:
     """Weights that make tiny states, of which none is left after a step or two."""
-    network.flat[...] = np.copysign(100 * TINY[network.dtype.name], network.flat)
+    network.flat *= 1000 * TINY[network.dtype.name]
 
 
 def vanishing(network: Network) -> None:
@@ -108,6 +109,9 @@ SICK: tuple[Callable[[Network], None], ...] = (
 )  # fmt: skip
 MASKED = (vanishing, fading)
 
+#: Those of a network with gates.
+GATED = (closed, ajar)
+
 
 #: Other networks than the plain one, by name.
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -121,12 +125,22 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-#: A relu is never saturated: with weights that are large enough it explodes.
+def makes_sense(which: str, kind: Callable[[Network], None]) -> bool:
+    """Whether a network can be sick in a way.
+
+    A relu is not saturated: with such weights it explodes. Gradients that go down through a layer of tiny
+    weights are multiplied by these, which is beyond use.
+    """
+    exploding = which.startswith("relu") and kind in {saturated, sure}
+    gated = which.startswith(("gru", "lstm")) or kind not in GATED
+    return gated and not exploding and not (which.endswith("layers") and kind is tiny)
+
+
 OTHERS = [
     pytest.param(which, kind, id=f"{which}-{kind.__name__}")
     for which in NETWORKS
     for kind in (healthy, *SICK)
-    if not (which.startswith("relu") and kind in {saturated, sure})
+    if makes_sense(which, kind)
 ]
 
 
@@ -208,7 +222,9 @@ watchable = pytest.mark.skipif(
     platform.machine() != "x86_64" or sys.platform != "linux", reason="it reads the flags of x86 with glibc"
 )
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
-kinds = pytest.mark.parametrize("kind", [healthy, *SICK], ids=lambda kind: kind.__name__)
+kinds = pytest.mark.parametrize(
+    "kind", [healthy, *(kind for kind in SICK if kind not in GATED)], ids=lambda kind: kind.__name__
+)
 OPTIMIZERS = {
     "sgd": SGD(),
     "momentum": SGD(momentum=0.3),
@@ -229,9 +245,9 @@ def fill_and_fade(trainer: Trainer, kind: Callable[[Network], None]) -> None:
     for trainer.clip_norm in (5.0, 1e-4):
         for _ in range(20):
             trainer.step(inputs, targets)
-    nothing = np.full_like(targets[:1], -1)
-    for _ in range(800):
-        trainer.step(inputs[:1], nothing)
+    ids = np.zeros((800, B), np.int32)
+    nothing = Streams(ids, ids - 1, ids.astype(np.uint8))
+    trainer.advance(nothing, 1, 0, np.full(len(ids), trainer.learning_rate))
 
 
 def fill(trainer: Trainer, kind: Callable[[Network], None]) -> None:

@@ -188,13 +188,13 @@ def test_normal_initialization_draws_as_the_seed_does():
 
 
 def test_uniform_initialization_is_within_its_bound_and_repeatable():
-    network = Network(30, 16, rng=7)
+    network = Network(30, 16, initialization="uniform", rng=7)
     bound = 1 / 4
     weights = network.parameters["weight_hh_l0"]
     assert np.abs(weights).max() <= bound
     assert np.abs(weights).max() > 0.9 * bound
-    np.testing.assert_array_equal(network.flat, Network(30, 16, rng=7).flat)
-    assert not np.array_equal(network.flat, Network(30, 16, rng=8).flat)
+    np.testing.assert_array_equal(network.flat, Network(30, 16, initialization="uniform", rng=7).flat)
+    assert not np.array_equal(network.flat, Network(30, 16, initialization="uniform", rng=8).flat)
 
 
 def test_arguments_may_be_lists_read_only_or_not_contiguous(backend: str):
