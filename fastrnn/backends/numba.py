@@ -781,9 +781,9 @@ each_relu, each_through_relu = each(relu_formula), each_two(relu_slope_formula)
 
 
 def emit_row(formula, kind, shares):
-    """The same for a batch row, whose arrays stand beside each other: each is (array, how many of n elements).
+    """The same for a batch row, whose arrays stand beside each other, each of n elements.
 
-    ``shares`` says it of the outputs, of what is read, and how many numbers come after them.
+    ``shares`` says how many each output has, each of what is read, and how many numbers come after them.
     """
     outs, ins, scalars = shares
     emit = emit_map(formula, kind, sum(outs), sum(ins), scalars, abreast=1)
@@ -1147,7 +1147,7 @@ def bias_gradients(dbias, dy, first, last, N, O):
 def weight_gradients(dweight, dbias, block, dy, x, starts, first, last, N, I, O):
     """The gradients of y = x Wᵀ + b, for some outputs: dW (O, I) += dyᵀ x and db (O) += Σ dy, over N rows.
 
-    Of a row that starts (unless ``starts`` points at nothing) x counts as zeros; so there may be no ``dbias``.
+    Of a row that starts x counts as zeros. There may be no ``starts``, and no ``dbias``.
     """
     panel = panel_width(x)
     for n in range(0, N, BLOCK):
@@ -1258,8 +1258,8 @@ def recurrent_gradients(dweight_hh, block, dy, h_before, starts, part, parts, N,
         return BAD_SIZE
     first, last = share(O, part, parts), share(O, part + 1, parts)
     weight_gradients(
-        at(dweight_hh, 0), nothing(dweight_hh), at(block, 0), at(dy, 0), at(h_before, 0), at(starts, 0), first, last,
-        N, H, O,
+        at(dweight_hh, 0), nothing(dweight_hh), at(block, 0), at(dy, 0), at(h_before, 0), at(starts, 0),
+        first, last, N, H, O,
     )  # fmt: skip
     return OK
 
@@ -1710,7 +1710,7 @@ def pack_weights(packed, params, ih, hh, head, transposed, team, s):
 
 @inlined
 def hand_up(trace, d, layer, n, rows, s):
-    """Drop a part of what some rows of a layer hand up, from row n on; without dropout they hand up h itself."""
+    """Drop a part of what some rows of a layer hand up, from row n on; else they hand up h itself."""
     if d.rate > 0:
         h, up = layer_array(trace, s, layer, H_), layer_array(trace, s, layer, UP)
         dropout(at(up, n * s.H), at(h, (s.B + n) * s.H), d.rate, d.key, d.update, layer, n, rows, s.B, s.H)
@@ -1803,7 +1803,7 @@ class Window(NamedTuple):
 
 @inlined
 def run_head(losses, w, params, x, begin, count, team, s):
-    """The head at some steps, for some of the batch rows: losses, dlogits in place of logits, gradient of h."""
+    """The head at some steps, for some of the batch rows: losses, dlogits for logits, the gradient of h."""
     B, V, H, top, d = s.B, s.V, s.H, s.L - 1, x.dropout
     first, last = share(B, team.part, team.parts), share(B, team.part + 1, team.parts)
     steps = count if last - first == B else 1
@@ -1830,8 +1830,8 @@ def add_head_gradients(grads, w, begin, count, block, team, s):
     """The gradients of the head's parameters at some steps, for some of the outputs."""
     up = at(layer_array(w, s, s.L - 1, UP), begin * s.B * s.H)
     linear_gradients(
-        array(grads, s, HEAD_WEIGHT), array(grads, s, HEAD_BIAS), block, array(w, s, LOGITS), up, team.part, team.parts,
-        count * s.B, s.H, s.V,
+        array(grads, s, HEAD_WEIGHT), array(grads, s, HEAD_BIAS), block, array(w, s, LOGITS), up,
+        team.part, team.parts, count * s.B, s.H, s.V,
     )  # fmt: skip
 
 
@@ -2009,16 +2009,16 @@ def forward(losses, logits, state, w, params, inputs, targets, starts, plan, T, 
 @jit
 def network_forward(logits, state, workspace, params, inputs, starts, plan, T, B):
     return forward(
-        no_losses(), at(logits, 0), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0), nothing(inputs),
-        at(starts, 0), at(plan, 0), T, B,
+        no_losses(), at(logits, 0), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0),
+        nothing(inputs), at(starts, 0), at(plan, 0), T, B,
     )  # fmt: skip
 
 
 @jit
 def network_losses(losses, state, workspace, params, inputs, targets, starts, plan, T, B):
     return forward(
-        at(losses, 0), nothing(params), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0), at(targets, 0),
-        at(starts, 0), at(plan, 0), T, B,
+        at(losses, 0), nothing(params), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0),
+        at(targets, 0), at(starts, 0), at(plan, 0), T, B,
     )  # fmt: skip
 
 
@@ -2065,9 +2065,9 @@ def update(params, moments, grads, settings, optimizer, limit, scale, part, part
 
 @jit
 def train_windows(
-    losses, norms, symbol_losses, params, grads, moments, average, state, workspace, sync, inputs, targets, starts,
-    settings, weights, plan, optimizer, reduction, value_limit, norm_limit, rate, key, first_update, first,
-    part, parts, A, W, S, T, B,
+    losses, norms, symbol_losses, params, grads, moments, average, state, workspace, sync, inputs, targets,
+    starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, rate, key,
+    first_update, first, part, parts, A, W, S, T, B,
 ):  # fmt: skip
     most = sizes_of(plan, T, B)
     status = bad_sizes(most)
@@ -2171,7 +2171,8 @@ def draw(logits, uniform, temperature, V):
 
 @jit
 def sample(
-    symbols, state, scratch, logits, prepared, params, uniforms, starts, plan, temperature, symbol_before, last, n
+    symbols, state, scratch, logits, prepared, params, uniforms, starts, plan, temperature, symbol_before,
+    last, n,
 ):  # fmt: skip
     V = plan[VOCABULARY]
     if n < 0:
