@@ -162,11 +162,10 @@ static fr_status gradients(double *losses, real *grads, real *state, real *w, co
     for (int64_t t = 0; t < s.T; t += steps) {
         const int64_t count = fr_min(steps, s.T - t);
         RETURN_IF_BAD(run_head(losses, w, params, x, t, count, team, s));
-        if (steps < s.T) { /* the next logits take the place of these */
+        RETURN_IF_BAD(fr_wait_for_all(team));
+        RETURN_IF_BAD(add_head_gradients(grads, w, t, count, block, team, s));
+        if (t + count < s.T) /* the next logits take the place of these */
             RETURN_IF_BAD(fr_wait_for_all(team));
-            RETURN_IF_BAD(add_head_gradients(grads, w, t, count, block, team, s));
-            RETURN_IF_BAD(fr_wait_for_all(team));
-        }
     }
     for (int64_t l = s.L - 1; l >= 0; l--) {
         run_layer_back(w, x, l, team, s);
@@ -176,8 +175,6 @@ static fr_status gradients(double *losses, real *grads, real *state, real *w, co
             RETURN_IF_BAD(fr_wait_for_all(team));
         }
     }
-    if (steps >= s.T)
-        RETURN_IF_BAD(add_head_gradients(grads, w, 0, s.T, block, team, s));
     for (int64_t l = 0; l < s.L; l++)
         RETURN_IF_BAD(add_layer_gradients(grads, w, x, l, block, team, s));
     if (s.E == 0)

@@ -1264,7 +1264,7 @@ def recurrent_gradients(dweight_hh, block, dy, h_before, starts, part, parts, N,
     return OK
 
 
-@inlined
+@jit
 def dropout(y, x, rate, key, update, layer, first, N, B, H):
     if N < 0 or B < 1 or H < 1 or first < 0 or not 0 <= rate < 1:
         return BAD_SIZE
@@ -1702,10 +1702,9 @@ def pack_weights(packed, params, ih, hh, head, transposed, team, s):
                 if dense:
                     I = inputs_of(s, layer)
                     rows = O if layer > 0 or s.E > 0 else 0
-            if rows > 0 and transposed:
-                pack(out, weight, transposed, team.part, team.parts, I, rows)
-            elif rows > 0:
-                pack(out, weight, transposed, team.part, team.parts, rows, I)
+            K, J = (I, rows) if transposed else (rows, I)
+            if rows > 0:
+                pack(out, weight, transposed, team.part, team.parts, K, J)
 
 
 @inlined
@@ -1930,10 +1929,11 @@ def gradients(losses, grads, state, w, params, x, team, s):
         count = min(steps, s.T - t)
         if status == OK:
             status = run_head(losses, w, params, x, t, count, team, s)
-        if steps < s.T and status == OK:  # the next logits take the place of these
+        if status == OK:
             status = wait_for_all(team)
-            if status == OK:
-                add_head_gradients(grads, w, t, count, block, team, s)
+        if status == OK:
+            add_head_gradients(grads, w, t, count, block, team, s)
+            if t + count < s.T:  # the next logits take the place of these
                 status = wait_for_all(team)
     for layer in range(s.L - 1, -1, -1):
         if status == OK:
@@ -1944,8 +1944,6 @@ def gradients(losses, grads, state, w, params, x, team, s):
             status = wait_for_all(team)
     if status != OK:
         return status
-    if steps >= s.T:
-        add_head_gradients(grads, w, np.int64(0), s.T, block, team, s)
     for layer in range(s.L):
         add_layer_gradients(grads, w, x, layer, block, team, s)
     if s.E == 0:
