@@ -93,7 +93,7 @@ static void run_layer_back(real *w, Window x, int64_t layer, Team team, Sizes s)
     const int64_t rows = fr_part(B, team.part + 1, team.parts) - first;
     const real *h = w + layer_place_of(s, layer, FR_H), *hh = w + layer_place_of(s, layer, FR_HH);
     real *inner = w + layer_place_of(s, layer, FR_INNER), *gates = w + layer_place_of(s, layer, FR_GATES);
-    real *running = w + place_of(s, FR_RUNNING) + first * (s.G + 1) * H;
+    real *running = w + place_of(s, FR_RUNNING) + (first + team.part) * (s.G + 1) * H;
     real *dh = w + layer_place_of(s, layer, FR_DH), *dc = w + place_of(s, FR_DC) + first * H;
     if (s.cell == FR_LSTM)
         memset(dc, 0, (size_t)(rows * H) * sizeof(real));

@@ -148,7 +148,7 @@ def backward_weights(shape: Shape) -> list[Entry]:
     return [*entries, _packed("head", shape.V, shape.H)]
 
 
-def trace(shape: Shape, T: int, B: int, *, dropout: bool = False) -> list[Entry]:
+def trace(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool = False) -> list[Entry]:
     """What the forward pass keeps of T steps of B rows; ``h`` begins with the state before them."""
     H, E, G = shape.H, shape.E, shape.G
     entries = [Entry("x", (T, B, E))]
@@ -158,7 +158,7 @@ def trace(shape: Shape, T: int, B: int, *, dropout: bool = False) -> list[Entry]
             entries += [Entry(f"inner_l{layer}", (T + 1, B, H)), Entry(f"gates_l{layer}", (T, B, G * H))]
         if dropout:
             entries.append(Entry(f"up_l{layer}", (T, B, H)))
-    return [*entries, Entry("running", (B, (G + 1) * H))]
+    return [*entries, Entry("running", (B + parts, (G + 1) * H))]
 
 
 def backward_trace(shape: Shape, T: int, B: int) -> list[Entry]:
@@ -229,7 +229,7 @@ def window_plan(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool =
             *forward_weights(shape),
             *backward_weights(shape),
             _packed("blocks", parts * BLOCK, max(shape.E, shape.H)),
-            *trace(shape, T, B, dropout=dropout),
+            *trace(shape, T, B, parts, dropout=dropout),
             *backward_trace(shape, T, B),
         )
     )

@@ -646,9 +646,9 @@ def unless_starting(x, goes_on):
     return x.where(goes_on.compare("!=", 0.0), 0.0)
 
 
-def gru_formula(p, r, z, n, share_r, share_z, share_n, bias_hn, h_before):
+def gru_formula(p, r, z, n, share_r, share_z, share_n, h_before):
     r, z = gate_formula(p, r + share_r), gate_formula(p, z + share_z)
-    u = flush_formula(p, share_n + bias_hn)
+    u = flush_formula(p, share_n)
     n = tanh_formula(p, flush_formula(p, r.times_plus(u, n)))
     h = flush_formula(p, z.times_plus(h_before, (constant(z, 1.0) - z) * n))
     return r, z, n, u, h
@@ -802,10 +802,10 @@ def emit_row(formula, kind, shares):
 
 
 @intrinsic
-def gru_row(typing_context, gates, u, h, before_gates, share, bias_hn, h_before, n):
+def gru_row(typing_context, gates, u, h, before_gates, share, h_before, n):
     """One row of a step: r, z, n, u and h."""
-    takes = gates, u, h, before_gates, share, bias_hn, h_before, types.intp
-    return types.none(*takes), emit_row(gru_formula, gates, ([3, 1, 1], [3, 3, 1, 1], 0))
+    takes = gates, u, h, before_gates, share, h_before, types.intp
+    return types.none(*takes), emit_row(gru_formula, gates, ([3, 1, 1], [3, 3, 1], 0))
 
 
 @intrinsic
@@ -1226,10 +1226,18 @@ def gather_forward(y, weight, bias, ids, N, V, O):
 
 @inlined
 def gather_gradients(dweight, dbias, dy, ids, part, parts, N, V, O):
-    status = embedding_gradients(dweight, dy, ids, part, parts, N, V, O)
-    if status == OK:
-        bias_gradients(dbias, dy, share(O, part, parts), share(O, part + 1, parts), N, O)
-    return status
+    if part < 0 or part >= parts or N < 0 or V < 1 or O < 1:
+        return BAD_SIZE
+    first = share(O, part, parts)
+    columns, total = share(O, part + 1, parts) - first, at(dbias, first)
+    for n in range(N):
+        v = ids[n]
+        if v < 0 or v >= V:
+            return BAD_SYMBOL
+        drow, some = at(dweight, v * O + first), at(dy, n * O + first)  # while it is in the cache
+        each_sum(drow, drow, some, columns)
+        each_sum(total, total, some, columns)
+    return OK
 
 
 @inlined
@@ -1330,15 +1338,15 @@ def rnn_backward(dh, dh_before, running, h, packed, starts, relu, carried, B, H)
 def gru_forward(h, u, gates, running, h_before, packed, bias_hn, starts, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
-    product, before = at(running, B * H), running_rows(running, h_before, starts, B, H)
-    clear(product, B * 3 * H)
+    begin, product = at(running, B * H), at(running, (B + 3) * H)  # products start from 0, 0 and b_hn
+    before = running_rows(running, h_before, starts, B, H)
+    clear(begin, 2 * H)
+    copy(at(begin, 2 * H), at(bias_hn, 0), H)
     if B > 0:
-        matmul(product, product, 3 * H, before, H, np.int64(1), at(packed, 0), B, H, 3 * H)
+        matmul(product, begin, np.int64(0), before, H, np.int64(1), at(packed, 0), B, H, 3 * H)
     for b in range(B):
         row, here = at(gates, 3 * b * H), b * H
-        gru_row(
-            row, at(u, here), at(h, here), row, at(product, 3 * here), at(bias_hn, 0), at(before, here), H
-        )
+        gru_row(row, at(u, here), at(h, here), row, at(product, 3 * here), at(before, here), H)
     return OK
 
 
@@ -1742,7 +1750,7 @@ def run_layer(trace, state, packed, params, inputs, starts, layer, team, s):
     h, inner = layer_array(trace, s, layer, H_), layer_array(trace, s, layer, INNER)
     gates, hh = layer_array(trace, s, layer, GATES), layer_array(packed, s, layer, HH_T)
     weight_ih, bias = layer_array(params, s, layer, WEIGHT_IH), layer_array(params, s, layer, GATE_BIAS)
-    running = at(array(trace, s, RUNNING), first * (s.G + 1) * H)
+    running = at(array(trace, s, RUNNING), (first + team.part) * (s.G + 1) * H)
     state_h, state_c = at(state, (layer * B + first) * H), at(state, ((s.L + layer) * B + first) * H)
     copy(at(h, first * H), state_h, rows * H)
     if s.cell == LSTM:
@@ -1844,7 +1852,7 @@ def run_layer_back(w, x, layer, team, s):
         layer_array(w, s, layer, H_), layer_array(w, s, layer, INNER), layer_array(w, s, layer, GATES)
     )  # fmt: skip
     hh, dh, dc = layer_array(w, s, layer, HH), layer_array(w, s, layer, DH), at(array(w, s, DC), first * H)
-    running = at(array(w, s, RUNNING), first * (s.G + 1) * H)
+    running = at(array(w, s, RUNNING), (first + team.part) * (s.G + 1) * H)
     if s.cell == LSTM:
         clear(dc, rows * H)
     for t in range(s.T - 1, -1, -1):
