@@ -2,8 +2,9 @@
 # make test   install with the test extra and run the tests
 # make lint   ruff, mypy --strict, and the C sources with warnings as errors
 # make bench  the benchmarks of the three backends
-# make compare  them beside NumPy, PyTorch, JAX and ONNX Runtime, which it installs; about twenty minutes
+# make compare  them beside NumPy, PyTorch, JAX and ONNX Runtime, which it installs; about half an hour
 # make quality  train on a real text and require the loss that the README tells; needs FASTRNN_DATA
+# make char-rnn  train as char-rnn does and require its users' validation losses; needs FASTRNN_DATA
 # make scale  a long file costs what a short text does, per character, and no more memory; needs FASTRNN_DATA
 # make denormals  a saturated or dead network trains as fast as a healthy one
 # make sanitize  every kernel at odd sizes, in C under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -14,7 +15,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test lint bench compare quality scale denormals sanitize valgrind package clean
+.PHONY: demo test lint bench compare quality char-rnn scale denormals sanitize valgrind package clean
 
 demo: .venv/installed
 	$(BIN)/fastrnn demo
@@ -39,6 +40,9 @@ compare: .venv/installed-for-development
 
 quality: .venv/installed-for-development
 	$(BIN)/python tests/quality.py
+
+char-rnn: .venv/installed-for-development
+	$(BIN)/python tests/char_rnn.py
 
 scale: .venv/installed-for-development
 	$(BIN)/python tests/scale.py

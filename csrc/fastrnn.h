@@ -72,7 +72,7 @@ enum {
     FR_HEAD = 11,            /* head.weight packed (V, H32) */
     FR_BLOCKS = 12,          /* (parts, FR_BLOCK, max(E, H)32) */
     FR_X = 13,               /* (T, B, E): rows of the embedding */
-    FR_RUNNING = 14,         /* (B, (G+1)·H) */
+    FR_RUNNING = 14,         /* (B+parts, (G+1)·H) */
     FR_DC = 15,              /* (B, H), of an lstm */
     FR_DX = 16,              /* (T, B, E) */
     FR_LOGITS = 17,          /* (head steps, B, V), or (FR_ROWS, V) */
@@ -223,13 +223,13 @@ fr_status FR(rnn_backward)(
     int64_t relu, int64_t carried, int64_t B, int64_t H);
 
 /* The GRU of PyTorch and ONNX, which resets after the product (Cho et al. 2014):
- * r = σ(x_r + W_hr h_before), z = σ(x_z + W_hz h_before), u = W_hn h_before + b_hn,
+ * r = σ(x_r + W_hr h_before), z = σ(x_z + W_hz h_before), u = b_hn + W_hn h_before,
  * n = tanh(x_n + r ⊙ u), h = (1 - z) ⊙ n + z ⊙ h_before. */
 fr_status FR(gru_forward)(
     real *h,               /* (B, H) */
     real *u,               /* (B, H) */
     real *gates,           /* (B, 3H) (in, out): x; then r, z, n */
-    real *running,         /* (B, 4H) (scratch) */
+    real *running,         /* (B+1, 4H) (scratch) */
     const real *h_before,  /* (B, H) */
     const real *packed,    /* (H, 3H32): W_hhᵀ */
     const real *bias_hn,   /* (H) */

@@ -1,7 +1,7 @@
 /* gru.c: one step of a gated recurrent unit, forward and backward, as PyTorch and ONNX have it (reset after
  * the product; Cho et al. 2014),
  *
- *     r, z = σ(x + W_h h_{t-1})     u = W_hn h_{t-1} + b_hn     n = tanh(x_n + r ⊙ u)
+ *     r, z = σ(x + W_h h_{t-1})     u = b_hn + W_hn h_{t-1}     n = tanh(x_n + r ⊙ u)
  *     h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}
  *
  * B batch rows · H hidden units. What is a factor of a product is zero rather than tiny, so that no product
@@ -13,15 +13,14 @@
 
 /* Row by row, since a batch row's gates stand beside each other, as their shares of the product do. */
 static void row_forward(real *restrict h, real *restrict u, real *restrict r, real *restrict z, real *restrict n,
-                        const real *restrict share, const real *restrict bias_hn, const real *restrict h_before,
-                        int64_t H)
+                        const real *restrict share, const real *restrict h_before, int64_t H)
 {
     for (int64_t k = 0; k < H; k++) {
         r[k] = fr_gate(r[k] + share[k]);
         z[k] = fr_gate(z[k] + share[H + k]);
     }
     for (int64_t k = 0; k < H; k++) {
-        u[k] = fr_flush(share[2 * H + k] + bias_hn[k], FR_TINY);
+        u[k] = fr_flush(share[2 * H + k], FR_TINY);
         n[k] = fr_tanh(fr_flush(fr_fma(r[k], u[k], n[k]), FR_TINY));
         h[k] = fr_flush(fr_fma(z[k], h_before[k], (1 - z[k]) * n[k]), FR_TINY);
     }
@@ -54,13 +53,14 @@ fr_status FR(gru_forward)(real *restrict h, real *restrict u, real *restrict gat
 {
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    real *product = running + B * H;
+    real *from = running + B * H, *product = from + 3 * H; /* the products start from 0, 0 and b_hn */
     const real *before = fr_running_rows(running, h_before, starts, B, H);
-    memset(product, 0, (size_t)(B * 3 * H) * sizeof(real));
-    fr_matmul(product, product, 3 * H, before, H, 1, packed, B, H, 3 * H);
+    memset(from, 0, (size_t)(2 * H) * sizeof(real));
+    memcpy(from + 2 * H, bias_hn, (size_t)H * sizeof(real));
+    fr_matmul(product, from, 0, before, H, 1, packed, B, H, 3 * H);
     for (int64_t b = 0, at = 0; b < B; b++, at += H) {
         real *row = gates + 3 * at;
-        row_forward(h + at, u + at, row, row + H, row + 2 * H, product + 3 * at, bias_hn, before + at, H);
+        row_forward(h + at, u + at, row, row + H, row + 2 * H, product + 3 * at, before + at, H);
     }
     return FR_OK;
 }

@@ -65,7 +65,7 @@ static inline fr_status run_layer(real *trace, real *state, const real *packed, 
     const real *bias = params + layer_place_of(s, layer, FR_GATE_BIAS);
     const real *bias_hn = params + layer_place_of(s, layer, FR_BIAS_HN);
     const real *hh = packed + layer_place_of(s, layer, FR_HH_T);
-    real *running = trace + place_of(s, FR_RUNNING) + first * (s.G + 1) * H;
+    real *running = trace + place_of(s, FR_RUNNING) + (first + team.part) * (s.G + 1) * H;
     real *h = trace + layer_place_of(s, layer, FR_H), *inner = trace + layer_place_of(s, layer, FR_INNER);
     real *gates = trace + layer_place_of(s, layer, FR_GATES);
     real *state_h = state + (layer * B + first) * H, *state_c = state_h + s.L * B * H;

@@ -73,8 +73,19 @@ fr_status FR(gather_gradients)(real *restrict dweight, real *restrict dbias, con
                                const int32_t *restrict ids, int64_t part, int64_t parts, int64_t N, int64_t V,
                                int64_t O)
 {
-    RETURN_IF_BAD(FR(embedding_gradients)(dweight, dy, ids, part, parts, N, V, O));
-    fr_bias_gradients(dbias, dy, fr_part(O, part, parts), fr_part(O, part + 1, parts), N, O);
+    if (part < 0 || part >= parts || N < 0 || V < 1 || O < 1)
+        return FR_BAD_SIZE;
+    const int64_t first = fr_part(O, part, parts), last = fr_part(O, part + 1, parts);
+    for (int64_t n = 0; n < N; n++) {
+        const int64_t id = ids[n];
+        if (id < 0 || id >= V)
+            return FR_BAD_SYMBOL;
+        real *row = dweight + id * O;
+        for (int64_t o = first; o < last; o++) { /* both in one pass over dy, which may be large */
+            row[o] += dy[n * O + o];
+            dbias[o] += dy[n * O + o];
+        }
+    }
     return FR_OK;
 }
 

@@ -93,7 +93,7 @@ static void run_layer_back(real *w, Window x, int64_t layer, Team team, Sizes s)
     const int64_t rows = fr_part(B, team.part + 1, team.parts) - first;
     const real *h = w + layer_place_of(s, layer, FR_H), *hh = w + layer_place_of(s, layer, FR_HH);
     real *inner = w + layer_place_of(s, layer, FR_INNER), *gates = w + layer_place_of(s, layer, FR_GATES);
-    real *running = w + place_of(s, FR_RUNNING) + first * (s.G + 1) * H;
+    real *running = w + place_of(s, FR_RUNNING) + (first + team.part) * (s.G + 1) * H;
     real *dh = w + layer_place_of(s, layer, FR_DH), *dc = w + place_of(s, FR_DC) + first * H;
     if (s.cell == FR_LSTM)
         memset(dc, 0, (size_t)(rows * H) * sizeof(real));
@@ -162,11 +162,10 @@ static fr_status gradients(double *losses, real *grads, real *state, real *w, co
     for (int64_t t = 0; t < s.T; t += steps) {
         const int64_t count = fr_min(steps, s.T - t);
         RETURN_IF_BAD(run_head(losses, w, params, x, t, count, team, s));
-        if (steps < s.T) { /* the next logits take the place of these */
+        RETURN_IF_BAD(fr_wait_for_all(team));
+        RETURN_IF_BAD(add_head_gradients(grads, w, t, count, block, team, s));
+        if (t + count < s.T) /* the next logits take the place of these */
             RETURN_IF_BAD(fr_wait_for_all(team));
-            RETURN_IF_BAD(add_head_gradients(grads, w, t, count, block, team, s));
-            RETURN_IF_BAD(fr_wait_for_all(team));
-        }
     }
     for (int64_t l = s.L - 1; l >= 0; l--) {
         run_layer_back(w, x, l, team, s);
@@ -176,8 +175,6 @@ static fr_status gradients(double *losses, real *grads, real *state, real *w, co
             RETURN_IF_BAD(fr_wait_for_all(team));
         }
     }
-    if (steps >= s.T)
-        RETURN_IF_BAD(add_head_gradients(grads, w, 0, s.T, block, team, s));
     for (int64_t l = 0; l < s.L; l++)
         RETURN_IF_BAD(add_layer_gradients(grads, w, x, l, block, team, s));
     if (s.E == 0)

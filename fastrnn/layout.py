@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: The widest panel of a packed matrix, the rows that are packed at a time of a long one (FR_BLOCK), those that
-#: the head works on at a time (FR_ROWS), and the logits that are held at a time (FR_LOGITS).
+#: The widest panel of a packed matrix, the rows that are packed at a time of a long one (FR_BLOCK), those
+#: that the head works on at a time (FR_ROWS), and the logits that are held at a time, unless it is a step.
 PANEL, BLOCK, HEAD_ROWS, LOGITS = 32, 256, 64, 1 << 24
 
 
@@ -80,12 +80,12 @@ class Shape:
     tied: bool
 
     @property
-    def G(self) -> int:
+    def G(self) -> int:  # noqa: N802  (a dimension letter)
         """The gates of the cell."""
         return {"gru": 3, "lstm": 4}.get(self.kind, 1)
 
     @property
-    def Z(self) -> int:
+    def Z(self) -> int:  # noqa: N802  (a dimension letter)
         """The arrays of a state: h, and for the LSTM c."""
         return 2 if self.kind == "lstm" else 1
 
@@ -148,7 +148,7 @@ def backward_weights(shape: Shape) -> list[Entry]:
     return [*entries, _packed("head", shape.V, shape.H)]
 
 
-def trace(shape: Shape, T: int, B: int, *, dropout: bool = False) -> list[Entry]:
+def trace(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool = False) -> list[Entry]:
     """What the forward pass keeps of T steps of B rows; ``h`` begins with the state before them."""
     H, E, G = shape.H, shape.E, shape.G
     entries = [Entry("x", (T, B, E))]
@@ -158,7 +158,7 @@ def trace(shape: Shape, T: int, B: int, *, dropout: bool = False) -> list[Entry]
             entries += [Entry(f"inner_l{layer}", (T + 1, B, H)), Entry(f"gates_l{layer}", (T, B, G * H))]
         if dropout:
             entries.append(Entry(f"up_l{layer}", (T, B, H)))
-    return [*entries, Entry("running", (B, (G + 1) * H))]
+    return [*entries, Entry("running", (B + parts, (G + 1) * H))]
 
 
 def backward_trace(shape: Shape, T: int, B: int) -> list[Entry]:
@@ -190,8 +190,8 @@ class Plan:
     size: int
 
 
-#: What the numbers of a plan are, in the order of the contract's FR_EMBEDDING_WEIGHT and so on: names of arrays,
-#: first of parameters, then of what is in a workspace.
+#: What the numbers of a plan are, in the order of the contract's FR_EMBEDDING_WEIGHT and so on: names of
+#: arrays, first of parameters, then of what is in a workspace.
 PARAMETERS = ("embedding.weight", "head.weight", "head.bias")
 SCRATCH = ("head_t", "head", "blocks", "x", "running", "dc", "dx", "logits", "zeros")
 LAYER_PARAMETERS = ("weight_ih", "weight_hh", "bias", "bias_hn")
@@ -219,17 +219,17 @@ def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArra
 
 @lru_cache(maxsize=64)
 def window_plan(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool = False) -> Plan:
-    """A workspace for windows of up to T steps of B rows, which so many threads work on, forward and backward.
+    """A workspace for windows of up to T steps of B rows, forward and backward, and for so many threads.
 
-    What is packed comes first: it is read in whole vectors, quickest where they begin with a cache line, as the
-    workspace does, and its sizes are multiples of one.
+    What is packed comes first: it is read in whole vectors, quickest where they begin with a cache line, as
+    the workspace does, and its sizes are multiples of one.
     """
     layout = Layout(
         (
             *forward_weights(shape),
             *backward_weights(shape),
             _packed("blocks", parts * BLOCK, max(shape.E, shape.H)),
-            *trace(shape, T, B, dropout=dropout),
+            *trace(shape, T, B, parts, dropout=dropout),
             *backward_trace(shape, T, B),
         )
     )

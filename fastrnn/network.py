@@ -78,8 +78,8 @@ class Network:
     tied
         Whether the head's weight is the embedding's (Press & Wolf 2017), which needs E = H.
     dropout
-        The part of what each layer hands up, the last one to the head, that is dropped while training, from 0
-        to below 1 (Srivastava et al. 2014; Zaremba et al. 2014). Nothing is dropped in `forward` and `losses`.
+        The part of what each layer hands up, the last one to the head, that is dropped while training, from
+        0 to below 1 (Srivastava et al. 2014; Zaremba et al. 2014). In `forward` and `losses` nothing is.
     dtype
         ``"float32"`` or ``"float64"``, of the parameters and of the arithmetic.
     backend
@@ -187,9 +187,9 @@ class Network:
         """Writable views by name, with PyTorch's names and shapes.
 
         ``embedding.weight (V, E)``, where there is one; of each layer, from ``l0`` on, ``weight_ih_l0
-        (G·H, V)``, ``(G·H, E)`` or ``(G·H, H)``, ``weight_hh_l0 (G·H, H)``, ``bias_l0 (G·H)`` and, for the GRU,
-        ``bias_hn_l0 (H)``; ``head.weight (V, H)``, unless it is tied, and ``head.bias (V)``. G is 1 for the
-        rnn, 3 for the gru (r, z, n), 4 for the lstm (i, f, g, o). They share one flat buffer, which the
+        (G·H, V)``, ``(G·H, E)`` or ``(G·H, H)``, ``weight_hh_l0 (G·H, H)``, ``bias_l0 (G·H)`` and, for the
+        GRU, ``bias_hn_l0 (H)``; ``head.weight (V, H)``, unless it is tied, and ``head.bias (V)``. G is 1 for
+        the rnn, 3 for the gru (r, z, n), 4 for the lstm (i, f, g, o). They share one flat buffer, which the
         kernels read: writing to one changes the network.
         """
         return self.layout.views(self.flat)
@@ -204,8 +204,8 @@ class Network:
         inputs
             Ids (T, B), from 0 to V - 1.
         state
-            What the window continues from, h (L, B, H), for the LSTM the pair (h, c); ``None`` is zeros. It is
-            not changed.
+            What the window continues from, h (L, B, H), for the LSTM the pair (h, c); ``None`` is zeros. It
+            is not changed.
         starts
             (T, B): 1 where a row begins anew, and its state is zero before that step; ``None`` is none.
 
@@ -298,7 +298,7 @@ class Network:
         return losses, self.public_state(carried)
 
     def run_losses(self, losses: Array, state: Array, inputs: Array, targets: Array, starts: Array) -> None:
-        """Fill in the losses (T, B), and replace the state (Z, L, B, H); arguments are not checked. Internal."""
+        """Fill in the losses (T, B), and replace the state (Z, L, B, H); nothing is checked. Internal."""
         self._run_rows(self.backend.network_losses, losses, state, inputs, targets, starts)
 
     def _run_rows(self, kernel: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
@@ -419,7 +419,7 @@ class Network:
             self._idle_workspaces.append(workspace)
 
     def to_torch_state_dict(self) -> dict[str, Array]:
-        """The parameters as NumPy arrays under the names of a PyTorch module with ``embedding``, ``rnn`` and ``head``.
+        """The parameters as a PyTorch module with ``embedding``, ``rnn`` and ``head`` has them, in NumPy.
 
         See `fastrnn.interchange.to_torch_state_dict` for names and shapes.
         """
@@ -435,12 +435,13 @@ class Network:
         head: str | None = None,
         **options: Any,
     ) -> Network:
-        """The network that a PyTorch module is whose state dict this is: recurrent layers, linear head, embedding.
+        """The network that a PyTorch module is, of an embedding, recurrent layers and a linear head.
 
         Parameters
         ----------
         state_dict, cell, embedding, head
-            As `fastrnn.interchange.from_torch_state_dict` has them; arrays, or tensors.
+            The module's state dict, of arrays or tensors, and what
+            `fastrnn.interchange.from_torch_state_dict` may have to be told.
         options
             Other arguments of `Network`, such as ``activation`` and ``backend``.
 
@@ -459,7 +460,7 @@ class Network:
         """The same network with other parameters, in this vector and in its order. Internal."""
         other = copy.copy(self)
         other.flat = flat
-        other._idle_workspaces = []
+        other._idle_workspaces = []  # noqa: SLF001  (it is a network, too)
         return other
 
     def options(self) -> dict[str, Any]:

@@ -84,16 +84,16 @@ class Recipe:
     optimizer, learning_rate, schedule, clip_value, clip_norm, reduction
         The update's; see `fastrnn.Trainer` and `fastrnn.schedules`.
     averaging
-        How much of their average the parameters' exponential mean keeps at each update: then the model has the
-        average. ``None`` is none; see `fastrnn.Trainer`.
+        How much of their average the parameters' exponential mean keeps at each update: then the model has
+        the average. ``None`` is none; see `fastrnn.Trainer`.
     steps, epochs, time_limit
         When training ends: after so many updates, passes over the text, or seconds.
     validation
         The part of the text, its end, that is held out; ``None`` is a tenth of a text of at least
         10,000 symbols, and nothing of a shorter one.
     split
-        Where that part is: ``"end"``, of the text, or ``"rows"``, of each row of a batch, in whole windows, as
-        char-rnn has it.
+        Where that part is: ``"end"``, of the text, or ``"rows"``, of each row of a batch, in whole windows,
+        as char-rnn has it.
     carry_state
         Whether the state is carried from one pass to the next.
     drop_last
@@ -196,8 +196,8 @@ PRESETS: dict[str, Recipe] = {
         drop_last=True,
         log_every=100,
     ),
-    # Karpathy's char-rnn (2015) with the options that train.lua has: the state is carried from pass to pass, the
-    # gradient is clipped and the rate decays from the tenth epoch on. It adds two biases where one is here.
+    # Karpathy's char-rnn (2015) with the options that train.lua has: the state is carried from pass to pass,
+    # and the rate decays after the tenth. It adds two biases where one is here.
     "char-rnn": Recipe(
         cell="lstm",
         hidden_size=128,

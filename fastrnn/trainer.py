@@ -149,7 +149,7 @@ class Trainer:
 
     @state.setter
     def state(self, value: StateLike | None) -> None:
-        h = value[0] if isinstance(value, tuple) and value else value
+        h: Any = value[0] if isinstance(value, tuple) and value else value
         rows = np.shape(h)[1:2]
         self._state = None if value is None else self.network.checked_state(value, rows[0] if rows else 1)
 
@@ -260,11 +260,11 @@ class Trainer:
                     parts,
                     lambda part: network.backend.train_windows(
                         losses, norms, symbol_losses, network.flat, self._gradients, self._moments,
-                        self._average, self._state, workspace.flat, team.sync, streams.inputs, streams.targets,
-                        streams.starts, settings, weights, plan.numbers, optimizer.number,
-                        REDUCTIONS.index(self.reduction), self.clip_value or math.inf, self.clip_norm or math.inf,
-                        network.dropout, self.dropout_key, self.updates, first % streams.windows(T),
-                        part, parts, len(self._average), W, streams.n_steps, T, B,
+                        self._average, self._state, workspace.flat, team.sync, streams.inputs,
+                        streams.targets, streams.starts, settings, weights, plan.numbers, optimizer.number,
+                        REDUCTIONS.index(self.reduction), self.clip_value or math.inf,
+                        self.clip_norm or math.inf, network.dropout, self.dropout_key, self.updates,
+                        first % streams.windows(T), part, parts, len(self._average), W, streams.n_steps, T, B,
                     ),
                 )  # fmt: skip
         finally:  # after Ctrl-C too: what was done counts

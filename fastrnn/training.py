@@ -128,8 +128,8 @@ def train(
         The part of the text, its end, that is held out; 0 is none. By default a tenth of a text of at
         least 10,000 symbols. Of it, the first 32,768 symbols are measured.
     split
-        Where that part is: ``"end"``, of the text, or ``"rows"``, of each row of a batch in whole windows, all of
-        which is measured.
+        Where that part is: ``"end"``, of the text, or ``"rows"``, of each row of a batch in whole windows,
+        all of which is measured.
     log_every
         Updates between the records of `Model.history`.
     threads

@@ -646,9 +646,9 @@ def unless_starting(x, goes_on):
     return x.where(goes_on.compare("!=", 0.0), 0.0)
 
 
-def gru_formula(p, r, z, n, share_r, share_z, share_n, bias_hn, h_before):
+def gru_formula(p, r, z, n, share_r, share_z, share_n, h_before):
     r, z = gate_formula(p, r + share_r), gate_formula(p, z + share_z)
-    u = flush_formula(p, share_n + bias_hn)
+    u = flush_formula(p, share_n)
     n = tanh_formula(p, flush_formula(p, r.times_plus(u, n)))
     h = flush_formula(p, z.times_plus(h_before, (constant(z, 1.0) - z) * n))
     return r, z, n, u, h
@@ -781,9 +781,9 @@ each_relu, each_through_relu = each(relu_formula), each_two(relu_slope_formula)
 
 
 def emit_row(formula, kind, shares):
-    """The same for a batch row, whose arrays stand beside each other: each is (array, how many of n elements).
+    """The same for a batch row, whose arrays stand beside each other, each of n elements.
 
-    ``shares`` says it of the outputs, of what is read, and how many numbers come after them.
+    ``shares`` says how many each output has, each of what is read, and how many numbers come after them.
     """
     outs, ins, scalars = shares
     emit = emit_map(formula, kind, sum(outs), sum(ins), scalars, abreast=1)
@@ -802,10 +802,10 @@ def emit_row(formula, kind, shares):
 
 
 @intrinsic
-def gru_row(typing_context, gates, u, h, before_gates, share, bias_hn, h_before, n):
+def gru_row(typing_context, gates, u, h, before_gates, share, h_before, n):
     """One row of a step: r, z, n, u and h."""
-    takes = gates, u, h, before_gates, share, bias_hn, h_before, types.intp
-    return types.none(*takes), emit_row(gru_formula, gates, ([3, 1, 1], [3, 3, 1, 1], 0))
+    takes = gates, u, h, before_gates, share, h_before, types.intp
+    return types.none(*takes), emit_row(gru_formula, gates, ([3, 1, 1], [3, 3, 1], 0))
 
 
 @intrinsic
@@ -1147,7 +1147,7 @@ def bias_gradients(dbias, dy, first, last, N, O):
 def weight_gradients(dweight, dbias, block, dy, x, starts, first, last, N, I, O):
     """The gradients of y = x Wᵀ + b, for some outputs: dW (O, I) += dyᵀ x and db (O) += Σ dy, over N rows.
 
-    Of a row that starts (unless ``starts`` points at nothing) x counts as zeros; so there may be no ``dbias``.
+    Of a row that starts x counts as zeros. There may be no ``starts``, and no ``dbias``.
     """
     panel = panel_width(x)
     for n in range(0, N, BLOCK):
@@ -1226,10 +1226,18 @@ def gather_forward(y, weight, bias, ids, N, V, O):
 
 @inlined
 def gather_gradients(dweight, dbias, dy, ids, part, parts, N, V, O):
-    status = embedding_gradients(dweight, dy, ids, part, parts, N, V, O)
-    if status == OK:
-        bias_gradients(dbias, dy, share(O, part, parts), share(O, part + 1, parts), N, O)
-    return status
+    if part < 0 or part >= parts or N < 0 or V < 1 or O < 1:
+        return BAD_SIZE
+    first = share(O, part, parts)
+    columns, total = share(O, part + 1, parts) - first, at(dbias, first)
+    for n in range(N):
+        v = ids[n]
+        if v < 0 or v >= V:
+            return BAD_SYMBOL
+        drow, some = at(dweight, v * O + first), at(dy, n * O + first)  # while it is in the cache
+        each_sum(drow, drow, some, columns)
+        each_sum(total, total, some, columns)
+    return OK
 
 
 @inlined
@@ -1258,13 +1266,13 @@ def recurrent_gradients(dweight_hh, block, dy, h_before, starts, part, parts, N,
         return BAD_SIZE
     first, last = share(O, part, parts), share(O, part + 1, parts)
     weight_gradients(
-        at(dweight_hh, 0), nothing(dweight_hh), at(block, 0), at(dy, 0), at(h_before, 0), at(starts, 0), first, last,
-        N, H, O,
+        at(dweight_hh, 0), nothing(dweight_hh), at(block, 0), at(dy, 0), at(h_before, 0), at(starts, 0),
+        first, last, N, H, O,
     )  # fmt: skip
     return OK
 
 
-@inlined
+@jit
 def dropout(y, x, rate, key, update, layer, first, N, B, H):
     if N < 0 or B < 1 or H < 1 or first < 0 or not 0 <= rate < 1:
         return BAD_SIZE
@@ -1330,15 +1338,15 @@ def rnn_backward(dh, dh_before, running, h, packed, starts, relu, carried, B, H)
 def gru_forward(h, u, gates, running, h_before, packed, bias_hn, starts, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
-    product, before = at(running, B * H), running_rows(running, h_before, starts, B, H)
-    clear(product, B * 3 * H)
+    begin, product = at(running, B * H), at(running, (B + 3) * H)  # products start from 0, 0 and b_hn
+    before = running_rows(running, h_before, starts, B, H)
+    clear(begin, 2 * H)
+    copy(at(begin, 2 * H), at(bias_hn, 0), H)
     if B > 0:
-        matmul(product, product, 3 * H, before, H, np.int64(1), at(packed, 0), B, H, 3 * H)
+        matmul(product, begin, np.int64(0), before, H, np.int64(1), at(packed, 0), B, H, 3 * H)
     for b in range(B):
         row, here = at(gates, 3 * b * H), b * H
-        gru_row(
-            row, at(u, here), at(h, here), row, at(product, 3 * here), at(bias_hn, 0), at(before, here), H
-        )
+        gru_row(row, at(u, here), at(h, here), row, at(product, 3 * here), at(before, here), H)
     return OK
 
 
@@ -1702,15 +1710,14 @@ def pack_weights(packed, params, ih, hh, head, transposed, team, s):
                 if dense:
                     I = inputs_of(s, layer)
                     rows = O if layer > 0 or s.E > 0 else 0
-            if rows > 0 and transposed:
-                pack(out, weight, transposed, team.part, team.parts, I, rows)
-            elif rows > 0:
-                pack(out, weight, transposed, team.part, team.parts, rows, I)
+            K, J = (I, rows) if transposed else (rows, I)
+            if rows > 0:
+                pack(out, weight, transposed, team.part, team.parts, K, J)
 
 
 @inlined
 def hand_up(trace, d, layer, n, rows, s):
-    """Drop a part of what some rows of a layer hand up, from row n on; without dropout they hand up h itself."""
+    """Drop a part of what some rows of a layer hand up, from row n on; else they hand up h itself."""
     if d.rate > 0:
         h, up = layer_array(trace, s, layer, H_), layer_array(trace, s, layer, UP)
         dropout(at(up, n * s.H), at(h, (s.B + n) * s.H), d.rate, d.key, d.update, layer, n, rows, s.B, s.H)
@@ -1743,7 +1750,7 @@ def run_layer(trace, state, packed, params, inputs, starts, layer, team, s):
     h, inner = layer_array(trace, s, layer, H_), layer_array(trace, s, layer, INNER)
     gates, hh = layer_array(trace, s, layer, GATES), layer_array(packed, s, layer, HH_T)
     weight_ih, bias = layer_array(params, s, layer, WEIGHT_IH), layer_array(params, s, layer, GATE_BIAS)
-    running = at(array(trace, s, RUNNING), first * (s.G + 1) * H)
+    running = at(array(trace, s, RUNNING), (first + team.part) * (s.G + 1) * H)
     state_h, state_c = at(state, (layer * B + first) * H), at(state, ((s.L + layer) * B + first) * H)
     copy(at(h, first * H), state_h, rows * H)
     if s.cell == LSTM:
@@ -1803,7 +1810,7 @@ class Window(NamedTuple):
 
 @inlined
 def run_head(losses, w, params, x, begin, count, team, s):
-    """The head at some steps, for some of the batch rows: losses, dlogits in place of logits, gradient of h."""
+    """The head at some steps, for some of the batch rows: losses, dlogits for logits, the gradient of h."""
     B, V, H, top, d = s.B, s.V, s.H, s.L - 1, x.dropout
     first, last = share(B, team.part, team.parts), share(B, team.part + 1, team.parts)
     steps = count if last - first == B else 1
@@ -1830,8 +1837,8 @@ def add_head_gradients(grads, w, begin, count, block, team, s):
     """The gradients of the head's parameters at some steps, for some of the outputs."""
     up = at(layer_array(w, s, s.L - 1, UP), begin * s.B * s.H)
     linear_gradients(
-        array(grads, s, HEAD_WEIGHT), array(grads, s, HEAD_BIAS), block, array(w, s, LOGITS), up, team.part, team.parts,
-        count * s.B, s.H, s.V,
+        array(grads, s, HEAD_WEIGHT), array(grads, s, HEAD_BIAS), block, array(w, s, LOGITS), up,
+        team.part, team.parts, count * s.B, s.H, s.V,
     )  # fmt: skip
 
 
@@ -1845,7 +1852,7 @@ def run_layer_back(w, x, layer, team, s):
         layer_array(w, s, layer, H_), layer_array(w, s, layer, INNER), layer_array(w, s, layer, GATES)
     )  # fmt: skip
     hh, dh, dc = layer_array(w, s, layer, HH), layer_array(w, s, layer, DH), at(array(w, s, DC), first * H)
-    running = at(array(w, s, RUNNING), first * (s.G + 1) * H)
+    running = at(array(w, s, RUNNING), (first + team.part) * (s.G + 1) * H)
     if s.cell == LSTM:
         clear(dc, rows * H)
     for t in range(s.T - 1, -1, -1):
@@ -1930,10 +1937,11 @@ def gradients(losses, grads, state, w, params, x, team, s):
         count = min(steps, s.T - t)
         if status == OK:
             status = run_head(losses, w, params, x, t, count, team, s)
-        if steps < s.T and status == OK:  # the next logits take the place of these
+        if status == OK:
             status = wait_for_all(team)
-            if status == OK:
-                add_head_gradients(grads, w, t, count, block, team, s)
+        if status == OK:
+            add_head_gradients(grads, w, t, count, block, team, s)
+            if t + count < s.T:  # the next logits take the place of these
                 status = wait_for_all(team)
     for layer in range(s.L - 1, -1, -1):
         if status == OK:
@@ -1944,8 +1952,6 @@ def gradients(losses, grads, state, w, params, x, team, s):
             status = wait_for_all(team)
     if status != OK:
         return status
-    if steps >= s.T:
-        add_head_gradients(grads, w, np.int64(0), s.T, block, team, s)
     for layer in range(s.L):
         add_layer_gradients(grads, w, x, layer, block, team, s)
     if s.E == 0:
@@ -2009,16 +2015,16 @@ def forward(losses, logits, state, w, params, inputs, targets, starts, plan, T, 
 @jit
 def network_forward(logits, state, workspace, params, inputs, starts, plan, T, B):
     return forward(
-        no_losses(), at(logits, 0), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0), nothing(inputs),
-        at(starts, 0), at(plan, 0), T, B,
+        no_losses(), at(logits, 0), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0),
+        nothing(inputs), at(starts, 0), at(plan, 0), T, B,
     )  # fmt: skip
 
 
 @jit
 def network_losses(losses, state, workspace, params, inputs, targets, starts, plan, T, B):
     return forward(
-        at(losses, 0), nothing(params), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0), at(targets, 0),
-        at(starts, 0), at(plan, 0), T, B,
+        at(losses, 0), nothing(params), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0),
+        at(targets, 0), at(starts, 0), at(plan, 0), T, B,
     )  # fmt: skip
 
 
@@ -2065,9 +2071,9 @@ def update(params, moments, grads, settings, optimizer, limit, scale, part, part
 
 @jit
 def train_windows(
-    losses, norms, symbol_losses, params, grads, moments, average, state, workspace, sync, inputs, targets, starts,
-    settings, weights, plan, optimizer, reduction, value_limit, norm_limit, rate, key, first_update, first,
-    part, parts, A, W, S, T, B,
+    losses, norms, symbol_losses, params, grads, moments, average, state, workspace, sync, inputs, targets,
+    starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, rate, key,
+    first_update, first, part, parts, A, W, S, T, B,
 ):  # fmt: skip
     most = sizes_of(plan, T, B)
     status = bad_sizes(most)
@@ -2171,7 +2177,8 @@ def draw(logits, uniform, temperature, V):
 
 @jit
 def sample(
-    symbols, state, scratch, logits, prepared, params, uniforms, starts, plan, temperature, symbol_before, last, n
+    symbols, state, scratch, logits, prepared, params, uniforms, starts, plan, temperature, symbol_before,
+    last, n,
 ):  # fmt: skip
     V = plan[VOCABULARY]
     if n < 0:

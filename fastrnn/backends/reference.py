@@ -145,7 +145,7 @@ def recurrent_gradients(
 
 
 def philox(counter: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
-    """Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011) of counters (…, 4): four words each, of 32 bits."""
+    """Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011) of counters (…, 4): four words each, below 2³²."""
     low = np.uint64(0xFFFFFFFF)
     c0, c1, c2, c3 = np.moveaxis(counter & low, -1, 0)
     k0, k1 = key & 0xFFFFFFFF, (key >> 32) & 0xFFFFFFFF
@@ -410,70 +410,24 @@ def shape_of(plan: NDArray[np.int64]) -> Shape:
     return Shape(KINDS[kind], L, V, E, H, tied=bool(E and head_weight == 0))
 
 
-def one_step(
-    kind: str, x: Reals, h: Reals, c: Reals | None, w: dict[str, Reals], layer: int
-) -> tuple[Reals, Reals | None, tuple[Reals, ...]]:
-    """H and c of a step of a layer after those before it, and what its backward step wants to know."""
-    W = w[f"weight_hh_l{layer}"]
-    if kind == "lstm":
-        assert c is not None
-        x_i, x_f, x_g, x_o = np.split(x + h @ W.T, 4, axis=1)
-        i, f, g, o = sigmoid(x_i), sigmoid(x_f), np.tanh(x_g), sigmoid(x_o)
-        next_c = f * c + i * g
-        return o * np.tanh(next_c), next_c, (i, f, g, o, c, next_c)
-    if kind == "gru":
-        H = h.shape[1]
-        x_r, x_z, x_n = np.split(x, 3, axis=1)
-        r, z = sigmoid(x_r + h @ W[:H].T), sigmoid(x_z + h @ W[H : 2 * H].T)
-        u = h @ W[2 * H :].T + w[f"bias_hn_l{layer}"]
-        n = np.tanh(x_n + r * u)
-        return (1 - z) * n + z * h, None, (r, z, n, u, h)
-    total = x + h @ W.T
-    after = np.maximum(total, 0) if kind == "rnn_relu" else np.tanh(total)
-    return after, None, (after,)
-
-
-def one_step_back(
-    kind: str, dh: Reals, dc: Reals, known: tuple[Reals, ...]
-) -> tuple[Reals, Reals, Reals, Reals]:
-    """The gradients of x, of the recurrent products, of h_before beside these, and of c_before."""
-    if kind == "lstm":
-        i, f, g, o, c, next_c = known
-        tanh_c = np.tanh(next_c)
-        dc = dc + dh * o * (1 - tanh_c**2)
-        dx = np.hstack(
-            [dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g**2), dh * tanh_c * o * (1 - o)]
-        )
-        return dx, dx, np.zeros_like(dh), dc * f
-    if kind == "gru":
-        r, z, n, u, h = known
-        dn = dh * (1 - z) * (1 - n**2)
-        dr, dz = dn * u * r * (1 - r), dh * (h - n) * z * (1 - z)
-        return np.hstack([dr, dz, dn]), np.hstack([dr, dz, dn * r]), dh * z, dc
-    (h,) = known
-    dx = dh * (h > 0) if kind == "rnn_relu" else dh * (1 - h**2)
-    return dx, dx, np.zeros_like(dh), dc
-
-
 @dataclass
-class Run:
-    """A window of a network, run forward."""
+class LayerRun:
+    """A layer of a window: what the kernels of its cell keep."""
 
-    shape: Shape
-    w: dict[str, Reals]
-    #: By layer: what it takes in (T, B, I), what each step continues from (T, B, H), and what a step knows.
-    inputs: list[Reals]
-    before: list[Reals]
-    known: list[list[tuple[Reals, ...]]]
-    #: By layer: what its output is multiplied by in dropout (T, B, H).
-    masks: list[Reals]
-    #: What reaches the head (T, B, H).
-    top: Reals
+    #: What it takes in (T, B, I), unless that is one-hot.
+    inputs: Reals
+    #: Both begin with the state before the window (T+1, B, H).
+    h: Reals
+    inner: Reals
+    #: (T, B, G·H)
+    gates: Reals
+    #: What its output is multiplied by in dropout (T, B, H).
+    mask: Reals
 
     @property
-    def logits(self) -> Reals:
-        """(T, B, V)"""
-        return self.top @ head_weight(self.w).T + self.w["head.bias"]
+    def output(self) -> Reals:
+        """What it hands up (T, B, H)."""
+        return self.h[1:] * self.mask
 
 
 def head_weight(w: dict[str, Reals]) -> Reals:
@@ -481,64 +435,103 @@ def head_weight(w: dict[str, Reals]) -> Reals:
     return w["head.weight"] if "head.weight" in w else w["embedding.weight"]
 
 
+def dropout_mask(
+    rate: float, key: int, update: int, layer: int, shape: tuple[int, int, int], dtype: np.dtype[Any]
+) -> Reals:
+    """What an output (T, B, H) is multiplied by."""
+    T, B, H = shape
+    if rate == 0:
+        return np.ones(shape, dtype)
+    keep = kept(rate, key, update, layer, np.arange(T * B), B, H).reshape(shape)
+    mask: Reals = np.where(keep, dtype.type(1 / (1 - rate)), dtype.type(0))
+    return mask
+
+
+def run_layer(
+    shape: Shape,
+    w: dict[str, Reals],
+    layer: int,
+    inputs: Reals,
+    mask: Reals,
+    state: Reals,
+    ids: Ids,
+    starts: Starts,
+) -> LayerRun:
+    """Run a layer; the state (Z, L, B, H) is carried."""
+    T, B, H = mask.shape
+    W_ih, W_hh = w[f"weight_ih_l{layer}"], w[f"weight_hh_l{layer}"].T
+    gates = (inputs @ W_ih.T if inputs.size else W_ih[ids]) + w[f"bias_l{layer}"]
+    after = np.zeros((T, B, H), W_hh.dtype)
+    h, inner = (np.concatenate([part[layer][np.newaxis], after]) for part in (state[0], state[-1]))
+    none = np.empty(0)
+    for t, begins in enumerate(starts):
+        if shape.kind == "lstm":
+            lstm_forward(h[t + 1], inner[t + 1], gates[t], none, h[t], inner[t], W_hh, begins, B, H)
+        elif shape.kind == "gru":
+            bias_hn = w[f"bias_hn_l{layer}"]
+            gru_forward(h[t + 1], inner[t], gates[t], none, h[t], W_hh, bias_hn, begins, B, H)
+        else:
+            h[t + 1] = gates[t]
+            rnn_forward(h[t + 1], none, h[t], W_hh, begins, shape.kind == "rnn_relu", B, H)
+    state[-1, layer], state[0, layer] = inner[-1], h[-1]
+    return LayerRun(inputs, h, inner, gates, mask)
+
+
 def run(
     shape: Shape, params: Reals, state: Reals, ids: Ids, starts: Starts,
     rate: float = 0.0, key: int = 0, update: int = 0,
-) -> Run:  # fmt: skip
-    """Run a window; the state (Z, L, B, H) is carried."""
-    T, B = ids.shape
+) -> tuple[list[LayerRun], Reals]:  # fmt: skip
+    """Run a window: its layers and its logits (T, B, V); the state (Z, L, B, H) is carried."""
     w = parameter_layout(shape).stored(params)
-    made = Run(shape, w, [], [], [], [], w["embedding.weight"][ids] if shape.E else np.empty(0))
+    layers: list[LayerRun] = []
+    inputs = w["embedding.weight"][ids] if shape.E else np.empty(0)
     for layer in range(shape.L):
-        W_ih = w[f"weight_ih_l{layer}"]
-        shares = (made.top @ W_ih.T if layer > 0 or shape.E else W_ih[ids]) + w[f"bias_l{layer}"]
-        h, c = state[0, layer], state[1, layer] if shape.Z == 2 else None
-        outputs, before, known = [], [], []
-        for share, begins in zip(shares, starts, strict=True):
-            h, c = without(h, begins), None if c is None else without(c, begins)
-            before.append(h)
-            h, c, knows = one_step(shape.kind, share, h, c, w, layer)
-            outputs.append(h)
-            known.append(knows)
-        state[0, layer] = h
-        if c is not None:
-            state[1, layer] = c
-        mask = np.ones((1, 1, 1), params.dtype)
-        if rate > 0:
-            keep = kept(rate, key, update, layer, np.arange(T * B), B, shape.H).reshape(T, B, shape.H)
-            mask = np.where(keep, params.dtype.type(1 / (1 - rate)), 0)
-        made.inputs.append(made.top)
-        made.before.append(np.stack(before))
-        made.known.append(known)
-        made.masks.append(mask)
-        made.top = np.stack(outputs) * made.masks[-1]
-    return made
+        mask = dropout_mask(rate, key, update, layer, (*ids.shape, shape.H), params.dtype)
+        layers.append(run_layer(shape, w, layer, inputs, mask, state, ids, starts))
+        inputs = layers[-1].output
+    return layers, inputs @ head_weight(w).T + w["head.bias"]
 
 
-def run_back(made: Run, d: dict[str, Reals], dtop: Reals, ids: Ids, starts: Starts) -> None:
-    """Add the gradients of the layers' parameters, from that of what reaches the head (T, B, H)."""
-    shape, N = made.shape, ids.size
-    for layer in range(shape.L - 1, -1, -1):
-        W = made.w[f"weight_hh_l{layer}"]
-        dh_above = dtop * made.masks[layer]
-        dh, dc = np.zeros_like(dtop[0]), np.zeros_like(dtop[0])
-        dx, dproducts = [], []
-        for t in range(len(ids) - 1, -1, -1):
-            dx_t, dproduct, dh, dc = one_step_back(shape.kind, dh_above[t] + dh, dc, made.known[layer][t])
-            dh, dc = without(dh + dproduct @ W, starts[t]), without(dc, starts[t])
-            dx.append(dx_t)
-            dproducts.append(dproduct)
-        dgates, drecurrent = (np.stack(rows[::-1]).reshape(N, -1) for rows in (dx, dproducts))
-        d[f"weight_hh_l{layer}"] += drecurrent.T @ made.before[layer].reshape(N, -1)
-        d[f"bias_l{layer}"] += dgates.sum(axis=0)
-        if shape.kind == "gru":
-            d[f"bias_hn_l{layer}"] += drecurrent[:, 2 * shape.H :].sum(axis=0)
-        if layer == 0 and not shape.E:
-            np.add.at(d["weight_ih_l0"], ids.ravel(), dgates)
-            return
-        d[f"weight_ih_l{layer}"] += dgates.T @ made.inputs[layer].reshape(N, -1)
-        dtop = (dgates @ made.w[f"weight_ih_l{layer}"]).reshape(*ids.shape, -1)
-    np.add.at(d["embedding.weight"], ids, dtop)
+def run_layer_back(
+    shape: Shape,
+    w: dict[str, Reals],
+    d: dict[str, Reals],
+    layer: int,
+    run: LayerRun,
+    dh: Reals,
+    ids: Ids,
+    starts: Starts,
+) -> Reals:
+    """Add the gradients of a layer's parameters, given that of its output; return that of its input."""
+    T, B, H = dh.shape
+    N, O, W_hh = T * B, shape.G * H, w[f"weight_hh_l{layer}"]
+    dh, dc, none = dh * run.mask, np.zeros((B, H), dh.dtype), np.empty(0)
+    h, inner, dgates = run.h, run.inner, run.gates
+    for t in range(T - 1, -1, -1):
+        carried = t > 0
+        if shape.kind == "lstm":
+            lstm_backward(
+                dh[t - 1], dc, dgates[t], none, dh[t], inner[t + 1], inner[t], W_hh, starts[t], carried, B, H
+            )
+        elif shape.kind == "gru":
+            gru_backward(dh[t - 1], dgates[t], inner[t], none, dh[t], h[t], W_hh, starts[t], carried, B, H)
+        else:
+            rnn_backward(
+                dh[t], dh[t - 1], none, h[t + 1], W_hh, starts[t], shape.kind == "rnn_relu", carried, B, H
+            )
+            dgates[t] = dh[t]
+    dx, before, begins = dgates.reshape(N, O), h[:-1].reshape(N, H), starts.reshape(N)
+    if shape.kind == "gru":
+        dbias_hn, du = d[f"bias_hn_l{layer}"], inner[:-1].reshape(N, H)
+        gru_gradients(d[f"weight_hh_l{layer}"], dbias_hn, none, dx, du, before, begins, 0, 1, N, H)
+    else:
+        recurrent_gradients(d[f"weight_hh_l{layer}"], none, dx, before, begins, 0, 1, N, H, O)
+    d[f"bias_l{layer}"] += dx.sum(axis=0)
+    if not run.inputs.size:
+        np.add.at(d["weight_ih_l0"], ids, dgates)
+        return none
+    d[f"weight_ih_l{layer}"] += dx.T @ run.inputs.reshape(N, -1)
+    return dgates @ w[f"weight_ih_l{layer}"]
 
 
 def network_forward(
@@ -550,7 +543,7 @@ def network_forward(
     known = shape_of(plan)
     if np.any((inputs < 0) | (inputs >= known.V)):
         return BAD_SYMBOL
-    logits[:] = run(known, params, state, inputs, starts).logits
+    _, logits[:] = run(known, params, state, inputs, starts)
     return OK
 
 
@@ -584,17 +577,21 @@ def network_gradients(
     if part > 0:
         return OK
     N, V, H = T * B, known.V, known.H
-    made = run(known, params, state, inputs, starts, rate, key, update)
-    dlogits = made.logits.reshape(N, V)
+    layers, logits = run(known, params, state, inputs, starts, rate, key, update)
+    dlogits = logits.reshape(N, V)
     status = cross_entropy(losses.reshape(N), dlogits, dlogits, targets.ravel(), scale, N, V)
     if status != OK:
         return status
     grads[:] = 0
-    d = parameter_layout(known).stored(grads)
+    w, d = (parameter_layout(known).stored(flat) for flat in (params, grads))
     head = head_weight(d)
-    head += dlogits.T @ made.top.reshape(N, H)
+    head += dlogits.T @ layers[-1].output.reshape(N, H)
     d["head.bias"] += dlogits.sum(axis=0)
-    run_back(made, d, (dlogits @ head_weight(made.w)).reshape(T, B, H), inputs, starts)
+    dtop: Reals = (dlogits @ head_weight(w)).reshape(T, B, H)
+    for layer in range(known.L - 1, -1, -1):
+        dtop = run_layer_back(known, w, d, layer, layers[layer], dtop, inputs, starts)
+    if known.E:
+        np.add.at(d["embedding.weight"], inputs, dtop)
     return OK
 
 
@@ -607,8 +604,8 @@ def gradient_scale(targets: Ids, reduction: int) -> float:
 def train_windows(
     losses: Reals, norms: Reals, symbol_losses: Reals, params: Reals, grads: Reals, moments: Reals,
     average: Reals, state: Reals, workspace: Reals, sync: Ids, inputs: Ids, targets: Ids, starts: Starts,
-    settings: Reals, weights: Reals, plan: NDArray[np.int64], optimizer: int, reduction: int, value_limit: float,
-    norm_limit: float, rate: float, key: int, first_update: int, first: int,
+    settings: Reals, weights: Reals, plan: NDArray[np.int64], optimizer: int, reduction: int,
+    value_limit: float, norm_limit: float, rate: float, key: int, first_update: int, first: int,
     part: int, parts: int, A: int, W: int, S: int, T: int, B: int,
 ) -> int:  # fmt: skip
     if bad := bad_plan(plan, T, B):
