@@ -6,6 +6,7 @@
 # make quality  train on a real text and require the loss that the README tells; needs FASTRNN_DATA
 # make char-rnn  train as char-rnn does and require its users' validation losses; needs FASTRNN_DATA
 # make scale  a long file costs what a short text does, per character, and no more memory; needs FASTRNN_DATA
+# make memory  GRU and LSTM remember ten symbols over a hundred steps
 # make denormals  a saturated or dead network trains as fast as a healthy one
 # make sanitize  every kernel at odd sizes, in C under AddressSanitizer and UndefinedBehaviorSanitizer
 # make valgrind  the same under valgrind
@@ -15,7 +16,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test lint bench compare quality char-rnn scale denormals sanitize valgrind package clean
+.PHONY: demo test lint bench compare quality char-rnn scale memory denormals sanitize valgrind package clean
 
 demo: .venv/installed
 	$(BIN)/fastrnn demo
@@ -46,6 +47,9 @@ char-rnn: .venv/installed-for-development
 
 scale: .venv/installed-for-development
 	$(BIN)/python tests/scale.py
+
+memory: .venv/installed-for-development
+	$(BIN)/python tests/long_memory.py
 
 denormals: .venv/installed-for-development
 	$(BIN)/python tests/denormals.py
