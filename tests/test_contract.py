@@ -57,8 +57,8 @@ def test_no_backend_has_a_public_kernel_that_the_header_does_not_state():
         if inspect.isfunction(value) and value.__module__ == reference.__name__
     ]
     assert set(defined) - set(NAMES) == {
-        *("one_hot", "sigmoid", "without", "philox", "kept", "bad_plan", "shape_of"),
-        *("one_step", "one_step_back", "head_weight", "run", "run_back", "gradient_scale", "draw"),
+        *("one_hot", "sigmoid", "without", "philox", "kept", "dropout_mask", "bad_plan", "shape_of"),
+        *("head_weight", "run", "run_layer", "run_layer_back", "gradient_scale", "draw"),
     }
 
 
