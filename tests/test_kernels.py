@@ -31,6 +31,7 @@ def whole_size(size: dict[str, int]) -> dict[str, int]:
     """Sizes by every name that shapes of the header have: 3H, 4H32, FR_BLOCK and so on."""
     size = {**size, **{f"{gates}H": gates * size["H"] for gates in (3, 4)}}
     size |= {f"{letter}32": -(-n // 32) * 32 for letter, n in size.items()}
+    size["B+1"] = size["B"] + 1
     fixed = {"0": 0, "1": 1, "2": 2, "FR_SETTINGS": 6, "FR_BLOCK": 256, "FR_SYNC": 48}
     return {**fixed, **size}
 
