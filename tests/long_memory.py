@@ -7,8 +7,8 @@ blank ones included; a network that only guesses the symbols scores 10 ln 8 / (T
 and LSTM must score below a tenth of that on a thousand sequences that they were not trained on. The tanh
 RNN and the IRNN (Le, Jaitly & Hinton 2015: rectified linear units, the identity at first) are reported.
 
-All but the IRNN, which then diverges, are trained by a curriculum: the stretch is five steps at first, and
-a fifth longer each time a batch loses less than a tenth of what guessing does. The score is always at
+All but the IRNN, which so learns nothing, are trained by a curriculum: the stretch is five steps at first,
+and a fifth longer each time a batch loses less than a tenth of what guessing does. The score is always at
 T = 100. Every figure but the seconds is the same on either compiled backend and at any number of threads.
 """
 
