@@ -8,6 +8,7 @@ from helpers import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastrnn import Network
 from fastrnn.interchange import GATES, from_torch_state_dict, to_torch_state_dict
 
 CELLS = list(GATES)
@@ -50,37 +51,17 @@ def assert_same(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
 # ---- With PyTorch --------------------------------------------------------------------------------
 
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
-
-
-def step(p: dict, cell: str, activation: str, l: int, x: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple:
-    """The equations of one step of one layer, on a column of rows: x (B, I), h and c (B, H)."""
-    of_x, of_h = x @ p[f"weight_ih_l{l}"].T + p[f"bias_l{l}"], h @ p[f"weight_hh_l{l}"].T
-    if cell == "rnn":
-        return (np.tanh(of_x + of_h) if activation == "tanh" else np.maximum(of_x + of_h, 0)), c
-    of_x, of_h = (np.split(a, GATES[cell], axis=1) for a in (of_x, of_h))
-    if cell == "gru":
-        r, z = sigmoid(of_x[0] + of_h[0]), sigmoid(of_x[1] + of_h[1])
-        n = np.tanh(of_x[2] + r * (of_h[2] + p[f"bias_hn_l{l}"]))
-        return (1 - z) * n + z * h, c
-    i, f, g, o = (a + b for a, b in zip(of_x, of_h, strict=True))
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return sigmoid(o) * np.tanh(c), c
-
-
 def forward(p: dict, cell: str, activation: str, ids: np.ndarray) -> np.ndarray:
     """The logits (T, B, V) of a network with these parameters, from a state of zeros."""
-    V, L = len(p["head.bias"]), sum(name.startswith("weight_hh") for name in p)
-    xs = p.get("embedding.weight", np.eye(V))[ids]
-    for l in range(L):
-        h = c = np.zeros((ids.shape[1], p[f"weight_hh_l{l}"].shape[1]))
-        outputs = []
-        for x in xs:
-            h, c = step(p, cell, activation, l, x, h, c)
-            outputs.append(h)
-        xs = np.stack(outputs)
-    return xs @ p.get("head.weight", p.get("embedding.weight")).T + p["head.bias"]
+    L, H = sum(name.startswith("weight_hh") for name in p), p["weight_hh_l0"].shape[1]
+    E = p["embedding.weight"].shape[1] if "embedding.weight" in p else None
+    network = Network(
+        len(p["head.bias"]), H, cell=cell, activation=activation, num_layers=L, embedding_size=E,
+        tied="head.weight" not in p, dtype="float64", backend="numpy", initialization="zeros",
+    )  # fmt: skip
+    for name, view in network.parameters.items():
+        view[...] = p[name]
+    return network.forward(ids)[0]
 
 
 def module(cell: str, activation: str, V: int, H: int, L: int, E: int | None, *, bias: bool = True):
@@ -158,6 +139,32 @@ class TestBesidePyTorch:
         p, _ = from_torch_state_dict(theirs.state_dict())
         assert not p["bias_l0"].any()
         assert_close(forward(p, cell, activation, self.ids), logits(theirs, self.ids), 1e-12)
+
+
+@kinds
+def test_a_network_goes_to_pytorch_and_comes_back(backend: str, cell: str, activation: str):
+    network = Network(
+        7, 5, cell=cell, activation=activation, num_layers=2, embedding_size=4, dtype="float64",
+        backend=backend, initialization="uniform", rng=0,
+    )  # fmt: skip
+    ids = np.random.default_rng(0).integers(0, 7, (9, 3))
+    theirs = module(cell, activation, 7, 5, 2, 4)
+    load(theirs, network.to_torch_state_dict())
+    expected = network.forward(ids)[0]
+    assert_close(logits(theirs, ids), expected, 1e-12)
+    back = Network.from_torch_state_dict(
+        theirs.state_dict(), activation=activation, dtype="float64", backend=backend, dropout=0.2
+    )
+    assert back.shape == network.shape
+    assert back.dropout == 0.2
+    np.testing.assert_array_equal(back.forward(ids)[0], expected)
+
+
+def test_a_state_dict_that_is_no_network_s_is_refused(backend: str):
+    state_dict = Network(5, 4, backend=backend, rng=0).to_torch_state_dict()
+    del state_dict["rnn.weight_hh_l0"]
+    with pytest.raises(ValueError, match="weight_hh_l0"):
+        Network.from_torch_state_dict(state_dict, backend=backend)
 
 
 @pytest.mark.parametrize("cell", CELLS)
