@@ -177,12 +177,9 @@ static fr_status gradients(double *losses, real *grads, real *state, real *w, co
     }
     for (int64_t l = 0; l < s.L; l++)
         RETURN_IF_BAD(add_layer_gradients(grads, w, x, l, block, team, s));
-    if (s.E == 0)
-        return fr_wait_for_all(team);
-    if (place_of(s, FR_HEAD_WEIGHT) == place_of(s, FR_EMBEDDING_WEIGHT)) /* which other threads have added to */
-        RETURN_IF_BAD(fr_wait_for_all(team));
-    RETURN_IF_BAD(FR(embedding_gradients)(grads + place_of(s, FR_EMBEDDING_WEIGHT), w + place_of(s, FR_DX), x.inputs,
-                                          team.part, team.parts, s.T * s.B, s.V, s.E));
+    if (s.E > 0) /* what the head added to it, where it is tied, was added before the last wait */
+        RETURN_IF_BAD(FR(embedding_gradients)(grads + place_of(s, FR_EMBEDDING_WEIGHT), w + place_of(s, FR_DX),
+                                              x.inputs, team.part, team.parts, s.T * s.B, s.V, s.E));
     return fr_wait_for_all(team);
 }
 

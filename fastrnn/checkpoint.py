@@ -62,7 +62,16 @@ KEYS = {
 
 #: What each later version added, and what it is in a file of an earlier one. ``name_bytes`` is the size of
 #: the tokens' names, or null where they have none.
-ADDED: dict[int, dict[str, Any]] = {2: {"name_bytes": None, **OPTIONS}}
+ADDED: dict[int, dict[str, Any]] = {
+    2: {
+        "name_bytes": None,
+        "activation": "tanh",
+        "num_layers": 1,
+        "embedding_size": None,
+        "tied": False,
+        "dropout": 0.0,
+    }
+}
 
 
 @dataclass(frozen=True)

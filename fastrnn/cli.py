@@ -94,7 +94,8 @@ _TRAINING_OPTIONS = [
     click.option("--dtype", help="float32 or float64.  [default: float32]"),
     click.option(
         "--initialization",
-        help="How weights are drawn: orthogonal, identity, uniform or normal.  [default: orthogonal]",
+        help="How weights are drawn: orthogonal, identity, uniform or normal, or such as uniform(0.08)."
+        "  [default: orthogonal] (of relu: identity)",
     ),
     click.option("--seq-length", type=int, help="Steps of a window.  [default: 64]"),
     click.option("--batch-size", type=int, help="Rows of a window.  [default: 32]"),

@@ -18,11 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import checks
+from fastrnn.layout import GATES
 
 Array = NDArray[Any]
-
-#: G of each cell.
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 _RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d+)(_reverse)?")
 

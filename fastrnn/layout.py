@@ -64,8 +64,9 @@ class Layout:
         return {e.name: stored[e.name].T if e.transposed else stored[e.name] for e in self.entries}
 
 
-#: The cells by their numbers in the contract.
+#: The cells by their numbers in the contract, and G of each.
 KINDS = ("rnn_tanh", "rnn_relu", "gru", "lstm")
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,14 @@ class Shape:
     tied: bool
 
     @property
+    def cell(self) -> str:
+        """The cell without its function."""
+        return self.kind.partition("_")[0]
+
+    @property
     def G(self) -> int:  # noqa: N802  (a dimension letter)
         """The gates of the cell."""
-        return {"gru": 3, "lstm": 4}.get(self.kind, 1)
+        return GATES[self.cell]
 
     @property
     def Z(self) -> int:  # noqa: N802  (a dimension letter)

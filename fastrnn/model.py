@@ -36,7 +36,7 @@ class Model:
         The `fastrnn.vocabulary.Vocabulary`; of tokens a `fastrnn.vocabulary.TokenVocabulary`, whose
         ``tokens`` are their names.
     counts
-        int64 (V): how often each symbol occurs in the training text.
+        int64 (V): how often each symbol occurs in the training text; with ``split="rows"`` in all of it.
     settings
         The settings of its training.
     history
@@ -45,7 +45,8 @@ class Model:
         from 0; ``loss`` is in nats, the mean per symbol since the record before, or with
         ``reduction="sum"`` the sum over the window of that update; ``gradient_norm`` is the norm of that
         update's gradient, after the clip by value and before the clip by norm; ``validation_loss`` is the
-        mean per symbol, in nats, of the first 32,768 that are held out.
+        mean per symbol, in nats, of the first 32,768 that are held out, with ``split="rows"`` of all; with
+        ``averaging`` it is that of the average, and the others are not.
     """
 
     def __init__(

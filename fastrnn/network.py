@@ -18,7 +18,7 @@ from fastrnn import checks, memory
 from fastrnn.backends import Backend, get_backend
 from fastrnn.initialization import check_initialization, initialize
 from fastrnn.interchange import from_torch_state_dict, to_torch_state_dict
-from fastrnn.layout import Layout, Shape, forward_plan, parameter_layout, step_plan, window_plan
+from fastrnn.layout import GATES, Layout, Shape, forward_plan, parameter_layout, step_plan, window_plan
 from fastrnn.threads import Team, usable_cores
 
 Array = NDArray[Any]
@@ -27,7 +27,7 @@ Array = NDArray[Any]
 State = Array | tuple[Array, Array]
 StateLike = ArrayLike | tuple[ArrayLike, ArrayLike]
 
-CELLS = ("rnn", "gru", "lstm")
+CELLS = tuple(GATES)
 ACTIVATIONS = ("tanh", "relu")
 
 #: The largest number of layers: more than anyone trains, and few enough to name.
@@ -88,7 +88,8 @@ class Network:
         How weights are drawn, in the order of `parameters`. ``"orthogonal"``: each gate's recurrent matrix is
         orthogonal (Saxe, McClelland & Ganguli 2014), the others are uniform as Glorot & Bengio (2010) have
         it. ``"identity"``: each gate's recurrent matrix is the identity (Le, Jaitly & Hinton 2015).
-        ``"uniform"``: everything within ±1/√H, as PyTorch draws it, or ``"uniform(0.08)"`` within ±0.08.
+        ``"uniform"``: everything within ±1/√H, as PyTorch draws recurrent layers, or within ±0.08 with
+        ``"uniform(0.08)"``.
         ``"normal"``: weights with a deviation of 0.01, or ``"normal(0.1)"`` of 0.1. ``"zeros"``: for weights
         that are filled in later. Biases are zero unless it is said; that of an LSTM's forget gate is 1
         (Jozefowicz, Zaremba & Sutskever 2015). ``None`` is orthogonal, and for the relu identity.
@@ -128,7 +129,7 @@ class Network:
         self.shape = checked_shape(
             vocab_size, hidden_size, cell, activation, num_layers, embedding_size, tied
         )
-        self.dropout = checks.part_of_one("dropout", dropout, zero=True)
+        self._dropout = checks.part_of_one("dropout", dropout, zero=True)
         self.dtype = checks.real_dtype(dtype)
         self.backend: Backend = get_backend(backend)
         if initialization is None:
@@ -173,9 +174,14 @@ class Network:
         return self.shape.tied
 
     @property
+    def dropout(self) -> float:
+        """The part of what each layer hands up that is dropped while training."""
+        return self._dropout
+
+    @property
     def cell(self) -> str:
         """``"rnn"``, ``"gru"`` or ``"lstm"``."""
-        return self.shape.kind.partition("_")[0]
+        return self.shape.cell
 
     @property
     def activation(self) -> str:
@@ -212,7 +218,8 @@ class Network:
         Returns
         -------
         logits, state
-            (T, B, V), and the state after the window, as ``state``.
+            (T, B, V), and the state after the window, as ``state``. Only a relu's state can grow without
+            bounds, to infinity and then NaN.
 
         Raises
         ------
@@ -443,17 +450,22 @@ class Network:
             The module's state dict, of arrays or tensors, and what
             `fastrnn.interchange.from_torch_state_dict` may have to be told.
         options
-            Other arguments of `Network`, such as ``activation`` and ``backend``.
+            Other arguments of `Network`, such as ``activation``, which a state dict does not tell, and
+            ``backend``. ``dtype`` is the state dict's unless it is given.
 
         Raises
         ------
         ValueError, TypeError
-            The state dict has what such a network has not, or lacks what it has.
+            The state dict has what such a network has not, or lacks what it has, or is not finite.
         """
         parameters, found = from_torch_state_dict(state_dict, cell=cell, embedding=embedding, head=head)
+        options.setdefault("dtype", np.result_type(*parameters.values()))
         network = cls(**found, initialization="zeros", **options)
         for name, view in network.parameters.items():
-            view[...] = parameters[name]
+            with np.errstate(over="ignore"):
+                view[...] = parameters[name]
+            if not np.isfinite(view).all():
+                raise ValueError(f"{name} has NaN or infinite elements in {network.dtype}")
         return network
 
     def with_parameters(self, flat: Array) -> Network:

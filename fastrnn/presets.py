@@ -197,7 +197,9 @@ PRESETS: dict[str, Recipe] = {
         log_every=100,
     ),
     # Karpathy's char-rnn (2015) with the options that train.lua has: the state is carried from pass to pass,
-    # and the rate decays after the tenth. It adds two biases where one is here.
+    # and the rate decays after the tenth. It adds two biases where one is here, and its last target is the
+    # text's first symbol, so that a text of just whole windows has one window more there. Its losses "at
+    # iteration 1,000" are after 1,000 updates, and the record of step 1,000 here is after 1,001.
     "char-rnn": Recipe(
         cell="lstm",
         hidden_size=128,

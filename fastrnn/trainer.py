@@ -106,7 +106,7 @@ class Trainer:
         self.clip_value = None if clip_value is None else checks.real_number("clip_value", clip_value)
         self.clip_norm = None if clip_norm is None else checks.real_number("clip_norm", clip_norm)
         self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
-        self.averaging = None if averaging is None else checks.part_of_one("averaging", averaging, zero=True)
+        self._averaging = None if averaging is None else checks.part_of_one("averaging", averaging, zero=True)
         self.dropout_key = checked_key("dropout_key", dropout_key)
         self.updates = 0
         self._gradient_norm = math.nan
@@ -114,7 +114,8 @@ class Trainer:
         self._paces: dict[tuple[int, int], Pace] = {}
         n = network.flat.size
         memory.require(
-            (1 + self._optimizer.moments) * network.flat.nbytes, f"gradients and moments of {n:,} parameters"
+            (1 + self._optimizer.moments + (averaging is not None)) * network.flat.nbytes,
+            f"gradients and moments of {n:,} parameters",
         )
         self._moments = self._optimizer.initial_moments(n, network.dtype)
         self._gradients = np.zeros_like(network.flat)
@@ -133,6 +134,11 @@ class Trainer:
     def optimizer(self) -> Optimizer:
         """The optimizer, for good: its moments are the trainer's."""
         return self._optimizer
+
+    @property
+    def averaging(self) -> float | None:
+        """How much of the average each update keeps, for good: the average is the trainer's."""
+        return self._averaging
 
     @property
     def gradient_norm(self) -> float:

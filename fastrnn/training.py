@@ -334,6 +334,8 @@ def _split_rows(rows: Rows, T: int, part: float) -> tuple[Rows, Streams | None]:
     windows = rows.n_steps // T
     kept = max(1, int(windows * (1 - part)))
     held_out = rows.read(kept * T, windows * T) if kept < windows else None
+    if part and held_out is None:
+        logger.info("a row has %d windows: none are held out for validation", windows)
     return rows.first(kept * T), held_out
 
 

@@ -29,6 +29,7 @@ for dtype in ("float32", "float64"):
         "a step": dict(hidden_size=5, seq_length=1, batch_size=13, optimizer="sgd", learning_rate=0.1),
         "wide": dict(hidden_size=72, seq_length=20, batch_size=25),
         "char-rnn": dict(
+            cell="lstm", num_layers=2,
             hidden_size=33, seq_length=5, batch_size=6, optimizer="rmsprop", reduction="batchmean",
             learning_rate=2e-3, schedule=fastrnn.schedules.Exponential(after=3),
         ),
@@ -61,7 +62,7 @@ for dtype in ("float32", "float64"):
         )
         trainer = fastrnn.Trainer(net, averaging=0.99, clip_norm=1.0, reduction="mean", dropout_key=2**40 + 1)
         assert net.parts(13, 8) == int(sys.argv[3])
-        losses = trainer.steps(streams[: int(sys.argv[4]) // 2], 13)
+        losses = trainer.steps(streams[: int(sys.argv[4]) // 2], 13, passes=26)
         state = np.asarray(trainer.state)
         drawn = net.sample(
             50, 1, np.zeros((net.shape.Z, net.num_layers, 1, 37), dtype), temperature=0.9,

@@ -1954,15 +1954,10 @@ def gradients(losses, grads, state, w, params, x, team, s):
         return status
     for layer in range(s.L):
         add_layer_gradients(grads, w, x, layer, block, team, s)
-    if s.E == 0:
-        return wait_for_all(team)
-    if s.plan[HEAD_WEIGHT] == s.plan[EMBEDDING_WEIGHT]:  # which other threads have added to
-        status = wait_for_all(team)
-    if status == OK:
+    if s.E > 0:
         dembedding, dx = array(grads, s, EMBEDDING_WEIGHT), array(w, s, DX)
         embedding_gradients(dembedding, dx, x.inputs, team.part, team.parts, s.T * s.B, s.V, s.E)
-        status = wait_for_all(team)
-    return status
+    return wait_for_all(team)
 
 
 # ---- The whole network: csrc/network.c and csrc/inference.c ------------------------------------------------

@@ -481,7 +481,7 @@ def run(
     shape: Shape, params: Reals, state: Reals, ids: Ids, starts: Starts,
     rate: float = 0.0, key: int = 0, update: int = 0,
 ) -> tuple[list[LayerRun], Reals]:  # fmt: skip
-    """Run a window: its layers and its logits (T, B, V); the state (Z, L, B, H) is carried."""
+    """Run a window: its layers, and what reaches the head (T, B, H); the state (Z, L, B, H) is carried."""
     w = parameter_layout(shape).stored(params)
     layers: list[LayerRun] = []
     inputs = w["embedding.weight"][ids] if shape.E else np.empty(0)
@@ -489,7 +489,34 @@ def run(
         mask = dropout_mask(rate, key, update, layer, (*ids.shape, shape.H), params.dtype)
         layers.append(run_layer(shape, w, layer, inputs, mask, state, ids, starts))
         inputs = layers[-1].output
-    return layers, inputs @ head_weight(w).T + w["head.bias"]
+    return layers, inputs
+
+
+def run_head(
+    shape: Shape, params: Reals, grads: Reals | None, losses: Reals, top: Reals, targets: Ids, scale: float,
+    plan: NDArray[np.int64],
+) -> int:  # fmt: skip
+    """Losses (T, B) from what reaches the head (T, B, H), in blocks of the steps that the plan says.
+
+    With gradients, those of the head's parameters are added, and that of what reaches it takes its place.
+    """
+    layout, (T, B, H), steps = parameter_layout(shape), top.shape, int(plan[6])
+    w = layout.stored(params)
+    for t in range(0, T, steps):
+        some, y = top[t : t + steps].reshape(-1, H), targets[t : t + steps].ravel()
+        dlogits = some @ head_weight(w).T + w["head.bias"]
+        found = np.empty(len(some))
+        status = cross_entropy(found, dlogits, dlogits, y, scale, len(some), shape.V)
+        if status != OK:
+            return status
+        losses[t : t + steps] = found.reshape(-1, B)
+        if grads is not None:
+            d = layout.stored(grads)
+            head = head_weight(d)
+            head += dlogits.T @ some
+            d["head.bias"] += dlogits.sum(axis=0)
+            top[t : t + steps] = (dlogits @ head_weight(w)).reshape(-1, B, H)
+    return OK
 
 
 def run_layer_back(
@@ -543,7 +570,9 @@ def network_forward(
     known = shape_of(plan)
     if np.any((inputs < 0) | (inputs >= known.V)):
         return BAD_SYMBOL
-    _, logits[:] = run(known, params, state, inputs, starts)
+    w = parameter_layout(known).stored(params)
+    _, top = run(known, params, state, inputs, starts)
+    logits[:] = top @ head_weight(w).T + w["head.bias"]
     return OK
 
 
@@ -554,12 +583,10 @@ def network_losses(
     if bad := bad_plan(plan, T, B):
         return bad
     known = shape_of(plan)
-    logits = np.empty((T, B, known.V), params.dtype)
-    status = network_forward(logits, state, workspace, params, inputs, starts, plan, T, B)
-    if status != OK:
-        return status
-    rows = logits.reshape(T * B, known.V)
-    return cross_entropy(losses.reshape(-1), rows, rows, targets.ravel(), 1.0, T * B, known.V)
+    if np.any((inputs < 0) | (inputs >= known.V)):
+        return BAD_SYMBOL
+    _, top = run(known, params, state, inputs, starts)
+    return run_head(known, params, None, losses, top, targets, 1.0, plan)
 
 
 def network_gradients(
@@ -576,18 +603,12 @@ def network_gradients(
         return BAD_SYMBOL
     if part > 0:
         return OK
-    N, V, H = T * B, known.V, known.H
-    layers, logits = run(known, params, state, inputs, starts, rate, key, update)
-    dlogits = logits.reshape(N, V)
-    status = cross_entropy(losses.reshape(N), dlogits, dlogits, targets.ravel(), scale, N, V)
+    grads[:] = 0
+    layers, dtop = run(known, params, state, inputs, starts, rate, key, update)
+    status = run_head(known, params, grads, losses, dtop, targets, scale, plan)
     if status != OK:
         return status
-    grads[:] = 0
     w, d = (parameter_layout(known).stored(flat) for flat in (params, grads))
-    head = head_weight(d)
-    head += dlogits.T @ layers[-1].output.reshape(N, H)
-    d["head.bias"] += dlogits.sum(axis=0)
-    dtop: Reals = (dlogits @ head_weight(w)).reshape(T, B, H)
     for layer in range(known.L - 1, -1, -1):
         dtop = run_layer_back(known, w, d, layer, layers[layer], dtop, inputs, starts)
     if known.E:
