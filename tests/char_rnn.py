@@ -1,4 +1,4 @@
-"""The preset ``char-rnn`` beside the program that it reproduces: ``make char-rnn``, of five minutes or ten.
+"""The preset ``char-rnn`` beside the program that it reproduces: ``make char-rnn``, of two minutes or five.
 
 On tinyshakespeare, with that program's own split, its users' checkpoints have validation losses of 1.773 to
 1.785 nats per character at iteration 1,000 and 1.396 at iteration 14,000. Here it must be 1.77 to 1.79 at
