@@ -160,6 +160,16 @@ def test_a_network_goes_to_pytorch_and_comes_back(backend: str, cell: str, activ
     np.testing.assert_array_equal(back.forward(ids)[0], expected)
 
 
+def test_a_state_dict_keeps_its_precision(backend: str):
+    network = Network(5, 4, cell="gru", dtype="float64", backend=backend, rng=0)
+    back = Network.from_torch_state_dict(network.to_torch_state_dict(), backend=backend)
+    assert back.dtype == np.float64
+    np.testing.assert_array_equal(back.flat, network.flat)
+    network.parameters["head.bias"][1] = 1e300
+    with pytest.raises(ValueError, match=r"head\.bias has NaN or infinite elements in float32"):
+        Network.from_torch_state_dict(network.to_torch_state_dict(), backend=backend, dtype="float32")
+
+
 def test_a_state_dict_that_is_no_network_s_is_refused(backend: str):
     state_dict = Network(5, 4, backend=backend, rng=0).to_torch_state_dict()
     del state_dict["rnn.weight_hh_l0"]

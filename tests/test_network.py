@@ -466,3 +466,10 @@ def test_sampling_draws_from_the_softmax_of_forward(backend: str, cell: str):
         np.testing.assert_array_equal(drawn, expected)
         for actual, wanted in zip(state, parts_of(after), strict=True):
             assert_close(actual, wanted, 1e-13)
+
+
+def test_what_a_network_is_stays(backend: str):
+    network = Network(5, 8, dropout=0.2, backend=backend)
+    for name in ("dropout", "cell", "num_layers", "tied", "hidden_size"):
+        with pytest.raises(AttributeError):
+            setattr(network, name, 2)
