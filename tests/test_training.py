@@ -285,10 +285,11 @@ def test_the_last_record_of_a_sum_is_a_window_s_sum():
         "learning_rate": 1e-9,
         "seq_length": 13,
         "batch_size": 1,  # 299 steps are 23 whole windows
+        "initialization": "normal",  # so small that each window loses as much
     }
     history = quick("abc" * 200, log_every=5, **settings).history
     assert [record["step"] for record in history] == [0, 5, 7]
-    assert history[-1]["loss"] == pytest.approx(history[0]["loss"], rel=0.2)
+    assert history[-1]["loss"] == pytest.approx(history[0]["loss"], rel=0.1)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])

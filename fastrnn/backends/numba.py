@@ -1989,7 +1989,7 @@ def forward(losses, logits, state, w, params, inputs, targets, starts, plan, T, 
     V, H, steps = most.V, most.H, min(T, (BLOCK + B - 1) // B)
     head_t, head_bias = array(w, most, HEAD_T), array(params, most, HEAD_BIAS)
     h = at(layer_array(w, most, most.L - 1, H_), B * H)
-    pack_weights(w, params, IH_T, HH_T, HEAD_T, True, team, most)
+    pack_weights(w, params, np.int64(IH_T), np.int64(HH_T), np.int64(HEAD_T), np.int64(1), team, most)
     for t in range(0, T, steps):
         s = sizes_of(plan, min(steps, T - t), B)
         ids, begins = at(inputs, t * B), at(starts, t * B)
@@ -2126,7 +2126,16 @@ def network_prepare(prepared, params, plan):
     status = bad_sizes(s)
     if status == OK:
         team, _ = alone(plan)
-        pack_weights(at(prepared, 0), at(params, 0), IH_T, HH_T, HEAD_T, True, team, s)
+        pack_weights(
+            at(prepared, 0),
+            at(params, 0),
+            np.int64(IH_T),
+            np.int64(HH_T),
+            np.int64(HEAD_T),
+            np.int64(1),
+            team,
+            s,
+        )
     return status
 
 
