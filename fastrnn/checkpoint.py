@@ -432,7 +432,7 @@ def _build_vocabulary(description: Mapping[str, Any], tensors: Mapping[str, NDAr
         if symbols[-1] != len(symbols) - 1:  # they ascend
             raise CheckpointError(f"its vocabulary is not all {unit}s")
         if unit == "token":
-            return TokenVocabulary(unit, symbols, boundary, _names(tensors))
+            return TokenVocabulary(unit, symbols, boundary, tokens=_names(tensors))
     elif symbols.max(initial=0) > MAX_CODE_POINT:
         raise CheckpointError("its vocabulary is not in order")
     elif np.any((symbols >= 0xD800) & (symbols <= 0xDFFF)):

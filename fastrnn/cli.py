@@ -112,12 +112,18 @@ _TRAINING_OPTIONS = [
     click.option(
         "--averaging", type=float, help="Keep a mean of the weights, such as 0.999.  [default: none]"
     ),
-    click.option("--steps", type=int, help="Updates.  [default: 5000]"),
+    click.option("--steps", type=int, help="Updates.  [default: 200 and 32 passes, at most 5000]"),
     click.option("--epochs", type=int, help="Passes over the text, instead of --steps."),
     click.option("--time-limit", type=float, help="Seconds, instead of --steps or beside it."),
-    click.option("--validation", type=float, help="Part of the text to hold out.  [default: 0.1, if long]"),
+    click.option("--validation", type=float, help="Part of the text to hold out; 0: none.  [default: 0.1]"),
     click.option("--split", help="Hold out the end of the text or of the rows: end or rows.  [default: end]"),
-    click.option("--log-every", type=int, help="Updates between two lines of the log.  [default: 250]"),
+    click.option(
+        "--shuffle/--no-shuffle",
+        default=None,
+        help="Whether documents are trained on in an order that the seed draws.  [default: shuffle]",
+    ),
+    click.option("--keep", help="Which weights to keep: best (by validation) or last.  [default: best]"),
+    click.option("--log-every", type=int, help="Updates between two lines of the log.  [default: 16 lines]"),
     click.option("--threads", type=int, help="Threads; the result is the same.  [default: all cores]"),
 ]
 
@@ -132,8 +138,17 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("file", required=False)
 @click.option("--text", help="Train on this text instead of a file.")
 @click.option("-o", "--output", required=True, help="Where to write the model.")
-@click.option("--bytes", "as_bytes", is_flag=True, help="Read the file as bytes instead of UTF-8.")
+@click.option("--bytes", "as_bytes", is_flag=True, help="Read the file as bytes instead of characters.")
+@click.option("--encoding", help="The file's encoding, such as latin-1 or utf-16.  [default: utf-8]")
+@click.option(
+    "--newlines",
+    help="universal: leave out a byte order mark, read CR LF and CR as LF; keep: the text as it is."
+    "  [default: universal]",
+)
 @click.option("--lines", is_flag=True, help="Each line is a document of its own.")
+@click.option(
+    "--vocabulary", help="The characters that the model is to know, or ascii.  [default: those of the text]"
+)
 @click.option("--sample", "n_sample", type=int, default=0, help="Print so many symbols when trained.")
 @click.option("--prime", help="What the sample continues.")
 @click.option("--quiet", is_flag=True, help="No log and no progress bar.")
@@ -145,7 +160,7 @@ def train(
     text: str | None,
     output: str,
     as_bytes: bool,
-    lines: bool,
+    vocabulary: str | None,
     n_sample: int,
     prime: str | None,
     quiet: bool,
@@ -159,65 +174,129 @@ def train(
     if prime is not None and not n_sample:
         raise click.UsageError("--prime is what --sample continues: give both")
     given = {name: value for name, value in options.items() if value is not None}
+    if vocabulary is not None:
+        given["vocabulary"] = _decoded(vocabulary)
     with _errors_for_people(), _log_on_stderr(logging.ERROR if quiet else logging.INFO):
         from fastrnn.checkpoint import require_place
-        from fastrnn.files import ADVICE
         from fastrnn.presets import random_generator
 
         rng = random_generator(options["preset"], seed)  # the sample goes on with its draws
         require_place(output)  # before the training, not after it
-        source: Any
-        if file is not None and file != "-" and not lines:  # it need not fit into memory
-            source = Path(file)
-            given["unit"] = "byte" if as_bytes else "character"
-        else:
-            source = _read_source(file, text, as_bytes=as_bytes, lines=lines, advice=ADVICE)
+        _require_no_input(output, file)
+        source: Any = _source(file, text)
         try:
-            model = fastrnn.train(source, backend=backend, rng=rng, progress=not quiet, **given)
+            model = fastrnn.train(
+                source,
+                unit="byte" if as_bytes else "character",
+                backend=backend,
+                rng=rng,
+                progress=not quiet,
+                **given,
+            )
         except fastrnn.TrainingInterrupted as interruption:
-            _save_interrupted(interruption, output)
+            if interruption.updates:
+                _save(interruption.model, output, f"{interruption}; the model so far is in")
+            else:
+                click.echo(f"{interruption}; nothing was written", err=True)
             sys.exit(INTERRUPTED)
-        model.save(output)
-        if not quiet:
-            click.echo(f"wrote {output}: {model!r}", err=True)
+        except fastrnn.DivergenceError as error:
+            if error.model is not None:
+                _save(error.model, output, "the model before training diverged is in")
+            raise
+        is_where_asked = _save(model, output, "" if quiet else "wrote")
         if n_sample:
             _write_sample(model, model.sample(n_sample, _as_unit(model, prime), rng=rng))
+        if not is_where_asked:
+            sys.exit(1)
 
 
-def _save_interrupted(interruption: fastrnn.TrainingInterrupted, output: str) -> None:
-    """Write the model so far, unless it is as it was drawn."""
-    if interruption.model.history:
-        interruption.model.save(output)
-        click.echo(f"{interruption}; the model so far is in {output}", err=True)
-    else:
-        click.echo(f"{interruption}; nothing was written", err=True)
+def _source(file: str | None, text: str | None) -> Any:
+    """What is trained on: a file, stdin, or a text of the command line."""
+    import io
+    import os
+
+    from fastrnn.files import OpenFile
+
+    if text is not None:
+        return OpenFile(io.BytesIO(os.fsencode(text)), "--text")
+    if file is not None and file != "-":
+        return Path(file)
+    if sys.stdin is None:
+        raise OSError("stdin is closed: there is nothing to read")
+    return OpenFile(sys.stdin.buffer, "stdin")
 
 
-def _read_source(file: str | None, text: str | None, *, as_bytes: bool, lines: bool, advice: str = "") -> Any:
-    """The text, or its lines, from a file, stdin or the command line."""
+def _require_no_input(output: str, file: str | None) -> None:
+    """Refuse an output that is the input, under any name: the model would replace the text."""
+    import os
+
+    if file is None or not Path(output).exists():
+        return
+    try:
+        read = os.fstat(0) if file == "-" else Path(file).stat()
+    except OSError:  # there is no such file, which is told when it is opened
+        return
+    if os.path.samestat(read, Path(output).stat()):
+        raise ValueError(f"--output {output} is the file that is trained on: the model would replace it")
+
+
+def _save(model: Model, output: str, told: str) -> bool:
+    """Write a model, if need be to another place; return whether it is where it was asked for.
+
+    Another place is asked for on a terminal; else the folder for temporary files and the user's own are
+    tried. It is said where the model is, after the words ``told``, if there are any or it is another place.
+    """
+    place: str | None = output
+    others = _other_places(output)
+    while place is not None:
+        try:
+            model.save(place)
+        except (OSError, MemoryError) as error:
+            click.echo(f"{place} cannot be written: {error}", err=True)
+            place = next(others, None)
+        else:
+            if told or place != output:
+                click.echo(f"{told or 'wrote'} {place}: {model!r}", err=True)
+            return place == output
+    raise click.ClickException("the model could not be written anywhere, and is lost")
+
+
+def _other_places(output: str) -> Iterator[str]:
+    """Where a model could go that cannot be written where it should."""
+    import tempfile
+
+    if sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty():
+        try:
+            while place := click.prompt("another --output (nothing gives up)", default="", err=True):
+                yield place
+        except click.Abort:
+            click.echo("", err=True)
+    stem = Path(output).stem or "model"
+    for folder in (tempfile.gettempdir(), Path.home(), Path.cwd()):
+        try:
+            with tempfile.NamedTemporaryFile(
+                prefix=f"{stem}-", suffix=".safetensors", dir=folder, delete=False
+            ) as file:
+                pass
+        except OSError:
+            continue
+        yield file.name
+        Path(file.name).unlink(missing_ok=True)  # it was not written
+
+
+def _decoded(text: str) -> str:
+    """A text of the command line, which is UTF-8 whatever the locale is."""
+    import os
+
     from fastrnn.files import decode_utf8
 
-    if file is None:
-        data = (text or "").encode(errors="surrogateescape")
-    else:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    content: Any = data if as_bytes else decode_utf8(data, file or "--text", advice)
-    return _split_lines(content) if lines else content
-
-
-def _split_lines(content: Any) -> list[Any]:
-    """The lines of a text, without their ends (LF or CR LF)."""
-    newline, carriage_return = ("\n", "\r") if isinstance(content, str) else (b"\n", b"\r")
-    found = content.split(newline)
-    if not found[-1]:
-        found.pop()
-    return [line.removesuffix(carriage_return) for line in found]
+    return decode_utf8(os.fsencode(text))
 
 
 def _as_unit(model: Model, text: str | None) -> Any:
     """A text of the command line in the type that the model speaks."""
     if text is None or model.vocabulary.unit == "character":
-        return text
+        return None if text is None else _decoded(text)
     if model.vocabulary.unit == "token":
         return _tokens_of_words(_names(model), text.split())
     return text.encode(errors="surrogateescape")
@@ -295,8 +374,11 @@ def evaluate(model: str, file: str, as_json: bool, backend: str) -> None:
             )
         documents = loaded.vocabulary.boundary
         as_bytes = loaded.vocabulary.unit == "byte"
-        content = _read_source(file, None, as_bytes=as_bytes, lines=documents)
-        result = _score(loaded, content if documents else [content])
+        from fastrnn.files import Lines, open_text
+
+        unit = "byte" if as_bytes else "character"
+        content = open_text(_source(file, None), unit, newlines=loaded.vocabulary.newlines)
+        result = _score(loaded, Lines(content) if documents else [content[:]])
         if as_json:
             finite = {name: value if math.isfinite(value) else None for name, value in result.items()}
             click.echo(json.dumps(finite))
@@ -305,7 +387,7 @@ def evaluate(model: str, file: str, as_json: bool, backend: str) -> None:
                 click.echo(f"{name:16} {value:,.4f}" if isinstance(value, float) else f"{name:16} {value:,}")
 
 
-def _score(model: Model, texts: list[Any]) -> dict[str, float]:
+def _score(model: Model, texts: Sequence[Any]) -> dict[str, float]:
     """The bits of all texts together, with the ends of documents."""
     import math
 
@@ -353,6 +435,7 @@ def _describe_model(path: str) -> dict[str, Any]:
         + (", one of them the boundary of documents" if model.vocabulary.boundary else ""),
         "trained_on": f"{int(model.counts.sum()):,} symbols",
         "last_record": model.history[-1] if model.history else {},
+        "kept_record": model.kept_record or {},
         "settings": model.settings,
     }
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 import array
 import numbers
 import os
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from collections.abc import Sequence as PySequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -20,14 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import checks
-from fastrnn.files import TextFile, open_text
+from fastrnn.files import Lines, OpenFile, TextFile, checked_encoding, open_text, without_line_end
 from fastrnn.vocabulary import (
+    BYTE_ORDER_MARK,
     Text,
     TokenVocabulary,
     Vocabulary,
     code_points,
     count_symbols,
     unit_of,
+    universal_newlines,
     whole_numbers,
 )
 
@@ -39,6 +44,9 @@ SEPARATORS: dict[str, Any] = {"character": "\0", "byte": b"\0", "token": np.zero
 
 #: What `fastrnn.train` takes: a text, a file's path, or documents.
 Source = Text | os.PathLike[str] | Iterable[Text]
+
+#: The longest str that is looked up as the name of a file.
+LONGEST_NAME = 4096
 
 #: Symbols that are counted at once.
 PIECE = 1 << 16
@@ -57,6 +65,8 @@ class Corpus(ABC):
     """Texts of one unit. It may hold a file open: it is closed by a ``with`` statement, if not before."""
 
     unit: str
+    #: What the rule of newlines changed in the texts, in words.
+    changes: tuple[str, ...]
 
     @property
     @abstractmethod
@@ -109,6 +119,7 @@ class RunningText(Corpus):
     unit: str
     start: int
     stop: int
+    changes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -116,10 +127,7 @@ class RunningText(Corpus):
 
     def split(self, held_out: float) -> tuple[RunningText, RunningText]:
         middle = self.start + int(self.size * (1 - held_out))
-        return (
-            RunningText(self.text, self.unit, self.start, middle),
-            RunningText(self.text, self.unit, middle, self.stop),
-        )
+        return replace(self, stop=middle), replace(self, start=middle)
 
     def counts(self) -> NDArray[np.int64]:
         places = range(self.start, self.stop, PIECE)
@@ -147,25 +155,57 @@ class _RunningSequence:
     def read(self, start: int, stop: int) -> NDArray[np.int32]:
         text, first = self.corpus.text, self.corpus.start
         part = text[first + start : first + stop]
-        try:
-            return self.vocabulary.encode(part)
-        except ValueError as error:
-            if isinstance(text, TextFile):  # the vocabulary knew all of the file's symbols
-                raise text.changed() from error
-            raise
+        return _encode(self.vocabulary, part, text)
+
+
+def _encode(vocabulary: Vocabulary, part: Text, source: object) -> NDArray[np.int32]:
+    """The ids of a part of a text; the vocabulary knew all symbols of a file when it was counted."""
+    try:
+        return vocabulary.encode_as_is(part)
+    except ValueError as error:
+        if isinstance(source, TextFile):
+            raise source.changed() from error
+        raise
 
 
 @dataclass(frozen=True)
 class Documents(Corpus):
-    """Texts, each of which is learnt with its end."""
+    """Texts, each of which is learnt with its end.
 
-    texts: list[Text]
+    Attributes
+    ----------
+    texts
+        All texts that are there, such as `Lines` of a file.
+    lengths
+        int64: the symbols of each of them.
+    order
+        int64: which of them there are in this corpus, in which order.
+    """
+
+    texts: PySequence[Text]
     unit: str
+    lengths: NDArray[np.int64]
+    order: NDArray[np.int64]
+    changes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, texts: PySequence[Text], unit: str, changes: tuple[str, ...] = ()) -> Documents:
+        """All of these texts, in their order."""
+        if isinstance(texts, Lines):
+            lengths = texts.lengths
+        else:
+            lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        return cls(texts, unit, lengths, np.arange(len(texts)), changes)
+
+    def __len__(self) -> int:
+        return len(self.order)
 
     @cached_property
     def boundaries(self) -> NDArray[np.int64]:
         """Where the boundaries are in the sequence: before the first document and after each."""
-        return np.cumsum(np.fromiter((0, *(len(text) + 1 for text in self.texts)), np.int64))
+        boundaries = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(self.lengths[self.order] + 1, out=boundaries[1:])
+        return boundaries
 
     @property
     def length(self) -> int:
@@ -176,13 +216,21 @@ class Documents(Corpus):
     def size(self) -> int:
         return self.length - len(self.boundaries)
 
+    def shuffled(self, rng: Any) -> Documents:
+        """The same documents in an order that is drawn."""
+        order = self.order[np.argsort(rng.random(len(self)), kind="stable")]
+        return replace(self, order=order)
+
     def split(self, held_out: float) -> tuple[Documents, Documents]:
-        count = int(len(self.texts) * (1 - held_out))
-        return Documents(self.texts[:count], self.unit), Documents(self.texts[count:], self.unit)
+        count = len(self) - int(len(self) * held_out)
+        return replace(self, order=self.order[:count]), replace(self, order=self.order[count:])
 
     def counts(self) -> NDArray[np.int64]:
+        in_order = replace(
+            self, order=np.sort(self.order)
+        )  # so that a file is read from its begin to its end
         places = range(0, self.length, PIECE)
-        pieces = (self.spell(place, min(place + PIECE, self.length)) for place in places)
+        pieces = (in_order.spell(place, min(place + PIECE, self.length)) for place in places)
         try:
             counts = count_symbols(pieces)
         except ValueError:
@@ -199,8 +247,8 @@ class Documents(Corpus):
         """A part of the sequence as a text, with a separator in the place of each boundary."""
         separator = SEPARATORS[self.unit] if separator is None else separator
         first = int(np.searchsorted(self.boundaries, start, "right")) - 1
-        last = min(int(np.searchsorted(self.boundaries, stop, "left")), len(self.texts))
-        pieces: list[Any] = self.texts[first:last]
+        last = min(int(np.searchsorted(self.boundaries, stop, "left")), len(self))
+        pieces = self._take(self.order[first:last])
         skipped = 0
         if pieces:  # only parts of the outer documents, which may be long
             pieces[-1] = pieces[-1][: stop - int(self.boundaries[last - 1]) - 1]
@@ -209,6 +257,18 @@ class Documents(Corpus):
         joined = _joined([separator[:0], *pieces, separator[:0]], separator)
         begin = start - int(self.boundaries[first]) - skipped
         return joined[begin : begin + stop - start]
+
+    def _take(self, places: NDArray[np.int64]) -> list[Any]:
+        """Some of the texts."""
+        return (
+            self.texts.take(places)
+            if isinstance(self.texts, Lines)
+            else [self.texts[i] for i in places.tolist()]
+        )
+
+    def close(self) -> None:
+        if isinstance(self.texts, Lines):
+            self.texts.file.close()
 
 
 @dataclass(frozen=True)
@@ -222,10 +282,11 @@ class _DocumentSequence:
         return self.corpus.length
 
     def read(self, start: int, stop: int) -> NDArray[np.int32]:
-        boundaries = self.corpus.boundaries
+        boundaries, texts = self.corpus.boundaries, self.corpus.texts
         first, last = np.searchsorted(boundaries, (start, stop))
         known = self.vocabulary.decode(np.zeros(1, np.int32))
-        ids = self.vocabulary.encode(self.corpus.spell(start, stop, known))
+        spelled = self.corpus.spell(start, stop, known)
+        ids = _encode(self.vocabulary, spelled, texts.file if isinstance(texts, Lines) else texts)
         np.put(ids, boundaries[first:last] - start, len(self.vocabulary.symbols))
         return ids
 
@@ -239,7 +300,15 @@ def _joined(texts: list[Any], separator: Any) -> Any:
     return np.concatenate(alternating)
 
 
-def read_corpus(source: Source, unit: str | None = None, vocabulary: TokenVocabulary | None = None) -> Corpus:
+def read_corpus(
+    source: Source,
+    unit: str | None = None,
+    vocabulary: TokenVocabulary | None = None,
+    *,
+    encoding: str | None = None,
+    newlines: str = "universal",
+    lines: bool = False,
+) -> Corpus:
     """What `fastrnn.train` is given; a file is opened, and read in parts when they are asked for.
 
     Tokens come with their vocabulary, and nothing else does.
@@ -251,36 +320,139 @@ def read_corpus(source: Source, unit: str | None = None, vocabulary: TokenVocabu
         has tokens and there is no vocabulary, or the other way round.
     ValueError
         A token is outside the vocabulary.
-        A file is not UTF-8, ``unit`` is unknown or is given without a file.
+        A file is not in its encoding; an option is unknown, or is for a file and there is none.
     OSError
         A file cannot be read.
     """
-    if isinstance(source, os.PathLike):
+    if isinstance(source, os.PathLike | OpenFile):
         if vocabulary is not None:
             raise _not_tokens(source)
-        unit = checks.one_of("unit", unit or "character", FILE_UNITS)
-        return _running(open_text(source, unit), unit)
-    if unit is not None:
-        raise ValueError(f"unit={unit!r} is for a file; a str is characters and bytes are bytes")
+        return _read_file(source, unit, encoding, newlines, lines=lines)
+    for name, value in (("unit", unit), ("encoding", encoding), ("lines", lines or None)):
+        if value is not None:
+            raise ValueError(f"{name}={value!r} is for a file; a str is characters and bytes are bytes")
     if vocabulary is not None:
         return _read_tokens(source, vocabulary)
     if isinstance(source, str | bytes | bytearray | memoryview):
-        return _running(_plain(source), unit_of(source))
-    if not isinstance(source, Iterable):
-        raise TypeError(
-            f"text is {type(source).__name__}; it must be a str, bytes, a path or an iterable of texts"
-        )
-    texts = [_plain(text) for text in source]
+        _warn_of_a_file_name(source)
+        changes = Changes(newlines)
+        text = changes.as_read(_plain(source))
+        return replace(_running(text, unit_of(source)), changes=changes.told())
+    _require_ordered_texts(source)
+    documents = _read_documents(source, newlines)
+    _warn_of_symbols(documents)
+    if len(documents):
+        _warn_of_a_file_name(documents.texts[0])
+    return documents
+
+
+def _read_file(
+    source: os.PathLike[str] | OpenFile,
+    unit: str | None,
+    encoding: str | None,
+    newlines: str,
+    *,
+    lines: bool,
+) -> Corpus:
+    """A file as a running text, or its lines as documents."""
+    unit = checks.one_of("unit", unit or "character", FILE_UNITS)
+    if encoding is not None and unit == "byte":
+        raise ValueError(f"encoding={encoding!r} is for unit='character'; bytes are not decoded")
+    file = open_text(source, unit, checked_encoding(encoding or "utf-8"), newlines)
+    changes = tuple(file.changes)
+    try:
+        if lines:
+            return Documents.of(Lines(file), unit, changes)
+    except BaseException:
+        file.close()
+        raise
+    return replace(_running(file, unit), changes=changes)
+
+
+def _read_documents(source: Iterable[Any], newlines: str) -> Documents:
+    """Documents in memory."""
+    if hasattr(source, "readline"):  # a file that is open: its lines, one after the other
+        source = (without_line_end(line) for line in source)
+    changes = Changes(newlines)
+    texts: list[Text] = []
+    for place, text in enumerate(source):
+        try:
+            texts.append(changes.as_read(_plain(text)))
+        except TypeError as error:
+            raise TypeError(f"document {place}: {error}") from error
     units = {unit_of(text) for text in texts} or {"character"}
     if len(units) > 1:
         raise TypeError("the documents must be all str or all bytes, and are mixed")
-    return Documents(texts, units.pop())
+    return Documents.of(texts, units.pop(), changes.told())
+
+
+def _warn_of_symbols(documents: Documents) -> None:
+    """Warn where each document is one symbol: one text may be meant."""
+    if len(documents) > 1 and np.all(documents.lengths == 1):
+        warnings.warn(
+            "each document is a single symbol: to train on one text, pass a str or bytes, and not a list "
+            "of its symbols",
+            stacklevel=4,
+        )
+
+
+def _warn_of_a_file_name(text: Any) -> None:
+    """Warn where a text is the name of a file: the file may be meant."""
+    if 0 < len(text) <= LONGEST_NAME and _is_file(text):
+        warnings.warn(
+            f"the text {text!r} is the name of a file, and its {len(text)} symbols are trained on, not what "
+            "the file has: pass a pathlib.Path to train on the file",
+            stacklevel=4,
+        )
+
+
+def _is_file(name: Any) -> bool:
+    try:
+        return os.path.isfile(name)  # noqa: PTH113  (bytes are names too)
+    except (OSError, ValueError, TypeError):  # no name that there could be
+        return False
+
+
+def _require_ordered_texts(source: Any) -> None:
+    """Require an iterable that gives texts, in an order of its own."""
+    kind = type(source).__name__
+    if isinstance(source, Mapping) or hasattr(source, "__dataframe__") or hasattr(source, "columns"):
+        raise TypeError(
+            f"text is {kind}, which gives its keys or the names of its columns: pass the texts themselves, "
+            "such as one column, text['name'], or list(text.values())"
+        )
+    if isinstance(source, AbstractSet):
+        raise TypeError(f"text is {kind}, which has no order: pass a list, such as sorted(text)")
+    if not isinstance(source, Iterable) or (isinstance(source, np.ndarray) and source.ndim == 0):
+        raise TypeError(f"text is {kind}; it must be a str, bytes, a path or an iterable of texts")
+
+
+class Changes:
+    """Reads texts by the rule of newlines, and notes what that changed, for the log."""
+
+    def __init__(self, newlines: str) -> None:
+        self._universal = newlines == "universal"
+        self._marks = self._returns = 0
+
+    def as_read(self, text: Any) -> Any:
+        """A text as it is trained on."""
+        if not self._universal or not isinstance(text, str):
+            return text
+        self._marks += text.startswith(BYTE_ORDER_MARK)
+        self._returns += "\r" in text
+        return universal_newlines(text)
+
+    def told(self) -> tuple[str, ...]:
+        """What was changed, in words."""
+        told = ["a byte order mark at the beginning is left out"] if self._marks else []
+        return (*told, *(["line ends \\r\\n or \\r are read as \\n"] if self._returns else []))
 
 
 def _read_tokens(source: Any, vocabulary: TokenVocabulary) -> Corpus:
     """A running text of tokens, which is read in parts, or documents of them."""
     if isinstance(source, str | bytes | bytearray | memoryview) or not isinstance(source, Iterable):
         raise _not_tokens(source)
+    _require_ordered_texts(source)
     if hasattr(source, "__array__") or isinstance(source, array.array):
         source = np.asarray(source)
     elif not isinstance(source, list | tuple):
@@ -293,7 +465,7 @@ def _read_tokens(source: Any, vocabulary: TokenVocabulary) -> Corpus:
             texts.append(vocabulary.encode(text))
         except (TypeError, ValueError) as error:
             raise type(error)(f"document {place} of {len(source)}: {error}") from error
-    return Documents(texts, "token")
+    return Documents.of(texts, "token")
 
 
 def _is_running(tokens: Any) -> bool:
@@ -316,9 +488,16 @@ def _running(text: Text | TextFile | TokenText, unit: str) -> RunningText:
 
 def _plain(text: Any) -> Text:
     """A text as str or bytes; anything else is a ``TypeError``."""
-    if isinstance(text, numbers.Real | np.ndarray | list | tuple | array.array):
+    if isinstance(text, numbers.Integral | np.ndarray | list | tuple | array.array):
         raise TypeError(
             f"a text must be str or bytes, and this is {type(text).__name__}; whole numbers want "
             "vocabulary=, the tokens' names or how many there are"
+        )
+    if hasattr(text, "as_py"):  # a scalar of Arrow's
+        text = text.as_py()
+    if isinstance(text, os.PathLike):
+        raise TypeError(
+            f"a text must be str or bytes, and this is {type(text).__name__}: pass what the file has, "
+            "such as path.read_text()"
         )
     return text if unit_of(text) == "character" else bytes(text)

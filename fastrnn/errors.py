@@ -23,17 +23,18 @@ class CheckpointError(FastrnnError):
 class DivergenceError(FastrnnError):
     """Training reached a loss, a gradient or parameters that are not finite.
 
-    ``model``, where `fastrnn.train` raised it, is the one that training had reached. After a loss or a
-    gradient that was not finite it is as before that update; where the update itself overflowed, it is
-    ``None``.
+    ``model``, where `fastrnn.train` raised it, is the one that training had reached: the best where a part of
+    the text was held out, else as before that update or, where the update itself overflowed, as at the last
+    record. It is ``None`` where nothing was learnt.
     """
 
     model: Model | None = None
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during `fastrnn.train`; ``model`` is what training had reached."""
+    """Ctrl-C during `fastrnn.train`; ``model`` is what it had reached after so many ``updates``."""
 
-    def __init__(self, message: str, model: Model) -> None:
+    def __init__(self, message: str, model: Model, updates: int) -> None:
         super().__init__(message)
         self.model = model
+        self.updates = updates

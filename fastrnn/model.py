@@ -63,6 +63,16 @@ class Model:
         self.settings = dict(settings or {})
         self.history = history or []
 
+    @property
+    def kept_record(self) -> Record | None:
+        """The record of the weights that the model has: the best one or, where none was kept, the last."""
+        if not self.history:
+            return None
+        if self.settings.get("keep") != "best":
+            return self.history[-1]
+        validated = [record for record in self.history if "validation_loss" in record]
+        return min(validated, key=lambda record: record["validation_loss"], default=self.history[-1])
+
     # ---- Scoring ---------------------------------------------------------------------------------
 
     def surprisal(self, text: Text, *, end: bool = False) -> NDArray[np.float64]:
@@ -229,10 +239,9 @@ class Model:
         kind = "documents" if self.vocabulary.boundary else "text"
         symbols = f"{self.vocabulary.size} {self.vocabulary.unit}s"
         loss = ""
-        if self.history:
-            last = self.history[-1]
-            name = "validation_loss" if "validation_loss" in last else "loss"
-            loss = f", {name} {last[name]:.4f} at step {last['step']:,}"
+        if record := self.kept_record:
+            name = "validation_loss" if "validation_loss" in record else "loss"
+            loss = f", {name} {record[name]:.4f} at step {record['step']:,}"
         return f"<fastrnn.Model of {kind}: {symbols}, {self.network!r}{loss}>"
 
 

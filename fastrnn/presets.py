@@ -5,9 +5,10 @@ A preset is a system that people know, reproduced exactly. The default recipe is
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,8 +20,18 @@ from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer, RMSprop, get_optim
 from fastrnn.schedules import Constant, Exponential, Linear, Schedule, get_schedule
 from fastrnn.trainer import REDUCTIONS
 
-#: The shortest text, in symbols, of which a part is held out unless `validation` says so.
-LEAST_TO_HOLD_OUT = 10_000
+#: The fewest symbols that are worth holding out; with fewer, none are unless `validation` says so.
+LEAST_TO_HOLD_OUT = 20
+
+#: The updates of plain ``train(text)``: so many passes over the text and so many more, up to a most. Found by
+#: trying texts of 600 to a million symbols: with many more, the validation loss of a short text rises again.
+PASSES, MORE_UPDATES, MOST_UPDATES = 32, 200, 5000
+
+#: The records that a training makes by default, about, and the fewest and most updates between two.
+RECORDS, LEAST_BETWEEN, MOST_BETWEEN = 16, 10, 250
+
+#: Stands for a setting that depends on the text.
+AUTO = "auto"
 
 
 Check = Callable[[str, Any], Any]
@@ -37,6 +48,13 @@ def _or_none(check: Check) -> Check:
 def _part(name: str, value: Any) -> float:
     return checks.part_of_one(name, value, zero=True)
 
+
+def _or_auto(check: Check) -> Check:
+    return lambda name, value: AUTO if isinstance(value, str) and value == AUTO else check(name, value)
+
+
+#: Which weights a model has: the best ones by the validation loss, or the last ones.
+KEEPS = ("best", "last")
 
 #: Where the held-out part is: at the end of the text, or at the end of each row of a batch.
 SPLITS = ("end", "rows")
@@ -61,12 +79,14 @@ CHECKS: dict[str, Check] = {
     "clip_norm": _or_none(checks.real_number),
     "reduction": _one_of(REDUCTIONS),
     "averaging": _or_none(_part),
-    "steps": _or_none(checks.whole_number),
+    "steps": _or_auto(_or_none(checks.whole_number)),
     "epochs": _or_none(checks.whole_number),
     "time_limit": _or_none(checks.real_number),
     "validation": _or_none(_part),
     "split": _one_of(SPLITS),
-    "log_every": checks.whole_number,
+    "shuffle": checks.flag,
+    "keep": _one_of(KEEPS),
+    "log_every": _or_auto(checks.whole_number),
 }
 
 
@@ -87,20 +107,28 @@ class Recipe:
         How much of their average the parameters' exponential mean keeps at each update: then the model has
         the average. ``None`` is none; see `fastrnn.Trainer`.
     steps, epochs, time_limit
-        When training ends: after so many updates, passes over the text, or seconds.
+        When training ends: after so many updates, passes over the text, or seconds. ``steps="auto"`` is 200
+        updates and 32 passes, at most 5,000 updates.
     validation
-        The part of the text, its end, that is held out; ``None`` is a tenth of a text of at least
-        10,000 symbols, and nothing of a shorter one.
+        The part of the text that is held out; ``None`` is a tenth, or nothing where that has less than 20
+        symbols.
     split
         Where that part is: ``"end"``, of the text, or ``"rows"``, of each row of a batch, in whole windows,
         as char-rnn has it.
+    shuffle
+        Whether documents are trained on, and held out, in an order that is drawn.
+    keep
+        ``"best"``: the model has the weights that had the least validation loss, where a part is held out.
+        ``"last"``: the last ones.
     carry_state
         Whether the state is carried from one pass to the next.
     drop_last
         Whether a pass leaves out what is left at its end, as min-char-rnn does: it asks for a whole
         window and one symbol beyond the last target.
+    record_last
+        Whether the last update has a record if it is not due: the programs that presets reproduce print none.
     log_every
-        Updates between the records of the history.
+        Updates between the records of the history; ``"auto"`` makes about 16 records.
     """
 
     cell: str = "rnn"
@@ -121,14 +149,17 @@ class Recipe:
     clip_norm: float | None = 1.0
     reduction: str = "mean"
     averaging: float | None = None
-    steps: int | None = 5000
+    steps: int | str | None = AUTO
     epochs: int | None = None
     time_limit: float | None = None
     validation: float | None = None
     split: str = "end"
+    shuffle: bool = True
+    keep: str = "best"
     carry_state: bool = False
     drop_last: bool = False
-    log_every: int = 250
+    record_last: bool = True
+    log_every: int | str = AUTO
 
     def __post_init__(self) -> None:
         for name, check in CHECKS.items():
@@ -151,6 +182,16 @@ class Recipe:
         if any(changes.get(name) is not None for name in ("steps", "epochs", "time_limit")):
             changes = {"steps": None, "epochs": None, "time_limit": None, **changes}
         return replace(self, **changes)
+
+    def fitted(self, T: int, B: int, windows: int) -> Recipe:
+        """The recipe for a text that has so many windows of T steps and B rows: nothing in it is "auto"."""
+        steps = min(MOST_UPDATES, MORE_UPDATES + PASSES * windows) if self.steps == AUTO else self.steps
+        updates = steps if self.epochs is None else self.epochs * windows
+        log_every = self.log_every
+        if log_every == AUTO:
+            some = MOST_BETWEEN if updates is None else cast("int", updates) // RECORDS
+            log_every = max(LEAST_BETWEEN, min(MOST_BETWEEN, some))
+        return replace(self, seq_length=T, batch_size=B, steps=steps, log_every=log_every)
 
     def describe(self) -> dict[str, Any]:
         """The settings as plain data, for the model file."""
@@ -175,7 +216,10 @@ PRESETS: dict[str, Recipe] = {
         reduction="sum",
         steps=2000,
         validation=0.0,
+        shuffle=False,
+        keep="last",
         carry_state=True,
+        record_last=False,
         log_every=200,
     ),
     # Karpathy's min-char-rnn.py (2015). It has no end of its own.
@@ -193,7 +237,10 @@ PRESETS: dict[str, Recipe] = {
         reduction="sum",
         steps=100_000,
         validation=0.0,
+        shuffle=False,
+        keep="last",
         drop_last=True,
+        record_last=False,
         log_every=100,
     ),
     # Karpathy's char-rnn (2015) with the options that train.lua has: the state is carried from pass to pass,
@@ -217,6 +264,8 @@ PRESETS: dict[str, Recipe] = {
         epochs=50,
         validation=0.05,
         split="rows",
+        shuffle=False,
+        keep="last",
         carry_state=True,
         log_every=1000,
     ),
@@ -234,6 +283,7 @@ def random_generator(preset: str | None, rng: Any) -> np.random.Generator | np.r
 
     For scratch an int is a ``RandomState``, as in the seed's script, and ``None`` is its 42.
     """
-    if preset == "scratch" and (rng is None or isinstance(rng, int)):
+    is_number = isinstance(rng, numbers.Integral) and not isinstance(rng, bool)
+    if preset == "scratch" and (rng is None or is_number):
         return np.random.RandomState(42 if rng is None else checks.whole_number("rng", rng, minimum=0))
     return checks.random_generator(rng)

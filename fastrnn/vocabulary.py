@@ -10,7 +10,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
@@ -23,6 +23,13 @@ from fastrnn import checks, memory
 Text = str | bytes | Sequence[int] | NDArray[Any]
 
 UNITS = ("character", "byte", "token")
+
+#: What a text may begin with to tell its encoding; it is no symbol of it.
+BYTE_ORDER_MARK = "\ufeff"
+
+#: How a model reads a str: ``"universal"`` leaves out a byte order mark at its beginning and reads ``\\r\\n``
+#: and ``\\r`` as ``\\n``, as Python reads text files; ``"keep"`` takes it as it is. Bytes are as they are.
+NEWLINES = ("universal", "keep")
 
 #: The most tokens there may be: with the boundary, their number is an int32 as well.
 MOST_TOKENS = (1 << 31) - 2
@@ -38,6 +45,13 @@ def unit_of(text: object) -> str:
     if isinstance(text, bytes | bytearray | memoryview):
         return "byte"
     raise TypeError(f"a text must be str or bytes, and this is {type(text).__name__}")
+
+
+def universal_newlines(text: str) -> str:
+    """A str without a byte order mark at its beginning, in which each line ends with LF."""
+    if text.startswith(BYTE_ORDER_MARK):
+        text = text[1:]
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def whole_numbers(text: object) -> NDArray[Any]:
@@ -99,11 +113,28 @@ class Vocabulary:
         uint32, ascending: code points, all bytes from 0 to 255, or all tokens from 0 on.
     boundary
         Whether there is one more symbol, which ends each document and comes before the first.
+    newlines
+        How a str is read, one of `NEWLINES`.
     """
 
     unit: str
     symbols: NDArray[np.uint32]
     boundary: bool = False
+    newlines: str = field(default="keep", kw_only=True)
+
+    @classmethod
+    def of_alphabet(cls, alphabet: str, *, boundary: bool = False, newlines: str = "keep") -> Vocabulary:
+        """The vocabulary of the characters of a str, or of the 128 that ``"ascii"`` names.
+
+        Raises
+        ------
+        ValueError
+            It is empty, or has a lone surrogate.
+        """
+        symbols = np.arange(128, dtype=np.uint32) if alphabet == "ascii" else np.unique(code_points(alphabet))
+        if not symbols.size:
+            raise ValueError("vocabulary='' has no character; it must have at least one")
+        return cls("character", symbols, boundary, newlines=newlines)
 
     @classmethod
     def of(cls, texts: Iterable[Text], *, unit: str, boundary: bool = False) -> Vocabulary:
@@ -112,11 +143,16 @@ class Vocabulary:
 
     @classmethod
     def of_counts(
-        cls, counts: Iterable[NDArray[np.int64]], *, unit: str, boundary: bool = False
+        cls,
+        counts: Iterable[NDArray[np.int64]],
+        *,
+        unit: str,
+        boundary: bool = False,
+        newlines: str = "keep",
     ) -> Vocabulary:
         """The vocabulary of the code points that any of these counts has; for bytes, every byte."""
         found = [np.arange(256)] if unit == "byte" else [np.flatnonzero(one) for one in counts]
-        return cls(unit, np.unique(np.concatenate(found)).astype(np.uint32), boundary)
+        return cls(unit, np.unique(np.concatenate(found)).astype(np.uint32), boundary, newlines=newlines)
 
     @property
     def size(self) -> int:
@@ -143,7 +179,7 @@ class Vocabulary:
         return table
 
     def encode(self, text: Text) -> NDArray[np.int32]:
-        """The ids of a text's symbols.
+        """The ids of a text's symbols, after its newlines were read as `newlines` says.
 
         Raises
         ------
@@ -157,6 +193,14 @@ class Vocabulary:
             raise TypeError(
                 f"the text is {type(text).__name__}, and this model's unit is the {self.unit}: pass {wanted}"
             )
+        return self.encode_as_is(self.as_read(text))
+
+    def as_read(self, text: Any) -> Any:
+        """A text with its newlines as the vocabulary reads them."""
+        return universal_newlines(text) if self.newlines == "universal" and isinstance(text, str) else text
+
+    def encode_as_is(self, text: Text) -> NDArray[np.int32]:
+        """The ids of a text of the right unit that was read already; errors as in `encode`."""
         codes = code_points(text)
         ids = self._ids.take(codes, mode="clip")
         if ids.size and ids.min() < 0:
@@ -172,8 +216,9 @@ class Vocabulary:
 
         Errors are those of `encode`, with the text's place in the list.
         """
+        texts = [self.as_read(text) for text in texts]
         try:
-            ids = self.encode(self.joined(texts))
+            ids = self.encode_as_is(self.joined(texts))
         except (TypeError, ValueError):
             for place, text in enumerate(texts):
                 try:
@@ -246,7 +291,7 @@ class TokenVocabulary(Vocabulary):
         if count > MOST_TOKENS:
             raise ValueError(f"vocabulary={count} must be at most {MOST_TOKENS}")
         memory.require(TOKEN_BYTES * count, f"a vocabulary of {count} tokens")
-        return cls("token", np.arange(count, dtype=np.uint32), boundary, names)
+        return cls("token", np.arange(count, dtype=np.uint32), boundary, tokens=names)
 
     @classmethod
     def of_names(cls, names: tuple[object, ...]) -> Self:
@@ -286,6 +331,9 @@ class TokenVocabulary(Vocabulary):
                 f"the token at position {position + at} is {ids[at]}{boundary}; it must be within 0 … {V - 1}"
             )
         return ids.astype(np.int32, copy=False)
+
+    def encode_as_is(self, text: Text) -> NDArray[np.int32]:
+        return self.encode(text)
 
     def joined(self, texts: list[Any]) -> Text:
         arrays = [np.empty(0, np.int64), *map(whole_numbers, texts)]

@@ -39,7 +39,7 @@ NAMES = ["", "the", "café", "\0 \n", "😀", "x"]
 
 
 def make(text: Any = "hello", **changes: Any) -> fastrnn.Model:
-    settings = {"hidden_size": 3, "steps": 20, "log_every": 5, "backend": "numpy", "rng": 0, **changes}
+    settings = {"hidden_size": 3, "steps": 16, "log_every": 5, "backend": "numpy", "rng": 0, **changes}
     if text in (TEXTS["tokens"], TEXTS["documents of tokens"]):
         settings["vocabulary"] = NAMES
     return fastrnn.train(text, **settings)

@@ -24,7 +24,7 @@ from fastrnn.cli import main
 from fastrnn.initialization import INITIALIZATIONS
 from fastrnn.network import CELLS
 from fastrnn.optimizers import OPTIMIZERS
-from fastrnn.presets import CHECKS, PRESETS, Recipe
+from fastrnn.presets import CHECKS, MORE_UPDATES, MOST_UPDATES, PASSES, PRESETS, RECORDS, Recipe
 from fastrnn.schedules import SCHEDULES
 from fastrnn.trainer import REDUCTIONS
 
@@ -176,7 +176,7 @@ def test_info_tells_of_a_model(model: Path):
     told = json.loads(run("info", model, "--json").stdout)
     assert told["hidden_size"] == 8
     assert told["vocabulary"] == "8 characters"
-    assert told["last_record"]["step"] == 0
+    assert told["last_record"]["step"] == 29
     assert "hidden_size" in run("info", model).stdout
 
 
@@ -253,13 +253,15 @@ def test_help_states_the_defaults_of_the_recipe():
         "batch_size",
         "learning_rate",
         "clip_norm",
-        "steps",
-        "log_every",
     ):
         assert f"[default: {getattr(recipe, name):g}]" in options[name]
-    for name in ("dtype", "cell", "activation", "split"):
+    for name in ("dtype", "cell", "activation", "split", "keep"):
         assert f"[default: {getattr(recipe, name)}]" in options[name]
     assert recipe.initialization is None
+    assert f"[default: {MORE_UPDATES} and {PASSES} passes, at most {MOST_UPDATES}]" in options["steps"]
+    assert f"[default: {RECORDS} lines]" in options["log_every"]
+    assert recipe.shuffle
+    assert "[default: shuffle]" in options["shuffle"]
     assert "[default: orthogonal]" in options["initialization"]
     assert all(name in options["initialization"] for name in INITIALIZATIONS if name != "zeros")
     assert all(name in options["cell"] for name in CELLS)
@@ -331,7 +333,7 @@ def test_ctrl_c_before_the_first_update_writes_nothing(
 ):
     before = model.read_bytes()
 
-    def interrupt(*arguments: object) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(where, interrupt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from test_files import write_as_before
 
 from fastrnn import corpus as module
 from fastrnn.corpus import Corpus, Documents, RunningText, read_corpus
+from fastrnn.files import OpenFile
 from fastrnn.vocabulary import Vocabulary
 
 documents = st.lists(st.text(st.sampled_from("ab\0\nyé\U0001f600"), max_size=9), max_size=9)
@@ -31,7 +33,9 @@ def whole(corpus: Corpus) -> np.ndarray:
 def spelled(corpus: Corpus) -> object:
     """A running text's part, or the documents."""
     assert isinstance(corpus, RunningText | Documents)
-    return corpus.texts if isinstance(corpus, Documents) else corpus.text[corpus.start : corpus.stop]
+    if isinstance(corpus, Documents):
+        return [corpus.texts[place] for place in corpus.order]
+    return corpus.text[corpus.start : corpus.stop]
 
 
 def test_documents_are_one_sequence_with_boundaries():
@@ -39,6 +43,7 @@ def test_documents_are_one_sequence_with_boundaries():
     np.testing.assert_array_equal(whole(read_corpus([b"ab", b""])), [256, 97, 98, 256, 256])
 
 
+@pytest.mark.filterwarnings("ignore:each document is a single symbol")
 @given(texts=documents.filter(any), as_bytes=st.booleans(), data=st.data())
 def test_any_part_of_documents_is_the_whole_s(texts: list, as_bytes: bool, data: st.DataObject):
     texts = [text.encode() for text in texts] if as_bytes else texts
@@ -54,6 +59,7 @@ def test_any_part_of_documents_is_the_whole_s(texts: list, as_bytes: bool, data:
     np.testing.assert_array_equal(sequence.read(start, stop), expected[start:stop])
 
 
+@pytest.mark.filterwarnings("ignore:each document is a single symbol")
 @given(texts=documents, piece=st.integers(1, 20), held_out=st.floats(0, 0.99))
 def test_counts_are_those_of_all_pieces(texts: list[str], piece: int, held_out: float):
     with pytest.MonkeyPatch.context() as patch:
@@ -73,29 +79,46 @@ def test_counts_are_those_of_all_pieces(texts: list[str], piece: int, held_out: 
 
 def test_the_end_of_a_text_is_split_off():
     assert [spelled(part) for part in read_corpus("abcdefghij").split(0.3)] == ["abcdefg", "hij"]
-    assert [spelled(part) for part in read_corpus(list("abcd")).split(0.25)] == [["a", "b", "c"], ["d"]]
+    assert [spelled(part) for part in read_corpus(["ab", "b", "c", "d"]).split(0.25)] == [
+        ["ab", "b", "c"],
+        ["d"],
+    ]
 
 
-def test_files_keep_their_line_ends_and_bytes(tmp_path: Path):
+def test_one_rule_of_newlines_for_str_files_documents_and_stdin(tmp_path: Path):
     path = tmp_path / "text"
-    path.write_bytes(b"\xef\xbb\xbfa\r\nb\rc\n")
-    with read_corpus(path) as corpus:
-        assert spelled(corpus) == "\ufeffa\r\nb\rc\n"
+    text = "\ufeffa\r\nb\rc\n"
+    path.write_bytes(text.encode())
+    for source in (path, text, [text], OpenFile(io.BytesIO(text.encode()), "stdin")):
+        for newlines, expected in (("universal", "a\nb\nc\n"), ("keep", text)):
+            if isinstance(source, OpenFile):
+                source.file.seek(0)
+            with read_corpus(source, newlines=newlines) as corpus:
+                assert spelled(corpus) == ([expected] if isinstance(source, list) else expected)
+                assert len(corpus.changes) == 2 * (newlines == "universal")
+    with read_corpus(path, lines=True) as corpus:
+        assert spelled(corpus) == ["a", "b", "c"]
     with read_corpus(path, "byte") as corpus:
         assert spelled(corpus) == b"\xef\xbb\xbfa\r\nb\rc\n"
 
 
-def test_a_file_is_open_until_the_corpus_is_closed(tmp_path: Path):
+def test_a_file_is_open_until_the_corpus_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fastrnn.files.IN_MEMORY", 0)
     path = tmp_path / "text"
     path.write_bytes(b"abcd")
     with read_corpus(path) as corpus:
         _, part = corpus.split(0.5)
         assert spelled(part) == "cd"
+        _, other = read_corpus(path).split(0.5)
+        other.close()
     with pytest.raises(ValueError, match="closed file"):
-        spelled(part)
+        spelled(other)
 
 
-def test_a_symbol_that_a_file_did_not_have_is_a_change(tmp_path: Path):
+def test_a_symbol_that_a_file_did_not_have_is_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fastrnn.files.IN_MEMORY", 0)
+    monkeypatch.setattr("fastrnn.files.STRETCH", 1)
+    monkeypatch.setattr(module, "PIECE", 1)
     path = tmp_path / "text"
     path.write_bytes(b"abcd")
     with read_corpus(path) as corpus:

@@ -20,7 +20,9 @@ TEXT = "abc def abd\n" * 20
 
 @pytest.fixture(scope="module")
 def model() -> fastrnn.Model:
-    return fastrnn.train(TEXT, hidden_size=12, steps=60, dtype="float64", backend="numpy", rng=0)
+    return fastrnn.train(
+        TEXT, hidden_size=12, steps=60, dtype="float64", backend="numpy", validation=0.0, rng=0
+    )
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,7 @@ def test_min_char_rnn_wraps_where_the_program_does(backend: str, n: int):
 )
 def test_any_text_of_two_symbols_trains(backend: str, text: str | bytes):
     model = quick(text, backend=backend)
-    assert len(model.history) == 1
+    assert [record["step"] for record in model.history] == [0, 10, 20, 29]
     assert math.isfinite(model.history[0]["loss"])
     sample = model.sample(20, rng=0)
     assert len(sample) == 20
@@ -119,7 +119,7 @@ def test_any_text_of_two_symbols_trains(backend: str, text: str | bytes):
         ([""], "has 0 symbols"),
         (["", ""], "has 0 symbols"),
         ("a\ud800b", "lone surrogate"),
-        (["a", "\udfff"], "lone surrogate"),
+        (["ab", "\udfff"], "lone surrogate"),
     ],
 )
 def test_refuses_texts_with_nothing_to_learn(text, message: str):
@@ -140,7 +140,7 @@ def test_refuses_an_empty_file_and_a_directory(tmp_path: Path):
 
 @pytest.mark.parametrize("unit", ["character", "byte"])
 @pytest.mark.parametrize("preset", [None, "min-char-rnn"])
-@pytest.mark.parametrize("n", [2, 90, 3000])
+@pytest.mark.parametrize("n", [3, 90, 3000])
 def test_a_file_is_learnt_as_its_text_is(
     compiled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str, preset: str | None, n: int
 ):
@@ -155,7 +155,8 @@ def test_a_file_is_learnt_as_its_text_is(
     expected = quick(source, **settings)
     monkeypatch.setattr("fastrnn.batches.BLOCK_SYMBOLS", 200)
     monkeypatch.setattr("fastrnn.batches.LEAST_STEPS", 1)
-    for where in ("files.CHUNK", "files.STRETCH", "corpus.PIECE"):
+    monkeypatch.setattr("fastrnn.files.IN_MEMORY", 0)
+    for where in ("files.STRETCH", "files.PIECE", "corpus.PIECE"):
         monkeypatch.setattr(f"fastrnn.{where}", 16)
     assert quick(path, unit=unit, **settings).to_bytes() == expected.to_bytes()
     assert quick(source, **settings).to_bytes() == expected.to_bytes()
@@ -179,6 +180,7 @@ def test_a_file_of_one_symbol_is_too_short(tmp_path: Path):
 
 def test_a_file_that_changes_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path, real_advance = tmp_path / "text", fastrnn.Trainer.advance
+    monkeypatch.setattr("fastrnn.files.IN_MEMORY", 0)
     path.write_text("hello world\n" * 50_000)
 
     def advance(self, *arguments):
@@ -228,10 +230,13 @@ def test_counts_are_those_of_the_training_part():
 # ---- What it records ---------------------------------------------------------------------------------
 
 
-def test_long_texts_hold_a_tenth_out_and_short_ones_nothing():
-    assert "validation_loss" in quick("ab" * 5000).history[-1]
-    assert "validation_loss" not in quick("ab" * 4999).history[-1]
+def test_a_tenth_is_held_out_unless_it_is_too_little():
+    assert "validation_loss" in quick("ab" * 100).history[-1]
+    assert "validation_loss" not in quick("ab" * 99).history[-1]
+    assert "validation_loss" not in quick("ab" * 100, validation=0).history[-1]
     assert "validation_loss" in quick("ab" * 50, validation=0.1).history[-1]
+    assert "validation_loss" in quick(["ab" * 10] * 10).history[-1]
+    assert "validation_loss" not in quick(["ab" * 12] * 9).history[-1]
 
 
 def test_records_are_means_per_symbol(backend: str):
@@ -239,7 +244,7 @@ def test_records_are_means_per_symbol(backend: str):
     each = quick(TEXT, log_every=1, **settings).history
     some = quick(TEXT, log_every=6, **settings).history
     assert [record["step"] for record in each] == list(range(20))
-    assert [record["step"] for record in some] == [0, 6, 12, 18]
+    assert [record["step"] for record in some] == [0, 6, 12, 18, 19]
     sizes = np.minimum(7, 45 - np.arange(20) % 7 * 7) * 2  # 45 steps: windows of 7, the last of 3
     losses = np.array([record["loss"] for record in each])
     expected = (losses * sizes)[1:7].sum() / sizes[1:7].sum()
@@ -259,7 +264,7 @@ def test_a_record_has_the_norm_of_its_update_s_gradient(backend: str, monkeypatc
 
     def advance(self, *arguments):
         found = real_advance(self, *arguments)
-        norms.append(self.gradient_norm)
+        norms.extend([self.gradient_norm] * (arguments[-1].size > 0))
         return found
 
     monkeypatch.setattr(fastrnn.Trainer, "advance", advance)
@@ -339,7 +344,8 @@ def test_char_rnn_holds_out_the_last_windows_of_each_row():
     text = bytes(ids.astype(np.uint8))
     with training.read_corpus(text) as corpus:
         recipe = training.get_recipe("char-rnn", seq_length=10, batch_size=5, validation=0.1)
-        run = training._prepare(corpus, None, recipe, "numpy", None, np.random.default_rng(0))
+        symbols = training._Symbols(None, None, "universal")
+        run = training._prepare(corpus, symbols, recipe, "numpy", None, np.random.default_rng(0))
     windows = 9_999 // 50  # 199
     kept = int(windows * 0.9)  # 179
     assert run.blocks.rows.n_steps == 10 * kept
@@ -355,11 +361,12 @@ def test_char_rnn_holds_out_the_last_windows_of_each_row():
 
 def test_one_long_document_is_not_held_out():
     model = quick(["ab" * 6000])
+    assert "validation_loss" in quick(["ab" * 600] * 10).history[-1]
     assert "validation_loss" not in model.history[-1]
 
 
 def test_a_tiny_time_limit_does_one_update():
-    assert len(quick(TEXT, time_limit=1e-9).history) == 1
+    assert [record["step"] for record in quick(TEXT, steps=None, time_limit=1e-9).history] == [0]
 
 
 def test_the_same_training_gives_the_same_bytes(backend: str):
@@ -391,18 +398,49 @@ def test_a_time_limit_ends_training():
     assert len(model.history) > 1
 
 
-def test_the_time_limit_counts_from_the_first_update(monkeypatch: pytest.MonkeyPatch):
-    """However long that one took, since it may have had to compile."""
-    clock, real_advance = [0.0], fastrnn.Trainer.advance
+def test_the_time_limit_counts_no_compiling(monkeypatch: pytest.MonkeyPatch):
+    """Neither the first update nor the first validation comes before all is compiled."""
+    clock, compiled = [0.0], set()
 
-    def advance(self, *arguments):
-        clock[0] += 1000.0 if self.updates == 0 else 1.0
-        return real_advance(self, *arguments)
+    def slow_at_first(function, name):
+        def call(*arguments):
+            clock[0] += 1.0 if name in compiled else 1000.0
+            compiled.add(name)
+            return function(*arguments)
+
+        return call
 
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     monkeypatch.setattr("fastrnn.trainer.CALL_SECONDS", 0)
-    monkeypatch.setattr(fastrnn.Trainer, "advance", advance)
-    assert len(quick(TEXT, steps=None, time_limit=5.5, log_every=1).history) == 7
+    monkeypatch.setattr(fastrnn.Trainer, "advance", slow_at_first(fastrnn.Trainer.advance, "advance"))
+    monkeypatch.setattr(fastrnn.Network, "run_losses", slow_at_first(fastrnn.Network.run_losses, "losses"))
+    model = quick(TEXT * 9, steps=None, time_limit=5.5, log_every=100)
+    assert [record["step"] for record in model.history] == [0, 4]  # 5 updates, and a validation between
+
+
+@pytest.mark.parametrize("held_out", [0.0, 0.2])
+def test_nothing_is_compiled_after_the_clock_has_started(
+    monkeypatch: pytest.MonkeyPatch, compiled: str, held_out: float
+):
+    """Of a training in float64 that compiles anew in Numba, no kernel waits for the compiler."""
+    if compiled != "numba":
+        pytest.skip("C is compiled when fastrnn is installed")
+    from fastrnn.backends import numba as kernels
+
+    signatures = {}
+
+    def count() -> dict[str, int]:
+        return {name: len(getattr(kernels, name).signatures) for name in ("train_windows", "network_losses")}
+
+    real = training.fit.__globals__["_advance"]
+
+    def advance(run, number):
+        signatures.setdefault("at first", count())
+        return real(run, number)
+
+    monkeypatch.setitem(training.fit.__globals__, "_advance", advance)
+    quick(TEXT * 9, backend=compiled, dtype="float64", validation=held_out, averaging=0.5)
+    assert signatures["at first"] == count()
 
 
 def test_a_new_end_replaces_the_preset_s():
@@ -426,7 +464,7 @@ def test_ctrl_c_keeps_the_model(monkeypatch: pytest.MonkeyPatch):
 
     def advance(self, *arguments):
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) == 5:
             raise KeyboardInterrupt
         return real_advance(self, *arguments)
 
@@ -435,6 +473,7 @@ def test_ctrl_c_keeps_the_model(monkeypatch: pytest.MonkeyPatch):
         quick(TEXT, steps=10_000, backend="numpy")
     assert isinstance(caught.value, fastrnn.TrainingInterrupted)
     assert isinstance(caught.value.model.sample(3, rng=0), str)
+    assert caught.value.updates == caught.value.model.history[-1]["step"] + 1 >= 3
 
 
 def test_an_update_that_overflows_leaves_no_model():
@@ -448,6 +487,144 @@ def test_divergence_keeps_the_model():
     with pytest.raises(fastrnn.DivergenceError, match="diverged at update") as caught:
         quick(TEXT, optimizer="sgd", learning_rate=1e38, clip_norm=None, reduction="sum")
     assert np.isfinite(caught.value.model.network.flat).all()
+
+
+def test_the_update_before_an_overflow_is_kept(monkeypatch: pytest.MonkeyPatch):
+    """Of the record before, where nothing is held out."""
+    real_advance = fastrnn.Trainer.advance
+
+    def advance(self, *arguments):
+        if self.updates == 15:
+            self.network.flat[0] = np.inf
+            raise fastrnn.DivergenceError("an update overflowed")
+        return real_advance(self, *arguments)
+
+    monkeypatch.setattr(fastrnn.Trainer, "advance", advance)
+    monkeypatch.setattr("fastrnn.trainer.CALL_SECONDS", 0)
+    with pytest.raises(fastrnn.DivergenceError) as caught:
+        quick(TEXT, backend="numpy")
+    assert caught.value.model is not None
+    assert np.isfinite(caught.value.model.network.flat).all()
+    assert caught.value.model.history[-1]["step"] == 10
+
+
+# ---- Which weights are kept --------------------------------------------------------------------------
+
+#: A text whose first part says nothing of its last: the longer the training, the worse the validation.
+MISLEADING = "abcabcabd" * 40 + "cbadcba" * 6
+
+
+def scored(model: fastrnn.Model, text: str) -> float:
+    return math.fsum(model.surprisal(text)[1:].tolist()) * math.log(2) / (len(text) - 1)
+
+
+@pytest.mark.parametrize("averaging", [None, 0.9])
+def test_the_best_weights_are_kept(backend: str, averaging: float | None, caplog: pytest.LogCaptureFixture):
+    settings = {"steps": 200, "learning_rate": 0.05, "batch_size": 1, "dtype": "float64", "validation": 0.1}
+    settings |= {"backend": backend, "averaging": averaging, "hidden_size": 16}
+    with caplog.at_level(logging.INFO, "fastrnn"):
+        best = quick(MISLEADING, **settings)
+    last = quick(MISLEADING, keep="last", **settings)
+    assert best.history == last.history
+    losses = [record["validation_loss"] for record in best.history]
+    held_out = MISLEADING[int(len(MISLEADING) * 0.9) :]
+    assert min(losses) < losses[-1]
+    assert scored(best, held_out) == pytest.approx(min(losses), rel=1e-9)
+    assert scored(last, held_out) == pytest.approx(losses[-1], rel=1e-9)
+    step = best.history[losses.index(min(losses))]["step"]
+    assert f"the model is that of update {step}: validation {min(losses) / math.log(2):.3f}" in caplog.text
+    assert f"the best; at the end it was {losses[-1] / math.log(2):.3f}" in caplog.text
+    assert f"at step {step:,}" in repr(best)
+    assert "at step 199" in repr(last)
+
+
+def test_without_validation_the_last_weights_are_kept(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, "fastrnn"):
+        best = quick(MISLEADING, validation=0)
+    assert best.network.flat.tobytes() == quick(MISLEADING, validation=0, keep="last").network.flat.tobytes()
+    assert "nothing was held out" in caplog.text
+
+
+def test_ctrl_c_and_divergence_keep_the_best_weights(monkeypatch: pytest.MonkeyPatch):
+    settings = {"steps": 200, "learning_rate": 0.05, "batch_size": 1, "hidden_size": 16, "backend": "c"}
+    expected = quick(MISLEADING, validation=0.1, **settings).network.flat.tobytes()
+    real_advance = fastrnn.Trainer.advance
+    for error in (KeyboardInterrupt(), fastrnn.DivergenceError("the loss is nan")):
+
+        def advance(self, *arguments, error=error):
+            if self.updates > 150:
+                raise error
+            return real_advance(self, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(fastrnn.Trainer, "advance", advance)
+            with pytest.raises((KeyboardInterrupt, fastrnn.DivergenceError)) as caught:
+                quick(MISLEADING, validation=0.1, **settings)
+        assert caught.value.model.network.flat.tobytes() == expected
+
+
+def test_a_second_ctrl_c_still_gives_a_model(monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastrnn.loop.scoring.mean_loss", interrupt)
+    with pytest.raises(fastrnn.TrainingInterrupted) as caught:
+        quick(MISLEADING, validation=0.1)
+    assert caught.value.updates >= 1
+    assert caught.value.model.history == []
+    assert caught.value.model.to_bytes()
+
+
+def test_a_validation_that_is_not_finite_is_a_divergence(monkeypatch: pytest.MonkeyPatch):
+    losses = iter([1.0, math.inf])
+    monkeypatch.setattr("fastrnn.loop.scoring.mean_loss", lambda *_: next(losses))
+    with pytest.raises(fastrnn.DivergenceError, match="the validation loss is inf after") as caught:
+        quick(MISLEADING, validation=0.1)
+    assert len(caught.value.model.history) == 1
+
+
+# ---- How long it trains, what it tells ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("windows", "steps", "log_every"), [(1, 232, 14), (10, 520, 32), (1000, 5000, 250)])
+def test_a_short_text_gets_fewer_updates(windows: int, steps: int, log_every: int):
+    recipe = get_recipe().fitted(64, 32, windows)
+    assert (recipe.steps, recipe.log_every) == (steps, log_every)
+    assert get_recipe(steps=77).fitted(64, 32, windows).steps == 77
+    assert get_recipe(epochs=3).fitted(64, 32, windows).steps is None
+    assert get_recipe(time_limit=3).fitted(64, 32, windows).log_every == 250
+    assert get_recipe("scratch").fitted(4, 1, 1).log_every == 200
+
+
+def test_the_first_line_of_the_log_says_what_is_held_out(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, "fastrnn"):
+        quick("\ufeffabcab" * 50)
+    assert caplog.messages[0] == (
+        "training on 269 characters; 30 more, the last, are held out for validation and not trained on "
+        "(validation=0, --validation 0, trains on all)"
+    )
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "fastrnn"):
+        quick(TEXT)
+    assert caplog.messages[0] == "training on all 90 characters; none are held out for validation"
+
+
+def test_the_last_record_is_the_last_update_s(backend: str):
+    model = fastrnn.train("hello " * 20, steps=100, backend=backend, rng=0, progress=False)
+    assert model.history[-1]["step"] == 99
+    assert model.history[-1]["loss"] < 1 < model.history[0]["loss"]
+
+
+def test_progress_is_a_line_of_the_log_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("fastrnn.loop.PROGRESS_SECONDS", 0)
+    for progress in (True, False):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "fastrnn"):
+            quick(TEXT, progress=progress, backend="numpy")
+        told = [message for message in caplog.messages if "% done, about" in message]
+        assert (len(told) > 1) == progress
 
 
 # ---- Settings ----------------------------------------------------------------------------------------
@@ -521,7 +698,7 @@ def test_settings_may_be_numpy_s_numbers(backend: str):
 def test_every_setting_of_a_recipe_is_an_argument_of_train():
     assert set(CHECKS) <= set(inspect.signature(fastrnn.train).parameters)
     fields = {field.name for field in dataclasses.fields(Recipe)}
-    assert fields - set(CHECKS) == {"carry_state", "drop_last"}  # of presets only
+    assert fields - set(CHECKS) == {"carry_state", "drop_last", "record_last"}  # of presets only
 
 
 def test_memory_is_estimated_with_all_that_training_needs(monkeypatch: pytest.MonkeyPatch):
@@ -530,7 +707,7 @@ def test_memory_is_estimated_with_all_that_training_needs(monkeypatch: pytest.Mo
     quick(TEXT, seq_length=10, batch_size=4, dtype="float64")
     parameters = 8 * 8 * 2 + 8 * 8 + 8 + 8
     window = 10 * 4 * (3 * 8 + 8) + 4 * 8 + 8 * 8
-    assert asked[0][0] >= 8 * (4 * parameters + window)
+    assert asked[0][0] >= 8 * (5 * parameters + window)
     assert "hidden_size=8, seq_length=10, batch_size=4" in asked[0][1]
 
 

@@ -1,0 +1,320 @@
+"""The loop of `fastrnn.train`: updates until the end, what is recorded of them, which weights are kept."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn import scoring
+from fastrnn.batches import Blocks, Streams
+from fastrnn.errors import DivergenceError, TrainingInterrupted
+from fastrnn.model import Model, Record
+from fastrnn.presets import Recipe
+from fastrnn.schedules import Progress
+from fastrnn.trainer import Pace, Trainer
+
+logger = logging.getLogger("fastrnn")
+
+#: Seconds from one line of progress to the next, where no bar is shown.
+PROGRESS_SECONDS = 5.0
+
+
+@dataclass
+class Run:
+    """One training run: what it works on, and when it ends; its recipe has nothing that is ``"auto"``."""
+
+    recipe: Recipe
+    trainer: Trainer
+    model: Model
+    blocks: Blocks
+    held_out: Streams | None
+    #: When the first update began, from which the time limit counts.
+    began: float | None = None
+
+    @property
+    def steps(self) -> int | None:
+        """How many updates there are, or ``None`` where only the time limits them."""
+        if self.recipe.epochs is not None:
+            return self.recipe.epochs * self.blocks.windows
+        return cast("int | None", self.recipe.steps)
+
+    @property
+    def log_every(self) -> int:
+        """How many updates there are from one record to the next."""
+        return cast("int", self.recipe.log_every)
+
+    def part_done(self, updates: Any) -> Any:
+        """The part of training that is done after so many updates, from 0 to 1."""
+        part = updates / self.steps if self.steps else np.zeros_like(updates)
+        if self.recipe.time_limit and self.began is not None:
+            part = np.maximum(part, (time.monotonic() - self.began) / self.recipe.time_limit)
+        return np.minimum(part, 1.0)
+
+
+def fit(run: Run, *, progress: bool) -> None:
+    """Do the updates; the history and the progress follow them.
+
+    Raises
+    ------
+    DivergenceError, TrainingInterrupted
+        With the model that training had reached.
+    """
+    trainer, recorder, pace = run.trainer, Recorder(run), Pace()
+    with ProgressDisplay(progress) as display:
+        try:
+            display.show("compiling" if trainer.network.backend.name == "numba" else "")
+            _compile(run)
+            run.began = time.monotonic()
+            while trainer.updates == 0 or run.part_done(trainer.updates) < 1:
+                done = trainer.updates
+                losses, norms = pace.call(lambda n: _advance(run, n), _until_next_stop(run, done))
+                recorder.add(done, losses, norms)
+                display.show(recorder.summary(), float(run.part_done(trainer.updates)))
+            recorder.finish()
+        except KeyboardInterrupt as error:
+            recorder.finish_early()
+            message = f"interrupted after {trainer.updates} updates"
+            raise TrainingInterrupted(message, run.model, trainer.updates) from error
+        except DivergenceError as error:
+            if trainer.updates and recorder.recover():
+                error.model = run.model
+            raise
+
+
+def _compile(run: Run) -> None:
+    """Have the backend compile what training needs, so that the time limit does not count it."""
+    streams, _, _ = run.blocks.at(0)
+    run.trainer.advance(streams, run.blocks.seq_length, 0, np.empty(0))
+    if run.held_out is not None:
+        part = (array[:1, :1].copy() for array in vars(run.held_out).values())
+        scoring.losses_of_rows(run.model.network, Streams(*part))
+
+
+def _advance(run: Run, count: int) -> NDArray[np.float64]:
+    """Do so many updates in one native call; their losses and the norms of their gradients, (2, count)."""
+    done, recipe = run.trainer.updates, run.recipe
+    updates = np.arange(done, done + count)
+    progress = Progress(updates, run.part_done(updates), updates // run.blocks.windows, _losses(run))
+    rates = recipe.learning_rate * recipe.schedule.factors(progress)
+    streams, first, _ = run.blocks.at(done)
+    return run.trainer.advance(streams, run.blocks.seq_length, first, rates)
+
+
+def _losses(run: Run) -> list[float]:
+    """The losses that the schedule reads: of validations where there were any, else of training."""
+    if not run.recipe.schedule.reads_losses:
+        return []
+    history = run.model.history
+    validations = [record["validation_loss"] for record in history if "validation_loss" in record]
+    return validations or [record["loss"] for record in history]
+
+
+def _until_next_stop(run: Run, done: int) -> int:
+    """How many updates there may be before the next record that matters, the end, or another block."""
+    _, _, windows = run.blocks.at(done)
+    left = min(windows, run.steps - done if run.steps is not None else 1 << 16)
+    if run.held_out is None and not run.recipe.schedule.reads_losses:
+        return left
+    return min(left, -done % run.log_every + 1)
+
+
+class Recorder:
+    """Writes the model's history from the losses of the updates, and keeps the weights that are to be kept.
+
+    There is a record at every `log_every`-th update and, unless the recipe says otherwise, at the last.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        #: The losses of the updates since the last record, each update's a sum over its window.
+        self._pending: list[float] = []
+        self._first_pending = 0
+        #: The norm of the last update's gradient.
+        self._norm = math.nan
+        self._bits = math.nan
+        #: The weights of the best record or, where none is the best, of the last one.
+        self._kept: NDArray[Any] | None = None
+        self._kept_record: Record = {}
+
+    @property
+    def _keeps_best(self) -> bool:
+        return self._run.recipe.keep == "best" and self._run.held_out is not None
+
+    def add(self, done: int, losses: NDArray[np.float64], norms: NDArray[np.float64]) -> None:
+        """Take the losses of the updates from number ``done`` on, and the norms of their gradients."""
+        self._bits = losses.sum() / self._symbols(done, len(losses)) / math.log(2)
+        every, start = self._run.log_every, 0
+        for position in range(-done % every, len(losses), every):
+            self._pending += losses[start : position + 1].tolist()
+            self._norm = float(norms[position])
+            self._record()
+            start = position + 1
+        self._pending += losses[start:].tolist()
+        self._norm = float(norms[-1])
+
+    def finish(self) -> None:
+        """Record the last update, and give the model the weights that it keeps."""
+        if self._pending and (self._run.recipe.record_last or self._run.held_out is not None):
+            self._record()
+        if self._keeps_best:
+            self._restore()
+        _log_outcome(self._run, self._kept_record)
+
+    def finish_early(self) -> None:
+        """Finish after Ctrl-C, if another one does not strike meanwhile."""
+        try:
+            if self._run.trainer.updates:
+                self.finish()
+        except KeyboardInterrupt:
+            logger.info("interrupted again: the model has the last weights")
+
+    def recover(self) -> bool:
+        """After a divergence: whether the model has finite weights, the best ones if they are to be kept."""
+        if self._kept is not None and (self._keeps_best or not np.isfinite(self._kept_network_flat()).all()):
+            self._restore()
+        return bool(np.isfinite(self._kept_network_flat()).all())
+
+    def summary(self) -> str:
+        """The state of training in a line."""
+        unit = self._run.model.vocabulary.unit
+        last = self._run.model.history[-1] if self._run.model.history else {}
+        line = f"update {self._run.trainer.updates:,}: {self._bits:.3f} bits/{unit}"
+        return line + _validation_text(last)
+
+    def _kept_network_flat(self) -> NDArray[Any]:
+        return self._run.model.network.flat
+
+    def _restore(self) -> None:
+        if self._kept is not None:
+            self._kept_network_flat()[...] = self._kept
+
+    def _symbols(self, done: int, count: int) -> int:
+        """The number of targets of so many updates from number ``done`` on."""
+        blocks, T = self._run.blocks, self._run.blocks.seq_length
+        starts = (done + np.arange(count)) % blocks.windows * T
+        return int(np.minimum(T, blocks.rows.n_steps - starts).sum()) * blocks.rows.batch_size
+
+    def _record(self) -> None:
+        """Make a record of the pending updates, exactly summed: it does not depend on who added what."""
+        run, count = self._run, len(self._pending)
+        if run.recipe.reduction == "sum":
+            loss = self._pending[-1]
+        else:
+            loss = math.fsum(self._pending) / self._symbols(self._first_pending, count)
+        step = self._first_pending + count - 1
+        record: Record = {"step": step, "loss": loss, "gradient_norm": self._norm}
+        if run.held_out is not None:
+            record["validation_loss"] = self._validation_loss(run.held_out)
+        self._first_pending += count
+        self._pending = []
+        run.model.history.append(record)
+        self._keep(record)
+        _log_record(run, record)
+
+    def _validation_loss(self, held_out: Streams) -> float:
+        run = self._run
+        loss = scoring.mean_loss(run.model.network, held_out)
+        if not math.isfinite(loss):
+            raise DivergenceError(
+                f"training diverged: the validation loss is {loss:.4g} after {run.trainer.updates} updates. "
+                f"A lower learning_rate (it was {run.recipe.learning_rate:g}) or a clip_norm usually helps"
+            )
+        return loss
+
+    def _keep(self, record: Record) -> None:
+        """Keep the weights of a record if they are the best so far, or in any case."""
+        best = self._kept_record.get("validation_loss", math.inf)
+        if not self._keeps_best or record["validation_loss"] < best:
+            self._kept = self._kept_network_flat().copy()
+            self._kept_record = record
+
+
+def _log_record(run: Run, record: Record) -> None:
+    """Tell the log: the loss as it is for a sum, else in bits per symbol."""
+    if run.recipe.reduction == "sum":
+        text = f"loss {record['loss']:.4f}"
+    else:
+        text = f"{record['loss'] / math.log(2):.3f} bits/{run.model.vocabulary.unit}"
+    logger.info("update %d: %s%s", record["step"], text, _validation_text(record))
+
+
+def _validation_text(record: Record) -> str:
+    if "validation_loss" not in record:
+        return ""
+    return f", validation {record['validation_loss'] / math.log(2):.3f}"
+
+
+def _log_outcome(run: Run, kept: Record) -> None:
+    """Tell the log what came of training: how good the model is on what it did not see."""
+    unit = run.model.vocabulary.unit
+    if run.held_out is None or not run.model.history:
+        logger.info("nothing was held out: how well the model does on other texts was not measured")
+        return
+    last = run.model.history[-1]
+    reached, at_end = (record["validation_loss"] / math.log(2) for record in (kept, last))
+    targets = run.held_out.targets
+    first = scoring.first_symbol_probabilities(run.model.counts)
+    guessing = float(-np.log2(first[targets]).mean())
+    message = f"the model is that of update {kept['step']}: validation {reached:.3f} bits/{unit}"
+    if kept["step"] != last["step"]:
+        message += f", the best; at the end it was {at_end:.3f}"
+    logger.info("%s; the frequencies of the symbols alone give %.3f", message, guessing)
+
+
+class ProgressDisplay:
+    """Shows how far training is: a bar on a terminal or in a notebook, else a line of the log at times."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._bar: Any = None
+        self._done = 0.0
+        self._told = self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._wanted:
+            self._bar = _bar()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, summary: str, done: float = 0.0) -> None:
+        """Show that a part of training, from 0 to 1, is done."""
+        if self._bar is not None:
+            self._bar.set_description_str(summary, refresh=False)
+            self._bar.update(done - self._done)
+            self._done = done
+        elif self._wanted and time.monotonic() - self._told >= PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            left = (self._told - self._began) * (1 - done) / done if done else math.inf
+            logger.info("%3.0f %% done, about %.0f s left: %s", 100 * done, left, summary)
+
+
+def _bar() -> Any:
+    """A bar that counts to one, or ``None`` where stderr is neither a terminal nor a notebook's."""
+    notebook = _in_notebook()
+    if not notebook and not (sys.stderr is not None and sys.stderr.isatty()):
+        return None
+    if notebook:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # without ipywidgets it is a bar of characters
+            from tqdm.auto import tqdm
+    else:
+        from tqdm import tqdm
+    return tqdm(total=1.0, bar_format="{percentage:3.0f}% {bar} {elapsed}<{remaining} {desc}")
+
+
+def _in_notebook() -> bool:
+    """Whether this runs in Jupyter or alike."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")
