@@ -45,6 +45,9 @@ SEPARATORS: dict[str, Any] = {"character": "\0", "byte": b"\0", "token": np.zero
 #: What `fastrnn.train` takes: a text, a file's path, or documents.
 Source = Text | os.PathLike[str] | Iterable[Text]
 
+#: What the lines of a text end with.
+LINE_ENDS = ("\n", "\r", b"\n", b"\r")
+
 #: The longest str that is looked up as the name of a file.
 LONGEST_NAME = 4096
 
@@ -340,7 +343,7 @@ def read_corpus(
         return replace(_running(text, unit_of(source)), changes=changes.told())
     _require_ordered_texts(source)
     documents = _read_documents(source, newlines)
-    _warn_of_symbols(documents)
+    _warn_of_shapes(documents)
     if len(documents):
         _warn_of_a_file_name(documents.texts[0])
     return documents
@@ -386,12 +389,20 @@ def _read_documents(source: Iterable[Any], newlines: str) -> Documents:
     return Documents.of(texts, units.pop(), changes.told())
 
 
-def _warn_of_symbols(documents: Documents) -> None:
-    """Warn where each document is one symbol: one text may be meant."""
-    if len(documents) > 1 and np.all(documents.lengths == 1):
+def _warn_of_shapes(documents: Documents) -> None:
+    """Warn where all documents are symbols of one text, or lines with their ends."""
+    if len(documents) < 2:
+        return
+    if np.all(documents.lengths == 1):
         warnings.warn(
             "each document is a single symbol: to train on one text, pass a str or bytes, and not a list "
             "of its symbols",
+            stacklevel=4,
+        )
+    elif all(text[-1:] in LINE_ENDS for text in documents.texts[:-1]):
+        warnings.warn(
+            "each document ends with its line's end, which the model then learns: pass the open file, or strip "
+            "the lines",
             stacklevel=4,
         )
 

@@ -132,6 +132,15 @@ def test_single_symbols_as_documents_are_warned_of(source: Any):
         train(source)
 
 
+@pytest.mark.parametrize(
+    "lines", [["anna\n", "bob\n", "clara\n"], ["anna\r\n", "bob"], [b"anna\n", b"bob\n"]]
+)
+def test_lines_with_their_ends_are_warned_of(lines: list[Any]):
+    with pytest.warns(UserWarning, match="each document ends with its line's end"):
+        train(lines)
+    train([*lines[:1], *[lines[1].strip() for _ in range(3)], lines[0]])
+
+
 # ---- Open files --------------------------------------------------------------------------------------
 
 
