@@ -401,8 +401,8 @@ def _warn_of_shapes(documents: Documents) -> None:
         )
     elif all(text[-1:] in LINE_ENDS for text in documents.texts[:-1]):
         warnings.warn(
-            "each document ends with its line's end, which the model then learns: pass the open file, or strip "
-            "the lines",
+            "each document ends with its line's end, which the model then learns: pass the open file, or "
+            "strip the lines",
             stacklevel=4,
         )
 

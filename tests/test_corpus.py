@@ -43,7 +43,7 @@ def test_documents_are_one_sequence_with_boundaries():
     np.testing.assert_array_equal(whole(read_corpus([b"ab", b""])), [256, 97, 98, 256, 256])
 
 
-@pytest.mark.filterwarnings("ignore:each document is a single symbol")
+@pytest.mark.filterwarnings("ignore:each document")
 @given(texts=documents.filter(any), as_bytes=st.booleans(), data=st.data())
 def test_any_part_of_documents_is_the_whole_s(texts: list, as_bytes: bool, data: st.DataObject):
     texts = [text.encode() for text in texts] if as_bytes else texts
@@ -59,7 +59,7 @@ def test_any_part_of_documents_is_the_whole_s(texts: list, as_bytes: bool, data:
     np.testing.assert_array_equal(sequence.read(start, stop), expected[start:stop])
 
 
-@pytest.mark.filterwarnings("ignore:each document is a single symbol")
+@pytest.mark.filterwarnings("ignore:each document")
 @given(texts=documents, piece=st.integers(1, 20), held_out=st.floats(0, 0.99))
 def test_counts_are_those_of_all_pieces(texts: list[str], piece: int, held_out: float):
     with pytest.MonkeyPatch.context() as patch:
