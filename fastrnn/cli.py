@@ -241,6 +241,14 @@ def _require_no_input(output: str, file: str | None) -> None:
 
 
 def _save(model: Model, output: str, told: str) -> bool:
+    """Write a model in spite of one Ctrl-C; see `_write`."""
+    try:
+        return _write(model, output, told)
+    except KeyboardInterrupt:
+        return _write(model, output, told)
+
+
+def _write(model: Model, output: str, told: str) -> bool:
     """Write a model, if need be to another place; return whether it is where it was asked for.
 
     Another place is asked for on a terminal; else the folder for temporary files and the user's own are

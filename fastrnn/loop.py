@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import sys
@@ -280,18 +281,23 @@ class ProgressDisplay:
 
     def __enter__(self) -> Self:
         if self._wanted:
-            self._bar = _bar()
+            with contextlib.suppress(OSError, ValueError):  # stderr is closed
+                self._bar = _bar()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        with contextlib.suppress(OSError, ValueError):
+            if self._bar is not None:
+                self._bar.close()
 
     def show(self, summary: str, done: float = 0.0) -> None:
         """Show that a part of training, from 0 to 1, is done."""
         if self._bar is not None:
-            self._bar.set_description_str(summary, refresh=False)
-            self._bar.update(done - self._done)
+            try:
+                self._bar.set_description_str(summary, refresh=False)
+                self._bar.update(done - self._done)
+            except (OSError, ValueError):  # the terminal is gone, and training goes on
+                self._bar = None
             self._done = done
         elif self._wanted and time.monotonic() - self._told >= PROGRESS_SECONDS:
             self._told = time.monotonic()

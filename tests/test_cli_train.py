@@ -82,6 +82,22 @@ def test_ctrl_c_during_the_first_validation_keeps_the_model(
     assert fastrnn.load(tmp_path / "m").history == []
 
 
+def test_ctrl_c_while_the_model_is_saved_loses_nothing(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real_save, calls = fastrnn.Model.save, []
+
+    def save(self: fastrnn.Model, path: str) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        real_save(self, path)
+
+    monkeypatch.setattr(fastrnn.Model, "save", save)
+    assert run("train", text, "-o", tmp_path / "m", *QUICK).exit_code == 0
+    assert fastrnn.load(tmp_path / "m").history
+
+
 @pytest.fixture
 def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder on a disk that becomes full; the one for temporary files is on another."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import io
 import logging
 import math
 from pathlib import Path
@@ -625,6 +626,29 @@ def test_progress_is_a_line_of_the_log_where_there_is_no_terminal(
             quick(TEXT, progress=progress, backend="numpy")
         told = [message for message in caplog.messages if "% done, about" in message]
         assert (len(told) > 1) == progress
+
+
+class Broken(io.StringIO):
+    """A terminal that is gone."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, *_) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stderr", [None, closed(), Broken()], ids=["none", "closed", "broken"])
+def test_what_is_only_told_does_not_decide(monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO | None):
+    expected = quick(TEXT).to_bytes()
+    monkeypatch.setattr("sys.stderr", stderr)
+    assert quick(TEXT, progress=True).to_bytes() == expected
 
 
 # ---- Settings ----------------------------------------------------------------------------------------
