@@ -33,6 +33,9 @@ ACTIVATIONS = ("tanh", "relu")
 #: The largest number of layers: more than anyone trains, and few enough to name.
 MOST_LAYERS = 1000
 
+#: The largest number of threads: more than a machine has cores.
+MOST_THREADS = 1024
+
 #: The floating-point operations that a thread should have to do before another is worth its while.
 LEAST_WORK = 1 << 23
 
@@ -135,7 +138,7 @@ class Network:
         if initialization is None:
             initialization = "identity" if self.activation == "relu" else "orthogonal"
         initialization = check_initialization(initialization)
-        self.threads = usable_cores() if threads is None else checks.whole_number("threads", threads)
+        self.threads = threads
         generator = checks.random_generator(rng)
         self.layout: Layout = parameter_layout(self.shape)
         memory.require(
@@ -177,6 +180,21 @@ class Network:
     def dropout(self) -> float:
         """The part of what each layer hands up that is dropped while training."""
         return self._dropout
+
+    @property
+    def threads(self) -> int:
+        """The most threads that a call works with; it may be set, as the argument of that name."""
+        return self._threads
+
+    @threads.setter
+    def threads(self, value: int | None) -> None:
+        self._threads = checked_threads(value)
+        self._threads_asked = None if value is None else self._threads
+
+    @property
+    def threads_asked(self) -> int | None:
+        """What ``threads`` was given as: ``None`` where it is left to the machine. Internal."""
+        return self._threads_asked
 
     @property
     def cell(self) -> str:
@@ -531,6 +549,13 @@ def checked_shape(
             f"tied=True needs embedding_size={embedding_size!r} to be hidden_size={hidden_size!r}"
         )
     return Shape(kind, L, V, E, H, bool(tied))
+
+
+def checked_threads(value: Any) -> int:
+    """Return a number of threads; ``None`` is as many as the process may use cores."""
+    if value is None:
+        return usable_cores()
+    return checks.whole_number("threads", value, maximum=MOST_THREADS)
 
 
 def checked_key(name: str, value: Any) -> int:
