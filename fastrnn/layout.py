@@ -22,6 +22,10 @@ from numpy.typing import NDArray
 PANEL, BLOCK, HEAD_ROWS, LOGITS = 32, 256, 64, 1 << 24
 
 
+#: The largest place that a plan can tell.
+LARGEST = (1 << 63) - 1
+
+
 @dataclass(frozen=True)
 class Entry:
     """One named array: its public shape, and whether it is stored transposed."""
@@ -220,6 +224,11 @@ def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArra
         own["dgates"] = own["gates"] if shape.G > 1 else own["dh"]
         numbers += [places.get(f"{name}_l{layer}", 0) for name in LAYER_PARAMETERS]
         numbers += own.values()
+    if max(numbers) > LARGEST:
+        raise MemoryError(
+            f"a window of {B} rows and a network of hidden_size={shape.H} over {shape.V} symbols needs more "
+            "memory than a process can have"
+        )
     return np.array(numbers, np.int64)
 
 

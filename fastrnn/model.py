@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ Record = dict[str, float]
 SYMBOLS_AT_ONCE = 1 << 19
 
 
-class Model:
+class Model(checks.Sealed):
     """A trained language model; `fastrnn.train` and `fastrnn.load` return one.
 
     A model of one running text predicts each symbol from all before it, and the first from the
@@ -48,6 +48,12 @@ class Model:
         mean per symbol, in nats, of the first 32,768 that are held out, with ``split="rows"`` of all; with
         ``averaging`` it is that of the average, and the others are not.
     """
+
+    network: Final[Network]
+    vocabulary: Final[Vocabulary]
+    counts: Final[NDArray[np.int64]]
+    settings: dict[str, Any]
+    history: list[Record]
 
     def __init__(
         self,

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastrnn import checks, memory, scoring
+from fastrnn import memory, scoring
 from fastrnn.backends import get_backend
 from fastrnn.batches import Blocks, Rows, Streams, fit_window
 from fastrnn.corpus import Corpus, Documents, Source, read_corpus
 from fastrnn.errors import DivergenceError, TrainingInterrupted
 from fastrnn.layout import parameter_layout, window_plan
 from fastrnn.model import Model, Record
-from fastrnn.network import Network
+from fastrnn.network import Network, checked_threads
 from fastrnn.optimizers import Optimizer
 from fastrnn.presets import CHECKS, LEAST_TO_HOLD_OUT, Recipe, get_recipe, random_generator
 from fastrnn.schedules import Progress, Schedule
@@ -170,7 +170,7 @@ def train(
     recipe = get_recipe(preset, **{name: value for name, value in given.items() if value is not PRESET})
     get_backend(backend)
     generator = random_generator(preset, rng)
-    workers = None if threads is None else checks.whole_number("threads", threads)
+    workers = None if threads is None else checked_threads(threads)
     tokens = None if vocabulary is None else TokenVocabulary.of_tokens(vocabulary)
     with read_corpus(text, unit, tokens) as corpus:
         run = _prepare(corpus, tokens, recipe, backend, workers, generator)

@@ -239,7 +239,11 @@ def test_threads_are_given_to_what_is_read_and_pickling_keeps_them(tmp_path: Pat
     for threads in (1, 3, np.int64(5)):
         read = fastrnn.load(path, threads=threads)
         again = fastrnn.Model.from_bytes(model.to_bytes(), threads=threads)
-        copies = pickle.loads(pickle.dumps(read)), copy.deepcopy(read), pickle.loads(pickle.dumps(read.network))
+        copies = (
+            pickle.loads(pickle.dumps(read)),
+            copy.deepcopy(read),
+            pickle.loads(pickle.dumps(read.network)),
+        )
         networks = [read.network, again.network, copies[0].network, copies[1].network, copies[2]]
         assert [network.threads for network in networks] == [threads] * 5
 

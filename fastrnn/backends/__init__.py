@@ -12,8 +12,9 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from fastrnn.checks import Sealed
 from fastrnn.errors import BackendUnavailableError
 
 logger = logging.getLogger("fastrnn")
@@ -76,14 +77,17 @@ class Description:
     shares_work: bool = True
 
 
-class Backend:
+class Backend(Sealed):
     """The kernels of one implementation: each is an attribute, a function that raises on failure."""
+
+    name: Final[str]
+    description: Final[Description]
 
     def __init__(self, name: str, description: Description, kernels: Mapping[str, Kernel]) -> None:
         self.name = name
         self.description = description
         for kernel_name, kernel in kernels.items():
-            setattr(self, kernel_name, self._checked(kernel_name, kernel))
+            vars(self)[kernel_name] = self._checked(kernel_name, kernel)
 
     def _checked(self, kernel_name: str, kernel: Kernel) -> Callable[..., None]:
         def call(*arguments: Any) -> None:
