@@ -22,6 +22,9 @@ INT32, UINT8, FLOAT64 = np.dtype(np.int32), np.dtype(np.uint8), np.dtype(np.floa
 #: The largest whole number that there may be: sizes and counts are int64 in the kernels.
 LARGEST = (1 << 63) - 1
 
+#: The largest size of what is refused with the memory that it would need.
+LARGEST_SIZE = 10**100
+
 #: Elements of an array that are copied and checked at a time: a few milliseconds, so that Ctrl-C is heard.
 PIECE = 1 << 22
 
@@ -117,10 +120,10 @@ def id_array(name: str, value: Any) -> NDArray[Any]:
     return array
 
 
-def flag_array(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return zeros and ones of this shape as an array, of which no element is read; ``None`` is all zeros."""
+def flag_array(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """Return zeros and ones of this shape as an array, of which no element is read; ``None`` stays."""
     if value is None:
-        return np.zeros(shape, np.uint8)
+        return None
     array = as_array(name, value, "booleans, zeros or ones in an array (T, B)")
     if array.dtype.kind not in "biu":
         raise TypeError(f"{name} must be booleans, zeros or ones, and has dtype {array.dtype}")
@@ -141,8 +144,10 @@ def private_copy(name: str, array: NDArray[Any], dtype: Any, lowest: int, highes
     return copied
 
 
-def private_flags(name: str, array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return a copy of an array (T, B) that is found to have zeros and ones."""
+def private_flags(name: str, array: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return a copy of an array (T, B) that is found to have zeros and ones; ``None`` is all zeros."""
+    if array is None:
+        return np.zeros(shape, np.uint8)
     try:
         return private_copy(name, array, np.uint8, 0, 1)
     except ValueError as error:

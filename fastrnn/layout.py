@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.memory import readable
+
 #: The widest panel of a packed matrix, the rows that are packed at a time of a long one (FR_BLOCK), those
 #: that the head works on at a time (FR_ROWS), and the logits that are held at a time, unless it is a step.
 PANEL, BLOCK, HEAD_ROWS, LOGITS = 32, 256, 64, 1 << 24
@@ -226,8 +228,8 @@ def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArra
         numbers += own.values()
     if max(numbers) > LARGEST:
         raise MemoryError(
-            f"a window of {B} rows and a network of hidden_size={shape.H} over {shape.V} symbols needs more "
-            "memory than a process can have"
+            f"a window of {B} rows in a network of hidden_size={shape.H} over {shape.V} symbols needs "
+            f"{readable(4 * max(numbers))}, more than a process can have"
         )
     return np.array(numbers, np.int64)
 

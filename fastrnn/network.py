@@ -71,11 +71,9 @@ class Cost:
 
 
 #: The costs of compiled kernels, of those that have fused multiply-adds from software, and of NumPy's.
-COMPILED, WITHOUT_FMA, NUMPY = (
-    Cost(1 << 32, 1 << 12, 1 << 7),
-    Cost(1 << 25, 1 << 8, 1 << 5),
-    Cost(1 << 28, 1 << 18, 1 << 7),
-)
+COMPILED = Cost(call=1 << 32, layer=1 << 14, element=1 << 9)
+WITHOUT_FMA = Cost(call=1 << 25, layer=1 << 8, element=1 << 5)
+NUMPY = Cost(call=1 << 30, layer=1 << 20, element=1 << 9)
 
 
 @dataclass
@@ -149,8 +147,7 @@ class Network(checks.Sealed):
     _dropout: Final[float]
 
     _instead: ClassVar[dict[str, str]] = {
-        "flat": "write into it, network.flat[...] = values",
-        "parameters": "write into them, network.parameters[name][...] = values",
+        "parameters": "write into them, network.parameters[name][...] = values"
     }
 
     def __init__(
@@ -252,6 +249,12 @@ class Network(checks.Sealed):
         """All parameters in one vector, a writable view of what the kernels read."""
         return self._flat[:]
 
+    @flat.setter
+    def flat(self, value: Array) -> None:
+        """Allow ``network.flat *= 2``, which writes into the vector and then sets it to itself."""
+        if type(value) is not np.ndarray or value.__array_interface__ != self._flat.__array_interface__:
+            raise AttributeError("flat of a Network cannot be set: write into it, network.flat[...] = values")
+
     @property
     def parameters(self) -> dict[str, Array]:
         """Writable views by name, with PyTorch's names and shapes.
@@ -301,10 +304,10 @@ class Network(checks.Sealed):
             f"the logits of {T} steps and {B} rows",
         )
         ids = checks.private_copy("inputs", ids, np.int32, 0, self.shape.V - 1)
-        flags = checks.private_flags("starts", flags)
+        marks = checks.private_flags("starts", flags, ids.shape)
         carried = self.checked_state(state, B)
         logits = np.empty((T, B, self.shape.V), self.dtype)
-        self._run_forward(self.backend.network_forward, logits, carried, ids, flags)
+        self._run_forward(self.backend.network_forward, logits, carried, ids, marks)
         return logits, self.public_state(carried)
 
     def loss_and_gradients(
@@ -499,7 +502,7 @@ class Network(checks.Sealed):
         return (
             checks.private_copy("inputs", ids, np.int32, 0, V - 1),
             checks.private_copy("targets", wanted, np.int32, -1, V - 1),
-            checks.private_flags("starts", flags),
+            checks.private_flags("starts", flags, ids.shape),
         )
 
     def training_room(self, *, dropout: bool) -> Callable[[int, int], int]:
@@ -690,8 +693,10 @@ def checked_shape(
     if L > MOST_LAYERS:
         raise ValueError(f"num_layers={L} must be at most {MOST_LAYERS}")
     V = checks.whole_number("vocab_size", vocab_size, maximum=MOST_SYMBOLS)
-    H = checks.whole_number("hidden_size", hidden_size)
-    E = 0 if embedding_size is None else checks.whole_number("embedding_size", embedding_size)
+    H = checks.whole_number("hidden_size", hidden_size, maximum=checks.LARGEST_SIZE)
+    E = 0
+    if embedding_size is not None:
+        E = checks.whole_number("embedding_size", embedding_size, maximum=checks.LARGEST_SIZE)
     if checks.flag("tied", tied) and E != H:
         raise ValueError(
             f"tied=True needs embedding_size={embedding_size!r} to be hidden_size={hidden_size!r}"

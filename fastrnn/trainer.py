@@ -28,9 +28,6 @@ ARGUMENTS = (
     "dropout_key",
 )
 
-#: The largest number of passes: their losses never fit, which is said with their size.
-MOST_PASSES = 10**100
-
 #: How long a native call is meant to last, so that Ctrl-C and progress work.
 CALL_SECONDS = 0.05
 
@@ -287,7 +284,7 @@ class Trainer(checks.Sealed):
             As in `step`.
         """
         T = checks.whole_number("seq_length", seq_length)
-        passes = checks.whole_number("passes", passes, minimum=0, maximum=MOST_PASSES)
+        passes = checks.whole_number("passes", passes, minimum=0, maximum=checks.LARGEST_SIZE)
         rows = self._checked_streams(streams, starts, T, passes)
         T = min(T, rows.n_steps)
         losses = np.empty(passes * rows.windows(T))
@@ -311,7 +308,7 @@ class Trainer(checks.Sealed):
             room = self.network.training_room(dropout=self.network.dropout > 0)
             memory.require(ids.size * SYMBOL_BYTES + room(T, B), f"streams of {N + 1} symbols and {B} rows")
         ids = checks.private_copy("streams", ids, np.int32, 0, self.network.vocab_size - 1)
-        return Streams(ids[:-1], ids[1:], checks.private_flags("starts", flags))
+        return Streams(ids[:-1], ids[1:], checks.private_flags("starts", flags, (N, B)))
 
     def _fill(self, losses: Floats, rows: Streams, T: int, pace: Pace) -> None:
         """Do an update on so many windows, from the first of these rows on, in short calls."""

@@ -12,9 +12,8 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from fastrnn.checks import Sealed
 from fastrnn.errors import BackendUnavailableError
 
 logger = logging.getLogger("fastrnn")
@@ -77,17 +76,14 @@ class Description:
     shares_work: bool = True
 
 
-class Backend(Sealed):
+class Backend:
     """The kernels of one implementation: each is an attribute, a function that raises on failure."""
-
-    name: Final[str]
-    description: Final[Description]
 
     def __init__(self, name: str, description: Description, kernels: Mapping[str, Kernel]) -> None:
         self.name = name
         self.description = description
         for kernel_name, kernel in kernels.items():
-            vars(self)[kernel_name] = self._checked(kernel_name, kernel)
+            setattr(self, kernel_name, self._checked(kernel_name, kernel))
 
     def _checked(self, kernel_name: str, kernel: Kernel) -> Callable[..., None]:
         def call(*arguments: Any) -> None:
