@@ -14,7 +14,7 @@ def integer_power(base: float, exponents: NDArray[np.int64]) -> Floats:
     """``base ** exponents``, for exponents from 0 on, by repeated squaring."""
     result = np.ones(len(exponents))
     square, left = base, exponents.copy()
-    while left.any():
+    while left.max(initial=0) > 0:
         result[left % 2 == 1] *= square
         square *= square
         left //= 2

@@ -1,38 +1,70 @@
-"""Checks of arguments. Each error names the argument, the value it had and what is allowed."""
+"""Checks of arguments and attributes. Each error names it, the value it had and what is allowed.
+
+What a kernel reads is copied first and checked then, so that no other thread changes it in between.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 DTYPES = ("float32", "float64")
 
+#: Types of what a kernel reads.
+INT32, UINT8, FLOAT64 = np.dtype(np.int32), np.dtype(np.uint8), np.dtype(np.float64)
 
-def whole_number(name: str, value: Any, *, minimum: int = 1) -> int:
-    """Return the value as an int of at least ``minimum``."""
+#: The largest whole number that there may be: sizes and counts are int64 in the kernels.
+LARGEST = (1 << 63) - 1
+
+#: The largest size of what is refused with the memory that it would need.
+LARGEST_SIZE = 10**100
+
+#: Elements of an array that are copied and checked at a time: a few milliseconds, so that Ctrl-C is heard.
+PIECE = 1 << 22
+
+#: Characters of a value that an error's message shows, at most.
+LONGEST_SHOWN = 200
+
+
+def shown(value: object) -> str:
+    """A value in an error's message: its repr, shortened where it is long, whatever the repr does."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  (such as that of an int of more than 4,300 digits)
+        return f"<{type(value).__name__} without a repr>"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def whole_number(name: str, value: Any, *, minimum: int = 1, maximum: int = LARGEST) -> int:
+    """Return the value as an int from ``minimum`` to ``maximum``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}={value!r} must be a whole number of at least {minimum}")
-    if value < minimum:
-        raise ValueError(f"{name}={value!r} must be at least {minimum}")
-    return int(value)
+        raise TypeError(f"{name}={shown(value)} must be a whole number of at least {minimum}")
+    number = int(value)
+    if number < minimum:
+        raise ValueError(f"{name}={shown(value)} must be at least {minimum}")
+    if number > maximum:
+        allowed = "below 2**63" if maximum == LARGEST else f"at most {maximum}"
+        raise ValueError(f"{name}={shown(value)} must be {allowed}")
+    return number
 
 
 def real_number(name: str, value: Any, *, zero: bool = False) -> float:
     """Return the value as a finite float above zero, or from zero on."""
     allowed = "a finite number, zero or more" if zero else "a finite number above zero"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}={value!r} must be {allowed}")
+        raise TypeError(f"{name}={shown(value)} must be {allowed}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
-        raise ValueError(f"{name}={value!r} must be {allowed}")
+        raise ValueError(f"{name}={shown(value)} must be {allowed}")
     return number
 
 
@@ -40,14 +72,14 @@ def part_of_one(name: str, value: Any, *, zero: bool = False, one: bool = False)
     """Return the value as a float between zero and one, either end only where it is allowed."""
     part = real_number(name, value, zero=zero)
     if part > 1 or (part == 1 and not one):
-        raise ValueError(f"{name}={value!r} must be {'at most' if one else 'below'} one")
+        raise ValueError(f"{name}={shown(value)} must be {'at most' if one else 'below'} one")
     return part
 
 
 def flag(name: str, value: Any) -> bool:
     """Return the value as a bool."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}={value!r} must be True or False")
+        raise TypeError(f"{name}={shown(value)} must be True or False")
     return bool(value)
 
 
@@ -55,7 +87,7 @@ def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
     """Return the value, one of the allowed names."""
     names = list(allowed)
     if not isinstance(value, str) or value not in names:
-        raise ValueError(f"{name}={value!r} is not known; it is one of {', '.join(map(repr, names))}")
+        raise ValueError(f"{name}={shown(value)} is not known; it is one of {', '.join(map(repr, names))}")
     return value
 
 
@@ -66,7 +98,7 @@ def real_dtype(value: DTypeLike) -> np.dtype[Any]:
     except TypeError:
         name = None
     if name not in DTYPES:
-        raise ValueError(f"dtype={value!r} must be {' or '.join(map(repr, DTYPES))}")
+        raise ValueError(f"dtype={shown(value)} must be {' or '.join(map(repr, DTYPES))}")
     return np.dtype(name)
 
 
@@ -78,37 +110,81 @@ def as_array(name: str, value: Any, allowed: str) -> NDArray[Any]:
         raise TypeError(f"{name} must be {allowed}: {error}") from error
 
 
-def symbol_ids(name: str, value: Any, *, lowest: int, V: int) -> NDArray[np.int32]:
-    """Return (T, B) whole numbers from ``lowest`` to V - 1 as a C-contiguous int32 array."""
+def id_array(name: str, value: Any) -> NDArray[Any]:
+    """Return (T, B) whole numbers as an array, of which no element is read; see `private_copy`."""
     array = as_array(name, value, "whole numbers in an array (T, B)")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be whole numbers, and has dtype {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} has shape {array.shape}; it must be (T, B), both at least 1")
-    if array.min() < lowest or array.max() >= V:
-        raise ValueError(
-            f"{name} runs from {array.min()} to {array.max()}; it must be within {lowest} … {V - 1}"
-        )
-    return np.require(array, np.int32, ["C", "W"])
+    return array
+
+
+def flag_array(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """Return zeros and ones of this shape as an array, of which no element is read; ``None`` stays."""
+    if value is None:
+        return None
+    array = as_array(name, value, "booleans, zeros or ones in an array (T, B)")
+    if array.dtype.kind not in "biu":
+        raise TypeError(f"{name} must be booleans, zeros or ones, and has dtype {array.dtype}")
+    same_shape(name, array, shape)
+    return array
+
+
+def private_copy(name: str, array: NDArray[Any], dtype: Any, lowest: int, highest: int) -> NDArray[Any]:
+    """Return a copy of an array (T, B) whose elements are found within these bounds.
+
+    The copy is checked, and not the array, to which another thread may write.
+    """
+    if array.size <= PIECE:
+        return _within(name, np.array(array, order="C"), lowest, highest).astype(dtype, copy=False)
+    copied = np.empty(array.shape, dtype)
+    for piece in _pieces(*array.shape):
+        copied[piece] = _within(name, np.array(array[piece]), lowest, highest)
+    return copied
+
+
+def private_flags(name: str, array: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return a copy of an array (T, B) that is found to have zeros and ones; ``None`` is all zeros."""
+    if array is None:
+        return np.zeros(shape, np.uint8)
+    try:
+        return private_copy(name, array, np.uint8, 0, 1)
+    except ValueError as error:
+        raise ValueError(f"{name} must be booleans, zeros or ones") from error
+
+
+def _pieces(T: int, B: int) -> Iterator[tuple[slice, slice]]:
+    """What an array (T, B) is cut into, PIECE elements at most each."""
+    rows = min(B, PIECE)
+    steps = max(1, PIECE // rows)
+    for t in range(0, T, steps):
+        for b in range(0, B, rows):
+            yield slice(t, t + steps), slice(b, b + rows)
+
+
+def _within(name: str, array: NDArray[Any], lowest: int, highest: int) -> NDArray[Any]:
+    least, most = array.min(), array.max()
+    if least < lowest or most > highest:
+        raise ValueError(f"{name} runs from {least} to {most}; it must be within {lowest} … {highest}")
+    return array
+
+
+def buffer(name: str, array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Require an array that a kernel can be given: of this type and shape, in one piece, writable."""
+    if (
+        type(array) is not np.ndarray
+        or array.dtype != dtype
+        or array.shape != shape
+        or not array.flags.carray
+    ):
+        raise ValueError(f"{name} must be a C-contiguous, writable array of {dtype} and shape {shape}")
 
 
 def same_shape(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
     """Require an array of this shape."""
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; it must be {shape}")
-
-
-def start_flags(value: Any, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return ``starts`` as zeros and ones of this shape; ``None`` is all zeros."""
-    if value is None:
-        return np.zeros(shape, np.uint8)
-    array = as_array("starts", value, "booleans, zeros or ones in an array (T, B)")
-    if array.dtype.kind not in "biu":
-        raise TypeError(f"starts must be booleans, zeros or ones, and has dtype {array.dtype}")
-    same_shape("starts", array, shape)
-    if array.dtype.kind != "b" and array.size and (array.min() < 0 or array.max() > 1):
-        raise ValueError("starts must be booleans, zeros or ones")
-    return np.require(array, np.uint8, ["C", "W"])
 
 
 def random_generator(rng: Any) -> np.random.Generator | np.random.RandomState:
@@ -119,9 +195,87 @@ def random_generator(rng: Any) -> np.random.Generator | np.random.RandomState:
     """
     if isinstance(rng, np.random.RandomState):
         return rng
+    if isinstance(rng, numbers.Integral):
+        rng = int(rng)
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
         raise type(error)(
-            f"rng={rng!r} must be a whole number of at least 0, a numpy Generator, a RandomState or None"
+            f"rng={shown(rng)} must be a whole number of at least 0, a numpy Generator, a RandomState or None"
         ) from error
+
+
+def uniforms(rng: Any, n: int) -> NDArray[np.float64]:
+    """Return n draws from 0 to below 1 of a source of random numbers, which may be of the user's making."""
+    drawn = np.array(as_array("rng.random(n)", rng.random(n), "an array of float64"))
+    if drawn.shape != (n,) or drawn.dtype != np.float64:
+        raise ValueError(
+            f"rng.random({n}) returned {drawn.dtype} of shape {drawn.shape}; it must return {n} float64"
+        )
+    if n and not (drawn.min() >= 0 and drawn.max() < 1):
+        raise ValueError(
+            f"rng.random({n}) runs from {drawn.min()} to {drawn.max()}; it must be from 0 to below 1"
+        )
+    return drawn
+
+
+def window_buffers(inputs: Any, targets: Any, starts: Any, shape: tuple[int, int]) -> None:
+    """Require inputs, targets and starts (T, B) that a kernel can be given; it looks at the ids itself."""
+    buffer("inputs", inputs, INT32, shape)
+    buffer("targets", targets, INT32, shape)
+    buffer("starts", starts, UINT8, shape)
+
+
+# ---- Attributes --------------------------------------------------------------------------------------
+
+
+class Sealed:
+    """An object whose public attributes change by a check or not at all.
+
+    Its class declares them in annotations; what is declared ``Final`` is set once, by ``__init__``. A
+    property is set where it has a setter, which checks. Setting anything else that is public, or deleting, is
+    an ``AttributeError``. A subclass replaces none of them.
+    """
+
+    #: What to do instead of setting an attribute, by its name.
+    _instead: ClassVar[dict[str, str]] = {}
+    #: Whether a declared attribute is final, by its name.
+    _declared: ClassVar[dict[str, bool]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        above = super(cls, cls)
+        replaced = [
+            name
+            for name in vars(cls)
+            if cls._declared.get(name) or isinstance(getattr(above, name, None), property)
+        ]
+        if replaced:
+            raise TypeError(f"{cls.__name__} may not replace {', '.join(replaced)} of {cls.__base__}")
+        annotations = {name: str(what) for name, what in inspect.get_annotations(cls).items()}
+        cls._declared = cls._declared | {
+            name: "Final" in what for name, what in annotations.items() if "ClassVar" not in what
+        }
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not self._may_be_set(name):
+            raise AttributeError(self._refusal(name))
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name} of a {type(self).__name__} cannot be deleted")
+
+    def _may_be_set(self, name: str) -> bool:
+        final = self._declared.get(name)
+        if final is not None:
+            return not (final and name in vars(self))
+        found = getattr(type(self), name, None)
+        if isinstance(found, property):
+            return found.fset is not None
+        return name.startswith("_") and not name.startswith("__")
+
+    def _refusal(self, name: str) -> str:
+        kind = type(self).__name__
+        if name in self._declared or hasattr(type(self), name):
+            return f"{name} of a {kind} cannot be set: {self._instead.get(name, f'make another {kind}')}"
+        return f"a {kind} has no attribute {name!r}"

@@ -17,9 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.memory import readable
+
 #: The widest panel of a packed matrix, the rows that are packed at a time of a long one (FR_BLOCK), those
 #: that the head works on at a time (FR_ROWS), and the logits that are held at a time, unless it is a step.
 PANEL, BLOCK, HEAD_ROWS, LOGITS = 32, 256, 64, 1 << 24
+
+
+#: The largest place that a plan can tell.
+LARGEST = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
@@ -220,6 +226,11 @@ def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArra
         own["dgates"] = own["gates"] if shape.G > 1 else own["dh"]
         numbers += [places.get(f"{name}_l{layer}", 0) for name in LAYER_PARAMETERS]
         numbers += own.values()
+    if max(numbers) > LARGEST:
+        raise MemoryError(
+            f"a window of {B} rows in a network of hidden_size={shape.H} over {shape.V} symbols needs "
+            f"{readable(4 * max(numbers))}, more than a process can have"
+        )
     return np.array(numbers, np.int64)
 
 

@@ -1,4 +1,7 @@
-"""Memory: what cannot fit is refused before it is allocated, and what is read in vectors is aligned."""
+"""Memory: what cannot fit is refused before it is allocated, and what is read in vectors is aligned.
+
+What users get views of cannot be taken from under the kernels.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ from numpy.typing import NDArray
 #: Bytes that nobody needs to ask for.
 ALWAYS_FITS = 1 << 20
 
+#: More bytes than that are not told apart.
+LARGEST_READABLE = 10**100
+
 #: Bytes of a cache line.
 CACHE_LINE = 64
 
@@ -23,12 +29,12 @@ _CGROUP_FILES = (
 
 
 def available() -> int | None:
-    """Bytes of memory that a process can still get, or ``None`` where the system does not say.
+    """Bytes of memory that this process can still get, or ``None`` where the system does not say.
 
     On systems without ``/proc`` it is all that the machine has.
     """
-    found = [value for value in (_available_to_machine(), _available_to_container()) if value is not None]
-    return min(found, default=None)
+    limits = _available_to_machine(), _available_to_container(), _available_to_process()
+    return min((value for value in limits if value is not None), default=None)
 
 
 def _available_to_machine() -> int | None:
@@ -52,6 +58,20 @@ def _available_to_container() -> int | None:
     return None
 
 
+def _available_to_process() -> int | None:
+    """What is left of the address space that the process may have (``ulimit -v``)."""
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit == resource.RLIM_INFINITY:
+            return None
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        return max(0, limit - used * resource.getpagesize())
+    except (ImportError, OSError, ValueError):  # no such limit, or no /proc, on this system
+        return None
+
+
 def require(n_bytes: int, what: str) -> None:
     """Raise ``MemoryError`` where ``n_bytes`` cannot fit; ``what`` says what they are for."""
     limit = available() if n_bytes > ALWAYS_FITS else None
@@ -61,7 +81,7 @@ def require(n_bytes: int, what: str) -> None:
 
 def readable(n_bytes: int) -> str:
     """A number of bytes for people, such as ``1.5 GB``."""
-    size = float(n_bytes)
+    size = float(min(n_bytes, LARGEST_READABLE))
     for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
         if size < 1000 or unit == "PB":
             break
@@ -75,3 +95,32 @@ def aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     flat = np.empty(size + spare, dtype)
     start = -flat.ctypes.data % CACHE_LINE // dtype.itemsize
     return flat[start : start + size]
+
+
+class _Owner:
+    """Holds the memory of arrays that are made from it, and gives it to nobody else.
+
+    An array that owns its memory can be resized by whoever has a view of it, the view's ``base``.
+    """
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return self._array.__array_interface__
+
+
+def lasting(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An aligned vector of zeros whose memory stays as long as there are views of it."""
+    vector = aligned(size, dtype)
+    vector[:] = 0
+    return np.asarray(_Owner(vector))
+
+
+def is_lasting(array: NDArray[Any]) -> bool:
+    """Whether an array is a view of what `lasting` made."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return isinstance(owner, _Owner)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import checkpoint, checks, scoring
 from fastrnn.checkpoint import Contents
-from fastrnn.network import Network
+from fastrnn.network import Network, checked_threads
 from fastrnn.sampling import continuation, draw
 from fastrnn.vocabulary import Text, Vocabulary
 
@@ -21,7 +21,7 @@ Record = dict[str, float]
 SYMBOLS_AT_ONCE = 1 << 19
 
 
-class Model:
+class Model(checks.Sealed):
     """A trained language model; `fastrnn.train` and `fastrnn.load` return one.
 
     A model of one running text predicts each symbol from all before it, and the first from the
@@ -48,6 +48,12 @@ class Model:
         mean per symbol, in nats, of the first 32,768 that are held out, with ``split="rows"`` of all; with
         ``averaging`` it is that of the average, and the others are not.
     """
+
+    network: Final[Network]
+    vocabulary: Final[Vocabulary]
+    counts: Final[NDArray[np.int64]]
+    settings: dict[str, Any]
+    history: list[Record]
 
     def __init__(
         self,
@@ -203,19 +209,28 @@ class Model:
         )
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, backend: str = "auto") -> Model:
+    def from_bytes(cls, data: bytes, *, backend: str = "auto", threads: int | None = None) -> Model:
         """Return the model that these bytes hold.
+
+        Parameters
+        ----------
+        data
+            What `to_bytes` returned, or a file's content.
+        backend, threads
+            As for `fastrnn.load`.
 
         Raises
         ------
         fastrnn.CheckpointError
             They are damaged or not a model.
-        ValueError, fastrnn.BackendUnavailableError
-            There is no such backend, or it cannot run here.
+        ValueError, TypeError, fastrnn.BackendUnavailableError
+            There is no such backend, or it cannot run here; ``threads`` is out of range or of the wrong type.
         MemoryError
             The model cannot fit.
         """
+        checked_threads(threads)
         contents = checkpoint.from_bytes(data, backend)
+        contents.network.threads = threads
         return cls(
             contents.network, contents.vocabulary, contents.counts, contents.settings, contents.history
         )
@@ -233,7 +248,7 @@ class Model:
         checkpoint.write_atomically(path, self.to_bytes())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _from_pickle, (self.to_bytes(), self.network.backend.name)
+        return _from_pickle, (self.to_bytes(), self.network.backend.name, self.network.threads_asked)
 
     def __repr__(self) -> str:
         kind = "documents" if self.vocabulary.boundary else "text"
@@ -264,11 +279,11 @@ def _of_about(symbols: int, texts: Iterable[Text]) -> Iterator[list[Text]]:
         yield group
 
 
-def _from_pickle(data: bytes, backend: str) -> Model:
-    return Model.from_bytes(data, backend=backend)
+def _from_pickle(data: bytes, backend: str, threads: int | None = None) -> Model:
+    return Model.from_bytes(data, backend=backend, threads=threads)
 
 
-def load(path: str | os.PathLike[str], *, backend: str = "auto") -> Model:
+def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int | None = None) -> Model:
     """Load a model from its file.
 
     Parameters
@@ -277,6 +292,9 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> Model:
         What `Model.save` wrote.
     backend
         As for `fastrnn.train`; a model of one backend runs on every other.
+    threads
+        The most threads that a call of the model works with; ``None`` is as many as the process may use
+        cores. Results do not depend on it.
 
     Raises
     ------
@@ -284,10 +302,12 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> Model:
         The file is damaged, or is no model of fastrnn's; the message says why.
     OSError
         It cannot be read.
-    ValueError, fastrnn.BackendUnavailableError
-        There is no such backend, or it cannot run here.
+    ValueError, TypeError, fastrnn.BackendUnavailableError
+        There is no such backend, or it cannot run here; ``threads`` is out of range or of the wrong type.
     MemoryError
         The model cannot fit.
     """
+    checked_threads(threads)
     contents = checkpoint.read_file(path, backend)
+    contents.network.threads = threads
     return Model(contents.network, contents.vocabulary, contents.counts, contents.settings, contents.history)

@@ -5,11 +5,10 @@ T time steps · B batch rows · V vocabulary · E elements of an embedding · H 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -33,6 +32,12 @@ ACTIVATIONS = ("tanh", "relu")
 #: The largest number of layers: more than anyone trains, and few enough to name.
 MOST_LAYERS = 1000
 
+#: The largest number of symbols: an id is an int32.
+MOST_SYMBOLS = (1 << 31) - 1
+
+#: The largest number of threads: more than a machine has cores.
+MOST_THREADS = 1024
+
 #: The floating-point operations that a thread should have to do before another is worth its while.
 LEAST_WORK = 1 << 23
 
@@ -45,6 +50,31 @@ TINY = {"float32": 2.0**-60, "float64": 2.0**-500}
 #: The floating-point operations of a native call that samples: well under a tenth of a second.
 CALL_OPERATIONS = 1 << 26
 
+#: The symbols of a window that is not asked about in advance: what it is copied to is small.
+SMALL_WINDOW = 1 << 16
+
+#: Bytes of a symbol's input, target and start.
+SYMBOL_BYTES = 4 + 4 + 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a native call that only goes forward may cost, in floating-point operations of products.
+
+    In the same measure, about: what a layer costs at each step whatever its size, and what a gate or a logit
+    costs beside the products. They are taken so that a call lasts well under a tenth of a second.
+    """
+
+    call: int
+    layer: int
+    element: int
+
+
+#: The costs of compiled kernels, of those that have fused multiply-adds from software, and of NumPy's.
+COMPILED = Cost(call=1 << 32, layer=1 << 14, element=1 << 9)
+WITHOUT_FMA = Cost(call=1 << 25, layer=1 << 8, element=1 << 5)
+NUMPY = Cost(call=1 << 30, layer=1 << 20, element=1 << 9)
+
 
 @dataclass
 class Workspace:
@@ -54,7 +84,7 @@ class Workspace:
     team: Team
 
 
-class Network:
+class Network(checks.Sealed):
     """A recurrent language model: one-hot input or embedding, layers of one cell, linear head.
 
     Many threads may use one network at once, as long as none of them changes its parameters. Results do
@@ -109,6 +139,17 @@ class Network:
         The backend cannot run here.
     """
 
+    shape: Final[Shape]
+    dtype: Final[np.dtype[Any]]
+    backend: Final[Backend]
+    layout: Final[Layout]
+    _flat: Final[Array]
+    _dropout: Final[float]
+
+    _instead: ClassVar[dict[str, str]] = {
+        "parameters": "write into them, network.parameters[name][...] = values"
+    }
+
     def __init__(
         self,
         vocab_size: int,
@@ -131,18 +172,18 @@ class Network:
         )
         self._dropout = checks.part_of_one("dropout", dropout, zero=True)
         self.dtype = checks.real_dtype(dtype)
-        self.backend: Backend = get_backend(backend)
+        self.backend = get_backend(backend)
         if initialization is None:
             initialization = "identity" if self.activation == "relu" else "orthogonal"
         initialization = check_initialization(initialization)
-        self.threads = usable_cores() if threads is None else checks.whole_number("threads", threads)
+        self.threads = threads
         generator = checks.random_generator(rng)
-        self.layout: Layout = parameter_layout(self.shape)
+        self.layout = parameter_layout(self.shape)
         memory.require(
             self.layout.size * self.dtype.itemsize,
-            f"a network of hidden_size={hidden_size} over {vocab_size} symbols",
+            f"a network of hidden_size={self.hidden_size} over {self.vocab_size} symbols",
         )
-        self.flat: Array = np.zeros(self.layout.size, self.dtype)
+        self._flat = memory.lasting(self.layout.size, self.dtype)
         initialize(
             self.parameters, initialization, cell=self.cell, hidden_size=self.hidden_size, rng=generator
         )
@@ -179,6 +220,21 @@ class Network:
         return self._dropout
 
     @property
+    def threads(self) -> int:
+        """The most threads that a call works with; it may be set, as the argument of that name."""
+        return self._threads
+
+    @threads.setter
+    def threads(self, value: int | None) -> None:
+        self._threads = checked_threads(value)
+        self._threads_asked = None if value is None else self._threads
+
+    @property
+    def threads_asked(self) -> int | None:
+        """What ``threads`` was given as: ``None`` where it is left to the machine. Internal."""
+        return self._threads_asked
+
+    @property
     def cell(self) -> str:
         """``"rnn"``, ``"gru"`` or ``"lstm"``."""
         return self.shape.cell
@@ -187,6 +243,17 @@ class Network:
     def activation(self) -> str:
         """``"tanh"`` or, of an rnn, ``"relu"``."""
         return "relu" if self.shape.kind == "rnn_relu" else "tanh"
+
+    @property
+    def flat(self) -> Array:
+        """All parameters in one vector, a writable view of what the kernels read."""
+        return self._flat[:]
+
+    @flat.setter
+    def flat(self, value: Array) -> None:
+        """Allow ``network.flat *= 2``, which writes into the vector and then sets it to itself."""
+        if type(value) is not np.ndarray or value.__array_interface__ != self._flat.__array_interface__:
+            raise AttributeError("flat of a Network cannot be set: write into it, network.flat[...] = values")
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -198,7 +265,7 @@ class Network:
         the rnn, 3 for the gru (r, z, n), 4 for the lstm (i, f, g, o). They share one flat buffer, which the
         kernels read: writing to one changes the network.
         """
-        return self.layout.views(self.flat)
+        return self.layout.views(self._flat)
 
     def forward(
         self, inputs: ArrayLike, state: StateLike | None = None, starts: ArrayLike | None = None
@@ -228,13 +295,19 @@ class Network:
         MemoryError
             The window cannot fit.
         """
-        ids = checks.symbol_ids("inputs", inputs, lowest=0, V=self.vocab_size)
-        flags = checks.start_flags(starts, ids.shape)
-        carried = self.checked_state(state, ids.shape[1])
+        ids = checks.id_array("inputs", inputs)
+        flags = checks.flag_array("starts", starts, ids.shape)
         T, B = ids.shape
-        memory.require(T * B * self.vocab_size * self.dtype.itemsize, f"the logits of {T} steps and {B} rows")
-        logits = np.empty((T, B, self.vocab_size), self.dtype)
-        self._run_rows(self.backend.network_forward, logits, carried, ids, flags)
+        logits_of_symbol = self.shape.V * self.dtype.itemsize
+        memory.require(
+            T * B * (SYMBOL_BYTES + logits_of_symbol) + self._state_bytes(B),
+            f"the logits of {T} steps and {B} rows",
+        )
+        ids = checks.private_copy("inputs", ids, np.int32, 0, self.shape.V - 1)
+        marks = checks.private_flags("starts", flags, ids.shape)
+        carried = self.checked_state(state, B)
+        logits = np.empty((T, B, self.shape.V), self.dtype)
+        self._run_forward(self.backend.network_forward, logits, carried, ids, marks)
         return logits, self.public_state(carried)
 
     def loss_and_gradients(
@@ -267,21 +340,23 @@ class Network:
         ValueError, TypeError, MemoryError
             As in `forward`.
         """
-        ids, wanted, flags = self.checked_window(inputs, targets, starts)
-        carried = self.checked_state(state, ids.shape[1])
         key = 0 if dropout_key is None else checked_key("dropout_key", dropout_key)
         rate = 0.0 if dropout_key is None else self.dropout
+        room = self.training_room(dropout=rate > 0)
+        ids, wanted, flags = self.checked_window(inputs, targets, starts, room)
         T, B = ids.shape
+        carried = self.checked_state(state, B)
         losses = np.empty((T, B))
-        gradients = np.empty_like(self.flat)
+        gradients = np.empty_like(self._flat)
         parts = self.parts(T, B)
         plan = window_plan(self.shape, T, B, parts, dropout=rate > 0)
         with self.workspace(plan.size) as workspace:
             team = workspace.team
+            parts = team.at_most(parts)
             team.run(
                 parts,
                 lambda part: self.backend.network_gradients(
-                    losses, gradients, carried, workspace.flat, team.sync, self.flat, ids, wanted, flags,
+                    losses, gradients, carried, workspace.flat, team.sync, self._flat, ids, wanted, flags,
                     plan.numbers, 1.0, rate, key, 0, part, parts, T, B,
                 ),
             )  # fmt: skip
@@ -298,36 +373,70 @@ class Network:
 
         Arguments and errors are those of `loss_and_gradients`.
         """
-        ids, wanted, flags = self.checked_window(inputs, targets, starts)
+        ids, wanted, flags = self.checked_window(
+            inputs, targets, starts, lambda T, B: 8 * T * B + self._state_bytes(B)
+        )
         carried = self.checked_state(state, ids.shape[1])
         losses = np.empty(ids.shape)
         self.run_losses(losses, carried, ids, wanted, flags)
         return losses, self.public_state(carried)
 
     def run_losses(self, losses: Array, state: Array, inputs: Array, targets: Array, starts: Array) -> None:
-        """Fill in the losses (T, B), and replace the state (Z, L, B, H); nothing is checked. Internal."""
-        self._run_rows(self.backend.network_losses, losses, state, inputs, targets, starts)
+        """Fill in the losses (T, B), and replace the state (Z, L, B, H). Internal.
 
-    def _run_rows(self, kernel: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
-        """Run a kernel that only goes forward, some of the rows in each thread.
+        The arrays are the caller's own: no other thread writes to them.
+        """
+        T, B = losses.shape
+        checks.buffer("losses", losses, checks.FLOAT64, (T, B))
+        checks.buffer("state", state, self.dtype, (self.shape.Z, self.shape.L, B, self.shape.H))
+        checks.window_buffers(inputs, targets, starts, (T, B))
+        self._run_forward(self.backend.network_losses, losses, state, inputs, targets, starts)
+
+    def _run_forward(self, kernel: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
+        """Run a kernel that only goes forward, in short calls, between which the state is carried.
 
         It fills ``out`` (T, B, …), and replaces the state (Z, L, B, H); a window's arrays are (T, B).
         """
         T, B = out.shape[:2]
-        parts = self.parts(T, B, passes=1)
+        cost = self._cost()
+        of_step, of_symbol = self.shape.L * cost.layer, self._cost_of_symbol(cost)
+        rows_at_once = min(B, max(1, cost.call // of_symbol))
+        steps_at_once = max(1, cost.call // (of_step + rows_at_once * of_symbol))
+        for row in range(0, B, rows_at_once):
+            rows = slice(row, row + rows_at_once)
+            for step in range(0, T, steps_at_once):
+                piece = slice(step, step + steps_at_once), rows
+                self._run_rows(kernel, out[piece], state[:, :, rows], *(array[piece] for array in window))
+
+    def _cost(self) -> Cost:
+        description = self.backend.description
+        if description.fma:
+            return COMPILED
+        return WITHOUT_FMA if description.shares_work else NUMPY
+
+    def _cost_of_symbol(self, cost: Cost) -> int:
+        return self.shape.operations + cost.element * (
+            self.shape.L * self.shape.G * self.shape.H + self.shape.V
+        )
+
+    def _run_rows(self, kernel: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
+        """Do one call of `_run_forward`, some of the rows in each thread."""
+        T, B = out.shape[:2]
 
         def run_part(part: int) -> None:
             rows = slice(B * part // parts, B * (part + 1) // parts)
-            some_out, *some_window = (np.ascontiguousarray(array[:, rows]) for array in (out, *window))
-            some_state = np.ascontiguousarray(state[:, :, rows])
+            seen = out[:, rows], state[:, :, rows], *(array[:, rows] for array in window)
+            some_out, some_state, *some_window = own = [np.ascontiguousarray(array) for array in seen]
             sizes = T, rows.stop - rows.start
             plan = forward_plan(self.shape, *sizes)
             with self.workspace(plan.size) as workspace:
-                kernel(some_out, some_state, workspace.flat, self.flat, *some_window, plan.numbers, *sizes)
-            if parts > 1:
-                out[:, rows], state[:, :, rows] = some_out, some_state
+                kernel(some_out, some_state, workspace.flat, self._flat, *some_window, plan.numbers, *sizes)
+            for array, copied in zip(seen[:2], own, strict=False):
+                if copied is not array:
+                    array[...] = copied
 
         with self.workspace(0) as workspace:  # for its team; each part has one of its own
+            parts = workspace.team.at_most(self.parts(T, B, passes=1))
             workspace.team.run(parts, run_part)
 
     def sample(
@@ -338,18 +447,21 @@ class Network:
         The first follows ``symbol`` and the state (Z, L, 1, H), which is carried along; the ids (n) end early
         after ``last``. Each takes one uniform draw.
         """
-        uniforms = rng.random(n)
+        if not 0 <= symbol < self.shape.V:
+            raise ValueError(f"symbol={symbol} must be within 0 … {self.shape.V - 1}")
+        checks.buffer("state", state, self.dtype, (self.shape.Z, self.shape.L, 1, self.shape.H))
+        uniforms = checks.uniforms(rng, n)
         symbols = np.empty(n, np.int32)
         plan, size = step_plan(self.shape, 1)
         prepared, scratch = memory.aligned(size, self.dtype), memory.aligned(plan.size, self.dtype)
-        self.backend.network_prepare(prepared, self.flat, plan.numbers)
-        logits = np.empty((1, self.vocab_size), self.dtype)
+        self.backend.network_prepare(prepared, self._flat, plan.numbers)
+        logits = np.empty((1, self.shape.V), self.dtype)
         never, at_once = np.zeros(1, np.uint8), max(1, CALL_OPERATIONS // self.shape.operations)
         for start in range(0, n, at_once):
             some = slice(start, start + at_once)
             drawn = symbols[some]
             self.backend.sample(
-                drawn, state, scratch, logits, prepared, self.flat, uniforms[some], never, plan.numbers,
+                drawn, state, scratch, logits, prepared, self._flat, uniforms[some], never, plan.numbers,
                 temperature, symbol, -1 if last is None else last, len(drawn),
             )  # fmt: skip
             ends = np.flatnonzero(drawn == last)
@@ -369,18 +481,47 @@ class Network:
         return max(1, min(self.threads, B // LEAST_ROWS, operations // LEAST_WORK))
 
     def checked_window(
-        self, inputs: ArrayLike, targets: ArrayLike, starts: ArrayLike | None
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        starts: ArrayLike | None,
+        room: Callable[[int, int], int],
     ) -> tuple[Array, Array, Array]:
-        """Return inputs, targets and starts (T, B) as the kernels want them, or raise. Internal."""
-        ids = checks.symbol_ids("inputs", inputs, lowest=0, V=self.vocab_size)
-        wanted = checks.symbol_ids("targets", targets, lowest=-1, V=self.vocab_size)
+        """Return copies of inputs, targets and starts (T, B) as the kernels want them, or raise. Internal.
+
+        ``room`` has the bytes that such a window needs beside its copies. One that cannot fit is refused
+        before it is read.
+        """
+        ids, wanted = checks.id_array("inputs", inputs), checks.id_array("targets", targets)
         checks.same_shape("targets", wanted, ids.shape)
-        return ids, wanted, checks.start_flags(starts, ids.shape)
+        flags = checks.flag_array("starts", starts, ids.shape)
+        if ids.size > SMALL_WINDOW:
+            T, B = ids.shape
+            memory.require(ids.size * SYMBOL_BYTES + room(T, B), f"a window of {T} steps and {B} rows")
+        V = self.shape.V
+        return (
+            checks.private_copy("inputs", ids, np.int32, 0, V - 1),
+            checks.private_copy("targets", wanted, np.int32, -1, V - 1),
+            checks.private_flags("starts", flags, ids.shape),
+        )
+
+    def training_room(self, *, dropout: bool) -> Callable[[int, int], int]:
+        """The bytes that a window needs to go forward and backward, by its T and B. Internal."""
+
+        def room(T: int, B: int) -> int:
+            plan = window_plan(self.shape, T, B, self.parts(T, B), dropout=dropout)
+            return 8 * T * B + self._state_bytes(B) + (plan.size + self.layout.size) * self.dtype.itemsize
+
+        return room
+
+    def _state_bytes(self, B: int) -> int:
+        return self.shape.Z * self.shape.L * B * self.shape.H * self.dtype.itemsize
 
     def checked_state(self, state: StateLike | None, B: int) -> Array:
         """Return a copy of the state as the kernels want it, (Z, L, B, H); ``None`` is zeros. Internal."""
-        shape = (self.num_layers, B, self.hidden_size)
+        shape = (self.shape.L, B, self.shape.H)
         if state is None:
+            memory.require(self._state_bytes(B), f"a state of {B} rows")
             return np.zeros((self.shape.Z, *shape), self.dtype)
         if self.shape.Z == 1:
             return self._checked_part("state", state, shape)[np.newaxis]
@@ -395,6 +536,9 @@ class Network:
         if array.dtype.kind != "f":
             raise TypeError(f"{name} must be floating-point, and has dtype {array.dtype}")
         checks.same_shape(name, array, shape)
+        memory.require(
+            3 * array.size * self.dtype.itemsize, f"a state of {shape[1]} rows"
+        )  # and two for checks
         with np.errstate(over="ignore"):
             carried = array.astype(self.dtype, order="C", copy=True)
         carried[np.abs(carried) < TINY[self.dtype.name]] = 0
@@ -469,18 +613,32 @@ class Network:
         return network
 
     def with_parameters(self, flat: Array) -> Network:
-        """The same network with other parameters, in this vector and in its order. Internal."""
-        other = copy.copy(self)
-        other.flat = flat
-        other._idle_workspaces = []  # noqa: SLF001  (it is a network, too)
+        """The same network with other parameters, which stay in this vector, in its order. Internal.
+
+        The vector is one of `fastrnn.memory.lasting`.
+        """
+        checks.buffer("flat", flat, self.dtype, (self.layout.size,))
+        if not memory.is_lasting(flat):
+            raise ValueError("flat is memory that others can free; it must be made by fastrnn.memory.lasting")
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), _flat=flat, _idle_workspaces=[])
         return other
 
     def options(self) -> dict[str, Any]:
         """What it has beside its cell and its size, by the names of its arguments."""
         return {name: getattr(self, name) for name in OPTIONS}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_idle_workspaces": []}
+    def __reduce__(self) -> tuple[Any, ...]:
+        arguments = {
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "cell": self.cell,
+            **self.options(),
+            "dtype": self.dtype.name,
+            "backend": self.backend.name,
+            "threads": self.threads_asked,
+        }
+        return _from_pickle, (type(self), arguments, self.flat)
 
     def __repr__(self) -> str:
         said = {
@@ -493,6 +651,16 @@ class Network:
         }
         arguments = ", ".join(f"{name}={value!r}" for name, value in said.items())
         return f"Network({arguments}): {self.layout.size:,} parameters"
+
+
+def _from_pickle(kind: type[Network], arguments: dict[str, Any], flat: Array) -> Network:
+    """The network that was pickled or copied: all is checked again, and the parameters are its own."""
+    network = kind.__new__(kind)
+    Network.__init__(network, initialization="zeros", **arguments)
+    if np.shape(flat) != network.flat.shape:
+        raise ValueError(f"flat has shape {np.shape(flat)}; it must be {network.flat.shape}")
+    network.flat[...] = flat
+    return network
 
 
 #: Defaults of what a network may have beside its cell and its size.
@@ -523,9 +691,12 @@ def checked_shape(
         raise ValueError(f"activation={activation!r} is for cell='rnn'; a {kind} has its own")
     L = checks.whole_number("num_layers", num_layers)
     if L > MOST_LAYERS:
-        raise ValueError(f"num_layers={num_layers!r} must be at most {MOST_LAYERS}")
-    V, H = checks.whole_number("vocab_size", vocab_size), checks.whole_number("hidden_size", hidden_size)
-    E = 0 if embedding_size is None else checks.whole_number("embedding_size", embedding_size)
+        raise ValueError(f"num_layers={L} must be at most {MOST_LAYERS}")
+    V = checks.whole_number("vocab_size", vocab_size, maximum=MOST_SYMBOLS)
+    H = checks.whole_number("hidden_size", hidden_size, maximum=checks.LARGEST_SIZE)
+    E = 0
+    if embedding_size is not None:
+        E = checks.whole_number("embedding_size", embedding_size, maximum=checks.LARGEST_SIZE)
     if checks.flag("tied", tied) and E != H:
         raise ValueError(
             f"tied=True needs embedding_size={embedding_size!r} to be hidden_size={hidden_size!r}"
@@ -533,9 +704,13 @@ def checked_shape(
     return Shape(kind, L, V, E, H, bool(tied))
 
 
+def checked_threads(value: Any) -> int:
+    """Return a number of threads; ``None`` is as many as the process may use cores."""
+    if value is None:
+        return usable_cores()
+    return checks.whole_number("threads", value, maximum=MOST_THREADS)
+
+
 def checked_key(name: str, value: Any) -> int:
     """Return a key of dropout."""
-    key = checks.whole_number(name, value, minimum=0)
-    if key >= 1 << 63:
-        raise ValueError(f"{name}={value!r} must be below 2**63")
-    return key
+    return checks.whole_number(name, value, minimum=0)

@@ -6,7 +6,9 @@ rates into the rows of settings that the kernel reads. Names and defaults are Py
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -239,7 +241,10 @@ class AdamW(Adam):
         return rows
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (SGD, Adagrad, RMSprop, Adam, AdamW)}
+#: The optimizers by their names. It is read-only: an update is a kernel, which relies on its optimizer.
+OPTIMIZERS: Mapping[str, type[Optimizer]] = MappingProxyType(
+    {kind.name: kind for kind in (SGD, Adagrad, RMSprop, Adam, AdamW)}
+)
 
 
 def get_optimizer(value: str | Optimizer) -> Optimizer:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn import checks
 from fastrnn.network import Network, State
 from fastrnn.scoring import steps_at_once
 
@@ -18,7 +19,7 @@ def draw(probabilities: NDArray[np.float64], temperature: float, rng: Any) -> in
 
     At 0 it is the likeliest. At 1 it is what ``RandomState.choice`` draws.
     """
-    uniform = rng.random()
+    (uniform,) = checks.uniforms(rng, 1)
     if temperature == 0:
         return int(probabilities.argmax())
     with np.errstate(under="ignore"):

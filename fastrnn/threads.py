@@ -145,12 +145,25 @@ class Team:
             finally:
                 del call  # its error knows this frame
 
+    def at_most(self, parts: int) -> int:
+        """How many of so many parts can run together: fewer where the system starts no more threads."""
+        try:
+            self._start_threads(parts - 1)
+        except RuntimeError:  # "can't start new thread"
+            return min(parts, 1 + len(self._queues))
+        return parts
+
     def _start_threads(self, count: int) -> None:
         """Have at least so many threads in this process; a fork has none of its parent's."""
         if self._process != os.getpid():
             self._process, self._queues = os.getpid(), []
         while len(self._queues) < count:
             tasks: SimpleQueue[tuple[_Call, int] | None] = SimpleQueue()
-            weakref.finalize(self, tasks.put, None).atexit = False
-            Thread(target=_serve, args=(tasks,), name="fastrnn", daemon=True).start()
+            end = weakref.finalize(self, tasks.put, None)
+            end.atexit = False
+            try:
+                Thread(target=_serve, args=(tasks,), name="fastrnn", daemon=True).start()
+            except RuntimeError:
+                end.detach()
+                raise
             self._queues.append(tasks)

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrnn import checks, memory
-from fastrnn.batches import Streams
+from fastrnn.batches import BLOCK_SYMBOLS, Streams
 from fastrnn.errors import DivergenceError
 from fastrnn.layout import window_plan
-from fastrnn.network import Network, State, StateLike, checked_key
-from fastrnn.optimizers import Optimizer, get_optimizer
+from fastrnn.network import SMALL_WINDOW, SYMBOL_BYTES, Array, Network, State, StateLike, checked_key
+from fastrnn.optimizers import SETTINGS, Optimizer, get_optimizer
 
 Floats = NDArray[np.float64]
 
 #: As `train_windows` numbers them, FR_SUM to FR_BATCHMEAN.
 REDUCTIONS = ("sum", "mean", "batchmean")
+
+#: The arguments of a trainer.
+ARGUMENTS = (
+    *("network", "optimizer", "learning_rate", "clip_value", "clip_norm", "reduction", "averaging"),
+    "dropout_key",
+)
 
 #: How long a native call is meant to last, so that Ctrl-C and progress work.
 CALL_SECONDS = 0.05
@@ -44,7 +50,7 @@ class Pace:
         return losses
 
 
-class Trainer:
+class Trainer(checks.Sealed):
     """Trains a network on windows that it is given, and carries the state from one to the next.
 
     A trainer serves one thread, and while it trains no other thread may use its network.
@@ -86,6 +92,20 @@ class Trainer:
         An argument is out of range or of the wrong type.
     """
 
+    network: Final[Network]
+    _optimizer: Final[Optimizer]
+    _averaging: Final[float | None]
+    _parameters: Final[Array]
+    _moments: Final[Array]
+    _gradients: Final[Array]
+    _average: Final[Array]
+
+    _instead: ClassVar[dict[str, str]] = {
+        "updates": "it counts what was done",
+        "gradient_norm": "it tells what was done",
+        "averaged_network": "write into it, averaged_network.flat[...] = values",
+    }
+
     def __init__(
         self,
         network: Network,
@@ -103,23 +123,26 @@ class Trainer:
         self.network = network
         self.learning_rate = learning_rate
         self._optimizer = get_optimizer(optimizer)
-        self.clip_value = None if clip_value is None else checks.real_number("clip_value", clip_value)
-        self.clip_norm = None if clip_norm is None else checks.real_number("clip_norm", clip_norm)
-        self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
+        self.clip_value = clip_value
+        self.clip_norm = clip_norm
+        self.reduction = reduction
         self._averaging = None if averaging is None else checks.part_of_one("averaging", averaging, zero=True)
-        self.dropout_key = checked_key("dropout_key", dropout_key)
-        self.updates = 0
+        self.dropout_key = dropout_key
+        self._updates = 0
         self._gradient_norm = math.nan
-        self._state: NDArray[Any] | None = None
+        self._state: Array | None = None
         self._paces: dict[tuple[int, int], Pace] = {}
-        n = network.flat.size
+        self._parameters = network.flat
+        n = network.layout.size
         memory.require(
-            (1 + self._optimizer.moments + (averaging is not None)) * network.flat.nbytes,
+            (1 + self._optimizer.moments + (averaging is not None)) * n * network.dtype.itemsize,
             f"gradients and moments of {n:,} parameters",
         )
         self._moments = self._optimizer.initial_moments(n, network.dtype)
-        self._gradients = np.zeros_like(network.flat)
-        self._average = np.tile(network.flat, (0 if averaging is None else 1, 1))
+        self._gradients = np.zeros(n, network.dtype)
+        self._average = memory.lasting(0 if averaging is None else n, network.dtype).reshape(-1, n)
+        self._average[...] = network.flat
+        checks.buffer("moments", self._moments, network.dtype, (self._optimizer.moments, n))
 
     @property
     def learning_rate(self) -> float:
@@ -129,6 +152,47 @@ class Trainer:
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         self._learning_rate = checks.real_number("learning_rate", value)
+
+    @property
+    def clip_value(self) -> float | None:
+        """Largest size of an element of the gradient; it may be set."""
+        return self._clip_value
+
+    @clip_value.setter
+    def clip_value(self, value: float | None) -> None:
+        self._clip_value = None if value is None else checks.real_number("clip_value", value)
+
+    @property
+    def clip_norm(self) -> float | None:
+        """Largest norm of the whole gradient; it may be set."""
+        return self._clip_norm
+
+    @clip_norm.setter
+    def clip_norm(self, value: float | None) -> None:
+        self._clip_norm = None if value is None else checks.real_number("clip_norm", value)
+
+    @property
+    def reduction(self) -> str:
+        """``"sum"``, ``"mean"`` or ``"batchmean"``; it may be set."""
+        return self._reduction
+
+    @reduction.setter
+    def reduction(self, value: str) -> None:
+        self._reduction = checks.one_of("reduction", value, REDUCTIONS)
+
+    @property
+    def dropout_key(self) -> int:
+        """What dropout depends on, with the number of the update; it may be set."""
+        return self._dropout_key
+
+    @dropout_key.setter
+    def dropout_key(self, value: int) -> None:
+        self._dropout_key = checked_key("dropout_key", value)
+
+    @property
+    def updates(self) -> int:
+        """How many updates were done."""
+        return self._updates
 
     @property
     def optimizer(self) -> Optimizer:
@@ -151,12 +215,13 @@ class Trainer:
 
         ``None`` is zeros.
         """
-        return None if self._state is None else self.network.public_state(self._state.copy())
+        state = self._state
+        return None if state is None else self.network.public_state(state.copy())
 
     @state.setter
     def state(self, value: StateLike | None) -> None:
         h: Any = value[0] if isinstance(value, tuple) and value else value
-        rows = np.shape(h)[1:2]
+        rows = checks.as_array("state", h, "floats in an array (L, B, H)").shape[1:2]
         self._state = None if value is None else self.network.checked_state(value, rows[0] if rows else 1)
 
     def reset_state(self) -> None:
@@ -187,7 +252,8 @@ class Trainer:
         fastrnn.DivergenceError
             The loss or the gradient is not finite; the update was not done.
         """
-        window = Streams(*self.network.checked_window(inputs, targets, starts))
+        room = self.network.training_room(dropout=self.network.dropout > 0)
+        window = Streams(*self.network.checked_window(inputs, targets, starts, room))
         losses, _ = self.advance(window, window.n_steps, 0, np.array([self.learning_rate]))
         return float(losses[0])
 
@@ -218,16 +284,35 @@ class Trainer:
             As in `step`.
         """
         T = checks.whole_number("seq_length", seq_length)
-        passes = checks.whole_number("passes", passes, minimum=0)
-        ids = checks.symbol_ids("streams", streams, lowest=0, V=self.network.vocab_size)
-        if len(ids) < 2:
-            raise ValueError(f"streams has shape {ids.shape}; it must be (N + 1, B), with N at least 1")
-        flags = checks.start_flags(starts, (len(ids) - 1, ids.shape[1]))
-        rows = Streams(ids[:-1], ids[1:], flags)
-        windows = passes * rows.windows(T)
-        memory.require(8 * windows, f"the losses of {passes} passes")
-        losses = np.empty(windows)
+        passes = checks.whole_number("passes", passes, minimum=0, maximum=checks.LARGEST_SIZE)
+        rows = self._checked_streams(streams, starts, T, passes)
+        T = min(T, rows.n_steps)
+        losses = np.empty(passes * rows.windows(T))
         done, pace = 0, self._paces.setdefault((T, rows.batch_size), Pace())
+        for block, count in _blocks(rows, T, passes):
+            part = losses[done : done + count]
+            self._fill(part, block, T, pace)
+            done += count
+        return losses
+
+    def _checked_streams(self, streams: ArrayLike, starts: ArrayLike | None, T: int, passes: int) -> Streams:
+        """Return copies of streams and starts, or raise; what cannot fit is refused before it is read."""
+        ids = checks.id_array("streams", streams)
+        N, B = len(ids) - 1, ids.shape[1]
+        if N < 1:
+            raise ValueError(f"streams has shape {ids.shape}; it must be (N + 1, B), with N at least 1")
+        flags = checks.flag_array("starts", starts, (N, B))
+        T = min(T, N)
+        memory.require(8 * passes * -(-N // T), f"the losses of {passes} passes")
+        if ids.size > SMALL_WINDOW:
+            room = self.network.training_room(dropout=self.network.dropout > 0)
+            memory.require(ids.size * SYMBOL_BYTES + room(T, B), f"streams of {N + 1} symbols and {B} rows")
+        ids = checks.private_copy("streams", ids, np.int32, 0, self.network.vocab_size - 1)
+        return Streams(ids[:-1], ids[1:], checks.private_flags("starts", flags, (N, B)))
+
+    def _fill(self, losses: Floats, rows: Streams, T: int, pace: Pace) -> None:
+        """Do an update on so many windows, from the first of these rows on, in short calls."""
+        done = 0
 
         def update(count: int) -> Floats:
             return self.advance(rows, T, done, np.full(count, self.learning_rate))
@@ -236,57 +321,73 @@ class Trainer:
             part, _ = pace.call(update, len(losses) - done)
             losses[done : done + len(part)] = part
             done += len(part)
-        return losses
 
     def advance(self, streams: Streams, seq_length: int, first: int, rates: Floats) -> Floats:
         """Do one update for each of these learning rates, in one native call, from window ``first`` on.
 
-        Internal: the streams are taken to be valid. Windows are counted over passes. Returns (2, W): what
-        `steps` does, and the norm of each gradient. Raises as `steps` does.
+        Internal: the streams are the caller's own, and no other thread writes to them. Windows are counted
+        over passes. Returns (2, W): what `steps` does, and the norm of each gradient. Raises as `steps` does.
         """
         network, optimizer, W, B = self.network, self._optimizer, len(rates), streams.batch_size
-        T = min(seq_length, streams.n_steps)
-        if self._state is None:
-            self._state = network.checked_state(None, B)
-        if self._state.shape[2] != B:
+        checks.window_buffers(streams.inputs, streams.targets, streams.starts, (streams.n_steps, B))
+        checks.buffer("rates", rates, checks.FLOAT64, (W,))
+        if not (rates.min(initial=0) >= 0 and rates.max(initial=0) < math.inf):
             raise ValueError(
-                f"the window has {B} rows and the carried state {self._state.shape[2]}: "
-                "call reset_state() first"
+                f"the learning rates must be finite, zero or more; they are {checks.shown(rates)}"
             )
+        T = min(checks.whole_number("seq_length", seq_length), streams.n_steps)
+        state = self._carried_state(B)
         # NaN as well where Ctrl-C strikes before the kernel writes any
         found, symbol_losses = np.full((2, W), math.nan), np.empty((T, B))
         losses, norms = found
         settings, weights = optimizer.settings(rates, self.updates), self._averaging_weights(W)
+        checks.buffer("settings", settings, checks.FLOAT64, (W, SETTINGS))
+        # what may be set is read once, for all parts alike
+        numbers = (
+            optimizer.number, REDUCTIONS.index(self.reduction), self.clip_value or math.inf,
+            self.clip_norm or math.inf, network.dropout, self.dropout_key, self.updates,
+            first % streams.windows(T),
+        )  # fmt: skip
         parts = network.parts(T, B)
         plan = window_plan(network.shape, T, B, parts, dropout=network.dropout > 0)
         try:
             with network.workspace(plan.size) as workspace:
                 team = workspace.team
+                parts = team.at_most(parts)
                 team.run(
                     parts,
                     lambda part: network.backend.train_windows(
-                        losses, norms, symbol_losses, network.flat, self._gradients, self._moments,
-                        self._average, self._state, workspace.flat, team.sync, streams.inputs,
-                        streams.targets, streams.starts, settings, weights, plan.numbers, optimizer.number,
-                        REDUCTIONS.index(self.reduction), self.clip_value or math.inf,
-                        self.clip_norm or math.inf, network.dropout, self.dropout_key, self.updates,
-                        first % streams.windows(T), part, parts, len(self._average), W, streams.n_steps, T, B,
+                        losses, norms, symbol_losses, self._parameters, self._gradients, self._moments,
+                        self._average, state, workspace.flat, team.sync, streams.inputs, streams.targets,
+                        streams.starts, settings, weights, plan.numbers, *numbers, part, parts,
+                        len(self._average), W, streams.n_steps, T, B,
                     ),
                 )  # fmt: skip
         finally:  # after Ctrl-C too: what was done counts
             finite = np.isfinite(losses) & np.isfinite(norms)
-            self.updates += int(np.count_nonzero(finite))
+            self._updates += int(np.count_nonzero(finite))
             self._gradient_norm = float(norms[finite][-1]) if finite.any() else self._gradient_norm
         if not finite.all():
             self.reset_state()
             raise DivergenceError(self._divergence(losses[~finite][0], norms[~finite][0]))
-        if not np.isfinite(network.flat).all():
+        if not np.isfinite(self._parameters).all():
             self.reset_state()
             raise DivergenceError(
                 f"an update overflowed: parameters are not finite after {self.updates} updates. "
                 f"The learning_rate, {self.learning_rate:g}, is far too high"
             )
         return found
+
+    def _carried_state(self, B: int) -> Array:
+        """The state that a window of so many rows continues from, and replaces."""
+        state = self._state
+        if state is None:
+            state = self._state = self.network.checked_state(None, B)
+        if state.shape[2] != B:
+            raise ValueError(
+                f"the window has {B} rows and the carried state {state.shape[2]}: call reset_state() first"
+            )
+        return state
 
     def _averaging_weights(self, count: int) -> Floats:
         """The weight of the parameters in their average after each of so many updates; the first sets it."""
@@ -316,9 +417,42 @@ class Trainer:
             f"A lower learning_rate (it was {self.learning_rate:g}) or a clip_norm usually helps"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        arguments = {name: getattr(self, name) for name in ARGUMENTS}
+        held = {name: getattr(self, name) for name in ("_moments", "_average", "_updates", "_gradient_norm")}
+        return {"arguments": arguments, "state": self.state, **held}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what `__getstate__` gave; all is checked again, and the arrays are the trainer's own."""
+        self.__init__(**state["arguments"])  # type: ignore[misc]  # an object that pickle made
+        for name in ("_moments", "_average"):
+            checks.same_shape(name, np.asarray(state[name]), getattr(self, name).shape)
+            getattr(self, name)[...] = state[name]
+        self.state = state["state"]
+        self._updates = checks.whole_number("updates", state["_updates"], minimum=0)
+        self._gradient_norm = float(state["_gradient_norm"])
+
     def __repr__(self) -> str:
         return (
             f"Trainer({self._optimizer!r}, learning_rate={self.learning_rate:g}, "
             f"clip_value={self.clip_value}, clip_norm={self.clip_norm}, reduction={self.reduction!r}): "
             f"{self.updates:,} updates done"
         )
+
+
+def _blocks(rows: Streams, T: int, passes: int) -> Iterator[tuple[Streams, int]]:
+    """What a native call looks at, and how many windows there are in it.
+
+    A call checks all that it is given, so that it is given parts of what is long. What is short is gone
+    through over and over.
+    """
+    windows = rows.windows(T)
+    at_once = max(1, BLOCK_SYMBOLS // (T * rows.batch_size))
+    if windows <= at_once:
+        yield rows, passes * windows
+        return
+    for _ in range(passes):
+        for window in range(0, windows, at_once):
+            steps = slice(window * T, (window + at_once) * T)
+            block = Streams(rows.inputs[steps], rows.targets[steps], rows.starts[steps])
+            yield block, block.windows(T)

@@ -17,7 +17,7 @@ from fastrnn.corpus import Corpus, Documents, Source, read_corpus
 from fastrnn.layout import parameter_layout, window_plan
 from fastrnn.loop import Run, fit
 from fastrnn.model import Model
-from fastrnn.network import Network
+from fastrnn.network import Network, checked_threads
 from fastrnn.optimizers import Optimizer
 from fastrnn.presets import CHECKS, LEAST_TO_HOLD_OUT, Recipe, get_recipe, random_generator
 from fastrnn.schedules import Schedule
@@ -200,7 +200,7 @@ def train(
     recipe = get_recipe(preset, **{name: value for name, value in given.items() if value is not PRESET})
     get_backend(backend)
     generator = random_generator(preset, rng)
-    workers = None if threads is None else checks.whole_number("threads", threads)
+    workers = None if threads is None else checked_threads(threads)
     checks.one_of("newlines", newlines, NEWLINES)
     checks.flag("lines", lines)
     alphabet = vocabulary if isinstance(vocabulary, str) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -232,6 +233,40 @@ def test_pickles_and_copies_through_the_file_s_bytes(backend: str, model: fastrn
     for again in (pickle.loads(pickle.dumps(there)), copy.deepcopy(there)):
         assert again.to_bytes() == model.to_bytes()
         assert again.network.backend is there.network.backend
+
+
+def test_threads_are_given_to_what_is_read_and_pickling_keeps_them(tmp_path: Path, model: fastrnn.Model):
+    path = tmp_path / "model"
+    model.save(path)
+    for threads in (1, 3, np.int64(5)):
+        read = fastrnn.load(path, threads=threads)
+        again = fastrnn.Model.from_bytes(model.to_bytes(), threads=threads)
+        copies = (
+            pickle.loads(pickle.dumps(read)),
+            copy.deepcopy(read),
+            pickle.loads(pickle.dumps(read.network)),
+        )
+        networks = [read.network, again.network, copies[0].network, copies[1].network, copies[2]]
+        assert [network.threads for network in networks] == [threads] * 5
+
+
+def test_threads_that_were_left_to_the_machine_stay_so(monkeypatch: pytest.MonkeyPatch, model: fastrnn.Model):
+    data, network = pickle.dumps(model), pickle.dumps(model.network)
+    monkeypatch.setattr("fastrnn.network.usable_cores", lambda: 77)  # as if it were another machine
+    assert pickle.loads(data).network.threads == pickle.loads(network).threads == 77
+    assert fastrnn.Model.from_bytes(model.to_bytes()).network.threads == 77
+
+
+@pytest.mark.parametrize(("threads", "error"), [(0, ValueError), (10**25, ValueError), (1.5, TypeError)])
+def test_bad_threads_are_refused_before_a_file_is_read(
+    tmp_path: Path, model: fastrnn.Model, threads: object, error: type
+):
+    with pytest.raises(error, match="threads="):
+        fastrnn.load(tmp_path / "missing", threads=threads)
+    with pytest.raises(error, match="threads="):
+        fastrnn.Model.from_bytes(b"", threads=threads)
+    with pytest.raises(error, match="threads="):
+        model.network.threads = threads
 
 
 def test_repr_says_what_it_is(model: fastrnn.Model, documents: fastrnn.Model):
