@@ -12,27 +12,45 @@ from numpy.typing import DTypeLike, NDArray
 
 DTYPES = ("float32", "float64")
 
+#: The largest whole number that there may be: sizes and counts are int64 in the kernels.
+LARGEST = (1 << 63) - 1
 
-def whole_number(name: str, value: Any, *, minimum: int = 1) -> int:
-    """Return the value as an int of at least ``minimum``."""
+#: Characters of a value that an error's message shows, at most.
+LONGEST_SHOWN = 200
+
+
+def shown(value: object) -> str:
+    """A value in an error's message: its repr, shortened where it is long, whatever the repr does."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  (such as that of an int of more than 4,300 digits)
+        return f"<{type(value).__name__} without a repr>"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def whole_number(name: str, value: Any, *, minimum: int = 1, maximum: int = LARGEST) -> int:
+    """Return the value as an int from ``minimum`` to ``maximum``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}={value!r} must be a whole number of at least {minimum}")
-    if value < minimum:
-        raise ValueError(f"{name}={value!r} must be at least {minimum}")
-    return int(value)
+        raise TypeError(f"{name}={shown(value)} must be a whole number of at least {minimum}")
+    number = int(value)
+    if number < minimum:
+        raise ValueError(f"{name}={shown(value)} must be at least {minimum}")
+    if number > maximum:
+        raise ValueError(f"{name}={shown(value)} must be at most {maximum}")
+    return number
 
 
 def real_number(name: str, value: Any, *, zero: bool = False) -> float:
     """Return the value as a finite float above zero, or from zero on."""
     allowed = "a finite number, zero or more" if zero else "a finite number above zero"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}={value!r} must be {allowed}")
+        raise TypeError(f"{name}={shown(value)} must be {allowed}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
-        raise ValueError(f"{name}={value!r} must be {allowed}")
+        raise ValueError(f"{name}={shown(value)} must be {allowed}")
     return number
 
 
@@ -40,14 +58,14 @@ def part_of_one(name: str, value: Any, *, zero: bool = False, one: bool = False)
     """Return the value as a float between zero and one, either end only where it is allowed."""
     part = real_number(name, value, zero=zero)
     if part > 1 or (part == 1 and not one):
-        raise ValueError(f"{name}={value!r} must be {'at most' if one else 'below'} one")
+        raise ValueError(f"{name}={shown(value)} must be {'at most' if one else 'below'} one")
     return part
 
 
 def flag(name: str, value: Any) -> bool:
     """Return the value as a bool."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}={value!r} must be True or False")
+        raise TypeError(f"{name}={shown(value)} must be True or False")
     return bool(value)
 
 
@@ -55,7 +73,7 @@ def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
     """Return the value, one of the allowed names."""
     names = list(allowed)
     if not isinstance(value, str) or value not in names:
-        raise ValueError(f"{name}={value!r} is not known; it is one of {', '.join(map(repr, names))}")
+        raise ValueError(f"{name}={shown(value)} is not known; it is one of {', '.join(map(repr, names))}")
     return value
 
 
@@ -66,7 +84,7 @@ def real_dtype(value: DTypeLike) -> np.dtype[Any]:
     except TypeError:
         name = None
     if name not in DTYPES:
-        raise ValueError(f"dtype={value!r} must be {' or '.join(map(repr, DTYPES))}")
+        raise ValueError(f"dtype={shown(value)} must be {' or '.join(map(repr, DTYPES))}")
     return np.dtype(name)
 
 
@@ -119,9 +137,11 @@ def random_generator(rng: Any) -> np.random.Generator | np.random.RandomState:
     """
     if isinstance(rng, np.random.RandomState):
         return rng
+    if isinstance(rng, numbers.Integral):
+        rng = int(rng)
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
         raise type(error)(
-            f"rng={rng!r} must be a whole number of at least 0, a numpy Generator, a RandomState or None"
+            f"rng={shown(rng)} must be a whole number of at least 0, a numpy Generator, a RandomState or None"
         ) from error

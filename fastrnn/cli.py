@@ -160,7 +160,7 @@ def train(
         raise click.UsageError("--prime is what --sample continues: give both")
     given = {name: value for name, value in options.items() if value is not None}
     with _errors_for_people(), _log_on_stderr(logging.ERROR if quiet else logging.INFO):
-        from fastrnn.checkpoint import require_place
+        from fastrnn.atomic import require_place
         from fastrnn.files import ADVICE
         from fastrnn.presets import random_generator
 
@@ -418,7 +418,7 @@ def _as_lines(description: dict[str, Any], indent: str = "") -> str:
 @_backend_option
 def demo(seconds: float, output: str, backend: str) -> None:
     """Train on the source of Python's standard library, and show what comes of it."""
-    from fastrnn.checkpoint import require_place
+    from fastrnn.atomic import require_place
     from fastrnn.demo import run
 
     with _errors_for_people(), _log_on_stderr(logging.INFO):

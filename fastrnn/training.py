@@ -18,8 +18,9 @@ from fastrnn.backends import get_backend
 from fastrnn.batches import Blocks, Rows, Streams, fit_window
 from fastrnn.corpus import Corpus, Documents, Source, read_corpus
 from fastrnn.errors import DivergenceError, TrainingInterrupted
+from fastrnn.history import Record
 from fastrnn.layout import parameter_layout, window_plan
-from fastrnn.model import Model, Record
+from fastrnn.model import Model
 from fastrnn.network import Network
 from fastrnn.optimizers import Optimizer
 from fastrnn.presets import CHECKS, LEAST_TO_HOLD_OUT, Recipe, get_recipe, random_generator
@@ -393,9 +394,9 @@ def _losses(run: _Run) -> list[float]:
     """The losses that the schedule reads: of validations where there were any, else of training."""
     if not run.recipe.schedule.reads_losses:
         return []
-    history = run.model.history
-    validations = [record["validation_loss"] for record in history if "validation_loss" in record]
-    return validations or [record["loss"] for record in history]
+    columns = run.model.history.columns()
+    losses = columns.get("validation_loss", columns.get("loss", np.empty(0)))
+    return [loss for loss in losses.tolist() if not math.isnan(loss)]
 
 
 def _until_next_stop(run: _Run, done: int) -> int:
