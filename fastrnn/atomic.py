@@ -152,14 +152,10 @@ def _remove_left_behind(folder: Path, before: float) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a rename last; systems that cannot open a directory do without."""
-    try:
+    """Make a rename last; it was done, and systems that cannot open a directory do without."""
+    with suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -50,6 +50,7 @@ TYPE_NAMES: dict[str, np.dtype[Any]] = {
     "U32": np.dtype("<u4"),
     "U8": np.dtype("u1"),
 }
+TYPES = list(TYPE_NAMES.values())
 
 #: Bytes of memory that reading a byte of a file takes, at most, before it is found right or wrong.
 READING_COST = 3
@@ -86,7 +87,7 @@ class Expected(NamedTuple):
     @property
     def type_name(self) -> str:
         """Its type as safetensors names it."""
-        return next(name for name, dtype in TYPE_NAMES.items() if dtype == self.dtype)
+        return list(TYPE_NAMES)[TYPES.index(self.dtype)]
 
     @property
     def nbytes(self) -> int:
@@ -140,7 +141,8 @@ def _describe(
         ),
         "settings": contents.settings,
     }
-    return {key: value for key, value in description.items() if key in _keys(version)}
+    keys = _keys(version)
+    return {key: value for key, value in description.items() if key in keys}
 
 
 def _tensors(contents: Contents) -> dict[str, NDArray[Any]]:
@@ -170,8 +172,7 @@ def _name_tensors(vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
 
 def _in_order(expected: Mapping[str, Expected]) -> list[str]:
     """The names of tensors in the order in which safetensors writes them."""
-    types = list(TYPE_NAMES.values())
-    return sorted(expected, key=lambda name: (types.index(expected[name].dtype), name.encode()))
+    return sorted(expected, key=lambda name: (TYPES.index(expected[name].dtype), name.encode()))
 
 
 def _header(description: Mapping[str, Any], expected: Mapping[str, Expected]) -> bytes:
@@ -217,11 +218,18 @@ def read_file(path: str | os.PathLike[str], backend: str = "auto") -> Contents:
             size = os.fstat(file.fileno()).st_size
             memory.require(READING_COST * size, f"reading {os.fspath(path)}")
             start = file.read(8) if size else b""  # one of /proc has a size of 0, and may never end
-            _parse_header(file.read(_header_size(start, size)), size)
+            header = file.read(_header_size(start, size))
+            found = _parse_header(header, size)
             file.seek(0)
-            return from_bytes(file.read(), backend)
+            return _read_tensors(_unchanged(file.read(), start + header, size), *found, backend)
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(path)} is not a model that fastrnn can read: {error}") from error
+
+
+def _unchanged(data: bytes, beginning: bytes, size: int) -> bytes:
+    if len(data) != size or not data.startswith(beginning):
+        raise CheckpointError("it changed while it was read")
+    return data
 
 
 @contextmanager
@@ -252,9 +260,15 @@ def from_bytes(data: bytes, backend: str = "auto") -> Contents:
     version's description that has to come back.
     """
     data = bytes(data)
-    size = _header_size(data[:8], len(data))
-    description, expected = _parse_header(data[8 : 8 + size], len(data))
-    tensors, start = {}, 8 + size
+    header = data[8 : 8 + _header_size(data[:8], len(data))]
+    return _read_tensors(data, *_parse_header(header, len(data)), backend)
+
+
+def _read_tensors(
+    data: bytes, description: dict[str, Any], expected: Mapping[str, Expected], backend: str
+) -> Contents:
+    """Read what comes after the header, the last bytes of a file."""
+    tensors, start = {}, len(data) - sum(tensor.nbytes for tensor in expected.values())
     for name in _in_order(expected):
         dtype, shape = expected[name]
         tensors[name] = np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape)
@@ -305,7 +319,7 @@ def _parse_header(header: bytes, total: int) -> tuple[dict[str, Any], dict[str, 
     if total != expected_size:
         raise CheckpointError(f"it has {total} bytes, and its settings ask for {expected_size}")
     if header != _header(description, expected):
-        raise CheckpointError("its header says in another way what fastrnn writes")
+        raise CheckpointError("its header is not what fastrnn writes for such a model")
     return description, expected
 
 

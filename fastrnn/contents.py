@@ -183,7 +183,8 @@ def _plain_dict(name: str, value: Mapping[Any, Any], levels: int) -> dict[str, A
 
 def _plain_text(value: str) -> str:
     """A str; two surrogates that stand for a character become that character."""
-    return str(json.loads(json.dumps(str(value))))
+    text = str(value)
+    return text if text.isascii() else str(json.loads(json.dumps(text)))
 
 
 def _plain_number(name: str, value: numbers.Real) -> int | float:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import stat
 import struct
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +205,8 @@ def test_a_forgery_that_changes_nothing_is_read(data: bytes):
         ({"dtype": "float64"}, "tensor weight_ih_l0 is F32"),
         ({"hidden_size": 0}, "hidden_size=0"),
         ({"hidden_size": 4}, "its settings ask for"),
-        ({"hidden_size": 10**30}, "its settings ask for"),
+        ({"hidden_size": 10**30}, "hidden_size=10000.* must be at most"),
+        ({"hidden_size": 10**18}, "its settings ask for"),
         ({"hidden_size": 2.5}, "hidden_size=2.5"),
         ({"hidden_size": True}, "hidden_size=True"),
         ({"vocab_size": 10**9}, "metadata is wrong"),
@@ -361,7 +360,7 @@ def test_overlapping_tensors_are_refused(data: bytes):
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
     header["head.bias"]["data_offsets"] = header["vocabulary.symbols"]["data_offsets"]
-    with pytest.raises(fastrnn.CheckpointError, match="safetensors refuses it"):
+    with pytest.raises(fastrnn.CheckpointError, match="its header is not what fastrnn writes"):
         fastrnn.Model.from_bytes(raw(json.dumps(header).encode(), data[8 + size :]))
 
 
@@ -395,68 +394,3 @@ def test_the_error_names_the_file(tmp_path: Path):
     path.write_bytes(b"nothing")
     with pytest.raises(fastrnn.CheckpointError, match=r"some\.safetensors is not a model"):
         fastrnn.load(path)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path, model = tmp_path / "m", make()
-    model.save(path)
-    before = path.read_bytes()
-
-    def full_disk(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        make("other text").save(path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_concurrent_saves_leave_one_whole_file(tmp_path: Path):
-    path, models = tmp_path / "m", [make("hello"), make("other text")]
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda i: models[i % 2].save(path), range(40)))
-    assert path.read_bytes() in [model.to_bytes() for model in models]
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_save_follows_the_umask_and_links(tmp_path: Path):
-    real, link = tmp_path / "real", tmp_path / "link"
-    real.write_bytes(b"old")
-    link.symlink_to(real)
-    old = os.umask(0o027)
-    try:
-        make().save(link)
-    finally:
-        os.umask(old)
-    assert link.is_symlink()
-    assert fastrnn.load(real).vocabulary.size == 4
-    assert stat.S_IMODE(real.stat().st_mode) == 0o640
-
-
-def test_save_refuses_a_directory_and_a_missing_folder(tmp_path: Path):
-    with pytest.raises(IsADirectoryError, match="needs the path of a file"):
-        make().save(tmp_path)
-    with pytest.raises(FileNotFoundError, match="the folder of .* does not exist"):
-        make().save(tmp_path / "none" / "m")
-
-
-def test_save_refuses_to_take_the_place_of_what_is_no_file(tmp_path: Path):
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(FileExistsError, match="is no regular file"):
-        make().save(tmp_path / "pipe")
-    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
-
-
-def test_a_long_name_is_no_problem(tmp_path: Path):
-    make().save(tmp_path / ("m" * 255))
-    assert [path.name for path in tmp_path.iterdir()] == ["m" * 255]
-
-
-def test_file_and_folder_are_synced_before_save_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    synced = []
-    monkeypatch.setattr(
-        os, "fsync", lambda descriptor: synced.append(stat.S_IFMT(os.fstat(descriptor).st_mode))
-    )
-    make().save(tmp_path / "m")
-    assert synced == [stat.S_IFREG, stat.S_IFDIR]
