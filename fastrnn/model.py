@@ -229,7 +229,7 @@ class Model:
         ------
         TypeError, ValueError
             An argument is out of range; the prime is not of the model's type, or has a symbol that the
-            model does not know.
+            model does not know; the model's parameters are so large that its state or its logits overflow.
         """
         n = checks.whole_number("n", n, minimum=0)
         temperature = checks.real_number("temperature", temperature, zero=True)
