@@ -40,14 +40,13 @@ def require_place(path: str | os.PathLike[str]) -> Path:
     an error.
     """
     name = checked_path(path)
-    if not os.path.basename(name):  # noqa: PTH119  (a Path drops the slash)
-        raise IsADirectoryError(f"{shown(name)} is no file; the model needs the path of a file")
     try:
         status = os.stat(name)  # noqa: PTH116  (it fails for what is too long, a loop, or behind a file)
     except FileNotFoundError:
         status = None
     target = Path(os.path.realpath(name))
-    if status is not None and stat.S_ISDIR(status.st_mode):
+    names_none = not os.path.basename(name)  # noqa: PTH119  (it ends in a slash, which a Path drops)
+    if names_none or (status is not None and stat.S_ISDIR(status.st_mode)):
         raise IsADirectoryError(f"{shown(name)} is a directory; the model needs the path of a file")
     if status is not None and not stat.S_ISREG(status.st_mode):
         raise FileExistsError(f"{shown(name)} is no regular file: a model would take its place")

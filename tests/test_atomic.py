@@ -301,8 +301,8 @@ def test_a_link_to_nothing_stands_for_the_file_that_it_names(tmp_path: Path):
 def test_what_is_no_place_for_a_file_is_refused(tmp_path: Path, old: Path):
     os.mkfifo(tmp_path / "pipe")
     for path, error, message in (
-        ("", IsADirectoryError, "'' is no file; the model needs the path of a file"),
-        (f"{tmp_path}/new/", IsADirectoryError, "new/' is no file"),
+        ("", IsADirectoryError, "'' is a directory; the model needs the path of a file"),
+        (f"{tmp_path}/new/", IsADirectoryError, "new/' is a directory"),
         (tmp_path, IsADirectoryError, "is a directory; the model needs the path of a file"),
         (tmp_path / "none" / "m", FileNotFoundError, "the folder of .* does not exist"),
         (old / "m", NotADirectoryError, "Not a directory"),
