@@ -460,7 +460,8 @@ fr_status FR(network_step)(
 
 /* Draws n symbols, each from the softmax of logits / temperature: the first v with p_0 + … + p_v above
  * its uniform number times the sum of all; at temperature 0 the first of the largest logits. Each is the
- * input of the step that draws the next one. What comes after the symbol `last` is `last` as well. */
+ * input of the step that draws the next one. What comes after the symbol `last` is `last` as well. Where a
+ * logit is not finite, that symbol and those after it are -1. */
 fr_status FR(sample)(
     int32_t *symbols,       /* (n) */
     real *state,            /* (Z, L, 1, H) (in, out) */

@@ -11,6 +11,14 @@ static int64_t first_of_largest(const real *x, int64_t n)
     return best;
 }
 
+static int all_are_finite(const real *x, int64_t n)
+{
+    int others = 0;
+    for (int64_t i = 0; i < n; i++)
+        others |= x[i] - x[i] != 0;
+    return !others;
+}
+
 /* Replaces logits by e^((logit - largest) / temperature). */
 static int32_t draw(real *logits, double uniform, double temperature, int64_t V)
 {
@@ -29,7 +37,7 @@ static int32_t draw(real *logits, double uniform, double temperature, int64_t V)
         if (below > wanted)
             return (int32_t)v;
     }
-    return (int32_t)best; /* the logits are not finite */
+    return (int32_t)best; /* wanted was rounded up to the sum */
 }
 
 fr_status FR(sample)(int32_t *restrict symbols, real *restrict state, real *restrict scratch,
@@ -46,7 +54,12 @@ fr_status FR(sample)(int32_t *restrict symbols, real *restrict state, real *rest
     for (int64_t i = 0; i < n; i++) {
         if (i == 0 || symbol != last) {
             RETURN_IF_BAD(FR(network_step)(logits, state, scratch, prepared, params, &symbol, starts, plan, 1));
-            symbol = draw(logits, uniforms[i], temperature, V);
+            symbol = all_are_finite(logits, V) ? draw(logits, uniforms[i], temperature, V) : -1;
+            if (symbol < 0) {
+                for (int64_t rest = i; rest < n; rest++)
+                    symbols[rest] = -1;
+                break;
+            }
         }
         symbols[i] = symbol;
     }

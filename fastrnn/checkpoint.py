@@ -12,41 +12,45 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import checks, memory
+from fastrnn.atomic import checked_path
+from fastrnn.checks import shown
+from fastrnn.contents import SYMBOLS, Contents, checked_settings
 from fastrnn.errors import CheckpointError
+from fastrnn.history import REQUIRED, History, checked_key
 from fastrnn.layout import parameter_layout
 from fastrnn.network import OPTIONS, Network, checked_shape
-from fastrnn.vocabulary import MOST_TOKENS, UNITS, TokenVocabulary, Vocabulary
+from fastrnn.vocabulary import UNITS, TokenVocabulary, Vocabulary
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 METADATA_KEY = "fastrnn"
 
-#: The largest header that is read, in bytes: some hundred times what a model has.
+#: What the name of a column of the history begins with.
+HISTORY_PREFIX = "history."
+
+#: The largest header that is written and read, in bytes: some hundred times what a model has.
 HEADER_LIMIT = 1 << 20
 
-#: Types of a file's tensors, as safetensors names them.
+#: A file's tensors and their offsets are multiples of it.
+ALIGNMENT = 8
+
+#: Types of a file's tensors, as safetensors names them, in the order in which it has them.
 TYPE_NAMES: dict[str, np.dtype[Any]] = {
-    "F32": np.dtype("<f4"),
-    "F64": np.dtype("<f8"),
-    "U8": np.dtype("u1"),
-    "U32": np.dtype("<u4"),
     "I64": np.dtype("<i8"),
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "U32": np.dtype("<u4"),
+    "U8": np.dtype("u1"),
 }
-
-MAX_CODE_POINT = 0x10FFFF
-
-#: How many symbols a unit has, at least and at most, boundaries not counted.
-SYMBOLS = {"character": (0, MAX_CODE_POINT + 1), "byte": (256, 256), "token": (1, MOST_TOKENS)}
+TYPES = list(TYPE_NAMES.values())
 
 #: Bytes of memory that reading a byte of a file takes, at most, before it is found right or wrong.
 READING_COST = 3
@@ -70,19 +74,9 @@ ADDED: dict[int, dict[str, Any]] = {
         "embedding_size": None,
         "tied": False,
         "dropout": 0.0,
-    }
+    },
+    3: {"newlines": "keep"},
 }
-
-
-@dataclass(frozen=True)
-class Contents:
-    """All that a model file holds."""
-
-    network: Network
-    vocabulary: Vocabulary
-    counts: NDArray[np.int64]
-    settings: Mapping[str, Any]
-    history: list[dict[str, float]]
 
 
 class Expected(NamedTuple):
@@ -90,6 +84,11 @@ class Expected(NamedTuple):
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+
+    @property
+    def type_name(self) -> str:
+        """Its type as safetensors names it."""
+        return list(TYPE_NAMES)[TYPES.index(self.dtype)]
 
     @property
     def nbytes(self) -> int:
@@ -100,37 +99,66 @@ class Expected(NamedTuple):
 
 
 def to_bytes(contents: Contents) -> bytes:
-    """The bytes of a model's file."""
-    from safetensors.numpy import save
+    """The bytes of a model's file.
 
+    Raises
+    ------
+    TypeError, ValueError
+        The model is none that a file can hold.
+    """
+    contents = Contents.checked(**vars(contents))
+    tensors = _tensors(contents)
+    description = _describe(contents, tensors)
+    description["checksum"] = _checksum(description, tensors)
+    expected = {name: Expected(tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+    header = _header(description, expected)
+    if len(header) > HEADER_LIMIT:
+        raise ValueError(
+            f"settings, and the keys of the history, are too large: a file's header may have {HEADER_LIMIT} "
+            f"bytes, and this one has {len(header)}"
+        )
+    parts = [tensors[name].data for name in _in_order(expected) if tensors[name].size]
+    return b"".join([len(header).to_bytes(8, "little"), header, *parts])
+
+
+def _describe(
+    contents: Contents, tensors: Mapping[str, NDArray[Any]], version: int = FORMAT_VERSION
+) -> dict[str, Any]:
+    """What the metadata of a version says of a model that has these tensors, but for the checksum."""
     network, vocabulary = contents.network, contents.vocabulary
-    history = _columns(contents.history)
-    names = _name_tensors(vocabulary)
     description = {
-        "format_version": FORMAT_VERSION,
+        "format_version": version,
         "cell": network.cell,
         **network.options(),
         "dtype": network.dtype.name,
         "hidden_size": network.hidden_size,
-        "vocab_size": vocabulary.size,
+        "vocab_size": network.vocab_size,
         "unit": vocabulary.unit,
-        "documents": vocabulary.boundary,
-        "name_bytes": names["vocabulary.names"].size if names else None,
+        "documents": bool(vocabulary.boundary),
+        "newlines": vocabulary.newlines,
+        "name_bytes": tensors["vocabulary.names"].size if "vocabulary.names" in tensors else None,
         "records": len(contents.history),
-        "record_keys": sorted(history),
+        "record_keys": sorted(
+            name.removeprefix(HISTORY_PREFIX) for name in tensors if name.startswith(HISTORY_PREFIX)
+        ),
         "settings": contents.settings,
     }
+    keys = _keys(version)
+    return {key: value for key, value in description.items() if key in keys}
+
+
+def _tensors(contents: Contents) -> dict[str, NDArray[Any]]:
+    """The tensors of a model's file, C-contiguous and with the types of files."""
     tensors = {
-        **network.parameters,
-        "vocabulary.symbols": vocabulary.symbols,
+        **contents.network.parameters,
+        "vocabulary.symbols": contents.vocabulary.symbols,
         "vocabulary.counts": contents.counts,
-        **names,
-        **{f"history.{key}": column for key, column in history.items()},
+        **_name_tensors(contents.vocabulary),
+        **{f"{HISTORY_PREFIX}{key}": column for key, column in contents.history.columns().items()},
     }
-    # safetensors scrambles arrays that are not C-contiguous
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    checked = {**description, "checksum": _checksum(description, tensors)}
-    return save(tensors, {METADATA_KEY: _to_json(checked)})
+    return {
+        name: np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")) for name, tensor in tensors.items()
+    }
 
 
 def _name_tensors(vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
@@ -144,18 +172,26 @@ def _name_tensors(vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
     }
 
 
-def _columns(history: list[dict[str, float]]) -> dict[str, NDArray[np.float64]]:
-    """The history as one column for each key; NaN where a record has not that key."""
-    keys = {key for record in history for key in record}
-    return {key: np.array([record.get(key, math.nan) for record in history], float) for key in keys}
+def _in_order(expected: Mapping[str, Expected]) -> list[str]:
+    """The names of tensors in the order in which safetensors writes them."""
+    return sorted(expected, key=lambda name: (TYPES.index(expected[name].dtype), name.encode()))
 
 
-def _records(columns: Mapping[str, NDArray[Any]]) -> list[dict[str, float]]:
-    """The reverse of `_columns`; ``step`` is an int."""
-    as_lists = {key: column.tolist() for key, column in columns.items()}
-    rows = zip(*as_lists.values(), strict=True)
-    records = [{k: v for k, v in zip(as_lists, row, strict=True) if not math.isnan(v)} for row in rows]
-    return [{k: int(v) if k == "step" else v for k, v in record.items()} for record in records]
+def _header(description: Mapping[str, Any], expected: Mapping[str, Expected]) -> bytes:
+    """The header of the file that has this metadata and these tensors, as safetensors writes it."""
+    entries: dict[str, Any] = {"__metadata__": {METADATA_KEY: _to_json(description)}}
+    start = 0
+    for name in _in_order(expected):
+        tensor = expected[name]
+        stop = start + tensor.nbytes
+        entries[name] = {
+            "dtype": tensor.type_name,
+            "shape": list(tensor.shape),
+            "data_offsets": [start, stop],
+        }
+        start = stop
+    header = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    return header + b" " * (-len(header) % ALIGNMENT)
 
 
 def _to_json(description: Mapping[str, Any]) -> str:
@@ -169,55 +205,9 @@ def _checksum(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]
     digest = sha256(_to_json(description).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
-        little_endian = tensor.dtype.newbyteorder("<")
-        digest.update(f"\n{name} {little_endian.str} {tensor.shape}\n".encode())
-        digest.update(np.ascontiguousarray(tensor, little_endian).data)
+        digest.update(f"\n{name} {tensor.dtype.newbyteorder('<').str} {tensor.shape}\n".encode())
+        digest.update(tensor.data)
     return digest.hexdigest()
-
-
-def require_place(path: str | os.PathLike[str]) -> Path:
-    """The file that a path stands for, links followed, if a model can be written there; else ``OSError``."""
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise IsADirectoryError(f"{os.fspath(path)!r} is a directory; the model needs the path of a file")
-    if target.exists() and not target.is_file():
-        raise FileExistsError(f"{os.fspath(path)!r} is no regular file: a model would take its place")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"the folder of {os.fspath(path)!r} does not exist")
-    if not os.access(target.parent, os.W_OK):
-        raise PermissionError(f"the folder of {os.fspath(path)!r} is not writable")
-    return target
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file whole or not at all: beside it first, synced, then moved into its place."""
-    target = require_place(path)
-    beside = target.with_name(f".fastrnn-{secrets.token_hex(8)}.tmp")
-    file = beside.open("xb")
-    try:
-        with file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    _sync_directory(target.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a rename last; systems that cannot open a directory do without."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
 
 
 # ---- Reading -----------------------------------------------------------------------------------------
@@ -226,44 +216,72 @@ def _sync_directory(directory: Path) -> None:
 def read_file(path: str | os.PathLike[str], backend: str = "auto") -> Contents:
     """Read a model's file; its header is checked before the rest of it is read."""
     try:
-        with Path(path).open("rb") as file:
-            size = _size_of_regular_file(file.fileno())
+        with _opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
             memory.require(READING_COST * size, f"reading {os.fspath(path)}")
-            start = file.read(8)
+            start = file.read(8) if size else b""  # one of /proc has a size of 0, and may never end
             header = file.read(_header_size(start, size))
-            _parse_header(header, size)
-            return from_bytes(start + header + file.read(), backend)
+            found = _parse_header(header, size)
+            file.seek(0)
+            return _read_tensors(_unchanged(file.read(), start + header, size), *found, backend)
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(path)} is not a model that fastrnn can read: {error}") from error
 
 
+def _unchanged(data: bytes, beginning: bytes, size: int) -> bytes:
+    if len(data) != size or not data.startswith(beginning):
+        raise CheckpointError("it changed while it was read")
+    return data
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a regular file; what is none, such as a pipe that nobody writes to, is refused, not waited for."""
+    name = checked_path(path)
+    _require_regular(os.stat(name))  # noqa: PTH116  (a Path takes "" for ".")
+
+    def without_waiting(name: Any, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    # unbuffered: a buffer is joined to what comes after it in more memory
+    with open(name, "rb", buffering=0, opener=without_waiting) as file:
+        _require_regular(os.fstat(file.fileno()))  # another may be in its place by now
+        yield file
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # open says what a folder is
+        raise CheckpointError("it is not a regular file")
+
+
 def from_bytes(data: bytes, backend: str = "auto") -> Contents:
-    """Read what `to_bytes` wrote.
+    """Read what `to_bytes` wrote, and nothing else: `to_bytes` of the result gives the same bytes.
 
-    Nothing is allocated before the header was found to describe just what the network's settings ask
-    for, and nothing is used before the checksum was found right.
+    Nothing is allocated before the header was found to be just what is written for the network's settings,
+    and nothing is used before the checksum was found right. Of a file of an earlier version it is that
+    version's description that has to come back.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     data = bytes(data)
-    size = _header_size(data[:8], len(data))
-    description = _parse_header(data[8 : 8 + size], len(data))
-    try:
-        tensors = load(data)
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"safetensors refuses it: {error}") from error
+    header = data[8 : 8 + _header_size(data[:8], len(data))]
+    return _read_tensors(data, *_parse_header(header, len(data)), backend)
+
+
+def _read_tensors(
+    data: bytes, description: dict[str, Any], expected: Mapping[str, Expected], backend: str
+) -> Contents:
+    """Read what comes after the header, the last bytes of a file."""
+    tensors, start = {}, len(data) - sum(tensor.nbytes for tensor in expected.values())
+    for name in _in_order(expected):
+        dtype, shape = expected[name]
+        tensors[name] = np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape)
+        start += expected[name].nbytes
     checksum = description.pop("checksum")
     if checksum != _checksum(description, tensors):
         raise CheckpointError("its checksum is wrong: the file was damaged or changed")
-    return _build(_as_newest(description), tensors, backend)
-
-
-def _size_of_regular_file(descriptor: int) -> int:
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError("it is not a regular file")
-    return status.st_size
+    contents = _build(_as_newest(description), tensors, backend)
+    if _to_json(_describe(contents, tensors, description["format_version"])) != _to_json(description):
+        raise CheckpointError("its metadata is not what fastrnn writes for such a model")
+    return contents
 
 
 def _header_size(start: bytes, total: int) -> int:
@@ -276,8 +294,8 @@ def _header_size(start: bytes, total: int) -> int:
     return size
 
 
-def _parse_header(header: bytes, total: int) -> dict[str, Any]:
-    """The description in a header, if tensors and the file's total size are just those it asks for."""
+def _parse_header(header: bytes, total: int) -> tuple[dict[str, Any], dict[str, Expected]]:
+    """The description in a header and its tensors, if header and file are just as they would be written."""
     entries = _parse_json(header, "header")
     metadata = entries.pop("__metadata__", None)
     if not isinstance(metadata, dict) or list(metadata) != [METADATA_KEY]:
@@ -289,20 +307,27 @@ def _parse_header(header: bytes, total: int) -> dict[str, Any]:
     expected = _expected_tensors(_as_newest(description))
     if entries.keys() != expected.keys():
         different = sorted(entries.keys() ^ expected.keys())
-        raise CheckpointError(f"its tensors are not those of its settings; they differ in {different[:4]}")
+        raise CheckpointError(
+            f"its tensors are not those of its settings; they differ in {shown(different[:4])}"
+        )
     for name, tensor in expected.items():
         entry = entries[name] if isinstance(entries[name], dict) else {}
-        if TYPE_NAMES.get(str(entry.get("dtype"))) != tensor.dtype or entry.get("shape") != list(
-            tensor.shape
-        ):
+        if entry.get("dtype") != tensor.type_name or entry.get("shape") != list(tensor.shape):
             raise CheckpointError(
-                f"tensor {name} is {entry.get('dtype')} {entry.get('shape')}; "
+                f"tensor {_unquoted(name)} is {_unquoted(entry.get('dtype'))} {shown(entry.get('shape'))}; "
                 f"its settings ask for {tensor.dtype} {list(tensor.shape)}"
             )
     expected_size = 8 + len(header) + sum(tensor.nbytes for tensor in expected.values())
     if total != expected_size:
         raise CheckpointError(f"it has {total} bytes, and its settings ask for {expected_size}")
-    return description
+    if header != _header(description, expected):
+        raise CheckpointError("its header is not what fastrnn writes for such a model")
+    return description, expected
+
+
+def _unquoted(value: object) -> str:
+    """A value in an error's message; a str without its quotes."""
+    return shown(value)[1:-1] if isinstance(value, str) else shown(value)
 
 
 def _parse_json(text: str | bytes, what: str) -> dict[str, Any]:
@@ -339,11 +364,16 @@ def _check_keys(description: Mapping[str, Any]) -> None:
     version = description.get("format_version")
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise CheckpointError(
-            f"its format is {version!r}, and this version of fastrnn reads 1 to {FORMAT_VERSION}"
+            f"its format is {shown(version)}, and this version of fastrnn reads 1 to {FORMAT_VERSION}"
         )
-    keys = KEYS.union(*(added for since, added in ADDED.items() if since <= version))
-    if description.keys() != keys:
-        raise CheckpointError(f"its metadata has other keys, {sorted(description.keys() ^ keys)[:4]}")
+    different = sorted(description.keys() ^ _keys(version))
+    if different:
+        raise CheckpointError(f"its metadata has other keys, {shown(different[:4])}")
+
+
+def _keys(version: int) -> set[str]:
+    """The keys of the metadata of a version."""
+    return KEYS.union(*(added for since, added in ADDED.items() if since <= version))
 
 
 def _as_newest(description: Mapping[str, Any]) -> dict[str, Any]:
@@ -366,17 +396,18 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
         keys = description["record_keys"]
         documents = description["documents"]
         name_bytes = description["name_bytes"]
+        checked_settings(description["settings"])
+        for key in keys:
+            checked_key("record_keys", key)
         if name_bytes is not None:
             checks.whole_number("name_bytes", name_bytes, minimum=0)
         least, most = SYMBOLS[unit]
         good = (
             isinstance(description["checksum"], str)
-            and isinstance(description["settings"], dict)
             and isinstance(documents, bool)
             and isinstance(keys, list)
-            and all(isinstance(key, str) for key in keys)
             and len(set(keys)) == len(keys)
-            and ({"step", "loss"} <= set(keys) if records else not keys)
+            and (set(REQUIRED) <= set(keys) if records else not keys)
             and least <= V - documents <= most
             and (name_bytes is None or unit == "token")
         )
@@ -394,18 +425,14 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
         "vocabulary.symbols": Expected(TYPE_NAMES["U32"], (V - documents,)),
         "vocabulary.counts": Expected(TYPE_NAMES["I64"], (V,)),
         **(names if name_bytes is not None else {}),
-        **{f"history.{key}": Expected(TYPE_NAMES["F64"], (records,)) for key in keys},
+        **{f"{HISTORY_PREFIX}{key}": Expected(TYPE_NAMES["F64"], (records,)) for key in keys},
     }
 
 
 def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], backend: str) -> Contents:
-    """Make the model's parts, and check the values of its tensors."""
-    counts = tensors["vocabulary.counts"]
-    if counts.min() < 0 or counts.max() > (1 << 62) // len(counts):
-        raise CheckpointError("its symbol counts are out of range")
-    vocabulary = _build_vocabulary(description, tensors)
+    """Make the model's parts, and check them."""
     network = Network(
-        vocabulary.size,
+        description["vocab_size"],
         description["hidden_size"],
         cell=description["cell"],
         **{name: description[name] for name in OPTIONS},
@@ -415,29 +442,24 @@ def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], 
     )
     for name, parameter in network.parameters.items():
         parameter[...] = tensors[name]
-    if not np.isfinite(network.flat).all():
-        raise CheckpointError("its parameters are not all finite")
-    columns = {key: tensors[f"history.{key}"] for key in description["record_keys"]}
-    if columns and not (_are_steps(columns["step"]) and np.isfinite(columns["loss"]).all()):
-        raise CheckpointError("its history is wrong")
-    return Contents(network, vocabulary, counts, description["settings"], _records(columns))
+    columns = {key: tensors[f"{HISTORY_PREFIX}{key}"] for key in description["record_keys"]}
+    vocabulary, counts = _build_vocabulary(description, tensors), tensors["vocabulary.counts"]
+    try:
+        history = History.of_columns(columns)
+        return Contents.checked(network, vocabulary, counts, description["settings"], history)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _build_vocabulary(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Vocabulary:
-    """Make the vocabulary, and check that its symbols can be those of its unit."""
-    unit, boundary, symbols = description["unit"], description["documents"], tensors["vocabulary.symbols"]
-    if np.any(symbols[1:] <= symbols[:-1]):
-        raise CheckpointError("its vocabulary is not in order")
-    if unit != "character":
-        if symbols[-1] != len(symbols) - 1:  # they ascend
-            raise CheckpointError(f"its vocabulary is not all {unit}s")
-        if unit == "token":
-            return TokenVocabulary(unit, symbols, boundary, tokens=_names(tensors))
-    elif symbols.max(initial=0) > MAX_CODE_POINT:
-        raise CheckpointError("its vocabulary is not in order")
-    elif np.any((symbols >= 0xD800) & (symbols <= 0xDFFF)):
-        raise CheckpointError("its vocabulary has lone surrogates")
-    return Vocabulary(unit, symbols, boundary)
+    """Make the vocabulary, which is checked with the rest."""
+    unit, boundary = description["unit"], description["documents"]
+    symbols = tensors["vocabulary.symbols"].astype(np.uint32)  # a copy: the file's bytes are not kept
+    if unit == "token":
+        return TokenVocabulary(
+            unit, symbols, boundary, newlines=description["newlines"], tokens=_names(tensors)
+        )
+    return Vocabulary(unit, symbols, boundary, newlines=description["newlines"])
 
 
 def _names(tensors: Mapping[str, NDArray[Any]]) -> tuple[str, ...] | None:
@@ -455,12 +477,4 @@ def _names(tensors: Mapping[str, NDArray[Any]]) -> tuple[str, ...] | None:
     ends = np.cumsum(lengths, dtype=np.int64).tolist()
     if ends[-1] != len(text):
         raise CheckpointError(f"the names of its tokens have {len(text)} characters, and not {ends[-1]}")
-    names = tuple(map(text.__getitem__, map(slice, [0, *ends], ends)))
-    if len(set(names)) != len(names):
-        raise CheckpointError("the names of its tokens are not distinct")
-    return names
-
-
-def _are_steps(column: NDArray[Any]) -> bool:
-    """Whether these floats are whole numbers from 0 on."""
-    return bool(np.all((column >= 0) & (column < 1 << 53) & (column == np.floor(column))))
+    return tuple(map(text.__getitem__, map(slice, [0, *ends], ends)))

@@ -177,7 +177,7 @@ def train(
     if vocabulary is not None:
         given["vocabulary"] = _decoded(vocabulary)
     with _errors_for_people(), _log_on_stderr(logging.ERROR if quiet else logging.INFO):
-        from fastrnn.checkpoint import require_place
+        from fastrnn.atomic import require_place
         from fastrnn.presets import random_generator
 
         rng = random_generator(options["preset"], seed)  # the sample goes on with its draws
@@ -509,7 +509,7 @@ def _as_lines(description: dict[str, Any], indent: str = "") -> str:
 @_backend_option
 def demo(seconds: float, output: str, backend: str) -> None:
     """Train on the source of Python's standard library, and show what comes of it."""
-    from fastrnn.checkpoint import require_place
+    from fastrnn.atomic import require_place
     from fastrnn.demo import run
 
     with _errors_for_people(), _log_on_stderr(logging.INFO):

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from fastrnn import scoring
 from fastrnn.batches import Blocks, Streams
 from fastrnn.errors import DivergenceError, TrainingInterrupted
-from fastrnn.model import Model, Record
+from fastrnn.history import Record
+from fastrnn.model import Model
 from fastrnn.presets import Recipe
 from fastrnn.schedules import Progress
 from fastrnn.trainer import Pace, Trainer
@@ -113,9 +114,9 @@ def _losses(run: Run) -> list[float]:
     """The losses that the schedule reads: of validations where there were any, else of training."""
     if not run.recipe.schedule.reads_losses:
         return []
-    history = run.model.history
-    validations = [record["validation_loss"] for record in history if "validation_loss" in record]
-    return validations or [record["loss"] for record in history]
+    columns = run.model.history.columns()
+    losses = columns.get("validation_loss", columns.get("loss", np.empty(0)))
+    return [loss for loss in losses.tolist() if not math.isnan(loss)]
 
 
 def _until_next_stop(run: Run, done: int) -> int:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastrnn import checkpoint, checks, scoring
-from fastrnn.checkpoint import Contents
+from fastrnn.atomic import write_atomically
+from fastrnn.contents import Contents, checked_settings
+from fastrnn.history import History, Record, as_history
 from fastrnn.network import Network, checked_threads
 from fastrnn.sampling import continuation, draw
 from fastrnn.vocabulary import Text, Vocabulary
-
-Record = dict[str, float]
 
 #: Symbols of many texts that are scored at once.
 SYMBOLS_AT_ONCE = 1 << 19
@@ -28,6 +29,19 @@ class Model(checks.Sealed):
     training text's frequencies (add-one smoothed). A model of documents predicts the first symbol and
     the end of a document as well. To a model of tokens a text is a sequence of whole numbers.
 
+    Parameters
+    ----------
+    network
+        The `Network`, whose parameters are finite.
+    vocabulary
+        The `fastrnn.vocabulary.Vocabulary`, of as many symbols as the network has.
+    counts
+        Whole numbers (V), as the attribute.
+    settings
+        A mapping of what JSON can say: str, numbers, bool, ``None``, and lists and dicts of them.
+    history
+        A `History`, or a sequence of the records that make one.
+
     Attributes
     ----------
     network
@@ -36,38 +50,82 @@ class Model(checks.Sealed):
         The `fastrnn.vocabulary.Vocabulary`; of tokens a `fastrnn.vocabulary.TokenVocabulary`, whose
         ``tokens`` are their names.
     counts
-        int64 (V): how often each symbol occurs in the training text; with ``split="rows"`` in all of it.
+        int64 (V), read-only: how often each symbol occurs in the training text; with ``split="rows"`` in all
+        of it.
     settings
-        The settings of its training.
+        The settings of its training, a dict. It can be changed, and set.
     history
-        What training recorded: a list of ``{"step": …, "loss": …, "gradient_norm": …}``, with
+        What training recorded: a `fastrnn.history.History`, which is a sequence of
+        ``{"step": …, "loss": …, "gradient_norm": …}``, with
         ``"validation_loss"`` where a part of the text was held out. ``step`` is the number of the update,
         from 0; ``loss`` is in nats, the mean per symbol since the record before, or with
         ``reduction="sum"`` the sum over the window of that update; ``gradient_norm`` is the norm of that
         update's gradient, after the clip by value and before the clip by norm; ``validation_loss`` is the
         mean per symbol, in nats, of the first 32,768 that are held out, with ``split="rows"`` of all; with
-        ``averaging`` it is that of the average, and the others are not.
-    """
+        ``averaging`` it is that of the average, and the others are not. It can be appended to, and set, to a
+        list of records as well.
 
-    network: Final[Network]
-    vocabulary: Final[Vocabulary]
-    counts: Final[NDArray[np.int64]]
-    settings: dict[str, Any]
-    history: list[Record]
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not what a model's file can hold; the message says which one, and why.
+    """
 
     def __init__(
         self,
         network: Network,
         vocabulary: Vocabulary,
-        counts: NDArray[np.int64],
+        counts: ArrayLike,
         settings: Mapping[str, Any] | None = None,
-        history: list[Record] | None = None,
+        history: Iterable[Mapping[str, float]] | None = None,
     ) -> None:
-        self.network = network
-        self.vocabulary = vocabulary
-        self.counts = counts
-        self.settings = dict(settings or {})
-        self.history = history or []
+        self._contents = Contents.checked(
+            network,
+            vocabulary,
+            counts,
+            {} if settings is None else settings,
+            () if history is None else history,
+        )
+
+    @classmethod
+    def _of(cls, contents: Contents) -> Self:
+        """The model that has these contents, which were checked."""
+        model = cls.__new__(cls)
+        model._contents = contents  # noqa: SLF001  (it is a model, too)
+        return model
+
+    @property
+    def network(self) -> Network:
+        """The network; a model of another one is another `Model`."""
+        return self._contents.network
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The symbols that the model knows."""
+        return self._contents.vocabulary
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How often each symbol occurs in the training text, read-only (V)."""
+        return self._contents.counts
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the training."""
+        return self._contents.settings
+
+    @settings.setter
+    def settings(self, settings: Mapping[str, Any]) -> None:
+        self._contents = replace(self._contents, settings=checked_settings(settings))
+
+    @property
+    def history(self) -> History:
+        """What training recorded."""
+        return self._contents.history
+
+    @history.setter
+    def history(self, history: Iterable[Mapping[str, float]]) -> None:
+        self._contents = replace(self._contents, history=as_history(history))
 
     @property
     def kept_record(self) -> Record | None:
@@ -181,7 +239,7 @@ class Model(checks.Sealed):
         ------
         TypeError, ValueError
             An argument is out of range; the prime is not of the model's type, or has a symbol that the
-            model does not know.
+            model does not know; the model's parameters are so large that its state or its logits overflow.
         """
         n = checks.whole_number("n", n, minimum=0)
         temperature = checks.real_number("temperature", temperature, zero=True)
@@ -203,10 +261,15 @@ class Model(checks.Sealed):
     # ---- Files -----------------------------------------------------------------------------------
 
     def to_bytes(self) -> bytes:
-        """The model as the bytes of its file; `from_bytes` reads them. The same model, the same bytes."""
-        return checkpoint.to_bytes(
-            Contents(self.network, self.vocabulary, self.counts, self.settings, self.history)
-        )
+        """The model as the bytes of its file; `from_bytes` reads them. The same model, the same bytes.
+
+        Raises
+        ------
+        TypeError, ValueError
+            What was changed since the model was made is not what a file can hold, such as parameters that are
+            NaN.
+        """
+        return checkpoint.to_bytes(self._contents)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, backend: str = "auto", threads: int | None = None) -> Model:
@@ -231,21 +294,34 @@ class Model(checks.Sealed):
         checked_threads(threads)
         contents = checkpoint.from_bytes(data, backend)
         contents.network.threads = threads
-        return cls(
-            contents.network, contents.vocabulary, contents.counts, contents.settings, contents.history
-        )
+        return cls._of(contents)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file, whole or not at all.
 
-        A file that was there is replaced only when the new one is safely on disk.
+        A file that was there is replaced only when the new one is safely on disk, which keeps its mode and,
+        where that is allowed, its owner. A link stays, and the file that it points to is written. What saves
+        that were killed more than an hour ago have left in the folder is removed.
 
         Raises
         ------
         OSError
             The file cannot be written.
+        MemoryError
+            Its bytes do not fit into memory.
+        TypeError, ValueError
+            As for `to_bytes`; the path has a NUL.
+
+        Notes
+        -----
+        Whatever is raised has the model: after ``fastrnn.train(…).save(path)`` on a full disk,
+        ``error.model.save(elsewhere)`` saves it.
         """
-        checkpoint.write_atomically(path, self.to_bytes())
+        try:
+            write_atomically(path, self.to_bytes())
+        except BaseException as error:
+            error.model = self  # type: ignore[attr-defined]
+            raise
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _from_pickle, (self.to_bytes(), self.network.backend.name, self.network.threads_asked)
@@ -310,4 +386,4 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int | 
     checked_threads(threads)
     contents = checkpoint.read_file(path, backend)
     contents.network.threads = threads
-    return Model(contents.network, contents.vocabulary, contents.counts, contents.settings, contents.history)
+    return Model._of(contents)  # noqa: SLF001  (it is a constructor)

@@ -445,7 +445,8 @@ class Network(checks.Sealed):
         """Draw n ids one after the other. Internal.
 
         The first follows ``symbol`` and the state (Z, L, 1, H), which is carried along; the ids (n) end early
-        after ``last``. Each takes one uniform draw.
+        after ``last``. Each takes one uniform draw. Parameters whose state or logits overflow are a
+        ``ValueError``.
         """
         if not 0 <= symbol < self.shape.V:
             raise ValueError(f"symbol={symbol} must be within 0 … {self.shape.V - 1}")
@@ -464,11 +465,21 @@ class Network(checks.Sealed):
                 drawn, state, scratch, logits, prepared, self._flat, uniforms[some], never, plan.numbers,
                 temperature, symbol, -1 if last is None else last, len(drawn),
             )  # fmt: skip
+            if drawn.min() < 0 or not np.isfinite(state).all():
+                raise self.out_of_range()
             ends = np.flatnonzero(drawn == last)
             if ends.size:
                 return symbols[: start + int(ends[0]) + 1]
             symbol = int(drawn[-1])
         return symbols
+
+    def out_of_range(self) -> ValueError:
+        """The error that logits or a state are not finite: no argument, but parameters do that. Internal."""
+        name, parameter = max(self.parameters.items(), key=lambda item: float(np.abs(item[1]).max()))
+        return ValueError(
+            "the model's parameters are out of range: its state or its logits overflow; "
+            f"the largest element is {np.abs(parameter).max():.3g}, of {name}"
+        )
 
     def parts(self, T: int, B: int, passes: int = 3) -> int:
         """How many threads a window of T steps and B rows is worth. Internal.

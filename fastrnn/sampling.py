@@ -33,12 +33,15 @@ def continuation(
 ) -> Ids:
     """Draw n ids after the ids of ``prime`` (at least one), from a state of zeros.
 
-    They end early after ``last``. Each takes one uniform draw, and all n are drawn at once.
+    They end early after ``last``. Each takes one uniform draw, and all n are drawn at once. Parameters whose
+    state or logits overflow are a ``ValueError``.
     """
     state: State | None = None
     at_once = min(1024, steps_at_once(network, 1))  # it makes logits that nobody asked for
     for start in range(0, len(prime) - 1, at_once):
         window = prime[start : min(start + at_once, len(prime) - 1), np.newaxis]
         _, state = network.forward(window, state)
+        if not np.isfinite(state).all():
+            raise network.out_of_range()
     carried = network.checked_state(state, 1)
     return network.sample(n, int(prime[-1]), carried, temperature=temperature, rng=rng, last=last)

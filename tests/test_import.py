@@ -82,7 +82,7 @@ MODULES = [
     *("initialization", "interchange"),
     *("backends.reference", "backends", "backends.numba", "backends.c", "network", "batches", "optimizers"),
     *("schedules", "trainer", "scoring", "sampling"),
-    *("checkpoint", "model", "presets", "loop", "training", "demo", "cli"),
+    *("history", "contents", "atomic", "checkpoint", "model", "presets", "loop", "training", "demo", "cli"),
 ]
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_close
+from helpers import CELLS, assert_close
 
 import fastrnn
 from fastrnn.backends import get_backend
 from fastrnn.layout import Shape, step_plan
 from fastrnn.sampling import draw
+from fastrnn.vocabulary import Vocabulary
 
 TEXT = "abc def abd\n" * 20
 
@@ -273,3 +274,27 @@ def test_repr_says_what_it_is(model: fastrnn.Model, documents: fastrnn.Model):
     assert repr(model).startswith("<fastrnn.Model of text: 8 characters, Network(")
     assert "loss" in repr(model)
     assert "of documents" in repr(documents)
+
+
+@pytest.mark.parametrize("prime", [None, "a", "abcdabcd"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_parameters_that_overflow_are_what_sample_tells(
+    backend: str, cell: str, prime: str | None, tmp_path: Path
+):
+    """A file with weights that are finite and huge is read; nobody gave a state."""
+    network = fastrnn.Network(4, 8, backend=backend, rng=0, **CELLS[cell])
+    network.flat[:] = np.random.default_rng(0).uniform(-3e38, 3e38, network.flat.size)
+    vocabulary = Vocabulary("character", np.arange(97, 101, dtype=np.uint32))
+    fastrnn.Model(network, vocabulary, np.ones(4)).save(tmp_path / "m")
+    model = fastrnn.load(tmp_path / "m", backend=backend)
+    for temperature in (1.0, 0):
+        with pytest.raises(ValueError, match="the model's parameters are out of range: .*, of [a-z_]+[._]"):
+            model.sample(30, prime=prime, temperature=temperature, rng=0)
+    assert model.sample(1, rng=0) in "abcd"  # the first symbol has the frequencies of the text
+
+
+def test_parameters_that_only_saturate_are_in_range(backend: str):
+    network = fastrnn.Network(4, 8, backend=backend, rng=0)
+    network.flat[:] = np.random.default_rng(0).uniform(-1e36, 1e36, network.flat.size)
+    vocabulary = Vocabulary("character", np.arange(97, 101, dtype=np.uint32))
+    assert len(fastrnn.Model(network, vocabulary, np.ones(4)).sample(30, prime="abc", rng=0)) == 30

@@ -2180,6 +2180,15 @@ def draw(logits, uniform, temperature, V):
 
 
 @jit
+def all_are_finite(x, n):
+    """Whether n elements are finite."""
+    finite = True
+    for i in range(n):
+        finite &= x[i] - x[i] == 0
+    return finite
+
+
+@jit
 def sample(
     symbols, state, scratch, logits, prepared, params, uniforms, starts, plan, temperature, symbol_before,
     last, n,
@@ -2196,6 +2205,10 @@ def sample(
             status = network_step(logits, state, scratch, prepared, params, symbol, starts, plan, np.int64(1))
             if status != OK:
                 return status
+            if not all_are_finite(at(logits, 0), V):
+                for rest in range(i, n):
+                    symbols[rest] = -1
+                return OK
             symbol[0] = draw(at(logits, 0), uniforms[i], temperature, V)
         symbols[i] = symbol[0]
     return OK

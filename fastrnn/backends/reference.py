@@ -699,6 +699,9 @@ def sample(
     ids = np.array([symbol_before], np.int32)
     for i in range(n):
         network_step(logits, state, scratch, prepared, params, ids, starts, plan, 1)
+        if not np.isfinite(logits).all():
+            symbols[i:] = -1
+            break
         symbols[i] = ids[0] = draw(logits[0], uniforms[i], temperature)
         if ids[0] == last:
             break

@@ -1,0 +1,211 @@
+"""What a model has, and the one place that says what may be there.
+
+`Model` asks it for what a user gives, writing a file for what became of that since, and reading a file for
+what stands there: what one of them takes, the others take.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn import checks
+from fastrnn.checks import shown
+from fastrnn.history import History, as_history
+from fastrnn.network import Network
+from fastrnn.vocabulary import MOST_TOKENS, NEWLINES, UNITS, TokenVocabulary, Vocabulary
+
+MAX_CODE_POINT = 0x10FFFF
+
+#: How many symbols a unit has, at least and at most, boundaries not counted.
+SYMBOLS = {"character": (0, MAX_CODE_POINT + 1), "byte": (256, 256), "token": (1, MOST_TOKENS)}
+
+#: The most levels of the settings, dicts and lists in one another, and digits of a whole number there.
+MOST_LEVELS, MOST_DIGITS = 100, 1000
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a model has, and that its file holds."""
+
+    network: Network
+    vocabulary: Vocabulary
+    counts: NDArray[np.int64]
+    settings: dict[str, Any]
+    history: History
+
+    @classmethod
+    def checked(cls, network: Any, vocabulary: Any, counts: Any, settings: Any, history: Any) -> Self:
+        """Contents that a file can hold: as they are given, or converted where nothing is lost.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A file cannot hold them; the message says what is wrong.
+        """
+        if not isinstance(network, Network):
+            raise TypeError(f"network is {type(network).__name__}; it must be a fastrnn.Network")
+        vocabulary = checked_vocabulary(vocabulary)
+        if vocabulary.size != network.vocab_size:
+            raise ValueError(
+                f"the vocabulary has {vocabulary.size} symbols, and the network {network.vocab_size}; "
+                "they must have as many"
+            )
+        for name, parameter in network.parameters.items() if not _all_finite(network.flat) else ():
+            if not _all_finite(parameter):
+                raise ValueError(f"the network's parameters are not all finite: {name} has NaN or infinity")
+        return cls(
+            network,
+            vocabulary,
+            _checked_counts(counts, network.vocab_size),
+            checked_settings(settings),
+            as_history(history),
+        )
+
+
+def _all_finite(array: NDArray[Any]) -> bool:
+    return bool(np.isfinite(array).all())
+
+
+def checked_vocabulary(vocabulary: object) -> Vocabulary:
+    """The vocabulary, if its symbols can be those of its unit; they become uint32."""
+    if not isinstance(vocabulary, Vocabulary):
+        raise TypeError(
+            f"vocabulary is {type(vocabulary).__name__}; it must be a fastrnn.vocabulary.Vocabulary"
+        )
+    unit = _checked_unit(vocabulary)
+    symbols = _whole_numbers("vocabulary.symbols", vocabulary.symbols, np.uint32, (1 << 32) - 1)
+    least, most = SYMBOLS[unit]
+    if not least <= len(symbols) <= most:
+        raise ValueError(f"the vocabulary has {len(symbols)} {unit}s; it must have from {least} to {most}")
+    if np.any(symbols[1:] <= symbols[:-1]):
+        raise ValueError("the vocabulary is not in order: its symbols must ascend")
+    if unit != "character" and symbols[-1] != len(symbols) - 1:
+        raise ValueError(f"the vocabulary is not all {unit}s from 0 on")
+    if unit == "character" and symbols.max(initial=0) > MAX_CODE_POINT:
+        raise ValueError(f"the vocabulary is not in order: {symbols[-1]} is no code point")
+    if unit == "character" and np.any((symbols >= 0xD800) & (symbols <= 0xDFFF)):
+        raise ValueError("the vocabulary has lone surrogates, which are not characters")
+    if isinstance(vocabulary, TokenVocabulary) and vocabulary.tokens is not None:
+        _check_names(vocabulary.tokens, len(symbols))
+    if symbols is not vocabulary.symbols:
+        return replace(vocabulary, symbols=symbols)
+    return vocabulary
+
+
+def _checked_unit(vocabulary: Vocabulary) -> str:
+    """The unit of a vocabulary, if what it says of itself goes together."""
+    unit = checks.one_of("vocabulary.unit", vocabulary.unit, UNITS)
+    if isinstance(vocabulary, TokenVocabulary) != (unit == "token"):
+        raise TypeError(
+            f"vocabulary is a {type(vocabulary).__name__} of {unit}s; a TokenVocabulary is for tokens only, "
+            "and they need one"
+        )
+    checks.flag("vocabulary.boundary", vocabulary.boundary)
+    newlines = checks.one_of("vocabulary.newlines", vocabulary.newlines, NEWLINES)
+    if newlines != "keep" and unit != "character":
+        raise ValueError(f"vocabulary.newlines={newlines!r} is for characters, and these are {unit}s")
+    return unit
+
+
+def _check_names(names: Any, count: int) -> None:
+    """Require that tokens have names by which each can be told from the others."""
+    if not isinstance(names, tuple) or len(names) != count:
+        raise ValueError(f"vocabulary.tokens must be a tuple of {count} str, one for each token")
+    try:
+        TokenVocabulary.of_names(names)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"the tokens' names are not distinct str: {error}") from error
+
+
+def _checked_counts(counts: Any, V: int) -> NDArray[np.int64]:
+    """Counts as int64 (V) that nobody else has and that cannot be written."""
+    found = _whole_numbers("counts", counts, np.int64, (1 << 62) // V)
+    checks.same_shape("counts", found, (V,))
+    if isinstance(found.base, bytes) and len(found.base) == found.nbytes:
+        return found  # such a view cannot be made writable
+    return np.frombuffer(found.tobytes(), np.int64)
+
+
+def _whole_numbers(name: str, value: Any, dtype: Any, largest: int) -> NDArray[Any]:
+    """Whole numbers from 0 to ``largest`` as a vector of this dtype, not copied where they are one."""
+    array = checks.as_array(name, value, "whole numbers in a vector")
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be whole numbers, and has dtype {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"{name} has shape {array.shape}; it must be a vector")
+    if array.dtype.kind == "f" and not np.array_equal(array, np.floor(array)):
+        raise ValueError(f"{name} must be whole numbers, and not all of them are")
+    least, most = (array.min().item(), array.max().item()) if array.size else (0, 0)
+    if least < 0 or most > largest:
+        raise ValueError(
+            f"{name} are out of range: from {least} to {most}; they must be within 0 … {largest}"
+        )
+    return np.ascontiguousarray(array, dtype)
+
+
+def checked_settings(settings: Any) -> dict[str, Any]:
+    """Settings as JSON gives them back: dicts with str, lists, str, bool, finite numbers and None.
+
+    Numbers of NumPy become Python's, and tuples become lists.
+    """
+    if not isinstance(settings, Mapping):
+        raise TypeError(f"settings is {type(settings).__name__}; it must be a dict of what JSON can say")
+    found: dict[str, Any] = _plain("settings", settings, MOST_LEVELS)
+    return found
+
+
+def _plain(name: str, value: Any, levels: int) -> Any:
+    """A value of the settings as JSON gives it back; ``name`` says where it is."""
+    if value is None or isinstance(value, bool | np.bool_):
+        return value if value is None else bool(value)
+    if isinstance(value, str):
+        return _plain_text(value)
+    if isinstance(value, numbers.Real):
+        return _plain_number(name, value)
+    if not isinstance(value, Mapping | list | tuple):
+        raise TypeError(f"{name} is {shown(value)}; it must be what JSON can say")
+    if not levels:
+        raise ValueError(f"settings have more than {MOST_LEVELS} levels")
+    if isinstance(value, Mapping):
+        return _plain_dict(name, value, levels)
+    return [_plain(f"{name}[{place}]", one, levels - 1) for place, one in enumerate(value)]
+
+
+def _plain_dict(name: str, value: Mapping[Any, Any], levels: int) -> dict[str, Any]:
+    found = {}
+    for key, one in value.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{name} has the key {shown(key)}; it must be str")
+        found[_plain_text(key)] = _plain(f"{name}[{shown(key)}]", one, levels - 1)
+    if len(found) != len(value):
+        raise ValueError(f"{name} has two keys that are one in JSON")
+    return found
+
+
+def _plain_text(value: str) -> str:
+    """A str; two surrogates that stand for a character become that character."""
+    text = str(value)
+    return text if text.isascii() else str(json.loads(json.dumps(text)))
+
+
+def _plain_number(name: str, value: numbers.Real) -> int | float:
+    if isinstance(value, numbers.Integral):
+        number = int(value)
+        if abs(number) >= 10**MOST_DIGITS:
+            raise ValueError(f"{name} has more than {MOST_DIGITS} digits")
+        return number
+    try:
+        real = float(value)
+    except OverflowError:
+        real = math.inf
+    if not math.isfinite(real) or real != value:
+        raise ValueError(f"{name} is {shown(value)}; it must be a finite float64")
+    return real
