@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import require_backend
@@ -114,39 +113,6 @@ def norm_in_a_new_process(**environment: str) -> str:
         env={**os.environ, **environment},
     )
     return done.stdout.strip() or done.stderr
-
-
-def test_numba_s_cache_may_be_damaged(tmp_path: Path):
-    require_backend("numba")
-    assert norm_in_a_new_process(NUMBA_CACHE_DIR=str(tmp_path)) == "[5.0]"
-    files = [path for path in tmp_path.rglob("*") if path.suffix in {".nbi", ".nbc"}]
-    assert files
-    for path in files:
-        path.write_bytes(path.read_bytes()[:-20])
-    assert norm_in_a_new_process(NUMBA_CACHE_DIR=str(tmp_path)) == "[5.0]"
-    for path in files:
-        path.write_bytes(b"noise")
-    assert norm_in_a_new_process(NUMBA_CACHE_DIR=str(tmp_path)) == "[5.0]"
-
-
-def test_numba_s_cache_may_be_impossible_to_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    require_backend("numba")
-    from fastrnn.backends import numba
-
-    def full_disk(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("numba.core.caching.Cache._save_overload", full_disk)
-    doubled = numba.jit(lambda x: x + x)
-    assert doubled(3) == 6
-
-
-def test_numba_s_cache_may_have_no_place(monkeypatch: pytest.MonkeyPatch):
-    require_backend("numba")
-    from fastrnn.backends import numba
-
-    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
-    assert numba.jit(lambda x: x + x)(3) == 6
 
 
 def test_numba_without_its_compiler_is_missing():
