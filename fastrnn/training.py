@@ -100,7 +100,7 @@ def train(
         recipe.
         Arguments given beside it override it.
     backend
-        ``"auto"`` (numba, else c, else numpy) or one of these names.
+        ``"auto"`` (c, else numba, else numpy) or one of these names.
     unit
         For a file: ``"character"`` (UTF-8, the default) or ``"byte"``.
     vocabulary

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import require_backend
@@ -37,11 +38,13 @@ def without(monkeypatch: pytest.MonkeyPatch):
 
 def test_auto_is_the_first_that_is_there(without, caplog: pytest.LogCaptureFixture):
     found = [name for name in BACKENDS if not isinstance(backends.find_backend(name), str)]
+    assert BACKENDS == ("c", "numba", "numpy")
     assert get_backend("auto").name == found[0]
     without("numba", "fastrnn.backends._c_baseline")
     assert get_backend("auto").name == get_backend("auto").name == "numpy"
     (record,) = caplog.records
-    assert "numpy is slow: backend='numba' needs Numba" in record.message
+    assert "numpy is slow: backend='c' was not compiled" in record.message
+    assert "backend='numba' needs Numba" in record.message
     assert fastrnn.train("hello", steps=3, hidden_size=2).network.backend.name == "numpy"
 
 
@@ -126,6 +129,24 @@ def test_an_installation_without_c_says_so_once(without, caplog: pytest.LogCaptu
     with caplog.at_level("INFO", "fastrnn"):
         get_backend("auto")
         get_backend("auto")
-    assert [record.message[:47] for record in caplog.records] == [
-        "fastrnn was installed without its C backend; `f"
-    ]
+    (record,) = caplog.records
+    assert record.message.startswith("backend='auto' takes numba: backend='c' was not compiled")
+
+
+AUTO = """
+import sys
+from click.testing import CliRunner
+import fastrnn
+from fastrnn.cli import main
+fastrnn.train("hello " * 20, steps=5, hidden_size=4).save(sys.argv[1])
+for command, *options in (["sample", "-n", "20"], ["eval", "-"], ["info"]):
+    assert CliRunner().invoke(main, [command, sys.argv[1], *options], input=b"hello").exit_code == 0
+print({"numba", "llvmlite"} & set(sys.modules))
+"""
+
+
+def test_auto_with_c_never_imports_numba(tmp_path: Path):
+    require_backend("c")
+    command = [sys.executable, "-c", AUTO, str(tmp_path / "m")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
