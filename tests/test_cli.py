@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import re
@@ -33,8 +34,12 @@ from fastrnn.trainer import REDUCTIONS
 QUICK = ["--hidden-size", "8", "--steps", "30", "--seed", "0", "--backend", "numpy"]
 
 
+#: Before click 8.2 the two streams are kept apart only on demand.
+APART = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+
+
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
+    return CliRunner(**APART).invoke(main, [str(argument) for argument in arguments], input=stdin)
 
 
 @contextmanager
