@@ -1,4 +1,4 @@
-"""Prints the oldest versions that pyproject.toml allows, as pip's constraints: python oldest.py EXTRA …"""
+"""Prints the oldest versions that pyproject.toml allows, as constraints of pip: ``oldest.py EXTRA``."""
 
 from __future__ import annotations
 
