@@ -1,5 +1,6 @@
 # make demo   install, train for twenty seconds on a text that is already here, and show what came of it
 # make test   install with the test extra and run the tests
+# make test-oldest  a selection of the tests with the oldest packages that pyproject.toml allows
 # make lint   ruff, mypy --strict, and the C sources with warnings as errors
 # make bench  the benchmarks of the three backends
 # make compare  them beside NumPy, PyTorch, JAX and ONNX Runtime, which it installs; about half an hour
@@ -16,13 +17,25 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test lint bench compare quality char-rnn scale memory denormals sanitize valgrind package clean
+.PHONY: demo test test-oldest lint bench compare quality char-rnn scale memory denormals sanitize valgrind package clean
 
 demo: .venv/installed
 	$(BIN)/fastrnn demo
 
 test: .venv/installed-for-development
 	$(BIN)/python -m pytest
+
+build/oldest/installed: tests/oldest.py $(SOURCES)
+	rm -rf build/oldest
+	$(PYTHON) -m venv build/oldest
+	$(PYTHON) tests/oldest.py test > build/oldest/constraints.txt
+	build/oldest/bin/python -m pip install --quiet --constraint build/oldest/constraints.txt \
+	  --config-settings build-dir=build/oldest/cmake --editable '.[test]'
+	touch $@
+
+test-oldest: build/oldest/installed
+	cd tests && FASTRNN_DATA= ../build/oldest/bin/python -m pytest --quiet test_backends.py test_checkpoint.py test_cli.py \
+	  test_contract.py test_kernel_cache.py test_model.py test_training.py test_cells.py
 
 lint: .venv/installed-for-development
 	$(BIN)/ruff check .

@@ -44,7 +44,7 @@ def _backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--backend",
         default="auto",
         show_default=True,
-        help="numba, c, numpy, or auto: the first that is there.",
+        help="c, numba, numpy, or auto: the first that is there.",
     )(command)
 
 
@@ -428,6 +428,8 @@ def info(model: str | None, as_json: bool) -> None:
 
     with _errors_for_people():
         description = _describe_model(model) if model is not None else _describe_system()
+        if model is None and not as_json:
+            description["auto"] += f" ({description.pop('auto_reason')})"
         click.echo(json.dumps(description, indent=2) if as_json else _as_lines(description))
 
 
@@ -454,7 +456,7 @@ def _describe_system() -> dict[str, Any]:
     import cffi
     import numpy as np
 
-    from fastrnn.backends import BACKENDS, Backend, find_backend
+    from fastrnn.backends import AUTO_REASONS, BACKENDS, Backend, find_backend
     from fastrnn.threads import usable_cores
 
     backends = {}
@@ -469,6 +471,7 @@ def _describe_system() -> dict[str, Any]:
             )
         else:
             backends[name] = f"missing: {found}"
+    auto = fastrnn.get_backend("auto").name
     return {
         "fastrnn": fastrnn.__version__,
         "python": platform.python_version(),
@@ -476,7 +479,8 @@ def _describe_system() -> dict[str, Any]:
         "cffi": cffi.__version__,
         "system": f"{platform.system()} {platform.machine()}",
         "backends": backends,
-        "auto": fastrnn.get_backend("auto").name,
+        "auto": auto,
+        "auto_reason": AUTO_REASONS[auto],
         "threads": usable_cores(),
     }
 

@@ -113,7 +113,7 @@ class Network(checks.Sealed):
     dtype
         ``"float32"`` or ``"float64"``, of the parameters and of the arithmetic.
     backend
-        ``"auto"``, ``"numba"``, ``"c"`` or ``"numpy"``; see `fastrnn.backends.get_backend`.
+        ``"auto"``, ``"c"``, ``"numba"`` or ``"numpy"``; see `fastrnn.backends.get_backend`.
     initialization
         How weights are drawn, in the order of `parameters`. ``"orthogonal"``: each gate's recurrent matrix is
         orthogonal (Saxe, McClelland & Ganguli 2014), the others are uniform as Glorot & Bengio (2010) have

@@ -104,7 +104,7 @@ def train(
         recipe.
         Arguments given beside it override it.
     backend
-        ``"auto"`` (numba, else c, else numpy) or one of these names.
+        ``"auto"`` (c, else numba, else numpy) or one of these names.
     unit
         For a file: ``"character"`` (the default) or ``"byte"``.
     encoding

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -20,6 +22,7 @@ from click.testing import CliRunner, Result
 from helpers import SEED_LOSSES
 
 import fastrnn
+from fastrnn.backends import AUTO_REASONS
 from fastrnn.cli import main
 from fastrnn.initialization import INITIALIZATIONS
 from fastrnn.network import CELLS
@@ -31,8 +34,12 @@ from fastrnn.trainer import REDUCTIONS
 QUICK = ["--hidden-size", "8", "--steps", "30", "--seed", "0", "--backend", "numpy"]
 
 
+#: Before click 8.2 the two streams are kept apart only on demand.
+APART = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+
+
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
+    return CliRunner(**APART).invoke(main, [str(argument) for argument in arguments], input=stdin)
 
 
 @contextmanager
@@ -155,6 +162,14 @@ def test_info_tells_of_the_system():
     assert "numpy" in run("info").stdout
     for name in os.environ.get("FASTRNN_REQUIRE_BACKENDS", "numpy").split(","):
         assert "missing" not in told["backends"][name]
+
+
+@pytest.mark.parametrize("name", AUTO_REASONS)
+def test_info_says_which_backend_auto_takes_and_why(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fastrnn, "get_backend", lambda _: SimpleNamespace(name=name), raising=False)
+    told = json.loads(run("info", "--json").stdout)
+    assert (told["auto"], told["auto_reason"]) == (name, AUTO_REASONS[name])
+    assert re.search(rf"^auto +{name} \({AUTO_REASONS[name]}\)$", run("info").stdout, re.MULTILINE)
 
 
 def test_info_says_why_a_backend_is_missing(monkeypatch: pytest.MonkeyPatch):

@@ -80,7 +80,8 @@ def imports_of(path: Path) -> set[str]:
 MODULES = [
     *("errors", "checks", "memory", "arithmetic", "threads", "layout", "vocabulary", "files", "corpus"),
     *("initialization", "interchange"),
-    *("backends.reference", "backends", "backends.numba", "backends.c", "network", "batches", "optimizers"),
+    *("backends.reference", "backends", "backends.kernel_cache", "backends.numba", "backends.c"),
+    *("network", "batches", "optimizers"),
     *("schedules", "trainer", "scoring", "sampling"),
     *("history", "contents", "atomic", "checkpoint", "model", "presets", "loop", "training", "demo", "cli"),
 ]

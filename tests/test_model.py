@@ -136,16 +136,18 @@ def test_a_generator_s_draws_go_on(model: fastrnn.Model):
     assert model.sample(30, rng=same) == first
 
 
-def sample_once(backend: str, logits: np.ndarray, uniforms: np.ndarray, temperature: float) -> list[int]:
+def sample_once(
+    backend: str, logits: np.ndarray, uniforms: np.ndarray, temperature: float, dtype: str = "float64"
+) -> list[int]:
     """What `sample` draws from these logits: a network without weights but its head's bias."""
     V, n = len(logits), len(uniforms)
-    params = np.concatenate([np.zeros(V + 1 + 1 + V), logits])
+    params = np.concatenate([np.zeros(V + 1 + 1 + V), logits]).astype(dtype)
     symbols, kernels = np.empty(n, np.int32), get_backend(backend)
     plan, size = step_plan(Shape("rnn_tanh", 1, V, 0, 1, tied=False), 1)
-    prepared, scratch = np.empty(size), np.empty(plan.size)
+    prepared, scratch = np.empty(size, dtype), np.empty(plan.size, dtype)
     kernels.network_prepare(prepared, params, plan.numbers)
     kernels.sample(
-        symbols, np.zeros((1, 1, 1, 1)), scratch, np.empty((1, V)), prepared, params, uniforms,
+        symbols, np.zeros((1, 1, 1, 1), dtype), scratch, np.empty((1, V), dtype), prepared, params, uniforms,
         np.zeros(1, np.uint8), plan.numbers, temperature, 0, -1, n,
     )  # fmt: skip
     return symbols.tolist()
@@ -173,6 +175,62 @@ def test_temperature_sharpens_and_flattens(backend: str):
     assert_close(shares(1e9), np.full(3, 1 / 3), 1e-3)
     assert_close(shares(0.5), softmax(logits * 2), 1e-3)
     assert_close(shares(1), softmax(logits), 1e-3)
+
+
+COLD, HOT = (0, 5e-324, 1e-320, 1e-310, 1e-46, 1e-45, 1e-40, 1e-30), (1e30, 1e39, 1e300, 1.7e308)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_temperatures_have_their_limits(backend: str, dtype: str):
+    logits, uniforms = np.array([1.0, 2.0, -1e30, 0.0]), np.linspace(0, 1, 100, endpoint=False)
+    for temperature in COLD:
+        assert set(sample_once(backend, logits, uniforms, temperature, dtype)) == {1}
+    logits[2] = 1.5
+    expected = np.repeat(np.arange(4), 25).tolist()
+    for temperature in HOT:
+        assert sample_once(backend, logits, uniforms, temperature, dtype) == expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_as_likely_is_drawn_alike_but_at_zero(backend: str, dtype: str):
+    logits, uniforms = np.array([1.0, 2.0, 0.0, 2.0]), np.linspace(0, 1, 10, endpoint=False)
+    for temperature in COLD:
+        is_zero = np.dtype(dtype).type(temperature) == 0
+        expected = [1] * 10 if is_zero else [1] * 5 + [3] * 5
+        assert sample_once(backend, logits, uniforms, temperature, dtype) == expected
+
+
+def test_the_first_symbol_has_the_same_limits():
+    def drawn(temperature: float) -> set[int]:
+        return {draw(np.array([0.25, 0.5, 0.25]), temperature, np.random.default_rng(i)) for i in range(40)}
+
+    assert [drawn(temperature) for temperature in COLD] == [{1}] * len(COLD)
+    assert [drawn(temperature) for temperature in HOT] == [{0, 1, 2}] * len(HOT)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("temperature", [0, 1e-46, 0.7, 1, 1e300])
+def test_logits_that_are_not_finite_give_one_symbol_on_every_backend(
+    backend: str, dtype: str, temperature: float
+):
+    uniforms, nan, inf = np.array([0, 0.3, 0.99]), np.nan, np.inf
+    for logits, expected in {
+        (1, nan, 0): 0,
+        (nan, 2, 3): 0,
+        (1, 0, inf): 2,
+        (0, inf, inf): 1,
+        (-inf, nan, 3): 2,
+        (-inf, -inf, -inf): 0,
+        (-inf, 3, -inf): 1,
+    }.items():
+        drawn = sample_once(backend, np.array(logits), uniforms, temperature, dtype)
+        assert drawn == [expected] * 3, logits
+
+
+def test_the_largest_draw_takes_the_last_of_many(backend: str):
+    """Also where a sum in another order is larger than the last of the cumulative sums."""
+    logits = np.random.default_rng(2).uniform(-3, 3, 5000)
+    assert sample_once(backend, logits, np.array([np.nextafter(1, 0)]), 1.0)[0] >= 4990
 
 
 def test_the_backends_draw_the_same_text(backend: str, model: fastrnn.Model, documents: fastrnn.Model):

@@ -13,7 +13,6 @@ that apply them, and sums are written as LLVM instructions, for their exact oper
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
 from collections.abc import Callable
@@ -24,11 +23,10 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-logger = logging.getLogger("fastrnn")
+from fastrnn.backends.kernel_cache import cache_on_disk
 
 OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE, ABORTED = 0, 1, 2, 3, 4
 SGD, ADAGRAD, ADAM, RMSPROP = 0, 1, 2, 3
@@ -47,32 +45,10 @@ WEIGHT_IH, WEIGHT_HH, GATE_BIAS, BIAS_HN, IH_T, HH_T, IH, HH, H_, INNER, GATES, 
 ARRIVED, ROUND, ABORT = 0, 16, 32
 
 
-class ForgivingCache(FunctionCache):
-    """Numba's cache on disk, without which fastrnn does where it is damaged, full or out of reach."""
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return a compiled kernel, or ``None``: then it is compiled."""
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:
-            logger.warning("Numba's cache cannot be read: %s", self.cache_path, exc_info=True)
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep a compiled kernel, if possible."""
-        try:
-            super().save_overload(sig, data)
-        except Exception:
-            logger.warning("Numba's cache cannot be written: %s", self.cache_path, exc_info=True)
-
-
 def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compile without the GIL and without exceptions, with a cache where one can be written."""
-    compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
-    try:
-        compiled._cache = ForgivingCache(function)  # noqa: SLF001  (what cache=True does)
-    except RuntimeError:  # "cannot cache function …: no locator available"
-        logger.info("Numba finds no place for its cache")
+    compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    cache_on_disk(compiled, cache_stamp())
     return cast("Callable[..., Any]", compiled)
 
 
@@ -94,6 +70,11 @@ def processor() -> tuple[int, bool]:
 WIDTH = max(processor()[0], 128)
 TILE_ROWS = 8 if WIDTH == 512 else 6
 ROW_VECTORS = 8
+
+
+def cache_stamp() -> tuple[Any, ...]:
+    """What a compiled kernel depends on beside this file, its signature and the processor."""
+    return numba.__version__, WIDTH
 
 
 def address(context, builder, kind, value):

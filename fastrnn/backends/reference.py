@@ -678,11 +678,15 @@ def network_step(
 
 
 def draw(logits: Reals, uniform: float, temperature: float) -> int:
-    """One id."""
-    if temperature == 0:
-        return int(logits.argmax())
-    p = np.exp((logits - logits.max()) / logits.dtype.type(temperature)).astype(np.float64)
-    return int(np.argmax(np.cumsum(p) > uniform * p.sum()))
+    """One id; the first of the largest logits where the temperature is 0 in their precision, or p is NaN."""
+    best = 0 if np.isnan(logits[0]) else int(np.nanargmax(logits))
+    divisor = logits.dtype.type(temperature)
+    if divisor == 0:
+        return best
+    p = np.exp((logits - logits[best]) / divisor).astype(np.float64)
+    cumulative = np.cumsum(p)
+    above = cumulative > uniform * cumulative[-1]
+    return int(above.argmax()) if above.any() else best
 
 
 def sample(

@@ -1,0 +1,346 @@
+"""Numba's cache on disk: damage, other users, and places where there is none."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import require_backend
+
+HERE = Path(__file__).parent
+
+#: Calls a kernel of the contract.
+NORM = """
+import logging
+logging.basicConfig(format="%(message)s")
+import numpy as np
+import fastrnn
+backend, norm = fastrnn.get_backend("numba"), np.empty(1)
+backend.gradient_norm(norm, np.array([3.0, -9.0]), 4.0, 2)
+print(norm.tolist())
+"""
+
+
+@pytest.fixture(autouse=True)
+def numba_is_here():
+    require_backend("numba")
+
+
+@pytest.fixture
+def cache():
+    """The module, whose next problem is the first."""
+    from fastrnn.backends import kernel_cache
+
+    kernel_cache._problems = itertools.count()
+    return kernel_cache
+
+
+def run(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=HERE,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder), **environment},
+    )
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def doubled(cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A function that compiles a small kernel anew, as a new process would, and counts its cache hits."""
+    from numba.core import config
+
+    from fastrnn.backends import numba
+
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+
+    def compile_and_call() -> int:
+        compiled = numba.jit(lambda x: x + x)
+        assert (compiled(3), compiled(0.5)) == (6, 1.0)
+        return len(compiled.stats.cache_hits)
+
+    return compile_and_call
+
+
+class Planted:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+def damaged(content: bytes, flips: int) -> list[bytes]:
+    """Forms of a file that a disk or a crash may leave: flipped bits, cuts, additions, other bytes."""
+    changed = []
+    for bit in range(0, 8 * len(content), max(1, 8 * len(content) // flips) | 1):
+        one = bytearray(content)
+        one[bit // 8] ^= 1 << bit % 8
+        changed.append(bytes(one))
+    cuts = [content[:n] for n in (0, 1, 31, 32, 33, 63, 64, 65, len(content) // 2, len(content) - 1)]
+    return [*changed, *cuts, content + b"\0", b"noise", bytes(len(content)), pickle.dumps("0.68.1") + content]
+
+
+@pytest.fixture
+def files(cache, tmp_path: Path):
+    """The files of a kernel, one of which is there."""
+    made = cache.KernelFiles(tmp_path, "kernel", "stamp")
+    made.save("key", ["code"] * 20)
+    return made
+
+
+def test_no_damage_reaches_the_unpickler(files, monkeypatch: pytest.MonkeyPatch):
+    path = files.path("key")
+    content = path.read_bytes()
+    assert files.load("key") == ["code"] * 20
+    monkeypatch.setattr(pickle, "loads", None)
+    for form in damaged(content, 8 * len(content)):
+        path.write_bytes(form)
+        with pytest.raises(ValueError, match="is damaged"):
+            files.load("key")
+
+
+def test_a_file_in_place_of_another_is_damaged(files):
+    files.save("other key", "other code")
+    files.path("other key").replace(files.path("key"))
+    with pytest.raises(ValueError, match="is damaged"):
+        files.load("key")
+    assert files.load("other key") is None
+
+
+def test_a_stale_file_is_absent_and_is_replaced(
+    cache, files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    newer = cache.KernelFiles(tmp_path, "kernel", "newer stamp")
+    with monkeypatch.context() as patch:
+        patch.setattr(pickle, "loads", None)
+        assert newer.load("key") is None
+    newer.save("key", "newer code")
+    assert newer.load("key") == "newer code"
+    assert files.load("key") is None
+    assert len(files_in(tmp_path)) == 1
+
+
+def test_what_is_no_file_is_not_opened(files):
+    files.path("key").unlink()
+    os.mkfifo(files.path("key"))
+    with pytest.raises(ValueError, match="is not a file"):
+        files.load("key")
+
+
+def test_flush_removes_the_files_of_one_kernel(cache, files, tmp_path: Path):
+    other = cache.KernelFiles(tmp_path, "another", "stamp")
+    other.save("key", 1)
+    files.flush()
+    assert files.load("key") is None
+    assert other.load("key") == 1
+
+
+def test_a_failed_write_leaves_what_was_there(files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        files.save("key", "newer code")
+    assert files.load("key") == ["code"] * 20
+    assert files_in(tmp_path) == [files.path("key")]
+
+
+def test_a_damaged_file_is_compiled_again_and_replaced(
+    cache, doubled, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    assert doubled() == 0
+    assert doubled() == 2
+    path, _ = files_in(tmp_path)
+    content = path.read_bytes()
+    for form in damaged(content, 5)[::2]:
+        path.write_bytes(form)
+        assert doubled() == 1
+        assert doubled() == 2
+    (record,) = caplog.records
+    assert "is damaged" in record.message
+    assert "\n" not in record.message
+    assert not record.exc_info
+
+
+def test_a_damaged_cache_of_kernels_changes_no_result(tmp_path: Path):
+    assert run(NORM, tmp_path).stdout == "[5.0]\n"
+    (path,) = files_in(tmp_path)
+    content = path.read_bytes()
+    for form in damaged(content, 2)[1:4]:
+        path.write_bytes(form)
+        again = run(NORM, tmp_path)
+        assert (again.returncode, again.stdout) == (0, "[5.0]\n")
+        assert len(again.stderr.splitlines()) == 1
+        assert run(NORM, tmp_path).stderr == ""
+
+
+# ---- Other users ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def as_root():
+    if os.name != "posix" or os.geteuid() != 0:
+        pytest.skip("only root can give a file to another user")
+
+
+OTHER = 12345
+
+
+def test_a_private_folder_is_private(cache, tmp_path: Path):
+    folder = tmp_path / "cache" / "not yet there"
+    cache.require_private(folder)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "cache")
+    cache.require_private(link / "below")
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    cache.require_private(loop)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o757, 0o702, 0o1777])
+def test_a_folder_that_others_may_write_to_is_refused(cache, tmp_path: Path, mode: int):
+    tmp_path.chmod(mode)
+    with pytest.raises(PermissionError, match="other users may write to"):
+        cache.require_private(tmp_path)
+    below = tmp_path / "below"
+    if mode & 0o1000:  # like /tmp: what is mine there is mine
+        cache.require_private(below)
+    else:
+        with pytest.raises(PermissionError, match="other users may write to"):
+            cache.require_private(below)
+
+
+def test_a_group_that_has_others_in_it_may_not_write(cache, as_root, tmp_path: Path):
+    tmp_path.chmod(0o770)
+    os.chown(tmp_path, -1, OTHER)
+    with pytest.raises(PermissionError, match="other users may write to"):
+        cache.require_private(tmp_path)
+
+
+def test_a_user_s_own_group_may_write(cache, monkeypatch: pytest.MonkeyPatch):
+    import grp
+    import pwd
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    members: list[str] = []
+    user = pwd.struct_passwd(("ada", "x", 1000, 1000, "", "/home/ada", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", {1000: user}.__getitem__)
+    groups = {
+        1000: grp.struct_group(("ada", "x", 1000, members)),
+        50: grp.struct_group(("staff", "x", 50, [])),
+    }
+    monkeypatch.setattr(grp, "getgrgid", groups.__getitem__)
+    assert cache._is_own_group(1000)
+    members.append("ada")
+    assert cache._is_own_group(1000)
+    members.append("eve")
+    assert not cache._is_own_group(1000)
+    assert not cache._is_own_group(50)
+    assert not cache._is_own_group(7)
+
+
+def test_what_another_user_owns_is_refused(cache, as_root, tmp_path: Path):
+    folder = tmp_path / "theirs" / "mine"
+    folder.mkdir(parents=True)
+    for place in (folder, folder.parent):
+        os.chown(place, OTHER, OTHER)
+        with pytest.raises(PermissionError, match="belongs to another user"):
+            cache.require_private(folder)
+        os.chown(place, 0, 0)
+    cache.require_private(folder)
+
+
+def test_links_are_followed_and_are_somebody_s(cache, as_root, tmp_path: Path):
+    (tmp_path / "open" / "cache").mkdir(parents=True)
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "first").symlink_to(tmp_path / "second")
+    (tmp_path / "second").symlink_to("open")
+    with pytest.raises(PermissionError, match="other users may write to .*open"):
+        cache.require_private(tmp_path / "first" / "cache")
+    (tmp_path / "open").chmod(0o755)
+    cache.require_private(tmp_path / "first" / "cache")
+    os.chown(tmp_path / "second", OTHER, OTHER, follow_symlinks=False)
+    with pytest.raises(PermissionError, match="second belongs to another user"):
+        cache.require_private(tmp_path / "first" / "cache")
+
+
+@pytest.mark.parametrize("exposure", ["owner", "mode", "file's owner", "file's mode"])
+def test_a_planted_file_is_not_unpickled(cache, files, as_root, tmp_path: Path, exposure: str):
+    trace = tmp_path / "trace"
+    files.save("key", Planted(trace))
+    files.load("key")
+    assert trace.exists()  # what it would do
+    trace.unlink()
+    place = files.path("key") if "file" in exposure else tmp_path
+    if "owner" in exposure:
+        os.chown(place, OTHER, OTHER)
+    else:
+        place.chmod(0o777)
+    with pytest.raises(PermissionError, match="belongs to another user|other users may write to"):
+        files.load("key")
+    assert not trace.exists()
+    if place == tmp_path:
+        with pytest.raises(PermissionError):
+            files.save("key", 1)
+
+
+def test_an_exposed_folder_is_passed_over(
+    cache, doubled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(cache._Results, "_locator_classes", [cache._UserProvided])
+    tmp_path.chmod(0o777)
+    assert doubled() == doubled() == 0
+    assert not list(tmp_path.iterdir())
+    (record,) = caplog.records
+    assert "other users may write to" in record.message
+
+
+def test_files_are_the_user_s_whatever_the_umask_is(doubled, tmp_path: Path):
+    before = os.umask(0)
+    try:
+        doubled()
+        assert doubled() == 2
+    finally:
+        os.umask(before)
+    assert all(not path.stat().st_mode & 0o022 for path in tmp_path.rglob("*"))
+
+
+# ---- No place ------------------------------------------------------------------------------------------
+
+
+def test_the_cache_may_be_impossible_to_write(
+    cache, doubled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def full_disk(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache.KernelFiles, "save", full_disk)
+    assert doubled() == doubled() == 0
+    (record,) = caplog.records
+    assert "cannot be written" in record.message
+    assert not record.exc_info
+
+
+def test_the_cache_may_have_no_place(
+    cache, doubled, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(cache._Results, "_locator_classes", [])
+    assert doubled() == doubled() == 0
+    (record,) = caplog.records
+    assert "has no place" in record.message
+    assert record.levelno == logging.WARNING
