@@ -24,15 +24,16 @@ fr_status FR(gradient_norm)(double *restrict norm, const real *restrict grads, d
         return FR_BAD_SIZE;
     double partial[FR_SUMS] = {0};
     const real most = (real)limit;
-    int64_t i = 0;
-    for (; i + FR_SUMS <= n; i += FR_SUMS)
-        for (int64_t l = 0; l < FR_SUMS; l++) {
-            const double g = (double)clipped(grads[i + l], most);
-            partial[l] += g * g;
-        }
-    for (int64_t l = 0; i + l < n; l++) {
-        const double g = (double)clipped(grads[i + l], most);
-        partial[l] += g * g;
+    for (int64_t i = 0; i < n; i += FR_BLOCK) {
+        const int64_t count = fr_min(FR_BLOCK, n - i), whole = count / FR_SUMS * FR_SUMS;
+        real g[FR_BLOCK];
+        for (int64_t l = 0; l < count; l++)
+            g[l] = clipped(grads[i + l], most);
+        for (int64_t l = 0; l < whole; l += FR_SUMS)
+            for (int64_t s = 0; s < FR_SUMS; s++)
+                partial[s] += (double)g[l + s] * (double)g[l + s];
+        for (int64_t s = 0; s < count - whole; s++)
+            partial[s] += (double)g[whole + s] * (double)g[whole + s];
     }
     *norm = __builtin_sqrt(fr_add_halves_double(partial));
     return FR_OK;
