@@ -1,5 +1,7 @@
 # make demo   install, train for twenty seconds on a text that is already here, and show what came of it
-# make test   install with the test extra and run the tests
+# make test   install with the test extra and run the tests, but for the slow ones
+# make test-all  all tests
+# make test-isa  those of kernels, bits, denormals and cells, for each instruction set of the processor
 # make lint   ruff, mypy --strict, and the C sources with warnings as errors
 # make bench  the benchmarks of the three backends
 # make compare  them beside NumPy, PyTorch, JAX and ONNX Runtime, which it installs; about half an hour
@@ -16,13 +18,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test lint bench compare quality char-rnn scale memory denormals sanitize valgrind package clean
+.PHONY: demo test test-all test-isa lint bench compare quality char-rnn scale memory denormals sanitize valgrind package clean
 
 demo: .venv/installed
 	$(BIN)/fastrnn demo
 
 test: .venv/installed-for-development
 	$(BIN)/python -m pytest
+
+test-all: .venv/installed-for-development
+	$(BIN)/python -m pytest -m ''
+
+test-isa: .venv/installed-for-development
+	$(BIN)/python tests/isa.py
 
 lint: .venv/installed-for-development
 	$(BIN)/ruff check .

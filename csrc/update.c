@@ -5,17 +5,19 @@
 #include "matmul.h"
 #include "sums.h"
 
-/* NaN stays. */
-fr_inline real clipped(real g, real limit)
+/* 0 where it is below `least`, and at most the limit in size. NaN stays. */
+fr_inline real clipped(real g, real limit, real least)
 {
-    g = fr_flush(g, FR_TINY);
+    g = fr_flush(g, least);
     return g > limit ? limit : g < -limit ? -limit : g;
 }
 
-/* The gradient of an update: what the scale makes tiny is zero as well, so that its square is normal. */
+/* The gradient of an update: what the scale makes tiny is zero as well, so that its square is normal; what it makes
+ * smaller than half of that is zero before, so that the product is. */
 fr_inline real scaled(real g, real limit, real factor)
 {
-    return fr_flush(clipped(g, limit) * factor, FR_TINY);
+    const real least = (real)0.5 * FR_TINY / factor;
+    return fr_flush(clipped(g, limit, least > FR_TINY ? least : FR_TINY) * factor, FR_TINY);
 }
 
 fr_status FR(gradient_norm)(double *restrict norm, const real *restrict grads, double limit, int64_t n)
@@ -28,7 +30,7 @@ fr_status FR(gradient_norm)(double *restrict norm, const real *restrict grads, d
         const int64_t count = fr_min(FR_BLOCK, n - i), whole = count / FR_SUMS * FR_SUMS;
         real g[FR_BLOCK];
         for (int64_t l = 0; l < count; l++)
-            g[l] = clipped(grads[i + l], most);
+            g[l] = clipped(grads[i + l], most, FR_TINY);
         for (int64_t l = 0; l < whole; l += FR_SUMS)
             for (int64_t s = 0; s < FR_SUMS; s++)
                 partial[s] += (double)g[l + s] * (double)g[l + s];

@@ -10,9 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import require_backend
-
-from fastrnn.backends import c, get_backend
+from conftest import require_backend, require_isa
 
 PROGRAM = """
 import hashlib, json, sys
@@ -100,27 +98,34 @@ def expected() -> dict[str, list[str]]:
     return digests("c")
 
 
+@pytest.fixture(scope="module")
+def few_expected() -> dict[str, list[str]]:
+    require_backend("c")
+    return digests("c", updates=FEW)
+
+
 def test_numba_gives_the_bits_of_c(expected: dict[str, list[str]]):
     require_backend("numba")
     assert digests("numba") == expected
 
 
-@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("threads", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_threads_change_nothing(compiled: str, threads: int, expected: dict[str, list[str]]):
     assert digests(compiled, threads) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ["v4", "v3", "baseline"])
-def test_every_build_of_c_gives_the_same_bits(isa: str, expected: dict[str, list[str]]):
-    require_backend("c")
-    get_backend("c")
-    level = c._choose_build()[1].lib.fr_processor_level()
-    if isa != "baseline" and int(isa[1:]) > level:
-        pytest.skip(f"this processor does not run {isa}")
+def test_every_instruction_set_gives_the_same_bits(
+    compiled: str, isa: str, expected: dict[str, list[str]], few_expected: dict[str, list[str]]
+):
+    require_isa(compiled, isa)
     if isa == "baseline":
-        expected = digests("c", updates=FEW)
-    assert digests("c", updates=FEW if isa == "baseline" else UPDATES, FASTRNN_ISA=isa) == expected
+        assert digests(compiled, updates=FEW, FASTRNN_ISA=isa) == few_expected
+    else:
+        assert digests(compiled, FASTRNN_ISA=isa) == expected
 
 
+@pytest.mark.slow
 def test_blas_changes_nothing(expected: dict[str, list[str]]):
     assert digests("c", OPENBLAS_CORETYPE="Nehalem", OPENBLAS_NUM_THREADS="1") == expected
