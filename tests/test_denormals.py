@@ -224,6 +224,9 @@ class Watch:
 
 watchable = pytest.mark.skipif(not Watch.WORKS, reason="it reads the flags of x86 with glibc")
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+dtypes_of_many = pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)]
+)
 kinds = pytest.mark.parametrize(
     "kind", [healthy, *(kind for kind in SICK if kind not in GATED)], ids=lambda kind: kind.__name__
 )
@@ -264,7 +267,7 @@ def fill(trainer: Trainer, kind: Callable[[Network], None]) -> None:
 
 @kinds
 @optimizers
-@dtypes
+@dtypes_of_many
 def test_no_training_meets_a_denormal(
     compiled: str, dtype: str, optimizer: Optimizer, kind: Callable[[Network], None]
 ):
@@ -277,7 +280,7 @@ def test_no_training_meets_a_denormal(
 
 
 @pytest.mark.parametrize(("which", "kind"), OTHERS)
-@dtypes
+@dtypes_of_many
 def test_no_other_cell_meets_a_denormal(
     compiled: str, dtype: str, which: str, kind: Callable[[Network], None]
 ):
