@@ -1,5 +1,7 @@
 # make demo   install, train for twenty seconds on a text that is already here, and show what came of it
-# make test   install with the test extra and run the tests
+# make test   install with the test extra and run the tests, but for the slow ones
+# make test-all  all tests
+# make test-isa  those of kernels, bits, denormals and cells, for each instruction set of the processor
 # make test-oldest  a selection of the tests with the oldest packages that pyproject.toml allows
 # make lint   ruff, mypy --strict, and the C sources with warnings as errors
 # make bench  the benchmarks of the three backends
@@ -17,7 +19,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard csrc/*)
 
-.PHONY: demo test test-oldest lint bench compare quality char-rnn scale memory denormals sanitize valgrind package clean
+.PHONY: demo test test-all test-isa test-oldest lint bench compare quality char-rnn scale memory denormals
+.PHONY: sanitize valgrind package clean
 
 demo: .venv/installed
 	$(BIN)/fastrnn demo
@@ -36,6 +39,11 @@ build/oldest/installed: tests/oldest.py $(SOURCES)
 test-oldest: build/oldest/installed
 	cd tests && FASTRNN_DATA= ../build/oldest/bin/python -m pytest --quiet test_backends.py test_checkpoint.py test_cli.py \
 	  test_contract.py test_kernel_cache.py test_model.py test_training.py test_cells.py
+test-all: .venv/installed-for-development
+	$(BIN)/python -m pytest -m ''
+
+test-isa: .venv/installed-for-development
+	$(BIN)/python tests/isa.py
 
 lint: .venv/installed-for-development
 	$(BIN)/ruff check .

@@ -32,9 +32,4 @@ typedef double real;
 /* States, gradients and moments below this are set to zero, and sums of squares below its square. */
 #define FR_TINY FR_BY_PRECISION(0x1p-60f, 0x1p-500)
 
-fr_inline real fr_flush(real x, real least)
-{
-    return fr_abs(x) < least ? 0 : x; /* NaN stays */
-}
-
 #endif

@@ -5,17 +5,19 @@
 #include "matmul.h"
 #include "sums.h"
 
-/* NaN stays. */
-fr_inline real clipped(real g, real limit)
+/* 0 where it is below `least`, and at most the limit in size. NaN stays. */
+fr_inline real clipped(real g, real limit, real least)
 {
-    g = fr_flush(g, FR_TINY);
+    g = fr_flush(g, least);
     return g > limit ? limit : g < -limit ? -limit : g;
 }
 
-/* The gradient of an update: what the scale makes tiny is zero as well, so that its square is normal. */
+/* The gradient of an update: what the scale makes tiny is zero as well, so that its square is normal; what it makes
+ * smaller than half of that is zero before, so that the product is. */
 fr_inline real scaled(real g, real limit, real factor)
 {
-    return fr_flush(clipped(g, limit) * factor, FR_TINY);
+    const real least = (real)0.5 * FR_TINY / factor;
+    return fr_flush(clipped(g, limit, least > FR_TINY ? least : FR_TINY) * factor, FR_TINY);
 }
 
 fr_status FR(gradient_norm)(double *restrict norm, const real *restrict grads, double limit, int64_t n)
@@ -24,15 +26,16 @@ fr_status FR(gradient_norm)(double *restrict norm, const real *restrict grads, d
         return FR_BAD_SIZE;
     double partial[FR_SUMS] = {0};
     const real most = (real)limit;
-    int64_t i = 0;
-    for (; i + FR_SUMS <= n; i += FR_SUMS)
-        for (int64_t l = 0; l < FR_SUMS; l++) {
-            const double g = (double)clipped(grads[i + l], most);
-            partial[l] += g * g;
-        }
-    for (int64_t l = 0; i + l < n; l++) {
-        const double g = (double)clipped(grads[i + l], most);
-        partial[l] += g * g;
+    for (int64_t i = 0; i < n; i += FR_BLOCK) {
+        const int64_t count = fr_min(FR_BLOCK, n - i), whole = count / FR_SUMS * FR_SUMS;
+        real g[FR_BLOCK];
+        for (int64_t l = 0; l < count; l++)
+            g[l] = clipped(grads[i + l], most, FR_TINY);
+        for (int64_t l = 0; l < whole; l += FR_SUMS)
+            for (int64_t s = 0; s < FR_SUMS; s++)
+                partial[s] += (double)g[l + s] * (double)g[l + s];
+        for (int64_t s = 0; s < count - whole; s++)
+            partial[s] += (double)g[whole + s] * (double)g[whole + s];
     }
     *norm = __builtin_sqrt(fr_add_halves_double(partial));
     return FR_OK;

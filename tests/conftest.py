@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
 import pytest
 
 from fastrnn.backends import BACKENDS, Backend, find_backend
+from fastrnn.errors import BackendUnavailableError
 
 #: Backends whose absence is a failure, not a skip.
 REQUIRED = [name for name in os.environ.get("FASTRNN_REQUIRE_BACKENDS", "").split(",") if name]
@@ -27,6 +29,18 @@ def require_backend(name: str) -> str:
             pytest.fail(f"FASTRNN_REQUIRE_BACKENDS asks for {name}: {found}")
         pytest.skip(found)
     return name
+
+
+def require_isa(name: str, isa: str) -> None:
+    """Skip, unless a compiled backend is here and the processor runs an instruction set."""
+    require_backend(name)
+    module = importlib.import_module(f"fastrnn.backends.{name}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTRNN_ISA", isa)
+        try:
+            module._choose_build() if name == "c" else module.forced_here()
+        except BackendUnavailableError as error:
+            pytest.skip(str(error))
 
 
 @pytest.fixture(params=BACKENDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -9,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import require_backend
+from conftest import require_backend, require_isa
 
 import fastrnn
 from fastrnn import backends
-from fastrnn.backends import BACKENDS, c, get_backend
+from fastrnn.backends import BACKENDS, c, forced_isa, get_backend
 
 
 def forget() -> None:
@@ -58,15 +59,17 @@ def test_a_missing_backend_says_why_and_what_to_do(without):
         get_backend("c")
 
 
-def test_c_falls_back_to_a_build_that_is_there(without):
+def test_c_falls_back_to_a_build_that_is_there(without, monkeypatch: pytest.MonkeyPatch):
     require_backend("c")
+    monkeypatch.delenv("FASTRNN_ISA", raising=False)
     without("fastrnn.backends._c_v3", "fastrnn.backends._c_v4")
     assert get_backend("c").description.version == "C build baseline"
     assert fastrnn.train("hello", preset="scratch", backend="c").history[-1]["loss"] < 0.002
 
 
-def test_every_build_of_c_that_runs_here_learns_the_same(without):
+def test_every_build_of_c_that_runs_here_learns_the_same(without, monkeypatch: pytest.MonkeyPatch):
     require_backend("c")
+    monkeypatch.delenv("FASTRNN_ISA", raising=False)
     losses = []
     for hidden in ([], ["v4"], ["v4", "v3"]):
         without(*[f"fastrnn.backends._c_{isa}" for isa in hidden])
@@ -74,23 +77,89 @@ def test_every_build_of_c_that_runs_here_learns_the_same(without):
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-9)
 
 
-def test_fastrnn_isa_forces_a_build(without, monkeypatch: pytest.MonkeyPatch):
+def test_fastrnn_isa_forces_a_build_of_c(without, monkeypatch: pytest.MonkeyPatch):
     require_backend("c")
     monkeypatch.setenv("FASTRNN_ISA", "baseline")
     without()
     assert get_backend("c").description.version == "C build baseline"
-    monkeypatch.setenv("FASTRNN_ISA", "v9")
+
+
+@pytest.mark.parametrize("isa", ["v9", "avx2", "V3", " "])
+def test_an_instruction_set_that_does_not_run_here_is_refused(
+    compiled: str, isa: str, without, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FASTRNN_ISA", isa)
     without()
-    with pytest.raises(fastrnn.BackendUnavailableError, match="FASTRNN_ISA='v9' asks for a build"):
-        get_backend("c")
+    message = f"FASTRNN_ISA='{isa}' is no instruction set that this processor runs; it is one of .*baseline"
+    with pytest.raises(fastrnn.BackendUnavailableError, match=message):
+        get_backend(compiled)
 
 
-def test_the_fastest_build_follows_the_processor():
+def test_an_instruction_set_is_forced_by_name(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FASTRNN_ISA", "v3")
+    assert forced_isa(["v4", "v3", "baseline"]) == "v3"
+    with pytest.raises(fastrnn.BackendUnavailableError, match="it is one of baseline, or is not set"):
+        forced_isa(["baseline"])
+    monkeypatch.setenv("FASTRNN_ISA", "")
+    assert forced_isa(["baseline"]) is None
+
+
+def test_the_fastest_build_follows_the_processor(without, monkeypatch: pytest.MonkeyPatch):
     require_backend("c")
+    monkeypatch.delenv("FASTRNN_ISA", raising=False)
+    without()
     isa, module = c._choose_build()
     level = module.lib.fr_processor_level()
     assert isa == {4: "v4", 3: "v3", 0: "baseline"}[level]
     assert bool(module.lib.fr_has_fma()) >= (level >= 3)
+
+
+TARGET = """
+import json, re, sys
+import numpy as np
+import fastrnn
+backend = fastrnn.get_backend("numba")
+backend.sgd_update(np.ones(99), np.ones((0, 99)), np.ones(99), np.zeros(6), 1.0, 1.0, 0, 1, 99)
+from fastrnn.backends import numba
+(code,) = numba.sgd_update.inspect_asm().values()
+registers = re.findall(r"%([xyz])mm", code)
+print(json.dumps([backend.description.vector_bits, backend.description.fma, numba.WIDTH, max(registers)]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("isa", "expected"),
+    [
+        ("v4", [512, True, 512, "z"]),
+        ("v3", [256, True, 256, "y"]),
+        ("baseline", [128, False, 128, "x"]),
+    ],
+)
+def test_fastrnn_isa_is_what_numba_compiles_for(isa: str, expected: list[object], tmp_path: Path):
+    require_isa("numba", isa)
+    actual = output_of(TARGET, FASTRNN_ISA=isa, NUMBA_CACHE_DIR=str(tmp_path))
+    assert json.loads(actual) == expected
+
+
+def test_numba_obeys_what_it_is_told_to_compile_for():
+    """By its own variables, as by FASTRNN_ISA, and when it has compiled before."""
+    require_isa("numba", "v3")
+    program = "import fastrnn; print(fastrnn.get_backend('numba').description.vector_bits)"
+    environment = {"FASTRNN_ISA": "", "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
+    assert output_of(program, **environment) == "256"
+    used = "import numba; numba.njit(lambda x: x)(1); " + program
+    assert "FASTRNN_ISA='v3' comes too late for backend='numba'" in output_of(used, FASTRNN_ISA="v3")
+    late = "import os, fastrnn; from fastrnn.backends import numba; os.environ['FASTRNN_ISA'] = 'baseline'; "
+    assert "FASTRNN_ISA='baseline' comes too late" in output_of(late + program, FASTRNN_ISA="")
+
+
+def test_numba_s_cache_holds_kernels_of_each_instruction_set(tmp_path: Path):
+    require_isa("numba", "v3")
+    found = [set(tmp_path.rglob("*.nbc"))]
+    for isa in ("v3", "baseline", "v3", "baseline"):
+        assert norm_in_a_new_process(FASTRNN_ISA=isa, NUMBA_CACHE_DIR=str(tmp_path)) == "[5.0]"
+        found.append(set(tmp_path.rglob("*.nbc")))
+    assert [len(files) for files in found] == [0, 1, 2, 2, 2]
 
 
 def test_backends_pickle_by_name(backend: str):
@@ -107,9 +176,10 @@ print(norm.tolist())
 """
 
 
-def norm_in_a_new_process(**environment: str) -> str:
+def output_of(program: str, **environment: str) -> str:
+    """What a program prints in a process of its own, or its error."""
     done = subprocess.run(
-        [sys.executable, "-c", NORM],
+        [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         check=False,

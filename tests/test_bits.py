@@ -10,9 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import require_backend
-
-from fastrnn.backends import c, get_backend
+from conftest import require_backend, require_isa
 
 PROGRAM = """
 import hashlib, json, sys
@@ -74,13 +72,11 @@ print(json.dumps(found))
 """
 
 
-#: Updates of each training, and of those whose fused multiply-adds are software.
-UPDATES, FEW = 1000, 100
+#: Updates of each training: few, which suffice where fused multiply-adds are software, and many.
+FEW, MANY = 100, 1000
 
 
-def digests(
-    backend: str, threads: int = 1, updates: int = UPDATES, **environment: str
-) -> dict[str, list[str]]:
+def digests(backend: str, updates: int, threads: int = 1, **environment: str) -> dict[str, list[str]]:
     """Of the parameters, the history and a sample of several trainings, in a process of its own."""
     text = Path(sysconfig.get_path("stdlib")) / "argparse.py"
     run = subprocess.run(
@@ -94,33 +90,43 @@ def digests(
     return found
 
 
+@pytest.fixture(scope="module", params=[FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+def updates(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def expected() -> dict[str, list[str]]:
+def expected(updates: int) -> dict[str, list[str]]:
     require_backend("c")
-    return digests("c")
+    return digests("c", updates)
 
 
-def test_numba_gives_the_bits_of_c(expected: dict[str, list[str]]):
+def test_numba_gives_the_bits_of_c(updates: int, expected: dict[str, list[str]]):
     require_backend("numba")
-    assert digests("numba") == expected
+    assert digests("numba", updates) == expected
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-def test_threads_change_nothing(compiled: str, threads: int, expected: dict[str, list[str]]):
-    assert digests(compiled, threads) == expected
+def test_threads_change_nothing(compiled: str, threads: int, updates: int, expected: dict[str, list[str]]):
+    assert digests(compiled, updates, threads) == expected
 
 
+@pytest.mark.parametrize("isa", ["v4", "v3", pytest.param("baseline", marks=pytest.mark.slow)])
+def test_every_build_of_c_gives_the_same_bits(isa: str, updates: int, expected: dict[str, list[str]]):
+    require_isa("c", isa)
+    if isa == "baseline" and updates > FEW:
+        pytest.skip("fused multiply-adds in software take long")
+    assert digests("c", updates, FASTRNN_ISA=isa) == expected
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ["v4", "v3", "baseline"])
-def test_every_build_of_c_gives_the_same_bits(isa: str, expected: dict[str, list[str]]):
-    require_backend("c")
-    get_backend("c")
-    level = c._choose_build()[1].lib.fr_processor_level()
-    if isa != "baseline" and int(isa[1:]) > level:
-        pytest.skip(f"this processor does not run {isa}")
-    if isa == "baseline":
-        expected = digests("c", updates=FEW)
-    assert digests("c", updates=FEW if isa == "baseline" else UPDATES, FASTRNN_ISA=isa) == expected
+def test_every_target_of_numba_gives_the_same_bits(isa: str, updates: int, expected: dict[str, list[str]]):
+    require_isa("numba", isa)
+    if isa == "baseline" and updates > FEW:
+        pytest.skip("fused multiply-adds in software take long")
+    assert digests("numba", updates, FASTRNN_ISA=isa) == expected
 
 
-def test_blas_changes_nothing(expected: dict[str, list[str]]):
-    assert digests("c", OPENBLAS_CORETYPE="Nehalem", OPENBLAS_NUM_THREADS="1") == expected
+def test_blas_changes_nothing(updates: int, expected: dict[str, list[str]]):
+    assert digests("c", updates, OPENBLAS_CORETYPE="Nehalem", OPENBLAS_NUM_THREADS="1") == expected

@@ -330,7 +330,7 @@ def test_python_m_fastrnn_is_the_command_line():
 def test_ctrl_c_saves_the_model_so_far(tmp_path: Path, backend: str):
     text, out = tmp_path / "t", tmp_path / "m"
     text.write_text("hello world " * 500)
-    settings = ["--steps", 10**9, "--backend", backend, "--log-every", 10]
+    settings = ["--steps", 10**9, "--backend", backend, "--log-every", 10, "--hidden-size", 16]
     with started("train", text, "-o", out, *settings) as process:
         for line in process.stderr:
             if line.startswith(b"update 10:"):
@@ -416,7 +416,7 @@ def test_a_terrible_model_is_scored_all_the_same(tmp_path: Path):
 
 def test_demo(tmp_path: Path):
     out = tmp_path / "demo"
-    result = run("demo", "--seconds", 0.5, "-o", out, "--backend", "numpy")
+    result = run("demo", "--seconds", 0.5, "-o", out)
     assert result.exit_code == 0
     for words in ("a sample:", "fastrnn", "gzip -9, alone", "xz, alone", "it scores the same"):
         assert words in result.stdout

@@ -111,6 +111,7 @@ def test_a_worker_says_that_its_library_is_missing():
     assert "nowhere" in json.loads(done.stdout)["missing"]
 
 
+@pytest.mark.slow
 def test_the_script_agrees_with_the_reference(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     pytest.importorskip("numba")  # measures the peak

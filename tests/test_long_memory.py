@@ -33,6 +33,7 @@ def test_who_knows_only_when_to_answer_scores_what_guessing_does(compiled: str):
     assert math.isclose(Task(stretch=100, copied=10).guessing, 0.17329, rel_tol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_gates_remember(compiled: str, cell: str):
     """Fails where the state's own way back or the keeping gate's gradient is lost."""

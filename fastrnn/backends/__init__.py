@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,25 @@ class Backend:
 
     def __repr__(self) -> str:
         return f"<fastrnn backend {self.name!r}: {self.description.version}>"
+
+
+def forced_isa(runs_here: Sequence[str]) -> str | None:
+    """Return the instruction set that the environment variable ``FASTRNN_ISA`` forces, if any, for tests.
+
+    It is ``v4``, ``v3`` or ``baseline``, as the builds of C are called, and compiled backends obey it.
+
+    Raises
+    ------
+    BackendUnavailableError
+        The processor does not run it, or there is none of that name.
+    """
+    isa = os.environ.get("FASTRNN_ISA")
+    if isa and isa not in runs_here:
+        raise BackendUnavailableError(
+            f"FASTRNN_ISA={isa!r} is no instruction set that this processor runs; "
+            f"it is one of {', '.join(runs_here)}, or is not set"
+        )
+    return isa or None
 
 
 def _load_numpy() -> Backend:

@@ -8,7 +8,6 @@ pointer to it is passed; that the sizes fit is the business of `Network` and `Tr
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.backends import KERNELS, Backend, Description
+from fastrnn.backends import KERNELS, Backend, Description, forced_isa
 from fastrnn.errors import BackendUnavailableError
 
 PRECISIONS: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
@@ -39,7 +38,7 @@ def _import_build(isa: str) -> ModuleType:
 def _choose_build() -> tuple[str, ModuleType]:
     """The name and the module of the fastest build that is installed and that the processor runs.
 
-    The environment variable ``FASTRNN_ISA`` forces one of them, for tests.
+    The environment variable ``FASTRNN_ISA`` forces one of them.
     """
     try:
         baseline = _import_build("baseline")
@@ -51,12 +50,7 @@ def _choose_build() -> tuple[str, ModuleType]:
         ) from error
     level = baseline.lib.fr_processor_level()
     runs_here = [*(f"v{n}" for n in range(level, 2, -1)), "baseline"]
-    forced = os.environ.get("FASTRNN_ISA")
-    if forced and forced not in runs_here:
-        raise BackendUnavailableError(
-            f"FASTRNN_ISA={forced!r} asks for a build of the C backend that this processor does not run; "
-            f"it runs {', '.join(runs_here)}"
-        )
+    forced = forced_isa(runs_here)
     for isa in [forced] if forced else runs_here:
         try:
             return isa, _import_build(isa)

@@ -14,6 +14,7 @@ that apply them, and sums are written as LLVM instructions, for their exact oper
 from __future__ import annotations
 
 import math
+import platform
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -23,10 +24,13 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
+from fastrnn.backends import forced_isa
 from fastrnn.backends.kernel_cache import cache_on_disk
+from fastrnn.errors import BackendUnavailableError
 
 OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE, ABORTED = 0, 1, 2, 3, 4
 SGD, ADAGRAD, ADAM, RMSPROP = 0, 1, 2, 3
@@ -57,19 +61,62 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     return jit(function, inline="always")
 
 
-def processor() -> tuple[int, bool]:
-    """The widest vectors, in bits, that the processor has (0: not known), and whether it fuses."""
-    features = llvmlite.binding.get_host_cpu_features()
-    widths = {"avx512f": 512, "avx": 256, "sse2": 128, "neon": 128}
-    bits = max((width for name, width in widths.items() if features.get(name)), default=0)
-    return bits, bool(features.get("fma") or features.get("neon"))
+# ---- What Numba compiles for ----------------------------------------------------------------------------
 
+#: The instruction sets that FASTRNN_ISA may force, as LLVM names a processor and features.
+TARGETS = {
+    "v4": ("x86-64-v4", "+avx512f,+fma,-prefer-256-bit"),
+    "v3": ("x86-64-v3", "+avx2,+fma"),
+    "baseline": ("x86-64", "+sse2"),
+}
+
+
+def forced_here() -> str | None:
+    """The instruction set that FASTRNN_ISA forces, by the same rules as for the C backend."""
+    has = llvmlite.binding.get_host_cpu_features()
+    v3 = all(has.get(name) for name in ("avx2", "fma", "bmi", "bmi2"))
+    v4 = v3 and all(has.get(f"avx512{name}") for name in ("f", "bw", "cd", "dq", "vl"))
+    return forced_isa([isa for isa, runs in (("v4", v4), ("v3", v3), ("baseline", True)) if runs])
+
+
+def choose_target() -> frozenset[str]:
+    """The features that Numba compiles for: the processor's, or for the whole process those that are forced.
+
+    Numba makes its compiler when it first compiles, and keeps the target in the keys of its cache.
+    """
+    forced = FORCED if platform.machine() in {"x86_64", "AMD64"} else None
+    if forced:
+        config = cast("Any", numba.config)
+        config.CPU_NAME, config.CPU_FEATURES = TARGETS[forced]
+    _, *target = cpu_target.target_context.codegen().magic_tuple()
+    if forced and tuple(target) != TARGETS[forced]:
+        raise BackendUnavailableError(
+            f"FASTRNN_ISA={forced!r} comes too late for backend='numba': Numba has compiled for {target[0]} "
+            "in this process; load the backend before anything else uses Numba"
+        )
+    return frozenset(name[1:] for name in target[1].split(",") if name.startswith("+"))
+
+
+def processor() -> tuple[int, bool]:
+    """The widest vectors, in bits, that the kernels have (0: not known), and whether the processor fuses."""
+    if forced_here() != FORCED:
+        raise BackendUnavailableError(
+            f"FASTRNN_ISA={forced_here()!r} comes too late for backend='numba', which was loaded in this "
+            f"process with {FORCED!r}"
+        )
+    widths = {"avx512f": 512, "avx2": 256, "avx": 256, "sse2": 128, "neon": 128}
+    bits = max((width for name, width in widths.items() if name in FEATURES), default=0)
+    return bits, not FEATURES.isdisjoint({"fma", "neon"})
+
+
+FORCED = forced_here()
+FEATURES = choose_target()
 
 # ---- What Numba has no words for, as LLVM --------------------------------------------------------------
 
-WIDTH = max(processor()[0], 128)
-TILE_ROWS = 8 if WIDTH == 512 else 6
-ROW_VECTORS = 8
+WIDTH, FUSES = max(processor()[0], 128), processor()[1]
+TILE_ROWS = (8 if WIDTH == 512 else 6) if FUSES else 2
+ROW_VECTORS = 8 if FUSES else 4
 
 
 def cache_stamp() -> tuple[Any, ...]:
@@ -670,8 +717,8 @@ def lstm_back_formula(p, i, f, g, o, dh, c, c_before, dc, goes_on):
     )
 
 
-def clip_formula(p, x, limit):
-    g = flush_formula(p, x)
+def clip_formula(p, x, limit, least=None):
+    g = flush_formula(p, x, least)
     g = limit.where(g.compare(">", limit), g)
     return (-limit).where(g.compare("<", -limit), g)
 
@@ -1448,7 +1495,9 @@ def scaled(typing_context, g, limit, factor):
 
     def emit(context, builder, signature, arguments):
         g, most, by = (Value(builder, argument) for argument in arguments)
-        return flush_formula(p, clip_formula(p, g, most) * by).value
+        least = constant(by, 0.5 * p.tiny) / by  # what the factor makes smaller than half of what is tiny
+        least = least.where(least.compare(">", p.tiny), p.tiny)
+        return flush_formula(p, clip_formula(p, g, most, least) * by).value
 
     return g(g, limit, factor), emit
 
