@@ -10,7 +10,7 @@ import codecs
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,6 +149,12 @@ def open_text(path: os.PathLike[str], unit: str) -> Text | TextFile:
         raise
     file.close()
     return data if unit == "byte" else decode_utf8(data, name, ADVICE)
+
+
+def without_line_end(line: Any) -> Any:
+    """A line of an open file without its end, LF, CR LF or CR."""
+    feed, carriage_return = ("\n", "\r") if isinstance(line, str) else (b"\n", b"\r")
+    return line.removesuffix(feed).removesuffix(carriage_return)
 
 
 def decode_utf8(data: bytes, name: str, advice: str) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.network import Network, State
-from fastrnn.scoring import steps_at_once
+from fastrnn import network as networks
+from fastrnn.network import Network
+from fastrnn.scoring import Ids, Reading
 
-Ids = NDArray[np.int32]
+#: Symbols of a block: so many at most, and so many at least once blocks have grown, since for each the
+#: network's weights are packed again.
+MOST_AT_ONCE, ENOUGH_AT_ONCE = 1 << 14, 1 << 6
 
 
 def draw(probabilities: NDArray[np.float64], temperature: float, rng: Any) -> int:
@@ -28,16 +32,44 @@ def draw(probabilities: NDArray[np.float64], temperature: float, rng: Any) -> in
 
 
 def continuation(
-    network: Network, prime: Ids, n: int, *, temperature: float, rng: Any, last: int | None = None
-) -> Ids:
-    """Draw n ids after the ids of ``prime`` (at least one), from a state of zeros.
+    network: Network, reading: Reading, n: int, *, temperature: float, rng: Any, last: int | None = None
+) -> Iterator[Ids]:
+    """Draw n ids that continue what was read, of which there is at least one symbol.
 
-    They end early after ``last``. Each takes one uniform draw, and all n are drawn at once.
+    They come in blocks, the first of one id and each twice as long as the one before, up to a limit, and end
+    early before ``last``. Each id takes one uniform draw, and those of a block are drawn at once.
     """
-    state: State | None = None
-    at_once = min(1024, steps_at_once(network, 1))  # it makes logits that nobody asked for
-    for start in range(0, len(prime) - 1, at_once):
-        window = prime[start : min(start + at_once, len(prime) - 1), np.newaxis]
-        _, state = network.forward(window, state)
-    carried = network.checked_state(state, 1)
-    return network.sample(n, int(prime[-1]), carried, temperature=temperature, rng=rng, last=last)
+    most = min(MOST_AT_ONCE, max(ENOUGH_AT_ONCE, networks.CALL_OPERATIONS // network.shape.operations))
+    is_safe = _stays_finite(network)
+    done, block = 0, 1
+    while done < n:
+        size = min(block, n - done)
+        before = reading if is_safe else reading.copy()
+        ids = network.sample(size, reading.before, reading.state, temperature=temperature, rng=rng, last=last)
+        if not is_safe:
+            _require_finite(before.losses(ids), done)
+        reading.before = int(ids[-1])
+        ended = reading.before == last
+        yield ids[:-1] if ended else ids
+        if ended:
+            return
+        done += size
+        block = min(2 * block, most)
+
+
+def _stays_finite(network: Network) -> bool:
+    """Whether no sum of a step can overflow, whatever the input: states are bounded, and weights small."""
+    largest = max(1.0, float(np.abs(network.flat).max()))
+    terms = network.hidden_size + (network.embedding_size or 1) + 2
+    return network.activation != "relu" and largest**2 * terms < np.finfo(network.dtype).max / 4
+
+
+def _require_finite(losses: NDArray[np.float64], position: int) -> None:
+    """Refuse symbols, the first at a position, whose probabilities were not finite."""
+    finite = np.isfinite(losses)
+    if not finite.all():
+        at = int(np.argmin(finite))
+        raise ValueError(
+            f"the model gives what it drew at position {position + at} of the sample {losses[at]} nats: its "
+            "parameters are out of range"
+        )
