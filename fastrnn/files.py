@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import os
 import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +23,9 @@ CHUNK = 1 << 18
 
 #: Bytes of a file for each entry of its index.
 STRETCH = 1 << 13
+
+#: Symbols of a line that comes in pieces.
+LONG = 1 << 18
 
 #: The bytes that continue a character of UTF-8, of which there are at most three.
 _CONTINUATION = bytes(range(0x80, 0xC0))
@@ -149,6 +153,53 @@ def open_text(path: os.PathLike[str], unit: str) -> Text | TextFile:
         raise
     file.close()
     return data if unit == "byte" else decode_utf8(data, name, ADVICE)
+
+
+def iter_pieces(file: BinaryIO, name: str, unit: str) -> Iterator[Any]:
+    """A file's text in pieces, read when they are asked for, from a file that need not be seekable.
+
+    Raises
+    ------
+    ValueError
+        It is to be characters, and is not UTF-8.
+    """
+    decoder, offset, is_end = codecs.getincrementaldecoder("utf-8")(), 0, False
+    while not is_end:
+        chunk = file.read(CHUNK)
+        is_end = not chunk
+        try:
+            piece = chunk if unit == "byte" else decoder.decode(chunk, is_end)
+        except UnicodeDecodeError as error:
+            begins = offset + len(chunk) - len(error.object)
+            raise _not_utf8(error, name, begins, "") from error
+        offset += len(chunk)
+        if piece:
+            yield piece
+
+
+def iter_lines(pieces: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    """The lines of a text that comes in pieces, without their ends, LF, CR LF or CR.
+
+    A line of more than `LONG` symbols comes in pieces itself: with each is whether the line ends with it.
+    """
+    rest: Any = None
+    is_within = is_after_return = False
+    for piece in pieces:
+        feed: Any = "\n" if isinstance(piece, str) else b"\n"
+        carriage_return: Any = "\r" if isinstance(piece, str) else b"\r"
+        more = piece.removeprefix(feed) if is_after_return else piece
+        is_after_return = piece.endswith(carriage_return)
+        if carriage_return in more:
+            more = more.replace(carriage_return + feed, feed).replace(carriage_return, feed)
+        *lines, rest = (rest + more if rest else more).split(feed)
+        for line in lines:
+            yield line, True
+        is_within &= not lines
+        if len(rest) > LONG:
+            yield rest, False
+            rest, is_within = rest[:0], True
+    if rest or is_within:
+        yield rest, True
 
 
 def without_line_end(line: Any) -> Any:

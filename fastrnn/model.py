@@ -345,7 +345,7 @@ def _from_pickle(data: bytes, backend: str) -> Model:
     return Model.from_bytes(data, backend=backend)
 
 
-def load(path: str | os.PathLike[str], *, backend: str = "auto") -> Model:
+def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int | None = None) -> Model:
     """Load a model from its file.
 
     Parameters
@@ -354,6 +354,9 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> Model:
         What `Model.save` wrote.
     backend
         As for `fastrnn.train`; a model of one backend runs on every other.
+    threads
+        The most threads that a call of the model works with; ``None`` is as many as the process may use
+        cores. Results do not depend on it.
 
     Raises
     ------
@@ -367,4 +370,6 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> Model:
         The model cannot fit.
     """
     contents = checkpoint.read_file(path, backend)
+    if threads is not None:
+        contents.network.threads = checks.whole_number("threads", threads)
     return Model(contents.network, contents.vocabulary, contents.counts, contents.settings, contents.history)

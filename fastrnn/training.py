@@ -24,6 +24,7 @@ from fastrnn.network import Network
 from fastrnn.optimizers import Optimizer
 from fastrnn.presets import CHECKS, LEAST_TO_HOLD_OUT, Recipe, get_recipe, random_generator
 from fastrnn.schedules import Progress, Schedule
+from fastrnn.terminal import STDERR
 from fastrnn.threads import usable_cores
 from fastrnn.trainer import Pace, Trainer
 from fastrnn.vocabulary import TokenVocabulary, Vocabulary
@@ -487,5 +488,7 @@ def _progress_bar(wanted: bool) -> Iterator[Any]:
     from tqdm import tqdm
 
     layout = "{percentage:3.0f}% {bar} {elapsed}<{remaining} {desc}"
-    with tqdm(total=1.0, disable=None if wanted else True, bar_format=layout) as bar:
+    with tqdm(
+        total=1.0, file=STDERR, disable=None if wanted else True, bar_format=layout, dynamic_ncols=True
+    ) as bar:
         yield bar
