@@ -390,20 +390,21 @@ def _number(value: float) -> str:
 
 def _score(model: Model, file: BinaryIO, name: str, unknown: str | float) -> dict[str, float]:
     """The bits of a file, of documents with their ends, exactly summed: they do not depend on its pieces."""
+    import itertools
     import math
 
     from fastrnn.scoring import perplexity
 
     symbols = 0
 
-    def bits() -> Iterator[float]:
+    def counted() -> Iterator[list[float]]:
         nonlocal symbols
-        for some in _scored(model, file, name, unknown):
-            symbols += len(some)
-            yield from some.tolist()
+        for bits in _scored(model, file, name, unknown):
+            symbols += len(bits)
+            yield bits.tolist()
 
     try:
-        total = math.fsum(bits())
+        total = math.fsum(itertools.chain.from_iterable(counted()))
     except OverflowError as error:
         raise ValueError(f"{name} has too many bits: the model's parameters are out of range") from error
     if not symbols:

@@ -127,7 +127,7 @@ class Model:
         -------
         list or iterator of float64 (n)
             In the order of the texts: a list where ``texts`` has a length. Else an iterator that reads some
-            texts ahead, at first a few and then about 500,000 symbols, and keeps nothing of those before.
+            texts ahead, at first a few and then about 130,000 symbols, and keeps nothing of those before.
 
         Raises
         ------
@@ -139,12 +139,12 @@ class Model:
         scorer = self._scorer(end=end, unknown=unknown)
         named: Named = "text {}: ".format
         if isinstance(texts, Sized):
-            if (n := len(texts)) > 1:
-                named = f"text {{}} of {n}: ".format
-            return list(scorer.of_pieces(_whole(texts), named, scoring.SYMBOLS_AT_ONCE))
+            if len(texts) > 1:
+                named = f"text {{}} of {len(texts)}: ".format
+            return scorer.of_list(texts, named)
         if hasattr(texts, "readline"):
             texts, named = map(without_line_end, texts), _named_line
-        return scorer.of_pieces(_whole(texts), named)
+        return scorer.of_iterator(texts, named)
 
     def score_pieces(
         self, pieces: Iterable[Piece], named: Named, *, unknown: str | float = "error"
@@ -317,12 +317,8 @@ def _unnamed(_: int) -> str:
 
 
 def _named_line(place: int) -> str:
+    """What errors call a line by its place in a file."""
     return f"line {place + 1}: "
-
-
-def _whole(texts: Iterable[Text]) -> Iterator[Piece]:
-    """Texts, each as its only piece."""
-    return ((text, True) for text in texts)
 
 
 def _slices(text: Text) -> Iterator[tuple[int, Text]]:

@@ -28,8 +28,9 @@ ROWS, CALL_OPERATIONS = 64, 1 << 32
 #: Steps of a native call, at most.
 WINDOW = 1 << 14
 
-#: Symbols of texts that are scored at once, about: at most, and of the first that an iterator gives.
-SYMBOLS_AT_ONCE, FIRST_SYMBOLS = 1 << 19, 1 << 10
+#: Symbols of texts that are scored at once, about: of a list; of an iterator, which is read so far ahead, at
+#: first and at most.
+SYMBOLS_AT_ONCE, FIRST_AHEAD, MOST_AHEAD = 1 << 19, 1 << 10, 1 << 17
 
 #: A text, or a piece of one, and whether the text ends with it.
 Piece = tuple[Text, bool]
@@ -252,15 +253,22 @@ class Scorer:
         losses = reading.losses(ids[ids >= 0])
         return self._scores(losses, ids, np.array([len(ids)]), lambda _: name, position)
 
-    def of_pieces(
-        self, pieces: Iterable[Piece], named: Named, first: int = FIRST_SYMBOLS
-    ) -> Iterator[Floats]:
-        """The scores of texts, or of the pieces of texts: an array for each piece.
+    def of_list(self, texts: Iterable[Text], named: Named) -> list[Floats]:
+        """The scores of each text."""
+        return list(self._of_groups(_in_groups(_whole(texts), SYMBOLS_AT_ONCE, SYMBOLS_AT_ONCE), named))
 
-        Texts that come whole are scored side by side, in groups that grow from ``first`` symbols, about.
-        """
+    def of_iterator(self, texts: Iterable[Text], named: Named) -> Iterator[Floats]:
+        """The scores of each text, of which some are read ahead."""
+        return self.of_pieces(_whole(texts), named)
+
+    def of_pieces(self, pieces: Iterable[Piece], named: Named) -> Iterator[Floats]:
+        """The scores of each piece of texts, of which some are read ahead."""
+        return self._of_groups(_in_groups(pieces, FIRST_AHEAD, MOST_AHEAD), named)
+
+    def _of_groups(self, groups: Iterable[tuple[list[Text], bool | None]], named: Named) -> Iterator[Floats]:
+        """The scores of what `_in_groups` gives: an array for each piece."""
         reading, position, place = self.new_reading(), 0, 0
-        for group, is_last in _in_groups(pieces, first):
+        for group, is_last in groups:
             if is_last is None:
                 scores, lengths = self.of_texts(group, partial(_named_from, named, place))
                 ends = np.cumsum(lengths).tolist()
@@ -314,10 +322,15 @@ def _named_from(named: Named, first: int, place: int) -> str:
     return named(first + place)
 
 
-def _in_groups(pieces: Iterable[Piece], first: int) -> Iterator[tuple[list[Text], bool | None]]:
-    """Texts that come whole in groups that grow from ``first`` symbols, about, and ``None``.
+def _whole(texts: Iterable[Text]) -> Iterator[Piece]:
+    """Texts, each as its only piece."""
+    return ((text, True) for text in texts)
 
-    A piece of a text is alone, with whether it is the text's last.
+
+def _in_groups(pieces: Iterable[Piece], first: int, most: int) -> Iterator[tuple[list[Text], bool | None]]:
+    """Texts that come whole in groups that grow from ``first`` to ``most`` symbols, about, and ``None``.
+
+    Other pieces of texts are alone, with whether the text ends with it.
     """
     group: list[Text] = []
     size, enough, is_within = 0, first, False
@@ -329,7 +342,7 @@ def _in_groups(pieces: Iterable[Piece], first: int) -> Iterator[tuple[list[Text]
                 continue
         if group:
             yield group, None
-            group, size, enough = [], 0, min(2 * enough, SYMBOLS_AT_ONCE)
+            group, size, enough = [], 0, min(2 * enough, most)
         if is_within or not is_last:
             yield [piece], is_last
             is_within = not is_last
