@@ -22,6 +22,9 @@ Record = dict[str, float]
 #: Symbols of a prime that are read at once.
 PRIME_AT_ONCE = 1 << 18
 
+#: Symbols of the first block that `Model.sample` draws.
+SAMPLED_AT_ONCE = 1 << 10
+
 
 class Model:
     """A trained language model; `fastrnn.train` and `fastrnn.load` return one.
@@ -204,8 +207,8 @@ class Model:
             Logits are divided by it: below 1 is more cautious, above 1 bolder; 0 takes the likeliest.
         rng
             An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws. It gives a uniform
-            draw for each symbol, in order, and they are drawn in blocks: where a document ends, the draws of
-            the rest of its block are taken as well, at most as many again and never more than n in all.
+            draw for each symbol, in order, in blocks of 1,024 and then more: where a document ends, the draws
+            of the rest of its block are taken as well, though never more than n in all.
         unknown
             What becomes of a symbol of the prime that the model does not know: ``"error"``, or it is left
             out, with ``"skip"`` and, as in `surprisal`, with a probability.
@@ -224,7 +227,9 @@ class Model:
         MemoryError
             The text cannot fit.
         """
-        pieces = self.sample_pieces(n, prime, temperature=temperature, rng=rng, unknown=unknown)
+        pieces = self.sample_pieces(
+            n, prime, temperature=temperature, rng=rng, unknown=unknown, block=SAMPLED_AT_ONCE
+        )
         if not self.vocabulary.boundary:  # it has n symbols
             memory.require(n, f"a text of {n} symbols")
         return self.vocabulary.joined_pieces(pieces)
@@ -237,8 +242,9 @@ class Model:
         temperature: float = 1.0,
         rng: Any = None,
         unknown: str | float = "error",
+        block: int = 1,
     ) -> Iterator[Text]:
-        """What `sample` returns, in pieces, as it is drawn. Internal."""
+        """What `sample` returns, in pieces, as it is drawn: in blocks that grow. Internal."""
         n = checks.whole_number("n", n, minimum=0)
         temperature = checks.real_number("temperature", temperature, zero=True)
         generator = checks.random_generator(rng)
@@ -246,9 +252,11 @@ class Model:
         reading = scorer.new_reading()
         for position, piece in _slices(prime) if prime is not None else ():
             scorer.of_piece(reading, piece, position, is_last=False, name="prime: ")
-        return map(self.vocabulary.decode, self._drawn(reading, n, temperature, generator))
+        return map(self.vocabulary.decode, self._drawn(reading, n, temperature, generator, block))
 
-    def _drawn(self, reading: Reading, n: int, temperature: float, rng: Any) -> Iterator[NDArray[np.int32]]:
+    def _drawn(
+        self, reading: Reading, n: int, temperature: float, rng: Any, block: int
+    ) -> Iterator[NDArray[np.int32]]:
         """The ids of a sample after a prime that was read, in blocks."""
         if n > 0 and reading.before < 0:  # a running text that has not begun
             p = scoring.first_symbol_probabilities(self.counts)
@@ -256,7 +264,13 @@ class Model:
             yield np.array([reading.before], np.int32)
             n -= 1
         yield from continuation(
-            self.network, reading, n, temperature=temperature, rng=rng, last=self.vocabulary.boundary_id
+            self.network,
+            reading,
+            n,
+            temperature=temperature,
+            rng=rng,
+            last=self.vocabulary.boundary_id,
+            block=block,
         )
 
     # ---- Files -----------------------------------------------------------------------------------

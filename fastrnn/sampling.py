@@ -12,9 +12,8 @@ from fastrnn import network as networks
 from fastrnn.network import Network
 from fastrnn.scoring import Ids, Reading
 
-#: Symbols of a block: so many at most, and so many at least once blocks have grown, since for each the
-#: network's weights are packed again.
-MOST_AT_ONCE, ENOUGH_AT_ONCE = 1 << 14, 1 << 6
+#: Symbols of a block, at most; and so many are worth that the network's weights are packed for each.
+MOST_AT_ONCE, WORTH_PACKING = 1 << 14, 1 << 6
 
 
 def draw(probabilities: NDArray[np.float64], temperature: float, rng: Any) -> int:
@@ -32,16 +31,23 @@ def draw(probabilities: NDArray[np.float64], temperature: float, rng: Any) -> in
 
 
 def continuation(
-    network: Network, reading: Reading, n: int, *, temperature: float, rng: Any, last: int | None = None
+    network: Network,
+    reading: Reading,
+    n: int,
+    *,
+    temperature: float,
+    rng: Any,
+    last: int | None = None,
+    block: int = 1,
 ) -> Iterator[Ids]:
     """Draw n ids that continue what was read, of which there is at least one symbol.
 
-    They come in blocks, the first of one id and each twice as long as the one before, up to a limit, and end
-    early before ``last``. Each id takes one uniform draw, and those of a block are drawn at once.
+    They come in blocks, the first of so many ids and each twice as long as the one before, up to a limit, and
+    end early before ``last``. Each id takes one uniform draw, and those of a block are drawn at once.
     """
-    most = min(MOST_AT_ONCE, max(ENOUGH_AT_ONCE, networks.CALL_OPERATIONS // network.shape.operations))
+    most = min(MOST_AT_ONCE, max(WORTH_PACKING, networks.CALL_OPERATIONS // network.shape.operations))
     is_safe = _stays_finite(network)
-    done, block = 0, 1
+    done = 0
     while done < n:
         size = min(block, n - done)
         before = reading if is_safe else reading.copy()
@@ -54,12 +60,12 @@ def continuation(
         if ended:
             return
         done += size
-        block = min(2 * block, most)
+        block = max(block, min(2 * block, most))
 
 
 def _stays_finite(network: Network) -> bool:
     """Whether no sum of a step can overflow, whatever the input: states are bounded, and weights small."""
-    largest = max(1.0, float(np.abs(network.flat).max()))
+    largest = max(1.0, float(network.flat.max()), -float(network.flat.min()))
     terms = network.hidden_size + (network.embedding_size or 1) + 2
     return network.activation != "relu" and largest**2 * terms < np.finfo(network.dtype).max / 4
 
