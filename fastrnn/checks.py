@@ -76,6 +76,18 @@ def part_of_one(name: str, value: Any, *, zero: bool = False, one: bool = False)
     return part
 
 
+def unknown(value: Any) -> str | float:
+    """Return what to do about a symbol that a model does not know: ``"error"``, ``"skip"``, a probability."""
+    if isinstance(value, str) and value in ("error", "skip"):
+        return value
+    try:
+        return part_of_one("unknown", value, one=True)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"unknown={value!r} must be 'error', 'skip', or a probability above zero and at most one"
+        ) from None
+
+
 def flag(name: str, value: Any) -> bool:
     """Return the value as a bool."""
     if not isinstance(value, (bool, np.bool_)):

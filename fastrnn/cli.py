@@ -1,42 +1,80 @@
-"""The command line. Data goes to stdout, everything else to stderr.
+"""The command line. Data goes to stdout, everything else to stderr, and what is shown is escaped.
 
 What is not needed to parse the arguments is imported inside the commands, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 import fastrnn
+from fastrnn.terminal import Sample, escaped, open_streams, settle_streams, tell, write
 
 if TYPE_CHECKING:
     from fastrnn.model import Model
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-#: The exit status of a program that Ctrl-C ended, by custom.
-INTERRUPTED = 130
+#: The exit statuses of a program that Ctrl-C ended and of one whose stdout is read no more, by custom.
+INTERRUPTED, BROKEN_PIPE = 130, 141
+
+#: Errors that say what is wrong without their name.
+PLAIN = (ValueError, TypeError, OSError, MemoryError, fastrnn.FastrnnError)
 
 
 @contextmanager
 def _errors_for_people() -> Iterator[None]:
-    """Turn the library's errors into one line on stderr and exit status 1."""
+    """Turn errors into one line on stderr and an exit status."""
     try:
         yield
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # whoever read stdout has had enough; click ends the program
+    except (click.exceptions.Exit, click.Abort):  # click ends the program
         raise
-    except (ValueError, TypeError, OSError, MemoryError, fastrnn.FastrnnError) as error:
-        raise click.ClickException(str(error) or type(error).__name__) from error
+    except KeyboardInterrupt:
+        tell("interrupted")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(BROKEN_PIPE)
+    except click.ClickException as error:
+        shown = io.StringIO()
+        error.show(shown)
+        for line in shown.getvalue().rstrip("\n").split("\n"):
+            tell(line)
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001  (a traceback helps nobody who did not write the program)
+        text, name = str(error), type(error).__name__
+        tell(f"Error: {text if text and isinstance(error, PLAIN) else f'{name}: {text}'.removesuffix(': ')}")
+        sys.exit(1)
+
+
+class Program(click.Group):
+    """Commands that end with an exit status, whatever happens, and say why where it is not 0."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the program; arguments as for `click.Command.main`."""
+        open_streams()
+        try:
+            return super().main(*arguments, **options)
+        finally:
+            settle_streams()
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Parse the arguments."""
+        with _errors_for_people():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with _errors_for_people():
+            return super().invoke(ctx)
 
 
 def _backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,26 +92,51 @@ def _seed_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def _threads_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--threads", type=int, help="Threads; the result is the same.  [default: all cores]")(
+        command
+    )
+
+
+def _unknown_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--unknown",
+        default="error",
+        show_default=True,
+        help="What becomes of symbols that MODEL does not know: error, skip, or their probability.",
+    )(command)
+
+
+def _unknown(value: str) -> str | float:
+    """A word, or a probability."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+class _Teller(logging.Handler):
+    """Tells the log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(self.format(record))
+
+
 @contextmanager
 def _log_on_stderr(level: int) -> Iterator[None]:
     """Show the library's log on stderr, above the progress bar where there is one."""
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
-    logger = logging.getLogger("fastrnn")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger, handler = logging.getLogger("fastrnn"), _Teller()
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(level)
     try:
-        with logging_redirect_tqdm([logger]):
-            yield
+        yield
     finally:
         logger.setLevel(before)
         logger.removeHandler(handler)
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=Program, context_settings=CONTEXT)
 @click.version_option(fastrnn.__version__, prog_name="fastrnn")
 def main() -> None:
     """Train, score and sample small recurrent language models on a CPU."""
@@ -175,8 +238,8 @@ def train(
         raise click.UsageError("--prime is what --sample continues: give both")
     given = {name: value for name, value in options.items() if value is not None}
     if vocabulary is not None:
-        given["vocabulary"] = _decoded(vocabulary)
-    with _errors_for_people(), _log_on_stderr(logging.ERROR if quiet else logging.INFO):
+        given["vocabulary"] = _decoded(vocabulary, "--vocabulary")
+    with _log_on_stderr(logging.ERROR if quiet else logging.INFO):
         from fastrnn.atomic import require_place
         from fastrnn.presets import random_generator
 
@@ -197,7 +260,7 @@ def train(
             if interruption.updates:
                 _save(interruption.model, output, f"{interruption}; the model so far is in")
             else:
-                click.echo(f"{interruption}; nothing was written", err=True)
+                tell(f"{interruption}; nothing was written")
             sys.exit(INTERRUPTED)
         except fastrnn.DivergenceError as error:
             if error.model is not None:
@@ -205,16 +268,13 @@ def train(
             raise
         is_where_asked = _save(model, output, "" if quiet else "wrote")
         if n_sample:
-            _write_sample(model, model.sample(n_sample, _as_unit(model, prime), rng=rng))
+            _write_sample(model, model.sample_pieces(n_sample, _as_unit(model, prime), rng=rng))
         if not is_where_asked:
             sys.exit(1)
 
 
 def _source(file: str | None, text: str | None) -> Any:
     """What is trained on: a file, stdin, or a text of the command line."""
-    import io
-    import os
-
     from fastrnn.files import OpenFile
 
     if text is not None:
@@ -228,8 +288,6 @@ def _source(file: str | None, text: str | None) -> Any:
 
 def _require_no_input(output: str, file: str | None) -> None:
     """Refuse an output that is the input, under any name: the model would replace the text."""
-    import os
-
     if file is None or not Path(output).exists():
         return
     try:
@@ -260,11 +318,11 @@ def _write(model: Model, output: str, told: str) -> bool:
         try:
             model.save(place)
         except (OSError, MemoryError) as error:
-            click.echo(f"{place} cannot be written: {error}", err=True)
+            tell(f"{place} cannot be written: {error}")
             place = next(others, None)
         else:
             if told or place != output:
-                click.echo(f"{told or 'wrote'} {place}: {model!r}", err=True)
+                tell(f"{told or 'wrote'} {place}: {model!r}")
             return place == output
     raise click.ClickException("the model could not be written anywhere, and is lost")
 
@@ -278,7 +336,7 @@ def _other_places(output: str) -> Iterator[str]:
             while place := click.prompt("another --output (nothing gives up)", default="", err=True):
                 yield place
         except click.Abort:
-            click.echo("", err=True)
+            tell("")
     stem = Path(output).stem or "model"
     for folder in (tempfile.gettempdir(), Path.home(), Path.cwd()):
         try:
@@ -292,22 +350,31 @@ def _other_places(output: str) -> Iterator[str]:
         Path(file.name).unlink(missing_ok=True)  # it was not written
 
 
-def _decoded(text: str) -> str:
-    """A text of the command line, which is UTF-8 whatever the locale is."""
-    import os
+@contextmanager
+def _opened(file: str) -> Iterator[tuple[BinaryIO, str]]:
+    """A file, or stdin for -, open for reading bytes, and what errors call it."""
+    if file != "-":
+        with Path(file).open("rb") as opened:
+            yield opened, file
+    elif sys.stdin is None:
+        raise OSError("stdin is closed: there is nothing to read")
+    else:
+        yield sys.stdin.buffer, "stdin"
 
+
+def _decoded(text: str, name: str) -> str:
+    """A text of the command line, which is UTF-8 whatever the locale is; errors call it by its name."""
     from fastrnn.files import decode_utf8
 
-    return decode_utf8(os.fsencode(text))
+    return decode_utf8(os.fsencode(text), name)
 
 
 def _as_unit(model: Model, text: str | None) -> Any:
     """A text of the command line in the type that the model speaks."""
-    if text is None or model.vocabulary.unit == "character":
-        return None if text is None else _decoded(text)
-    if model.vocabulary.unit == "token":
-        return _tokens_of_words(_names(model), text.split())
-    return text.encode(errors="surrogateescape")
+    if text is None or model.vocabulary.unit == "byte":
+        return None if text is None else os.fsencode(text)
+    decoded = _decoded(text, "--prime")
+    return decoded if model.vocabulary.unit == "character" else _tokens_of_words(model, decoded.split())
 
 
 def _names(model: Model) -> Sequence[str]:
@@ -319,25 +386,25 @@ def _names(model: Model) -> Sequence[str]:
     return names or [str(token) for token in vocabulary.symbols]
 
 
-def _tokens_of_words(names: Sequence[str], words: list[str]) -> list[int]:
+def _tokens_of_words(model: Model, words: list[str]) -> list[int]:
     """The ids of some names."""
-    tokens = {name: token for token, name in enumerate(names)}
+    tokens = {name: token for token, name in enumerate(_names(model))}
     for word in words:
         if word not in tokens:
-            raise ValueError(f"{word!r} is not among the model's {len(names)} tokens")
+            raise ValueError(f"{word!r} is not among the model's {len(tokens)} tokens")
     return [tokens[word] for word in words]
 
 
-def _write_sample(model: Model, sampled: Any) -> None:
-    """Write a sample to stdout, and a line end after it; of tokens the names, or else the ids."""
-    if sys.stdout is None:
-        raise OSError("stdout is closed")
+def _write_sample(model: Model, pieces: Iterator[Any]) -> None:
+    """Write a sample to stdout while it is drawn, and a line end; of tokens the names, or else the ids."""
+    sample = Sample()
     if model.vocabulary.unit == "token":
         names = _names(model)
-        sampled = " ".join(names[token] for token in sampled)
-    data = sampled.encode(errors="replace") if isinstance(sampled, str) else sampled
-    sys.stdout.buffer.write(data + b"\n")
-    sys.stdout.buffer.flush()
+        words = (" ".join(names[token] for token in piece) for piece in pieces if len(piece))
+        pieces = (f"{' ' * (place > 0)}{some}" for place, some in enumerate(words))
+    for piece in pieces:
+        sample.write(piece)
+    sample.write("\n", final=True)
 
 
 # ---- sample, eval, info ------------------------------------------------------------------------------
@@ -348,68 +415,88 @@ def _write_sample(model: Model, sampled: Any) -> None:
 @click.option("-n", "--length", type=int, default=200, show_default=True, help="How many symbols.")
 @click.option("--prime", help="What the text continues; of tokens, their names with spaces between.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="0 takes the likeliest.")
+@_unknown_option
 @_seed_option
 @_backend_option
+@_threads_option
 def sample(
-    model: str, length: int, prime: str | None, temperature: float, seed: int | None, backend: str
+    model: str,
+    length: int,
+    prime: str | None,
+    temperature: float,
+    unknown: str,
+    seed: int | None,
+    backend: str,
+    threads: int | None,
 ) -> None:
     """Print a text that MODEL generates."""
-    with _errors_for_people():
-        loaded = fastrnn.load(model, backend=backend)
-        prime_of_unit = _as_unit(loaded, prime)
-        _write_sample(loaded, loaded.sample(length, prime_of_unit, temperature=temperature, rng=seed))
+    loaded = fastrnn.load(model, backend=backend, threads=threads)
+    pieces = loaded.sample_pieces(
+        length, _as_unit(loaded, prime), temperature=temperature, rng=seed, unknown=_unknown(unknown)
+    )
+    _write_sample(loaded, pieces)
 
 
 @main.command("eval")
 @click.argument("model")
 @click.argument("file")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--encoding", default="utf-8", show_default=True, help="The file's, if MODEL reads characters.")
+@_unknown_option
 @_backend_option
-def evaluate(model: str, file: str, as_json: bool, backend: str) -> None:
+@_threads_option
+def evaluate(
+    model: str, file: str, as_json: bool, encoding: str, unknown: str, backend: str, threads: int | None
+) -> None:
     """Print how well MODEL predicts FILE (- is stdin).
 
     For a model of documents each line is one; the ends of the lines are then counted as symbols.
     """
-    import json
-    import math
+    loaded = fastrnn.load(model, backend=backend, threads=threads)
+    if loaded.vocabulary.unit == "token":
+        raise ValueError(
+            f"{model} is a model of tokens, and a file is a text; score tokens in Python, with "
+            "fastrnn.load and Model.surprisal"
+        )
+    from fastrnn.files import iter_pieces
 
-    with _errors_for_people():
-        loaded = fastrnn.load(model, backend=backend)
-        if loaded.vocabulary.unit == "token":
-            raise ValueError(
-                f"{model} is a model of tokens, and a file is a text; score tokens in Python, with "
-                "fastrnn.load and Model.surprisal"
-            )
-        documents = loaded.vocabulary.boundary
-        as_bytes = loaded.vocabulary.unit == "byte"
-        from fastrnn.files import Lines, open_text
-
-        unit = "byte" if as_bytes else "character"
-        content = open_text(_source(file, None), unit, newlines=loaded.vocabulary.newlines)
-        result = _score(loaded, Lines(content) if documents else [content[:]])
-        if as_json:
-            finite = {name: value if math.isfinite(value) else None for name, value in result.items()}
-            click.echo(json.dumps(finite))
-        else:
-            for name, value in result.items():
-                click.echo(f"{name:16} {value:,.4f}" if isinstance(value, float) else f"{name:16} {value:,}")
+    vocabulary = loaded.vocabulary
+    with _opened(file) as (source, name):
+        pieces = iter_pieces(source, name, vocabulary.unit, encoding, vocabulary.newlines)
+        result = _score(loaded, pieces, name, _unknown(unknown))
+    lines = [f"{key:16} {_number(value)}" for key, value in result.items()]
+    write((_as_json(result) if as_json else "\n".join(lines)) + "\n")
 
 
-def _score(model: Model, texts: Sequence[Any]) -> dict[str, float]:
-    """The bits of all texts together, with the ends of documents."""
+def _number(value: float) -> str:
+    return f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
+
+
+def _score(model: Model, pieces: Iterator[Any], name: str, unknown: str | float) -> dict[str, float]:
+    """The bits of a file, of documents with their ends, exactly summed: they do not depend on its pieces."""
+    import itertools
     import math
 
     from fastrnn.scoring import perplexity
 
-    end = model.vocabulary.boundary
-    bits = [model.surprisal(text, end=end) for text in texts]
-    symbols = sum(len(one) for one in bits)
+    symbols = 0
+
+    def counted() -> Iterator[list[float]]:
+        nonlocal symbols
+        for bits in _scored(model, pieces, name, unknown):
+            symbols += len(bits)
+            yield bits.tolist()
+
+    try:
+        total = math.fsum(itertools.chain.from_iterable(counted()))
+    except OverflowError as error:
+        raise ValueError(f"{name} has too many bits: the model's parameters are out of range") from error
     if not symbols:
-        raise ValueError("the file is empty: there is nothing to score")
-    total = float(sum(one.sum() for one in bits))
+        raise ValueError(
+            f"{name} has nothing to score: "
+            + ("the file is empty" if unknown != "skip" else "it has no symbol that the model knows")
+        )
     mean = total / symbols
-    if not math.isfinite(mean):
-        raise ValueError(f"the model gives the file {total} bits: its parameters are out of range")
     return {
         "symbols": symbols,
         "bits": total,
@@ -419,18 +506,25 @@ def _score(model: Model, texts: Sequence[Any]) -> dict[str, float]:
     }
 
 
+def _scored(model: Model, pieces: Iterator[Any], name: str, unknown: str | float) -> Iterator[Any]:
+    """The bits of each line, or of each piece of a running text."""
+    from fastrnn.files import iter_lines
+
+    if model.vocabulary.boundary:
+        lines = iter_lines(pieces)
+        return model.score_pieces(lines, lambda place: f"{name}, line {place + 1}: ", unknown=unknown)
+    return model.score_pieces(((piece, False) for piece in pieces), lambda _: f"{name}: ", unknown=unknown)
+
+
 @main.command()
 @click.argument("model", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(model: str | None, as_json: bool) -> None:
     """Print what MODEL is; without one, what fastrnn runs on here."""
-    import json
-
-    with _errors_for_people():
-        description = _describe_model(model) if model is not None else _describe_system()
-        if model is None and not as_json:
-            description["auto"] += f" ({description.pop('auto_reason')})"
-        click.echo(json.dumps(description, indent=2) if as_json else _as_lines(description))
+    description = _describe_model(model) if model is not None else _describe_system()
+    if model is None and not as_json:
+        description["auto"] += f" ({description.pop('auto_reason')})"
+    write((_as_json(description, indent=2) if as_json else _as_lines(description)) + "\n")
 
 
 def _describe_model(path: str) -> dict[str, Any]:
@@ -485,21 +579,35 @@ def _describe_system() -> dict[str, Any]:
     }
 
 
-def _printable(text: str) -> str:
-    """A text of a file that someone else may have made, without what a terminal would obey."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def _as_lines(description: dict[str, Any], indent: str = "") -> str:
-    """A description as aligned lines."""
-    width = max(map(len, description), default=0)
+    """A description as aligned lines, escaped: others may have written what it says."""
+    width = max((len(escaped(name)) for name in description), default=0)
     lines = []
     for name, value in description.items():
-        if isinstance(value, dict):
-            lines += [f"{indent}{_printable(name)}", _as_lines(value, indent + "  ")]
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{escaped(name)}", _as_lines(dict(value), indent + "  ")]
         else:
-            lines.append(f"{indent}{name:{width}}  {_printable(str(value))}")
+            lines.append(f"{indent}{escaped(name):{width}}  {escaped(str(value))}")
     return "\n".join(lines)
+
+
+def _as_json(description: dict[str, Any], indent: int | None = None) -> str:
+    """A description in the printable characters of ASCII; null where a number is not finite."""
+    import json
+
+    said = json.dumps(_finite(description), indent=indent, allow_nan=False)
+    return said.replace("\x7f", "\\u007f")
+
+
+def _finite(value: Any) -> Any:
+    """What JSON can say of a value."""
+    import math
+
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # ---- demo --------------------------------------------------------------------------------------------
@@ -516,6 +624,6 @@ def demo(seconds: float, output: str, backend: str) -> None:
     from fastrnn.atomic import require_place
     from fastrnn.demo import run
 
-    with _errors_for_people(), _log_on_stderr(logging.INFO):
+    with _log_on_stderr(logging.INFO):
         require_place(output)  # before the training, not after it
         run(seconds, Path(output), backend)

@@ -111,7 +111,7 @@ class TokenText:
         return len(self.tokens)
 
     def __getitem__(self, part: slice) -> NDArray[np.int32]:
-        return self.vocabulary.encode(self.tokens[part], part.start)
+        return self.vocabulary.encode_as_is(self.tokens[part], part.start)
 
 
 @dataclass(frozen=True)

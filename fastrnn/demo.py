@@ -12,6 +12,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn.corpus import read_corpus
+from fastrnn.terminal import Sample, escaped
 from fastrnn.vocabulary import Text
 
 #: How much of the standard library is read, in characters.
@@ -65,7 +66,10 @@ def run(seconds: float, output: Path, backend: str) -> None:
     click.echo(f"training for {seconds:.0f} seconds on {len(text):,} characters of Python's standard library")
     model = fastrnn.train(text, backend=backend, time_limit=seconds, validation=0.1, rng=0)
     click.echo("\na sample:\n")
-    click.echo(model.sample(500, prime="def ", temperature=0.7, rng=0))
+    sample = Sample()
+    for piece in model.sample_pieces(500, "def ", temperature=0.7, rng=0):
+        sample.write(str(piece))
+    sample.write("\n", final=True)
     click.echo("\nbits per character of the last tenth, which was held out:\n")
     scores = compare(model, training, held_out)
     for name, bits in scores.items():
@@ -75,5 +79,6 @@ def run(seconds: float, output: Path, backend: str) -> None:
     scored = again.bits_per_symbol(held_out)
     if not np.isclose(scored, scores["fastrnn"], rtol=1e-12):
         raise RuntimeError(f"the loaded model scores {scored}, and the saved one {scores['fastrnn']}")
-    click.echo(f"\nsaved {output}, loaded it, and it scores the same {scored:.3f} bits")
-    click.echo(f"try: fastrnn sample {output} --prime 'class ' --temperature 0.7")
+    place = escaped(str(output))
+    click.echo(f"\nsaved {place}, loaded it, and it scores the same {scored:.3f} bits")
+    click.echo(f"try: fastrnn sample {place} --prime 'class ' --temperature 0.7")

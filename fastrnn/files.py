@@ -11,7 +11,7 @@ import codecs
 import io
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -23,8 +23,14 @@ from fastrnn.vocabulary import BYTE_ORDER_MARK, Text, code_points
 #: Bytes of a file for each entry of its index.
 STRETCH = 1 << 13
 
+#: Bytes of a file that are decoded at once where it is read once, from its beginning to its end.
+CHUNK = 1 << 18
+
 #: Symbols of a file that are searched for line ends at once.
 PIECE = 1 << 16
+
+#: Symbols of a line that comes in pieces.
+LONG = 1 << 18
 
 #: The largest file that is kept in memory, in bytes: its lines are quicker to find there.
 IN_MEMORY = 1 << 21
@@ -153,11 +159,6 @@ class TextFile:
 
     # ---- The index; places in it count the byte order mark -------------------------------------------
 
-    def _new_decoder(self) -> io.IncrementalNewlineDecoder:
-        return io.IncrementalNewlineDecoder(
-            codecs.getincrementaldecoder(self._encoding)("strict"), translate=self._universal
-        )
-
     def _index_bytes(self) -> None:
         self._length, _ = self._as_it_was
         #: How many symbols begin before each stretch, and in all.
@@ -165,7 +166,7 @@ class TextFile:
 
     def _index_characters(self) -> None:
         """Decode the whole file once, and note at each stretch what the decoder had read so far."""
-        self._decoder = self._new_decoder()
+        self._decoder = _new_decoder(self._encoding, "universal" if self._universal else "keep")
         size, _ = self._as_it_was
         begun = np.zeros(1 - (-size // STRETCH), np.int64)
         same: dict[Any, Any] = {}  # equal states are one object
@@ -177,7 +178,9 @@ class TextFile:
             try:
                 text = self._decoder.decode(chunk, final=offset + len(chunk) == size)
             except UnicodeDecodeError as error:
-                raise _not_decodable(error, self._name, self._encoding, offset - len(state[0])) from error
+                raise _not_decodable(
+                    error, self._name, self._encoding, offset - len(state[0]), ADVICE
+                ) from error
             begun[number + 1] = len(text)
             offset += len(chunk)
             first = first or text[:1]
@@ -188,6 +191,12 @@ class TextFile:
         self._mark = int(self._universal and first == BYTE_ORDER_MARK)
         self._length = int(begun[-1]) - self._mark
         self.changes = _changes(self._mark, self._decoder.newlines) if self._universal else []
+
+
+def _new_decoder(encoding: str, newlines: str) -> io.IncrementalNewlineDecoder:
+    """A decoder of pieces of a text that reads newlines by their rule."""
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    return io.IncrementalNewlineDecoder(decoder, translate=newlines == "universal")
 
 
 def _changes(mark: int, newlines: Any) -> list[str]:
@@ -268,6 +277,58 @@ def open_text(
         raise
 
 
+def iter_pieces(
+    file: BinaryIO, name: str, unit: str, encoding: str = "utf-8", newlines: str = "universal"
+) -> Iterator[Any]:
+    """A file's text in pieces, read when they are asked for, from a file that need not be seekable.
+
+    Raises
+    ------
+    ValueError
+        It is to be characters, and is not in its encoding.
+    """
+    decoder = _new_decoder(checked_encoding(encoding), newlines)
+    offset, is_first, is_end = 0, newlines == "universal", False
+    while not is_end:
+        chunk = file.read(CHUNK)
+        is_end = not chunk
+        try:
+            piece: Any = chunk if unit == "byte" else decoder.decode(chunk, final=is_end)
+        except UnicodeDecodeError as error:
+            begins = offset + len(chunk) - len(error.object)
+            raise _not_decodable(error, name, encoding, begins) from error
+        offset += len(chunk)
+        if piece and is_first and unit == "character":
+            piece, is_first = piece.removeprefix(BYTE_ORDER_MARK), False
+        if piece:
+            yield piece
+
+
+def iter_lines(pieces: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    """The lines of a text that comes in pieces, without their ends, LF, CR LF or CR.
+
+    A line of more than `LONG` symbols comes in pieces itself: with each is whether the line ends with it.
+    """
+    rest: Any = None
+    is_within = is_after_return = False
+    for piece in pieces:
+        feed: Any = "\n" if isinstance(piece, str) else b"\n"
+        carriage_return: Any = "\r" if isinstance(piece, str) else b"\r"
+        more = piece.removeprefix(feed) if is_after_return else piece
+        is_after_return = piece.endswith(carriage_return)
+        if carriage_return in more:
+            more = more.replace(carriage_return + feed, feed).replace(carriage_return, feed)
+        *lines, rest = (rest + more if rest else more).split(feed)
+        for line in lines:
+            yield line, True
+        is_within &= not lines
+        if len(rest) > LONG:
+            yield rest, False
+            rest, is_within = rest[:0], True
+    if rest or is_within:
+        yield rest, True
+
+
 def without_line_end(line: Any) -> Any:
     """A line of an open file without its end, LF, CR LF or CR."""
     feed, carriage_return = ("\n", "\r") if isinstance(line, str) else (b"\n", b"\r")
@@ -296,9 +357,11 @@ def checked_encoding(encoding: Any) -> str:
     return codecs.lookup(encoding).name
 
 
-def _not_decodable(error: UnicodeDecodeError, name: str, encoding: str, offset: int) -> ValueError:
+def _not_decodable(
+    error: UnicodeDecodeError, name: str, encoding: str, offset: int, advice: str = ""
+) -> ValueError:
     """The error for people; ``offset`` is where the bytes that were decoded begin."""
     byte, place = error.object[error.start], offset + error.start
     shown = "UTF-8" if encoding == "utf-8" else encoding
     looks = "; it begins as UTF-16 does" if place == 0 and error.object[:2] in UTF_16_MARKS else ""
-    return ValueError(f"{name} is not {shown}: byte 0x{byte:02x} at offset {place}{looks}{ADVICE}")
+    return ValueError(f"{name} is not {shown}: byte 0x{byte:02x} at offset {place}{looks}{advice}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import sys
@@ -21,6 +20,7 @@ from fastrnn.history import Record
 from fastrnn.model import Model
 from fastrnn.presets import Recipe
 from fastrnn.schedules import Progress
+from fastrnn.terminal import STDERR
 from fastrnn.trainer import Pace, Trainer
 
 logger = logging.getLogger("fastrnn")
@@ -282,23 +282,18 @@ class ProgressDisplay:
 
     def __enter__(self) -> Self:
         if self._wanted:
-            with contextlib.suppress(OSError, ValueError):  # stderr is closed
-                self._bar = _bar()
+            self._bar = _bar()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            if self._bar is not None:
-                self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def show(self, summary: str, done: float = 0.0) -> None:
         """Show that a part of training, from 0 to 1, is done."""
         if self._bar is not None:
-            try:
-                self._bar.set_description_str(summary, refresh=False)
-                self._bar.update(done - self._done)
-            except (OSError, ValueError):  # the terminal is gone, and training goes on
-                self._bar = None
+            self._bar.set_description_str(summary, refresh=False)
+            self._bar.update(done - self._done)
             self._done = done
         elif self._wanted and time.monotonic() - self._told >= PROGRESS_SECONDS:
             self._told = time.monotonic()
@@ -309,7 +304,7 @@ class ProgressDisplay:
 def _bar() -> Any:
     """A bar that counts to one, or ``None`` where stderr is neither a terminal nor a notebook's."""
     notebook = _in_notebook()
-    if not notebook and not (sys.stderr is not None and sys.stderr.isatty()):
+    if not notebook and not STDERR.isatty():
         return None
     if notebook:
         with warnings.catch_warnings():
@@ -317,7 +312,8 @@ def _bar() -> Any:
             from tqdm.auto import tqdm
     else:
         from tqdm import tqdm
-    return tqdm(total=1.0, bar_format="{percentage:3.0f}% {bar} {elapsed}<{remaining} {desc}")
+    layout = "{percentage:3.0f}% {bar} {elapsed}<{remaining} {desc}"
+    return tqdm(total=1.0, file=STDERR, bar_format=layout, dynamic_ncols=True)
 
 
 def _in_notebook() -> bool:

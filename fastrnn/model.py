@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn import checkpoint, checks, scoring
+from fastrnn import checkpoint, checks, memory, scoring
 from fastrnn.atomic import write_atomically
 from fastrnn.contents import Contents, checked_settings
+from fastrnn.files import without_line_end
 from fastrnn.history import History, Record, as_history
 from fastrnn.network import Network, checked_threads
 from fastrnn.sampling import continuation, draw
+from fastrnn.scoring import Named, Piece, Reading, Scorer
 from fastrnn.vocabulary import Text, Vocabulary
 
-#: Symbols of many texts that are scored at once.
-SYMBOLS_AT_ONCE = 1 << 19
+#: Symbols of a prime that are read at once.
+PRIME_AT_ONCE = 1 << 18
+
+#: Symbols of the first block that `Model.sample` draws.
+SAMPLED_AT_ONCE = 1 << 10
 
 
 class Model(checks.Sealed):
@@ -139,7 +144,9 @@ class Model(checks.Sealed):
 
     # ---- Scoring ---------------------------------------------------------------------------------
 
-    def surprisal(self, text: Text, *, end: bool = False) -> NDArray[np.float64]:
+    def surprisal(
+        self, text: Text, *, end: bool = False, unknown: str | float = "error"
+    ) -> NDArray[np.float64]:
         """Bits of each symbol of a text, given all before it.
 
         Parameters
@@ -149,6 +156,10 @@ class Model(checks.Sealed):
             documents, one document.
         end
             Add the bits of the document's end, for a model of documents.
+        unknown
+            What becomes of a symbol that the model does not know. ``"error"``: it is a ``ValueError``.
+            ``"skip"``: the text is scored as if it were absent, without a number for it. A probability p,
+            above 0 and at most 1: it has ``-log2 p`` bits, and what follows is scored as if it were absent.
 
         Returns
         -------
@@ -160,62 +171,104 @@ class Model(checks.Sealed):
         TypeError
             The text is not of the model's type.
         ValueError
-            It has a symbol that the model does not know, or ``end`` is asked of a model without
-            documents.
+            It has a symbol that the model does not know; ``end`` is asked of a model without documents;
+            ``unknown`` is none of the above; or the model gives a symbol no finite number of bits, for its
+            parameters are out of range.
         """
-        (bits,) = self.score_many([text], end=end)
+        bits, _ = self._scorer(end=end, unknown=unknown).of_texts([self.vocabulary.as_read(text)], _unnamed)
         return bits
 
-    def score_many(self, texts: Iterable[Text], *, end: bool = False) -> list[NDArray[np.float64]]:
+    @overload
+    def score_many(  # type: ignore[overload-overlap]  # what has a length is an iterable, too
+        self, texts: Collection[Text], *, end: bool = ..., unknown: str | float = ...
+    ) -> list[NDArray[np.float64]]: ...
+
+    @overload
+    def score_many(
+        self, texts: Iterable[Text], *, end: bool = ..., unknown: str | float = ...
+    ) -> Iterator[NDArray[np.float64]]: ...
+
+    def score_many(
+        self, texts: Iterable[Text], *, end: bool = False, unknown: str | float = "error"
+    ) -> list[NDArray[np.float64]] | Iterator[NDArray[np.float64]]:
         """Bits of each symbol of many texts, which are scored side by side: `surprisal` of each, faster.
 
-        Arguments and errors as in `surprisal`; ``texts`` is any iterable of them.
+        Parameters
+        ----------
+        texts
+            An iterable of texts. The lines of an open file are texts without their ends.
+        end, unknown
+            As in `surprisal`.
+
+        Returns
+        -------
+        list or iterator of float64 (n)
+            In the order of the texts: a list where ``texts`` has a length. Else an iterator that reads some
+            texts ahead, at first a few and then about 130,000 symbols, and keeps nothing of those before.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `surprisal`; the message says which text, from 0, or which line of a file, from 1.
         """
         if isinstance(texts, str | bytes | bytearray | memoryview):
             raise TypeError(f"texts is one {type(texts).__name__}; it must be an iterable of texts")
-        scored: list[NDArray[np.float64]] = []
-        for some in _of_about(SYMBOLS_AT_ONCE, texts):
-            losses, lengths = self._losses(some, end=end)
-            losses /= np.log(2)
-            ends = np.cumsum(lengths).tolist()
-            scored += map(losses.__getitem__, map(slice, [0, *ends], ends))
-        return scored
+        scorer = self._scorer(end=end, unknown=unknown)
+        named: Named = "text {}: ".format
+        if isinstance(texts, Sized):
+            if len(texts) > 1:
+                named = f"text {{}} of {len(texts)}: ".format
+            return scorer.of_list(texts, named)
+        if hasattr(texts, "readline"):
+            texts, named = map(without_line_end, texts), _named_line
+        return scorer.of_iterator(texts, named)
 
-    def log_prob(self, text: Text, *, end: bool = False) -> float:
+    def score_pieces(
+        self, pieces: Iterable[Piece], named: Named, *, unknown: str | float = "error"
+    ) -> Iterator[NDArray[np.float64]]:
+        """Bits of texts in pieces, with the ends of documents, an array for each piece. Internal."""
+        return self._scorer(end=self.vocabulary.boundary, unknown=unknown).of_pieces(pieces, named)
+
+    def log_prob(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
         """The natural logarithm of the text's probability; arguments and errors as in `surprisal`."""
-        return -float(self._losses([text], end=end)[0].sum())
+        scorer = self._scorer(end=end, unknown=unknown, bits=False)
+        return -_finite(scorer.of_texts([self.vocabulary.as_read(text)], _unnamed)[0].sum())
 
-    def bits_per_symbol(self, text: Text, *, end: bool = False) -> float:
+    def bits_per_symbol(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
         """Mean bits of a text's symbols; arguments and errors as in `surprisal`.
 
-        An empty text is a ``ValueError``.
+        A text without symbols, or with none but those that are skipped, is a ``ValueError``.
         """
-        bits = self.surprisal(text, end=end)
+        bits = self.surprisal(text, end=end, unknown=unknown)
         if not bits.size:
-            raise ValueError("the text is empty: it has no mean")
-        return float(bits.mean())
+            raise ValueError(
+                "the text is empty: it has no mean"
+                if not len(text)
+                else "the text has no symbol that the model knows: it has no mean"
+            )
+        return _finite(bits.mean())
 
-    def perplexity(self, text: Text, *, end: bool = False) -> float:
+    def perplexity(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
         """``2 ** bits_per_symbol``; arguments and errors as there."""
-        return scoring.perplexity(self.bits_per_symbol(text, end=end))
+        return scoring.perplexity(self.bits_per_symbol(text, end=end, unknown=unknown))
 
-    def _losses(self, texts: list[Text], *, end: bool) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Nats of each symbol of some texts, one after the other, and how many each text has."""
-        boundary = self.vocabulary.boundary_id
-        if end and boundary is None:
+    def _scorer(self, *, end: bool, unknown: str | float, bits: bool = True) -> Scorer:
+        unknown = checks.unknown(unknown)
+        if end and not self.vocabulary.boundary:
             raise ValueError("end=True is for a model of documents, and this one learnt one running text")
-        ids, lengths = self.vocabulary.encode_many(texts)
-        if boundary is None:
-            first = scoring.first_symbol_probabilities(self.counts)
-            return scoring.symbol_losses(self.network, ids, lengths, first), lengths
-        losses = scoring.document_losses(self.network, ids, lengths, boundary)
-        if end:
-            return losses, lengths + 1
-        return np.delete(losses, np.cumsum(lengths + 1) - 1), lengths
+        return Scorer(self.network, self.vocabulary, self.counts, end, unknown, bits)
 
     # ---- Sampling --------------------------------------------------------------------------------
 
-    def sample(self, n: int, prime: Text | None = None, *, temperature: float = 1.0, rng: Any = None) -> Text:
+    def sample(
+        self,
+        n: int,
+        prime: Text | None = None,
+        *,
+        temperature: float = 1.0,
+        rng: Any = None,
+        unknown: str | float = "error",
+    ) -> Text:
         """Generate text.
 
         Parameters
@@ -227,8 +280,12 @@ class Model(checks.Sealed):
         temperature
             Logits are divided by it: below 1 is more cautious, above 1 bolder; 0 takes the likeliest.
         rng
-            An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws. It gives n
-            uniform draws, one for each symbol, also where a document ends before.
+            An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws. It gives a uniform
+            draw for each symbol, in order, in blocks of 1,024 and then more: where a document ends, the draws
+            of the rest of its block are taken as well, though never more than n in all.
+        unknown
+            What becomes of a symbol of the prime that the model does not know: ``"error"``, or it is left
+            out, with ``"skip"`` and, as in `surprisal`, with a probability.
 
         Returns
         -------
@@ -239,24 +296,56 @@ class Model(checks.Sealed):
         ------
         TypeError, ValueError
             An argument is out of range; the prime is not of the model's type, or has a symbol that the
-            model does not know; the model's parameters are so large that its state or its logits overflow.
+            model does not know; the model's parameters are out of range, so that its state or its logits
+            overflow.
+        MemoryError
+            The text cannot fit.
         """
+        pieces = self.sample_pieces(
+            n, prime, temperature=temperature, rng=rng, unknown=unknown, block=SAMPLED_AT_ONCE
+        )
+        if not self.vocabulary.boundary:  # it has n symbols
+            memory.require(n, f"a text of {n} symbols")
+        return self.vocabulary.joined_pieces(pieces)
+
+    def sample_pieces(
+        self,
+        n: int,
+        prime: Text | None = None,
+        *,
+        temperature: float = 1.0,
+        rng: Any = None,
+        unknown: str | float = "error",
+        block: int = 1,
+    ) -> Iterator[Text]:
+        """What `sample` returns, in pieces, as it is drawn: in blocks that grow. Internal."""
         n = checks.whole_number("n", n, minimum=0)
         temperature = checks.real_number("temperature", temperature, zero=True)
         generator = checks.random_generator(rng)
-        ids = self.vocabulary.encode(prime) if prime is not None else np.empty(0, np.int32)
-        boundary = self.vocabulary.boundary_id
-        known = ids if boundary is None else np.append(np.int32(boundary), ids)
-        first = known[:0]
-        if n > 0 and not known.size:
+        scorer = self._scorer(end=False, unknown=unknown)
+        reading = scorer.new_reading()
+        for position, piece in _slices(self.vocabulary.as_read(prime)) if prime is not None else ():
+            scorer.of_piece(reading, piece, position, is_last=False, name="prime: ")
+        return map(self.vocabulary.decode, self._drawn(reading, n, temperature, generator, block))
+
+    def _drawn(
+        self, reading: Reading, n: int, temperature: float, rng: Any, block: int
+    ) -> Iterator[NDArray[np.int32]]:
+        """The ids of a sample after a prime that was read, in blocks."""
+        if n > 0 and reading.before < 0:  # a running text that has not begun
             p = scoring.first_symbol_probabilities(self.counts)
-            known = first = np.array([draw(p, temperature, generator)], np.int32)
-        if n > len(first):
-            rest = continuation(
-                self.network, known, n - len(first), temperature=temperature, rng=generator, last=boundary
-            )
-            first = np.append(first, rest[rest != boundary] if boundary is not None else rest)
-        return self.vocabulary.decode(first)
+            reading.before = draw(p, temperature, rng)
+            yield np.array([reading.before], np.int32)
+            n -= 1
+        yield from continuation(
+            self.network,
+            reading,
+            n,
+            temperature=temperature,
+            rng=rng,
+            last=self.vocabulary.boundary_id,
+            block=block,
+        )
 
     # ---- Files -----------------------------------------------------------------------------------
 
@@ -336,23 +425,30 @@ class Model(checks.Sealed):
         return f"<fastrnn.Model of {kind}: {symbols}, {self.network!r}{loss}>"
 
 
-def _of_about(symbols: int, texts: Iterable[Text]) -> Iterator[list[Text]]:
-    """Texts in groups that have so many symbols, or a little more."""
-    group: list[Text] = []
-    size = 0
-    for text in texts:
-        group.append(text)
-        try:
-            size += len(text)
-        except TypeError as error:
-            raise TypeError(
-                f"a text must be str, bytes or whole numbers in a sequence, and this is {type(text).__name__}"
-            ) from error
-        if size >= symbols:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+def _unnamed(_: int) -> str:
+    """What errors call a text that is the only one."""
+    return ""
+
+
+def _named_line(place: int) -> str:
+    """What errors call a line by its place in a file."""
+    return f"line {place + 1}: "
+
+
+def _slices(text: Text) -> Iterator[tuple[int, Text]]:
+    """A text in slices, each with the position where it begins."""
+    if not isinstance(text, Sized) or len(text) <= PRIME_AT_ONCE:
+        yield 0, text
+        return
+    for start in range(0, len(text), PRIME_AT_ONCE):
+        yield start, text[start : start + PRIME_AT_ONCE]
+
+
+def _finite(bits: np.float64) -> float:
+    """A sum or a mean, or an error where it overflowed."""
+    if not np.isfinite(bits):
+        raise ValueError(f"the text has {bits} bits or nats: the model's parameters are out of range")
+    return float(bits)
 
 
 def _from_pickle(data: bytes, backend: str, threads: int | None = None) -> Model:

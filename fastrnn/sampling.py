@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import checks
-from fastrnn.network import Network, State
-from fastrnn.scoring import steps_at_once
+from fastrnn import network as networks
+from fastrnn.network import Network
+from fastrnn.scoring import Ids, Reading
 
-Ids = NDArray[np.int32]
+#: Symbols of a block, at most; and so many are worth that the network's weights are packed for each.
+MOST_AT_ONCE, WORTH_PACKING = 1 << 14, 1 << 6
 
 
 def draw(probabilities: NDArray[np.float64], temperature: float, rng: Any) -> int:
@@ -29,19 +32,29 @@ def draw(probabilities: NDArray[np.float64], temperature: float, rng: Any) -> in
 
 
 def continuation(
-    network: Network, prime: Ids, n: int, *, temperature: float, rng: Any, last: int | None = None
-) -> Ids:
-    """Draw n ids after the ids of ``prime`` (at least one), from a state of zeros.
+    network: Network,
+    reading: Reading,
+    n: int,
+    *,
+    temperature: float,
+    rng: Any,
+    last: int | None = None,
+    block: int = 1,
+) -> Iterator[Ids]:
+    """Draw n ids that continue what was read, of which there is at least one symbol.
 
-    They end early after ``last``. Each takes one uniform draw, and all n are drawn at once. Parameters whose
-    state or logits overflow are a ``ValueError``.
+    They come in blocks, the first of so many ids and each twice as long as the one before, up to a limit, and
+    end early before ``last``. Each id takes one uniform draw, and those of a block are drawn at once.
     """
-    state: State | None = None
-    at_once = min(1024, steps_at_once(network, 1))  # it makes logits that nobody asked for
-    for start in range(0, len(prime) - 1, at_once):
-        window = prime[start : min(start + at_once, len(prime) - 1), np.newaxis]
-        _, state = network.forward(window, state)
-        if not np.isfinite(state).all():
-            raise network.out_of_range()
-    carried = network.checked_state(state, 1)
-    return network.sample(n, int(prime[-1]), carried, temperature=temperature, rng=rng, last=last)
+    most = min(MOST_AT_ONCE, max(WORTH_PACKING, networks.CALL_OPERATIONS // network.shape.operations))
+    done = 0
+    while done < n:
+        size = min(block, n - done)
+        ids = network.sample(size, reading.before, reading.state, temperature=temperature, rng=rng, last=last)
+        reading.before = int(ids[-1])
+        ended = reading.before == last
+        yield ids[:-1] if ended else ids
+        if ended:
+            return
+        done += size
+        block = max(block, min(2 * block, most))

@@ -1,19 +1,23 @@
-"""How many nats a model gives each symbol of texts, given all before it.
+"""How many nats or bits a model gives each symbol of texts, given all before it.
 
 Many texts are scored side by side: they are laid out one after the other in parallel rows, and the state
-starts anew where one begins.
+starts anew where one begins. A text that comes in pieces is scored by itself, with its state carried along.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.batches import Streams
-from fastrnn.network import Network
+from fastrnn.network import Array, Network
+from fastrnn.vocabulary import Text, Vocabulary
 
 #: From this power of two on a float is infinite.
 MAX_EXPONENT = 1024
@@ -23,6 +27,16 @@ ROWS, CALL_OPERATIONS = 64, 1 << 32
 
 #: Steps of a native call, at most.
 WINDOW = 1 << 14
+
+#: Symbols of texts that are scored at once, about: of a list; of an iterator, which is read so far ahead, at
+#: first and at most.
+SYMBOLS_AT_ONCE, FIRST_AHEAD, MOST_AHEAD = 1 << 19, 1 << 10, 1 << 17
+
+#: A text, or a piece of one, and whether the text ends with it.
+Piece = tuple[Text, bool]
+
+#: What errors call a text, by its place among the texts; it ends with a colon and a space, or is empty.
+Named = Callable[[int], str]
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int32]
@@ -145,3 +159,185 @@ def _side_by_side(
         rows.targets[: _length(piece), b] = targets[piece]
         rows.starts[: _length(piece), b] = starts[piece]
     return rows
+
+
+class Reading:
+    """One text that is read in pieces: its last symbol so far, and the state of the network before that.
+
+    Attributes
+    ----------
+    before
+        The id of the last symbol; before the first the boundary's, or -1 in a running text.
+    state
+        (Z, L, 1, H).
+    """
+
+    def __init__(self, network: Network, before: int, first: Floats) -> None:
+        self._network, self._first = network, first
+        self.before = before
+        self.state: Array = network.checked_state(None, 1)
+
+    def losses(self, ids: Ids) -> Floats:
+        """Nats of the next symbols, given all before them."""
+        losses = np.empty(len(ids))
+        begun = 0
+        if self.before < 0 and len(ids):
+            losses[0] = -np.log(self._first[ids[0]])
+            self.before, begun = int(ids[0]), 1
+        T = steps_at_once(self._network, 1)
+        for start in range(begun, len(ids), T):
+            targets = ids[start : start + T, np.newaxis].copy()
+            inputs = np.insert(targets[:-1], 0, np.int32(self.before), axis=0)
+            found, starts = np.empty(targets.shape), np.zeros(targets.shape, np.uint8)
+            self._network.run_losses(found, self.state, inputs, targets, starts)
+            losses[start : start + T] = found[:, 0]
+            self.before = int(ids[start + len(targets) - 1])
+        return losses
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores texts of a model.
+
+    Attributes
+    ----------
+    network, vocabulary, counts
+        The model's.
+    end
+        Whether the end of each document is scored, too.
+    unknown
+        What becomes of symbols that the model does not know: ``"error"``, ``"skip"``, or their probability.
+    bits
+        Whether scores are in bits, else in nats.
+    """
+
+    network: Network
+    vocabulary: Vocabulary
+    counts: NDArray[np.int64]
+    end: bool = False
+    unknown: str | float = "error"
+    bits: bool = True
+
+    def new_reading(self) -> Reading:
+        """A reading of a text from its beginning on."""
+        boundary = self.vocabulary.boundary_id
+        first = first_symbol_probabilities(self.counts)
+        return Reading(self.network, -1 if boundary is None else boundary, first)
+
+    def of_texts(self, texts: list[Text], named: Named) -> tuple[Floats, NDArray[np.int64]]:
+        """The scores of some texts that were read already, one after the other, and how many each has."""
+        ids, lengths = self.vocabulary.encode_many(texts, unknown=self.unknown, named=named)
+        known, ends = ids >= 0, np.cumsum(lengths)
+        so_far = np.append(0, np.cumsum(known))
+        known_lengths = so_far[ends] - so_far[ends - lengths]
+        losses = self._losses(ids[known], known_lengths)
+        if self.end:
+            ids, lengths = np.insert(ids, ends, self.vocabulary.size - 1), lengths + 1
+        scores = self._scores(losses, ids, lengths, named)
+        return scores, known_lengths + self.end if self.unknown == "skip" else lengths
+
+    def of_piece(self, reading: Reading, piece: Text, position: int, *, is_last: bool, name: str) -> Floats:
+        """The scores of the next piece of a text, which begins at a position in it."""
+        try:
+            ids = self.vocabulary.encode_as_is(piece, position, unknown=self.unknown)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}{error}") from None
+        if self.end and is_last:
+            ids = np.append(ids, np.int32(self.vocabulary.size - 1))
+        losses = reading.losses(ids[ids >= 0])
+        return self._scores(losses, ids, np.array([len(ids)]), lambda _: name, position)
+
+    def of_list(self, texts: Iterable[Text], named: Named) -> list[Floats]:
+        """The scores of each text."""
+        return list(self._of_groups(_in_groups(self._whole(texts), SYMBOLS_AT_ONCE, SYMBOLS_AT_ONCE), named))
+
+    def of_iterator(self, texts: Iterable[Text], named: Named) -> Iterator[Floats]:
+        """The scores of each text, of which some are read ahead."""
+        return self.of_pieces(self._whole(texts), named)
+
+    def _whole(self, texts: Iterable[Text]) -> Iterator[Piece]:
+        """Texts, each as its only piece."""
+        return ((self.vocabulary.as_read(text), True) for text in texts)
+
+    def of_pieces(self, pieces: Iterable[Piece], named: Named) -> Iterator[Floats]:
+        """The scores of each piece of texts, of which some are read ahead."""
+        return self._of_groups(_in_groups(pieces, FIRST_AHEAD, MOST_AHEAD), named)
+
+    def _of_groups(self, groups: Iterable[tuple[list[Text], bool | None]], named: Named) -> Iterator[Floats]:
+        """The scores of what `_in_groups` gives: an array for each piece."""
+        reading, position, place = self.new_reading(), 0, 0
+        for group, is_last in groups:
+            if is_last is None:
+                scores, lengths = self.of_texts(group, partial(_named_from, named, place))
+                ends = np.cumsum(lengths).tolist()
+                yield from map(scores.__getitem__, map(slice, itertools.chain([0], ends), ends))
+                place += len(group)
+                continue
+            (piece,) = group
+            yield self.of_piece(reading, piece, position, is_last=is_last, name=named(place))
+            position += len(piece)
+            if is_last:
+                reading, position, place = self.new_reading(), 0, place + 1
+
+    def _losses(self, ids: Ids, lengths: NDArray[np.int64]) -> Floats:
+        """Nats of the known symbols of some texts, and of their ends where those are scored."""
+        boundary = self.vocabulary.boundary_id
+        if boundary is None:
+            return symbol_losses(self.network, ids, lengths, first_symbol_probabilities(self.counts))
+        losses = document_losses(self.network, ids, lengths, boundary)
+        return losses if self.end else np.delete(losses, np.cumsum(lengths + 1) - 1)
+
+    def _scores(
+        self, losses: Floats, ids: Ids, lengths: NDArray[np.int64], named: Named, position: int = 0
+    ) -> Floats:
+        """The scores of ids, -1 where one is not known, from the nats of the known ones, which are replaced.
+
+        ``lengths`` are those of the texts that the ids have one after the other, and ``position`` is where
+        the first one begins in a longer text, for the error.
+        """
+        if self.bits:
+            with np.errstate(over="ignore"):
+                losses /= np.log(2)
+        finite = np.isfinite(losses)
+        if not finite.all():
+            at = int(np.argmin(finite))
+            place_of = np.flatnonzero(ids >= 0)[at]
+            text = int(np.searchsorted(np.cumsum(lengths), place_of, side="right"))
+            where = position + place_of - lengths[:text].sum()
+            raise ValueError(
+                f"{named(text)}the model gives {self.vocabulary.name_of(ids[place_of])} at position {where} "
+                f"{losses[at]} {'bits' if self.bits else 'nats'}: its parameters are out of range"
+            )
+        if isinstance(self.unknown, str):
+            return losses
+        scores = np.full(len(ids), 0 - (math.log2 if self.bits else math.log)(self.unknown))
+        scores[ids >= 0] = losses
+        return scores
+
+
+def _named_from(named: Named, first: int, place: int) -> str:
+    """What errors call a text by its place in a group that begins with the text ``first``."""
+    return named(first + place)
+
+
+def _in_groups(pieces: Iterable[Piece], first: int, most: int) -> Iterator[tuple[list[Text], bool | None]]:
+    """Texts that come whole in groups that grow from ``first`` to ``most`` symbols, about, and ``None``.
+
+    Other pieces of texts are alone, with whether the text ends with it.
+    """
+    group: list[Text] = []
+    size, enough, is_within = 0, first, False
+    for piece, is_last in pieces:
+        if is_last and not is_within:
+            group.append(piece)
+            size += 1 + (len(piece) if hasattr(piece, "__len__") else 0)  # what has none is refused below
+            if size < enough:
+                continue
+        if group:
+            yield group, None
+            group, size, enough = [], 0, min(2 * enough, most)
+        if is_within or not is_last:
+            yield [piece], is_last
+            is_within = not is_last
+    if group:
+        yield group, None

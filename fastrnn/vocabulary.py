@@ -8,7 +8,7 @@ one more id, the last, is their boundary.
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -69,17 +69,18 @@ def whole_numbers(text: object) -> NDArray[Any]:
     return array
 
 
-def code_points(text: Any, position: int = 0) -> NDArray[Any]:
+def code_points(text: Any, position: int = 0, *, surrogates: bool = False) -> NDArray[Any]:
     """The numbers of a text's symbols: uint32 code points, uint8 bytes, or tokens as they are.
 
-    ``position`` is where the text begins in a longer one, for the error.
+    ``position`` is where the text begins in a longer one, for the error; with ``surrogates`` there may be
+    lone ones, which are no characters.
     """
     if isinstance(text, np.ndarray):
         return text
     if isinstance(text, bytes | bytearray | memoryview):
         return np.frombuffer(text, np.uint8)
     try:
-        return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        return np.frombuffer(text.encode("utf-32-le", "surrogatepass" if surrogates else "strict"), np.uint32)
     except UnicodeEncodeError as error:
         raise ValueError(
             f"the text has a lone surrogate, {text[error.start]!r}, at position {position + error.start}, "
@@ -178,8 +179,10 @@ class Vocabulary:
         table[self.symbols] = np.arange(len(self.symbols), dtype=np.int32)
         return table
 
-    def encode(self, text: Text) -> NDArray[np.int32]:
+    def encode(self, text: Text, *, unknown: str | float = "error") -> NDArray[np.int32]:
         """The ids of a text's symbols, after its newlines were read as `newlines` says.
+
+        Unless ``unknown`` is ``"error"``, the id of a symbol that the vocabulary has not is -1.
 
         Raises
         ------
@@ -188,44 +191,53 @@ class Vocabulary:
         ValueError
             The text has a symbol that the vocabulary has not.
         """
-        if unit_of(text) != self.unit:
-            wanted = "str" if self.unit == "character" else "bytes"
-            raise TypeError(
-                f"the text is {type(text).__name__}, and this model's unit is the {self.unit}: pass {wanted}"
-            )
-        return self.encode_as_is(self.as_read(text))
+        return self.encode_as_is(self.as_read(text), unknown=unknown)
 
     def as_read(self, text: Any) -> Any:
         """A text with its newlines as the vocabulary reads them."""
         return universal_newlines(text) if self.newlines == "universal" and isinstance(text, str) else text
 
-    def encode_as_is(self, text: Text) -> NDArray[np.int32]:
-        """The ids of a text of the right unit that was read already; errors as in `encode`."""
-        codes = code_points(text)
+    def encode_as_is(
+        self, text: Text, position: int = 0, *, unknown: str | float = "error"
+    ) -> NDArray[np.int32]:
+        """The ids of a text that was read already, or of a piece of one; otherwise as `encode`.
+
+        ``position`` is where the piece begins in the text, for the error.
+        """
+        if unit_of(text) != self.unit:
+            wanted = "str" if self.unit == "character" else "bytes"
+            raise TypeError(
+                f"the text is {type(text).__name__}, and this model's unit is the {self.unit}: pass {wanted}"
+            )
+        codes = code_points(text, position, surrogates=unknown != "error")
         ids = self._ids.take(codes, mode="clip")
-        if ids.size and ids.min() < 0:
-            position = int(np.argmin(ids))
+        if unknown == "error" and ids.size and ids.min() < 0:
+            at = int(np.argmin(ids))
             raise ValueError(
-                f"the text has {chr(codes[position])!r} at position {position}, which is not among the "
+                f"the text has {chr(codes[at])!r} at position {position + at}, which is not among the "
                 f"{len(self.symbols)} characters that the model was trained on"
             )
         return ids
 
-    def encode_many(self, texts: list[Text]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The ids of many texts, one after the other, and the length of each.
+    def encode_many(
+        self,
+        texts: list[Text],
+        *,
+        unknown: str | float = "error",
+        named: Callable[[int], str] = "text {}: ".format,
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The ids of many texts that were read already, one after the other, and the length of each.
 
-        Errors are those of `encode`, with the text's place in the list.
+        Errors are those of `encode`, after what a text is ``named`` by its place in the list.
         """
-        texts = [self.as_read(text) for text in texts]
         try:
-            ids = self.encode_as_is(self.joined(texts))
+            ids = self.encode_as_is(self.joined(texts), unknown=unknown)
         except (TypeError, ValueError):
             for place, text in enumerate(texts):
                 try:
-                    self.encode(text)
+                    self.encode_as_is(text, unknown=unknown)
                 except (TypeError, ValueError) as error:
-                    where = f"text {place} of {len(texts)}: " if len(texts) > 1 else ""
-                    raise type(error)(f"{where}{error}") from None
+                    raise type(error)(f"{named(place)}{error}") from None
             raise
         return ids, np.fromiter(map(len, texts), np.int64, len(texts))
 
@@ -239,6 +251,16 @@ class Vocabulary:
         if self.unit == "byte":
             return bytes(codes.astype(np.uint8))
         return str(codes.astype("<u4").tobytes(), "utf-32-le")
+
+    def joined_pieces(self, pieces: Iterable[Any]) -> Text:
+        """Texts that `decode` returned, one after the other."""
+        return "".join(pieces) if self.unit == "character" else b"".join(pieces)
+
+    def name_of(self, symbol: int) -> str:
+        """What errors call the symbol that has an id."""
+        if symbol == self.boundary_id:
+            return "the end of a document"
+        return f"the token {symbol}" if self.unit == "token" else repr(self.decode(np.array([symbol])))
 
 
 def _is_utf8(name: str) -> bool:
@@ -311,10 +333,12 @@ class TokenVocabulary(Vocabulary):
             raise ValueError("vocabulary is empty; there must be at least one token")
         return cls.of_count(len(names), names=tuple(map(str, places)))
 
-    def encode(self, text: Text, position: int = 0) -> NDArray[np.int32]:
+    def encode_as_is(
+        self, text: Text, position: int = 0, *, unknown: str | float = "error"
+    ) -> NDArray[np.int32]:
         """The ids of a text's tokens, which are the same numbers; not copied where they are int32.
 
-        ``position`` is where the text begins in a longer one, for the error.
+        ``position`` and ``unknown`` are as in `Vocabulary.encode_as_is`.
 
         Raises
         ------
@@ -325,6 +349,10 @@ class TokenVocabulary(Vocabulary):
         """
         ids, V = whole_numbers(text), len(self.symbols)
         if ids.size and (ids.min() < 0 or ids.max() >= V):
+            if unknown != "error":
+                found = ids.astype(np.int32)
+                found[(ids < 0) | (ids >= V)] = -1
+                return found
             at = int(np.argmax((ids < 0) | (ids >= V)))
             boundary = ", the boundary, which documents get by themselves" * bool(ids[at] == self.boundary_id)
             raise ValueError(
@@ -332,13 +360,13 @@ class TokenVocabulary(Vocabulary):
             )
         return ids.astype(np.int32, copy=False)
 
-    def encode_as_is(self, text: Text) -> NDArray[np.int32]:
-        return self.encode(text)
-
-    def joined(self, texts: list[Any]) -> Text:
+    def joined(self, texts: list[Any]) -> NDArray[np.int64]:
         arrays = [np.empty(0, np.int64), *map(whole_numbers, texts)]
         # a number too large for int64 becomes one below 0, which is none either
         return np.concatenate(arrays, dtype=np.int64, casting="unsafe")
 
     def decode(self, ids: NDArray[Any]) -> NDArray[np.int32]:
         return ids.astype(np.int32)
+
+    def joined_pieces(self, pieces: Iterable[Any]) -> NDArray[np.int32]:
+        return np.concatenate([np.empty(0, np.int32), *pieces])

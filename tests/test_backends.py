@@ -157,7 +157,7 @@ def test_numba_s_cache_holds_kernels_of_each_instruction_set(tmp_path: Path):
     require_isa("numba", "v3")
     found = [set(tmp_path.rglob("*.nbc"))]
     for isa in ("v3", "baseline", "v3", "baseline"):
-        assert norm_in_a_new_process(FASTRNN_ISA=isa, NUMBA_CACHE_DIR=str(tmp_path)) == "[5.0]"
+        assert output_of(NORM, FASTRNN_ISA=isa, NUMBA_CACHE_DIR=str(tmp_path)) == "[5.0]"
         found.append(set(tmp_path.rglob("*.nbc")))
     assert [len(files) for files in found] == [0, 1, 2, 2, 2]
 
@@ -190,7 +190,7 @@ def output_of(program: str, **environment: str) -> str:
 
 def test_numba_without_its_compiler_is_missing():
     require_backend("numba")
-    assert "NUMBA_DISABLE_JIT switches off" in norm_in_a_new_process(NUMBA_DISABLE_JIT="1")
+    assert "NUMBA_DISABLE_JIT switches off" in output_of(NORM, NUMBA_DISABLE_JIT="1")
 
 
 def test_an_installation_without_c_says_so_once(without, caplog: pytest.LogCaptureFixture):

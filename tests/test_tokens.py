@@ -376,7 +376,9 @@ def test_the_boundary_is_no_token(documents: fastrnn.Model):
 
 
 def test_many_texts_are_not_one(model: fastrnn.Model):
-    with pytest.raises(TypeError, match="a text must be str, bytes or whole numbers .* this is int"):
+    with pytest.raises(
+        TypeError, match="text 0 of 2: tokens are whole numbers in a sequence, and this is int"
+    ):
         model.score_many([1, 2])
 
 
