@@ -1,5 +1,5 @@
 # make demo   install, train for twenty seconds on a text that is already here, and show what came of it
-# make test   install with the test extra and run the tests, but for the slow ones
+# make test   install with the test extra and run the tests, but for the slow ones, in two processes
 # make test-all  all tests
 # make test-isa  those of kernels, bits, denormals and cells, for each instruction set of the processor
 # make lint   ruff, mypy --strict, and the C sources with warnings as errors
@@ -24,7 +24,7 @@ demo: .venv/installed
 	$(BIN)/fastrnn demo
 
 test: .venv/installed-for-development
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-all: .venv/installed-for-development
 	$(BIN)/python -m pytest -m ''
