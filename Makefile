@@ -1,5 +1,5 @@
 # make demo   install, train for twenty seconds on a text that is already here, and show what came of it
-# make test   install with the test extra and run the tests, but for the slow ones
+# make test   install with the test extra and run the tests, but for the slow ones, in two processes
 # make test-all  all tests
 # make test-isa  those of kernels, bits, denormals and cells, for each instruction set of the processor
 # make test-oldest  a selection of the tests with the oldest packages that pyproject.toml allows
@@ -26,7 +26,7 @@ demo: .venv/installed
 	$(BIN)/fastrnn demo
 
 test: .venv/installed-for-development
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 build/oldest/installed: tests/oldest.py $(SOURCES)
 	rm -rf build/oldest

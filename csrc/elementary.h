@@ -51,8 +51,8 @@ static inline real fr_blend(int condition, real a, real b)
     return fr_from_bits((fr_bits(a) & mask) | (fr_bits(b) & ~mask));
 }
 
-/* x, or 0 where it is below `least`; NaN stays. Of the square of a number that is chosen by ?: GCC makes a choice of
- * two squares, and so computes that of the tiny number, which is denormal. */
+/* x, or 0 where it is below `least`; NaN stays. Of the square of a number that is chosen by ?: GCC makes a
+ * choice of two squares, and so computes that of the tiny number, which is denormal. */
 fr_inline real fr_flush(real x, real least)
 {
     return fr_blend(fr_abs(x) < least, 0, x);

@@ -12,8 +12,8 @@ fr_inline real clipped(real g, real limit, real least)
     return g > limit ? limit : g < -limit ? -limit : g;
 }
 
-/* The gradient of an update: what the scale makes tiny is zero as well, so that its square is normal; what it makes
- * smaller than half of that is zero before, so that the product is. */
+/* The gradient of an update: what the scale makes tiny is zero as well, so that its square is normal; what it
+ * makes smaller than half of that is zero before, so that the product is. */
 fr_inline real scaled(real g, real limit, real factor)
 {
     const real least = (real)0.5 * FR_TINY / factor;

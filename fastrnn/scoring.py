@@ -306,7 +306,7 @@ class Scorer:
             where = position + place_of - lengths[:text].sum()
             raise ValueError(
                 f"{named(text)}the model gives {self.vocabulary.name_of(ids[place_of])} at position {where} "
-                f"{losses[at]} {'bits' if self.bits else 'nats'}: its parameters are out of range"
+                f"{losses[at]} {'bits' if self.bits else 'nats'}: {self.network.out_of_range()}"
             )
         if isinstance(self.unknown, str):
             return losses

@@ -26,7 +26,7 @@ SELECTIONS = {
 
 
 def runs_here(isa: str) -> bool:
-    """Whether the processor runs an instruction set, and fastrnn was built for it."""
+    """Whether the processor runs an instruction set, which is forced from here on, and fastrnn has it."""
     os.environ["FASTRNN_ISA"] = isa
     try:
         c._choose_build()

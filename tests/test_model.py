@@ -210,21 +210,10 @@ def test_the_first_symbol_has_the_same_limits():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("temperature", [0, 1e-46, 0.7, 1, 1e300])
-def test_logits_that_are_not_finite_give_one_symbol_on_every_backend(
-    backend: str, dtype: str, temperature: float
-):
+def test_logits_that_are_not_finite_give_no_symbol(backend: str, dtype: str, temperature: float):
     uniforms, nan, inf = np.array([0, 0.3, 0.99]), np.nan, np.inf
-    for logits, expected in {
-        (1, nan, 0): 0,
-        (nan, 2, 3): 0,
-        (1, 0, inf): 2,
-        (0, inf, inf): 1,
-        (-inf, nan, 3): 2,
-        (-inf, -inf, -inf): 0,
-        (-inf, 3, -inf): 1,
-    }.items():
-        drawn = sample_once(backend, np.array(logits), uniforms, temperature, dtype)
-        assert drawn == [expected] * 3, logits
+    for logits in ((1, nan, 0), (nan, 2, 3), (1, 0, inf), (-inf, 3, -inf)):
+        assert sample_once(backend, np.array(logits), uniforms, temperature, dtype) == [-1] * 3, logits
 
 
 def test_the_largest_draw_takes_the_last_of_many(backend: str):
