@@ -341,7 +341,11 @@ def read_corpus(
         changes = Changes(newlines)
         text = changes.as_read(_plain(source))
         return replace(_running(text, unit_of(source)), changes=changes.told())
-    _require_ordered_texts(source)
+    _require_order(source)
+    if not isinstance(source, Iterable) or (isinstance(source, np.ndarray) and source.ndim == 0):
+        raise TypeError(
+            f"text is {type(source).__name__}; it must be a str, bytes, a path or an iterable of texts"
+        )
     documents = _read_documents(source, newlines)
     _warn_of_shapes(documents)
     if len(documents):
@@ -424,8 +428,8 @@ def _is_file(name: Any) -> bool:
         return False
 
 
-def _require_ordered_texts(source: Any) -> None:
-    """Require an iterable that gives texts, in an order of its own."""
+def _require_order(source: Any) -> None:
+    """Require that what a source gives are texts, in an order of its own."""
     kind = type(source).__name__
     if isinstance(source, Mapping) or hasattr(source, "__dataframe__") or hasattr(source, "columns"):
         raise TypeError(
@@ -434,8 +438,6 @@ def _require_ordered_texts(source: Any) -> None:
         )
     if isinstance(source, AbstractSet):
         raise TypeError(f"text is {kind}, which has no order: pass a list, such as sorted(text)")
-    if not isinstance(source, Iterable) or (isinstance(source, np.ndarray) and source.ndim == 0):
-        raise TypeError(f"text is {kind}; it must be a str, bytes, a path or an iterable of texts")
 
 
 class Changes:
@@ -463,7 +465,7 @@ def _read_tokens(source: Any, vocabulary: TokenVocabulary) -> Corpus:
     """A running text of tokens, which is read in parts, or documents of them."""
     if isinstance(source, str | bytes | bytearray | memoryview) or not isinstance(source, Iterable):
         raise _not_tokens(source)
-    _require_ordered_texts(source)
+    _require_order(source)
     if hasattr(source, "__array__") or isinstance(source, array.array):
         source = np.asarray(source)
     elif not isinstance(source, list | tuple):

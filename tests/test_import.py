@@ -78,7 +78,18 @@ def imports_of(path: Path) -> set[str]:
 
 #: The modules from the lowest up, as the README lists them.
 MODULES = [
-    *("errors", "checks", "memory", "arithmetic", "threads", "layout", "vocabulary", "files", "corpus"),
+    *(
+        "errors",
+        "terminal",
+        "checks",
+        "memory",
+        "arithmetic",
+        "threads",
+        "layout",
+        "vocabulary",
+        "files",
+        "corpus",
+    ),
     *("initialization", "interchange"),
     *("backends.reference", "backends", "backends.kernel_cache", "backends.numba", "backends.c"),
     *("network", "batches", "optimizers"),
