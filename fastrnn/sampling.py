@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,9 +66,10 @@ def continuation(
 
 def _stays_finite(network: Network) -> bool:
     """Whether no sum of a step can overflow, whatever the input: states are bounded, and weights small."""
-    largest = max(1.0, float(network.flat.max()), -float(network.flat.min()))
+    largest = max(float(network.flat.max()), -float(network.flat.min()))
     terms = network.hidden_size + (network.embedding_size or 1) + 2
-    return network.activation != "relu" and largest**2 * terms < np.finfo(network.dtype).max / 4
+    limit = math.sqrt(float(np.finfo(network.dtype).max) / 4 / terms)  # two weights may meet
+    return network.activation != "relu" and largest < limit
 
 
 def _require_finite(losses: NDArray[np.float64], position: int) -> None:
