@@ -83,7 +83,8 @@ def unknown(value: Any) -> str | float:
     try:
         return part_of_one("unknown", value, one=True)
     except (TypeError, ValueError) as error:
-        raise type(error)(
+        kind = ValueError if isinstance(value, str) else type(error)
+        raise kind(
             f"unknown={value!r} must be 'error', 'skip', or a probability above zero and at most one"
         ) from None
 

@@ -232,7 +232,8 @@ class Model(checks.Sealed):
     def log_prob(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
         """The natural logarithm of the text's probability; arguments and errors as in `surprisal`."""
         scorer = self._scorer(end=end, unknown=unknown, bits=False)
-        return -_finite(scorer.of_texts([self.vocabulary.as_read(text)], _unnamed)[0].sum())
+        with np.errstate(over="ignore"):
+            return -_finite(scorer.of_texts([self.vocabulary.as_read(text)], _unnamed)[0].sum())
 
     def bits_per_symbol(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
         """Mean bits of a text's symbols; arguments and errors as in `surprisal`.
@@ -246,7 +247,8 @@ class Model(checks.Sealed):
                 if not len(text)
                 else "the text has no symbol that the model knows: it has no mean"
             )
-        return _finite(bits.mean())
+        with np.errstate(over="ignore"):
+            return _finite(bits.mean())
 
     def perplexity(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
         """``2 ** bits_per_symbol``; arguments and errors as there."""
