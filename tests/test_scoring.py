@@ -366,7 +366,7 @@ def test_a_number_that_is_not_finite_is_an_error_that_names_the_symbol(
     backend: str, dtype: str, settings: dict[str, Any]
 ):
     model = of_weights(backend, dtype, **settings)
-    wanted = r"the model gives 'b' at position 1 (nan|inf) bits: its parameters are out of range"
+    wanted = r"the model gives 'b' at position 1 (nan|inf) bits: the model's parameters are out of range"
     for call in (model.surprisal, model.bits_per_symbol, model.perplexity):
         with pytest.raises(ValueError, match=f"^{wanted}"):
             call("ab")
@@ -381,9 +381,7 @@ def test_a_number_that_is_not_finite_is_an_error_that_names_the_symbol(
     with pytest.raises(ValueError, match=r"^prime: the model gives 'b' at position 1 .* out of range"):
         model.sample(5, "ab")
     for arguments in ({"n": 5}, {"n": 5, "prime": "a"}, {"n": 3000, "prime": "c", "temperature": 0.5}):
-        with pytest.raises(
-            ValueError, match=r"of the sample (nan|inf) nats: its parameters are out of range"
-        ):
+        with pytest.raises(ValueError, match="^the model's parameters are out of range"):
             model.sample(**arguments)
     assert np.isfinite(model.surprisal("a")).all()  # by its frequency
 
@@ -394,7 +392,7 @@ def test_a_document_whose_end_has_no_finite_number(backend: str):
         model.surprisal("a")
     with pytest.raises(ValueError, match="the model gives the end of a document at position 0"):
         model.surprisal("", end=True)
-    with pytest.raises(ValueError, match="position 0 of the sample"):
+    with pytest.raises(ValueError, match="^the model's parameters are out of range"):
         model.sample(5)
 
 
@@ -412,7 +410,7 @@ def test_a_relu_that_overflows_after_a_while(backend: str):
         model.surprisal("d" * 100)
     assert model.sample(30, "d", rng=0) == "d" * 30
     for n in (100, 3000):
-        with pytest.raises(ValueError, match=r"position 3\d of the sample"):
+        with pytest.raises(ValueError, match="^the model's parameters are out of range"):
             model.sample(n, "d", rng=0)
 
 
