@@ -341,7 +341,7 @@ def read_corpus(
         changes = Changes(newlines)
         text = changes.as_read(_plain(source))
         return replace(_running(text, unit_of(source)), changes=changes.told())
-    _require_order(source)
+    require_order(source)
     if not isinstance(source, Iterable) or (isinstance(source, np.ndarray) and source.ndim == 0):
         raise TypeError(
             f"text is {type(source).__name__}; it must be a str, bytes, a path or an iterable of texts"
@@ -428,8 +428,8 @@ def _is_file(name: Any) -> bool:
         return False
 
 
-def _require_order(source: Any) -> None:
-    """Require that what a source gives are texts, in an order of its own."""
+def require_order(source: Any) -> None:
+    """Require that what a source gives are texts, in an order of its own, or raise a ``TypeError``."""
     kind = type(source).__name__
     if isinstance(source, Mapping) or hasattr(source, "__dataframe__") or hasattr(source, "columns"):
         raise TypeError(
@@ -465,7 +465,7 @@ def _read_tokens(source: Any, vocabulary: TokenVocabulary) -> Corpus:
     """A running text of tokens, which is read in parts, or documents of them."""
     if isinstance(source, str | bytes | bytearray | memoryview) or not isinstance(source, Iterable):
         raise _not_tokens(source)
-    _require_order(source)
+    require_order(source)
     if hasattr(source, "__array__") or isinstance(source, array.array):
         source = np.asarray(source)
     elif not isinstance(source, list | tuple):

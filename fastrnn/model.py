@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastrnn import checkpoint, checks, memory, scoring
 from fastrnn.atomic import write_atomically
 from fastrnn.contents import Contents, checked_settings
+from fastrnn.corpus import require_order
 from fastrnn.files import without_line_end
 from fastrnn.history import History, Record, as_history
 from fastrnn.network import Network, checked_threads
@@ -213,6 +214,7 @@ class Model(checks.Sealed):
         """
         if isinstance(texts, str | bytes | bytearray | memoryview):
             raise TypeError(f"texts is one {type(texts).__name__}; it must be an iterable of texts")
+        require_order(texts)
         scorer = self._scorer(end=end, unknown=unknown)
         named: Named = "text {}: ".format
         if isinstance(texts, Sized):

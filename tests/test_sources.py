@@ -110,6 +110,12 @@ def test_real_tables_and_columns(module: str):
             train(wrong)
 
 
+@pytest.mark.parametrize("texts", [{"text": NAMES}, set(NAMES), Table({"text": NAMES}), {"a": 1}.items()])
+def test_what_is_no_texts_is_not_scored(texts: Any):
+    with pytest.raises(TypeError, match="text is .*, which (gives its keys|has no order)"):
+        train(NAMES).score_many(texts)
+
+
 # ---- What may be meant -------------------------------------------------------------------------------
 
 
