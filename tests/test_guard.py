@@ -351,7 +351,7 @@ for name, (write, call) in calls.items():
         while not over.is_set():
             write()
 
-    thread = threading.Thread(target=writing)
+    thread = threading.Thread(target=writing, daemon=True)
     thread.start()
     began = time.monotonic()
     while time.monotonic() - began < 0.4:
