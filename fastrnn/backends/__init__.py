@@ -166,7 +166,7 @@ BACKENDS = tuple(_LOADERS)
 
 #: Why ``"auto"`` takes a backend, in a few words.
 AUTO_REASONS = {
-    "c": "as fast as numba, and nothing to compile",
+    "c": "about as fast as numba, and nothing to compile",
     "numba": "c is missing",
     "numpy": "c and numba are missing",
 }
