@@ -17,7 +17,7 @@ from fastrnn import checks, memory
 from fastrnn.backends import Backend, get_backend
 from fastrnn.initialization import check_initialization, initialize
 from fastrnn.interchange import from_torch_state_dict, to_torch_state_dict
-from fastrnn.layout import GATES, Layout, Shape, forward_plan, parameter_layout, step_plan, window_plan
+from fastrnn.layout import GATES, Layout, Plan, Shape, forward_plan, parameter_layout, step_plan, window_plan
 from fastrnn.threads import Team, usable_cores
 
 Array = NDArray[Any]
@@ -82,6 +82,16 @@ class Workspace:
 
     flat: Array
     team: Team
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Weights that are packed for single steps of one row, and what these steps are worked on in."""
+
+    plan: Plan
+    weights: Array
+    scratch: Array
+    logits: Array
 
 
 class Network(checks.Sealed):
@@ -439,8 +449,23 @@ class Network(checks.Sealed):
             parts = workspace.team.at_most(self.parts(T, B, passes=1))
             workspace.team.run(parts, run_part)
 
+    def prepare_steps(self) -> Prepared:
+        """Pack the weights for single steps of one row. Internal."""
+        plan, size = step_plan(self.shape, 1)
+        weights, scratch = memory.aligned(size, self.dtype), memory.aligned(plan.size, self.dtype)
+        self.backend.network_prepare(weights, self._flat, plan.numbers)
+        return Prepared(plan, weights, scratch, np.empty((1, self.shape.V), self.dtype))
+
     def sample(
-        self, n: int, symbol: int, state: Array, *, temperature: float, rng: Any, last: int | None = None
+        self,
+        n: int,
+        symbol: int,
+        state: Array,
+        *,
+        temperature: float,
+        rng: Any,
+        last: int | None = None,
+        prepared: Prepared | None = None,
     ) -> Array:
         """Draw n ids one after the other. Internal.
 
@@ -453,17 +478,14 @@ class Network(checks.Sealed):
         checks.buffer("state", state, self.dtype, (self.shape.Z, self.shape.L, 1, self.shape.H))
         uniforms = checks.uniforms(rng, n)
         symbols = np.empty(n, np.int32)
-        plan, size = step_plan(self.shape, 1)
-        prepared, scratch = memory.aligned(size, self.dtype), memory.aligned(plan.size, self.dtype)
-        self.backend.network_prepare(prepared, self._flat, plan.numbers)
-        logits = np.empty((1, self.shape.V), self.dtype)
+        steps = prepared or self.prepare_steps()
         never, at_once = np.zeros(1, np.uint8), max(1, CALL_OPERATIONS // self.shape.operations)
         for start in range(0, n, at_once):
             some = slice(start, start + at_once)
             drawn = symbols[some]
             self.backend.sample(
-                drawn, state, scratch, logits, prepared, self._flat, uniforms[some], never, plan.numbers,
-                temperature, symbol, -1 if last is None else last, len(drawn),
+                drawn, state, steps.scratch, steps.logits, steps.weights, self._flat, uniforms[some], never,
+                steps.plan.numbers, temperature, symbol, -1 if last is None else last, len(drawn),
             )  # fmt: skip
             if drawn.min() < 0 or not np.isfinite(state).all():
                 raise self.out_of_range()

@@ -13,8 +13,8 @@ from fastrnn import network as networks
 from fastrnn.network import Network
 from fastrnn.scoring import Ids, Reading
 
-#: Symbols of a block, at most; and so many are worth that the network's weights are packed for each.
-MOST_AT_ONCE, WORTH_PACKING = 1 << 14, 1 << 6
+#: Symbols of a block, at most.
+MOST_AT_ONCE = 1 << 14
 
 
 def draw(probabilities: NDArray[np.float64], temperature: float, rng: Any) -> int:
@@ -46,11 +46,19 @@ def continuation(
     They come in blocks, the first of so many ids and each twice as long as the one before, up to a limit, and
     end early before ``last``. Each id takes one uniform draw, and those of a block are drawn at once.
     """
-    most = min(MOST_AT_ONCE, max(WORTH_PACKING, networks.CALL_OPERATIONS // network.shape.operations))
-    done = 0
+    most = min(MOST_AT_ONCE, max(1, networks.CALL_OPERATIONS // network.shape.operations))
+    prepared, done = network.prepare_steps(), 0
     while done < n:
         size = min(block, n - done)
-        ids = network.sample(size, reading.before, reading.state, temperature=temperature, rng=rng, last=last)
+        ids = network.sample(
+            size,
+            reading.before,
+            reading.state,
+            temperature=temperature,
+            rng=rng,
+            last=last,
+            prepared=prepared,
+        )
         reading.before = int(ids[-1])
         ended = reading.before == last
         yield ids[:-1] if ended else ids
