@@ -40,8 +40,8 @@ test-oldest: build/oldest/installed
 	cd tests && FASTRNN_DATA= ../build/oldest/bin/python -m pytest --quiet test_backends.py test_checkpoint.py test_cli.py \
 	  test_contract.py test_kernel_cache.py test_model.py test_training.py test_cells.py test_documents.py
 
-test-all: .venv/installed-for-development
-	$(BIN)/python -m pytest -m ''
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 test-isa: .venv/installed-for-development
 	$(BIN)/python tests/isa.py

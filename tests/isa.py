@@ -45,7 +45,7 @@ def main() -> None:
         print(f"FASTRNN_ISA={isa}", flush=True)
         options = ["--quiet", "-m", "", "-k", SELECTIONS[isa]]
         codes.append(subprocess.call([sys.executable, "-m", "pytest", *options, *FILES]))
-    sys.exit(not codes or any(codes))
+    sys.exit(not here or any(codes))
 
 
 if __name__ == "__main__":
