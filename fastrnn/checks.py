@@ -208,6 +208,8 @@ def random_generator(rng: Any) -> np.random.Generator | np.random.RandomState:
     """
     if isinstance(rng, np.random.RandomState):
         return rng
+    if isinstance(rng, bool | np.bool_):
+        raise TypeError(f"rng={rng} must be a whole number of at least 0, and not a bool")
     if isinstance(rng, numbers.Integral):
         rng = int(rng)
     try:

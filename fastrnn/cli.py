@@ -175,7 +175,7 @@ _TRAINING_OPTIONS = [
     click.option(
         "--averaging", type=float, help="Keep a mean of the weights, such as 0.999.  [default: none]"
     ),
-    click.option("--steps", type=int, help="Updates.  [default: 200 and 32 passes, at most 5000]"),
+    click.option("--steps", type=int, help="Updates.  [default: 200 and those of 32 passes, at most 5000]"),
     click.option("--epochs", type=int, help="Passes over the text, instead of --steps."),
     click.option("--time-limit", type=float, help="Seconds, instead of --steps or beside it."),
     click.option("--validation", type=float, help="Part of the text to hold out; 0: none.  [default: 0.1]"),
@@ -258,15 +258,18 @@ def train(
             )
         except fastrnn.TrainingInterrupted as interruption:
             if interruption.updates:
-                _save(interruption.model, output, f"{interruption}; the model so far is in")
+                _save(interruption.model, output, file, f"{interruption}; the model so far is in")
             else:
                 tell(f"{interruption}; nothing was written")
             sys.exit(INTERRUPTED)
         except fastrnn.DivergenceError as error:
             if error.model is not None:
-                _save(error.model, output, "the model before training diverged is in")
+                place = (
+                    f"{output}.diverged" if Path(output).exists() else output
+                )  # what is there may be better
+                _save(error.model, place, file, "the model before training diverged is in")
             raise
-        is_where_asked = _save(model, output, "" if quiet else "wrote")
+        is_where_asked = _save(model, output, file, "" if quiet else "wrote")
         if n_sample:
             _write_sample(model, model.sample_pieces(n_sample, _as_unit(model, prime), rng=rng))
         if not is_where_asked:
@@ -278,6 +281,8 @@ def _source(file: str | None, text: str | None) -> Any:
     from fastrnn.files import OpenFile
 
     if text is not None:
+        if "\0" not in text and os.path.isfile(text):  # noqa: PTH113  (a long text is no error)
+            tell(f"--text {text} is the name of a file: its letters are trained on, not what the file has")
         return OpenFile(io.BytesIO(os.fsencode(text)), "--text")
     if file is not None and file != "-":
         return Path(file)
@@ -298,15 +303,15 @@ def _require_no_input(output: str, file: str | None) -> None:
         raise ValueError(f"--output {output} is the file that is trained on: the model would replace it")
 
 
-def _save(model: Model, output: str, told: str) -> bool:
+def _save(model: Model, output: str, file: str | None, told: str) -> bool:
     """Write a model in spite of one Ctrl-C; see `_write`."""
     try:
-        return _write(model, output, told)
+        return _write(model, output, file, told)
     except KeyboardInterrupt:
-        return _write(model, output, told)
+        return _write(model, output, file, told)
 
 
-def _write(model: Model, output: str, told: str) -> bool:
+def _write(model: Model, output: str, file: str | None, told: str) -> bool:
     """Write a model, if need be to another place; return whether it is where it was asked for.
 
     Another place is asked for on a terminal; else the folder for temporary files and the user's own are
@@ -316,8 +321,9 @@ def _write(model: Model, output: str, told: str) -> bool:
     others = _other_places(output)
     while place is not None:
         try:
+            _require_no_input(place, file)
             model.save(place)
-        except (OSError, MemoryError) as error:
+        except (OSError, MemoryError, ValueError) as error:
             tell(f"{place} cannot be written: {error}")
             place = next(others, None)
         else:
@@ -333,7 +339,7 @@ def _other_places(output: str) -> Iterator[str]:
 
     if sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty():
         try:
-            while place := click.prompt("another --output (nothing gives up)", default="", err=True):
+            while place := click.prompt("another --output", default="", show_default=False, err=True):
                 yield place
         except click.Abort:
             tell("")

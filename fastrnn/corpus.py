@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import checks
-from fastrnn.files import Lines, OpenFile, TextFile, checked_encoding, open_text, without_line_end
+from fastrnn.files import Lines, OpenFile, TextFile, checked_encoding, lines_of, open_text
 from fastrnn.vocabulary import (
     BYTE_ORDER_MARK,
     Text,
@@ -48,8 +48,8 @@ Source = Text | os.PathLike[str] | Iterable[Text]
 #: What the lines of a text end with.
 LINE_ENDS = ("\n", "\r", b"\n", b"\r")
 
-#: The longest str that is looked up as the name of a file.
-LONGEST_NAME = 4096
+#: The longest text that is looked up as the name of a file, and how many documents are.
+LONGEST_NAME, LOOKED_UP = 4096, 100
 
 #: Symbols that are counted at once.
 PIECE = 1 << 16
@@ -337,9 +337,9 @@ def read_corpus(
     if vocabulary is not None:
         return _read_tokens(source, vocabulary)
     if isinstance(source, str | bytes | bytearray | memoryview):
-        _warn_of_a_file_name(source)
         changes = Changes(newlines)
         text = changes.as_read(_plain(source))
+        _warn_of_a_file_name(text)
         return replace(_running(text, unit_of(source)), changes=changes.told())
     require_order(source)
     if not isinstance(source, Iterable) or (isinstance(source, np.ndarray) and source.ndim == 0):
@@ -348,8 +348,8 @@ def read_corpus(
         )
     documents = _read_documents(source, newlines)
     _warn_of_shapes(documents)
-    if len(documents):
-        _warn_of_a_file_name(documents.texts[0])
+    for text in documents.texts[:LOOKED_UP]:
+        _warn_of_a_file_name(text)
     return documents
 
 
@@ -378,9 +378,9 @@ def _read_file(
 
 def _read_documents(source: Iterable[Any], newlines: str) -> Documents:
     """Documents in memory."""
-    if hasattr(source, "readline"):  # a file that is open: its lines, one after the other
-        source = (without_line_end(line) for line in source)
     changes = Changes(newlines)
+    if hasattr(source, "readline"):  # a file that is open: its lines, one after the other
+        source = lines_of(map(changes.noted, source))
     texts: list[Text] = []
     for place, text in enumerate(source):
         try:
@@ -431,7 +431,8 @@ def _is_file(name: Any) -> bool:
 def require_order(source: Any) -> None:
     """Require that what a source gives are texts, in an order of its own, or raise a ``TypeError``."""
     kind = type(source).__name__
-    if isinstance(source, Mapping) or hasattr(source, "__dataframe__") or hasattr(source, "columns"):
+    is_mapping = isinstance(source, Mapping) or (hasattr(source, "keys") and not hasattr(source, "dtype"))
+    if is_mapping or hasattr(source, "columns") or hasattr(source, "__dataframe__"):
         raise TypeError(
             f"text is {kind}, which gives its keys or the names of its columns: pass the texts themselves, "
             "such as one column, text['name'], or list(text.values())"
@@ -447,13 +448,17 @@ class Changes:
         self._universal = newlines == "universal"
         self._marks = self._returns = 0
 
+    def noted(self, text: Any) -> Any:
+        """A text, of which is noted what the rule will change."""
+        if self._universal and isinstance(text, str):
+            self._marks += text.startswith(BYTE_ORDER_MARK)
+            self._returns += "\r" in text
+        return text
+
     def as_read(self, text: Any) -> Any:
         """A text as it is trained on."""
-        if not self._universal or not isinstance(text, str):
-            return text
-        self._marks += text.startswith(BYTE_ORDER_MARK)
-        self._returns += "\r" in text
-        return universal_newlines(text)
+        is_changed = self._universal and isinstance(self.noted(text), str)
+        return universal_newlines(text) if is_changed else text
 
     def told(self) -> tuple[str, ...]:
         """What was changed, in words."""

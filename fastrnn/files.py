@@ -329,10 +329,14 @@ def iter_lines(pieces: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
         yield rest, True
 
 
-def without_line_end(line: Any) -> Any:
-    """A line of an open file without its end, LF, CR LF or CR."""
-    feed, carriage_return = ("\n", "\r") if isinstance(line, str) else (b"\n", b"\r")
-    return line.removesuffix(feed).removesuffix(carriage_return)
+def lines_of(file: Iterable[Any]) -> Iterator[Any]:
+    """The lines of an open file without their ends, LF, CR LF or CR, read when they are asked for."""
+    begun: list[Any] = []
+    for piece, is_end in iter_lines(file):
+        begun.append(piece)
+        if is_end:
+            yield begun[0][:0].join(begun)
+            begun = []
 
 
 def decode_utf8(data: bytes, name: str = "the text") -> str:

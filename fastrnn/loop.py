@@ -72,9 +72,10 @@ def fit(run: Run, *, progress: bool) -> None:
     trainer, recorder, pace = run.trainer, Recorder(run), Pace()
     with ProgressDisplay(progress) as display:
         try:
-            display.show("compiling" if trainer.network.backend.name == "numba" else "")
+            if trainer.network.backend.name == "numba":
+                display.announce("compiling, which takes half a minute where nothing is cached")
             _compile(run)
-            run.began = time.monotonic()
+            run.began = display.began = time.monotonic()
             while trainer.updates == 0 or run.part_done(trainer.updates) < 1:
                 done = trainer.updates
                 losses, norms = pace.call(lambda n: _advance(run, n), _until_next_stop(run, done))
@@ -179,10 +180,20 @@ class Recorder:
             logger.info("interrupted again: the model has the last weights")
 
     def recover(self) -> bool:
-        """After a divergence: whether the model has finite weights, the best ones if they are to be kept."""
-        if self._kept is not None and (self._keeps_best or not np.isfinite(self._kept_network_flat()).all()):
+        """After a divergence: whether the model can be used, with the best weights if they are to be kept."""
+        if self._keeps_best or not self._is_usable():
             self._restore()
-        return bool(np.isfinite(self._kept_network_flat()).all())
+        return self._is_usable()
+
+    def _is_usable(self) -> bool:
+        """Whether the model's weights are finite, and what they give a window of the text."""
+        run = self._run
+        streams, _, _ = run.blocks.at(0)
+        window = Streams(*(array[: run.blocks.seq_length].copy() for array in vars(streams).values()))
+        return bool(
+            np.isfinite(self._flat()).all()
+            and np.isfinite(scoring.losses_of_rows(run.model.network, window)).all()
+        )
 
     def summary(self) -> str:
         """The state of training in a line."""
@@ -191,12 +202,12 @@ class Recorder:
         line = f"update {self._run.trainer.updates:,}: {self._bits:.3f} bits/{unit}"
         return line + _validation_text(last)
 
-    def _kept_network_flat(self) -> NDArray[Any]:
+    def _flat(self) -> NDArray[Any]:
         return self._run.model.network.flat
 
     def _restore(self) -> None:
         if self._kept is not None:
-            self._kept_network_flat()[...] = self._kept
+            self._flat()[...] = self._kept
 
     def _symbols(self, done: int, count: int) -> int:
         """The number of targets of so many updates from number ``done`` on."""
@@ -235,7 +246,7 @@ class Recorder:
         """Keep the weights of a record if they are the best so far, or in any case."""
         best = self._kept_record.get("validation_loss", math.inf)
         if not self._keeps_best or record["validation_loss"] < best:
-            self._kept = self._kept_network_flat().copy()
+            self._kept = self._flat().copy()
             self._kept_record = record
 
 
@@ -278,7 +289,8 @@ class ProgressDisplay:
         self._wanted = wanted
         self._bar: Any = None
         self._done = 0.0
-        self._told = self._began = time.monotonic()
+        #: When training began.
+        self.began = self._told = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._wanted:
@@ -289,7 +301,14 @@ class ProgressDisplay:
         if self._bar is not None:
             self._bar.close()
 
-    def show(self, summary: str, done: float = 0.0) -> None:
+    def announce(self, summary: str) -> None:
+        """Show what is done before training begins."""
+        if self._bar is not None:
+            self._bar.set_description_str(summary)
+        elif self._wanted:
+            logger.info(summary)
+
+    def show(self, summary: str, done: float) -> None:
         """Show that a part of training, from 0 to 1, is done."""
         if self._bar is not None:
             self._bar.set_description_str(summary, refresh=False)
@@ -297,7 +316,7 @@ class ProgressDisplay:
             self._done = done
         elif self._wanted and time.monotonic() - self._told >= PROGRESS_SECONDS:
             self._told = time.monotonic()
-            left = (self._told - self._began) * (1 - done) / done if done else math.inf
+            left = (self._told - self.began) * (1 - done) / done if done else math.inf
             logger.info("%3.0f %% done, about %.0f s left: %s", 100 * done, left, summary)
 
 

@@ -14,7 +14,7 @@ from fastrnn import checkpoint, checks, memory, scoring
 from fastrnn.atomic import write_atomically
 from fastrnn.contents import Contents, checked_settings
 from fastrnn.corpus import require_order
-from fastrnn.files import without_line_end
+from fastrnn.files import lines_of
 from fastrnn.history import History, Record, as_history
 from fastrnn.network import Network, checked_threads
 from fastrnn.sampling import continuation, draw
@@ -222,7 +222,7 @@ class Model(checks.Sealed):
                 named = f"text {{}} of {len(texts)}: ".format
             return scorer.of_list(texts, named)
         if hasattr(texts, "readline"):
-            texts, named = map(without_line_end, texts), _named_line
+            texts, named = lines_of(texts), _named_line
         return scorer.of_iterator(texts, named)
 
     def score_pieces(

@@ -30,6 +30,9 @@ PASSES, MORE_UPDATES, MOST_UPDATES = 32, 200, 5000
 #: The records that a training makes by default, about, and the fewest and most updates between two.
 RECORDS, LEAST_BETWEEN, MOST_BETWEEN = 16, 10, 250
 
+#: Of a short text the best weights come early: records are not further apart than so many passes, or updates.
+PASSES_BETWEEN, SHORT_BETWEEN = 4, 50
+
 #: Stands for a setting that depends on the text.
 AUTO = "auto"
 
@@ -190,7 +193,9 @@ class Recipe:
         log_every = self.log_every
         if log_every == AUTO:
             some = MOST_BETWEEN if updates is None else cast("int", updates) // RECORDS
-            log_every = max(LEAST_BETWEEN, min(MOST_BETWEEN, some))
+            log_every = max(
+                LEAST_BETWEEN, min(MOST_BETWEEN, some, max(SHORT_BETWEEN, PASSES_BETWEEN * windows))
+            )
         return replace(self, seq_length=T, batch_size=B, steps=steps, log_every=log_every)
 
     def describe(self) -> dict[str, Any]:

@@ -273,7 +273,9 @@ def test_help_states_the_defaults_of_the_recipe():
     for name in ("dtype", "cell", "activation", "split", "keep"):
         assert f"[default: {getattr(recipe, name)}]" in options[name]
     assert recipe.initialization is None
-    assert f"[default: {MORE_UPDATES} and {PASSES} passes, at most {MOST_UPDATES}]" in options["steps"]
+    assert (
+        f"[default: {MORE_UPDATES} and those of {PASSES} passes, at most {MOST_UPDATES}]" in options["steps"]
+    )
     assert f"[default: {RECORDS} lines]" in options["log_every"]
     assert recipe.shuffle
     assert "[default: shuffle]" in options["shuffle"]

@@ -593,7 +593,7 @@ def test_a_short_text_gets_fewer_updates(windows: int, steps: int, log_every: in
     assert (recipe.steps, recipe.log_every) == (steps, log_every)
     assert get_recipe(steps=77).fitted(64, 32, windows).steps == 77
     assert get_recipe(epochs=3).fitted(64, 32, windows).steps is None
-    assert get_recipe(time_limit=3).fitted(64, 32, windows).log_every == 250
+    assert get_recipe(time_limit=3).fitted(64, 32, windows).log_every == max(50, min(250, 4 * windows))
     assert get_recipe("scratch").fitted(4, 1, 1).log_every == 200
 
 
