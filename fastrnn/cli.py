@@ -264,9 +264,8 @@ def train(
             sys.exit(INTERRUPTED)
         except fastrnn.DivergenceError as error:
             if error.model is not None:
-                place = (
-                    f"{output}.diverged" if Path(output).exists() else output
-                )  # what is there may be better
+                # what is there may be better
+                place = f"{output}.diverged" if Path(output).exists() else output
                 _save(error.model, place, file, "the model before training diverged is in")
             raise
         is_where_asked = _save(model, output, file, "" if quiet else "wrote")

@@ -192,10 +192,9 @@ class Recipe:
         updates = steps if self.epochs is None else self.epochs * windows
         log_every = self.log_every
         if log_every == AUTO:
-            some = MOST_BETWEEN if updates is None else cast("int", updates) // RECORDS
-            log_every = max(
-                LEAST_BETWEEN, min(MOST_BETWEEN, some, max(SHORT_BETWEEN, PASSES_BETWEEN * windows))
-            )
+            most = min(MOST_BETWEEN, max(SHORT_BETWEEN, PASSES_BETWEEN * windows))
+            some = most if updates is None else cast("int", updates) // RECORDS
+            log_every = max(LEAST_BETWEEN, min(most, some))
         return replace(self, seq_length=T, batch_size=B, steps=steps, log_every=log_every)
 
     def describe(self) -> dict[str, Any]:

@@ -222,9 +222,6 @@ def _prepare(
     if recipe.shuffle and isinstance(corpus, Documents):
         corpus = corpus.shuffled(rng)
     training, held_out = corpus.split(part if recipe.split == "end" else 0.0)
-    _log_split(recipe, training, held_out, part)
-    for change in corpus.changes:
-        logger.info("%s (newlines='keep', --newlines keep, takes the text as it is)", change)
     vocabulary, counts = symbols.found_in(training, held_out)
     ids = training.sequence(vocabulary)
     if len(ids) < 2 or not training.size:
@@ -236,7 +233,6 @@ def _prepare(
     if recipe.drop_last:
         transitions = _whole_windows(transitions, recipe.seq_length)
     T, B = fit_window(transitions, recipe.seq_length, recipe.batch_size)
-    _tell_what_shrank(len(ids), {"seq_length": (recipe.seq_length, T), "batch_size": (recipe.batch_size, B)})
     if recipe.split == "rows":
         transitions = transitions // (T * B) * T * B
     rows = Rows(ids, transitions, B, boundary_id=vocabulary.boundary_id, carry_state=recipe.carry_state)
@@ -244,6 +240,10 @@ def _prepare(
         rows, validation = _split_rows(rows, T, part)
     else:
         validation = _validation_streams(held_out, vocabulary, B)
+    _log_split(recipe, training, held_out, part if validation is not None else 0.0)
+    for change in corpus.changes:
+        logger.info("%s (newlines='keep', --newlines keep, takes the text as it is)", change)
+    _tell_what_shrank(len(ids), {"seq_length": (recipe.seq_length, T), "batch_size": (recipe.batch_size, B)})
     blocks = Blocks(rows, T)
     recipe = recipe.fitted(T, B, blocks.windows)
     _require_memory(recipe, vocabulary.size, blocks, threads or usable_cores())
@@ -379,8 +379,6 @@ def _split_rows(rows: Rows, T: int, part: float) -> tuple[Rows, Streams | None]:
     windows = rows.n_steps // T
     kept = max(1, int(windows * (1 - part)))
     held_out = rows.read(kept * T, windows * T) if kept < windows else None
-    if part and held_out is None:
-        logger.info("a row has %d windows: none are held out for validation", windows)
     return rows.first(kept * T), held_out
 
 

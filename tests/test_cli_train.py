@@ -69,6 +69,28 @@ def test_a_model_before_a_divergence_is_written(tmp_path: Path, data: Path):
     assert fastrnn.load(out).bits_per_symbol("Alice was beginning to get very tired") < 7
 
 
+def test_a_model_that_was_there_is_not_replaced_by_one_that_diverged(text: Path, tmp_path: Path):
+    out, settings = tmp_path / "m", ["--optimizer", "sgd", "--activation", "relu", "--learning-rate", 1e30]
+    assert run("train", text, "-o", out, *QUICK).exit_code == 0
+    before = out.read_bytes()
+    result = run("train", text, "-o", out, *QUICK, *settings, "--clip-norm", 1e30, "--validation", 0)
+    assert result.exit_code == 1
+    assert out.read_bytes() == before
+    if f"is in {out}.diverged" in result.stderr:
+        assert fastrnn.load(f"{out}.diverged").bits_per_symbol(TEXT) > 0
+
+
+def test_another_place_is_not_the_input_either(
+    text: Path, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    places = iter([str(text), "a\0b", str(tmp_path / "elsewhere")])
+    monkeypatch.setattr("fastrnn.cli._other_places", lambda _: places)
+    result = run("train", text, "-o", full / "m", *QUICK)
+    assert f"--output {text} is the file that is trained on" in result.stderr
+    assert text.read_text() == TEXT
+    assert fastrnn.load(tmp_path / "elsewhere").history
+
+
 def test_ctrl_c_during_the_first_validation_keeps_the_model(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

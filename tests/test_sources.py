@@ -38,6 +38,19 @@ def texts_of(source: Any, **options: Any) -> list[Any]:
 # ---- What is no text ---------------------------------------------------------------------------------
 
 
+class Keyed:
+    """A mapping that does not say so, as those of h5py or e-mails are."""
+
+    def keys(self) -> list[str]:
+        return ["text"]
+
+    def __getitem__(self, name: str) -> list[str]:
+        return NAMES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+
 class Table:
     """What pandas, polars and Arrow have of a table."""
 
@@ -54,6 +67,7 @@ class Table:
         ({"text": NAMES}, "text is dict, which gives its keys or the names of its columns: pass the texts"),
         (collections.Counter(NAMES), "text is Counter, which gives its keys"),
         (os.environ, "which gives its keys"),
+        (Keyed(), "text is Keyed, which gives its keys"),
         (Table({"text": NAMES}), "text is Table, which gives its keys or the names of its columns"),
         (SimpleNamespace(__dataframe__=None), "which gives its keys or the names of its columns"),
         (set(NAMES), r"text is set, which has no order: pass a list, such as sorted\(text\)"),
@@ -122,7 +136,7 @@ def test_what_is_no_texts_is_not_scored(texts: Any):
 def test_the_name_of_a_file_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     Path("names.txt").write_text("hello")
-    for source in ("names.txt", b"names.txt", str(tmp_path / "names.txt"), ["names.txt", "others.txt"]):
+    for source in ("names.txt", b"names.txt", str(tmp_path / "names.txt"), ["others.txt", "names.txt"]):
         with pytest.warns(UserWarning, match="is the name of a file, .* pass a pathlib.Path") as caught:
             train(source)
         assert caught[0].filename == __file__
@@ -159,9 +173,10 @@ def test_an_open_file_gives_its_lines_without_their_ends(tmp_path: Path, ends: s
     with path.open(newline="") as file:
         assert texts_of(file) == NAMES
     assert texts_of(io.StringIO(path.read_text())) == NAMES
-    if ends != "\r":  # binary files have no such lines
-        with path.open("rb") as file:
-            assert texts_of(file) == [name.encode() for name in NAMES]
+    with path.open(newline="\n") as file:
+        assert texts_of(file) == NAMES
+    with path.open("rb") as file:
+        assert texts_of(file) == [name.encode() for name in NAMES]
     assert texts_of(path, lines=True) == NAMES
 
 
@@ -313,6 +328,12 @@ def test_a_running_text_is_not_shuffled():
 
 
 # ---- Whole numbers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", [None, "scratch"])
+def test_a_bool_is_no_seed(preset: str | None):
+    with pytest.raises(TypeError, match="rng=True must be a whole number"):
+        train("hello", preset=preset, rng=True)
 
 
 @pytest.mark.parametrize("preset", [None, "scratch"])
