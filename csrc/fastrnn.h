@@ -46,16 +46,16 @@ enum {
     FR_BAD_SIZE = 1,   /* a size is negative, or zero where it may not be */
     FR_BAD_SYMBOL = 2, /* an id outside 0 … V-1, or a target outside -1 … V-1 */
     FR_BAD_CHOICE = 3, /* a cell, an optimizer or a function that does not exist */
-    FR_ABORTED = 4     /* another part of the work will not come */
+    FR_ABORTED = 4     /* it was told to end, or another part will not come */
 };
 
 /* Functions, as `elementary` numbers them. */
 enum { FR_EXP = 0, FR_TANH = 1, FR_SIGMOID = 2, FR_LOG = 3 };
 
-/* Rows of a long product's operand that are packed at a time; rows that the head works on at a time; the
- * interleaved partial sums of a reduction: element i goes into sum i mod FR_SUMS, and these are added up
- * in halves. */
-enum { FR_BLOCK = 256, FR_ROWS = 64, FR_SUMS = 16 };
+/* Rows of a long product's operand that are packed at a time; rows that the head works on at a time; rows
+ * after which a part of a window asks whether it is to end, whole blocks; the interleaved partial sums of a
+ * reduction: element i goes into sum i mod FR_SUMS, and these are added up in halves. */
+enum { FR_BLOCK = 256, FR_ROWS = 64, FR_STRETCH = 1024, FR_SUMS = 16 };
 
 /* Cells, by PyTorch's names. */
 enum { FR_RNN_TANH = 0, FR_RNN_RELU = 1, FR_GRU = 2, FR_LSTM = 3 };
@@ -98,7 +98,8 @@ enum {
 };
 
 /* What the parts of a window share to wait for each other: three counters, each on a cache line of its
- * own. They begin as zeros; whoever sets the last one to 1 sends the others home with FR_ABORTED. */
+ * own. They begin as zeros; whoever sets the last one to 1 sends all parts home with FR_ABORTED, which takes
+ * them no longer than FR_STRETCH rows. */
 enum { FR_SYNC = 48, FR_ARRIVED = 0, FR_ROUND = 16, FR_ABORT = 32 };
 
 /* Optimizers, as train_windows numbers them, and the width of a row of their settings. */

@@ -41,25 +41,29 @@ static inline fr_status hand_up(real *trace, Dropout d, int64_t layer, int64_t n
 static inline fr_status take_inputs(real *trace, const real *packed, const real *params, const int32_t *inputs,
                                     Dropout d, int64_t layer, Team team, Sizes s)
 {
-    const int64_t N = s.T * s.B, first = fr_part(N, team.part, team.parts);
-    const int64_t rows = fr_part(N, team.part + 1, team.parts) - first, I = inputs_of(s, layer), O = s.G * s.H;
-    real *x = trace + (layer > 0 ? layer_place_of(s, layer - 1, FR_UP) : place_of(s, FR_X)) + first * I;
-    if (layer > 0)
-        RETURN_IF_BAD(hand_up(trace, d, layer - 1, first, rows, s));
-    else
-        RETURN_IF_BAD(
-            FR(embedding_forward)(x, params + place_of(s, FR_EMBEDDING_WEIGHT), inputs + first, rows, s.V, I));
-    return FR(linear_forward)(trace + layer_place_of(s, layer, FR_GATES) + first * O, x,
-                              packed + layer_place_of(s, layer, FR_IH_T), params + layer_place_of(s, layer, FR_GATE_BIAS),
-                              rows, I, O);
+    const int64_t N = s.T * s.B, end = fr_part(N, team.part + 1, team.parts), I = inputs_of(s, layer), O = s.G * s.H;
+    real *x = trace + (layer > 0 ? layer_place_of(s, layer - 1, FR_UP) : place_of(s, FR_X));
+    real *gates = trace + layer_place_of(s, layer, FR_GATES);
+    const real *ih = packed + layer_place_of(s, layer, FR_IH_T), *bias = params + layer_place_of(s, layer, FR_GATE_BIAS);
+    for (int64_t n = fr_part(N, team.part, team.parts); n < end; n += FR_STRETCH) {
+        const int64_t rows = fr_min(FR_STRETCH, end - n);
+        RETURN_IF_BAD(fr_go_on(team));
+        if (layer > 0)
+            RETURN_IF_BAD(hand_up(trace, d, layer - 1, n, rows, s));
+        else
+            RETURN_IF_BAD(FR(embedding_forward)(x + n * I, params + place_of(s, FR_EMBEDDING_WEIGHT), inputs + n, rows,
+                                                s.V, I));
+        RETURN_IF_BAD(FR(linear_forward)(gates + n * O, x + n * I, ih, bias, rows, I, O));
+    }
+    return FR_OK;
 }
 
-/* The recurrence of a layer, for some of the batch rows: carries the state. */
-static inline fr_status run_layer(real *trace, real *state, const real *packed, const real *params,
-                                  const int32_t *inputs, const uint8_t *starts, int64_t layer, Team team, Sizes s)
+/* The recurrence of a layer, for batch rows from `first` on: carries the state. */
+static inline fr_status run_rows(real *trace, real *state, const real *packed, const real *params,
+                                 const int32_t *inputs, const uint8_t *starts, int64_t layer, int64_t first,
+                                 int64_t rows, Team team, Sizes s)
 {
-    const int64_t B = s.B, H = s.H, O = s.G * H, first = fr_part(B, team.part, team.parts);
-    const int64_t rows = fr_part(B, team.part + 1, team.parts) - first, last = (s.T * B + first) * H;
+    const int64_t B = s.B, H = s.H, O = s.G * H, last = (s.T * B + first) * H;
     const size_t bytes = (size_t)(rows * H) * sizeof(real);
     const real *weight_ih = params + layer_place_of(s, layer, FR_WEIGHT_IH);
     const real *bias = params + layer_place_of(s, layer, FR_GATE_BIAS);
@@ -75,6 +79,7 @@ static inline fr_status run_layer(real *trace, real *state, const real *packed, 
     for (int64_t t = 0; t < s.T; t++) {
         const int64_t n = t * B + first, here = n * H, next = here + B * H;
         real *x = gates + n * O;
+        RETURN_IF_BAD(fr_go_on(team));
         if (!is_dense(s, layer))
             RETURN_IF_BAD(FR(gather_forward)(x, weight_ih, bias, inputs + n, rows, s.V, O));
         switch (s.cell) {
@@ -91,6 +96,16 @@ static inline fr_status run_layer(real *trace, real *state, const real *packed, 
     memcpy(state_h, h + last, bytes);
     if (s.cell == FR_LSTM)
         memcpy(state_c, inner + last, bytes);
+    return FR_OK;
+}
+
+/* The same for all batch rows of a part. */
+static inline fr_status run_layer(real *trace, real *state, const real *packed, const real *params,
+                                  const int32_t *inputs, const uint8_t *starts, int64_t layer, Team team, Sizes s)
+{
+    const int64_t end = fr_part(s.B, team.part + 1, team.parts);
+    for (int64_t b = fr_part(s.B, team.part, team.parts); b < end; b += FR_STRETCH)
+        RETURN_IF_BAD(run_rows(trace, state, packed, params, inputs, starts, layer, b, fr_min(FR_STRETCH, end - b), team, s));
     return FR_OK;
 }
 

@@ -68,6 +68,7 @@ static fr_status run_head(double *losses, real *w, const real *params, Window x,
             const int64_t rows = fr_min(FR_ROWS, (t + steps - 1) * s.B + last - n);
             real *logits = w + place_of(s, FR_LOGITS) + (n - begin * s.B) * s.V;
             real *up = w + layer_place_of(s, top, FR_UP) + n * s.H, *dh = w + layer_place_of(s, top, FR_DH) + n * s.H;
+            RETURN_IF_BAD(fr_go_on(team));
             RETURN_IF_BAD(hand_up(w, d, top, n, rows, s));
             RETURN_IF_BAD(FR(linear_forward)(logits, up, w + place_of(s, FR_HEAD_T), head_bias, rows, s.H, s.V));
             RETURN_IF_BAD(FR(cross_entropy)(losses + n, logits, logits, x.targets + n, x.scale, rows, s.V));
@@ -81,16 +82,21 @@ static fr_status run_head(double *losses, real *w, const real *params, Window x,
 /* The gradients of the head's parameters at some steps, for some of the outputs. */
 static fr_status add_head_gradients(real *grads, real *w, int64_t begin, int64_t count, real *block, Team team, Sizes s)
 {
+    const real *dlogits = w + place_of(s, FR_LOGITS);
     const real *up = w + layer_place_of(s, s.L - 1, FR_UP) + begin * s.B * s.H;
-    return FR(linear_gradients)(grads + place_of(s, FR_HEAD_WEIGHT), grads + place_of(s, FR_HEAD_BIAS), block,
-                                w + place_of(s, FR_LOGITS), up, team.part, team.parts, count * s.B, s.H, s.V);
+    for (int64_t n = 0; n < count * s.B; n += FR_STRETCH) {
+        RETURN_IF_BAD(fr_go_on(team));
+        RETURN_IF_BAD(FR(linear_gradients)(grads + place_of(s, FR_HEAD_WEIGHT), grads + place_of(s, FR_HEAD_BIAS), block,
+                                           dlogits + n * s.V, up + n * s.H, team.part, team.parts,
+                                           fr_min(FR_STRETCH, count * s.B - n), s.H, s.V));
+    }
+    return FR_OK;
 }
 
-/* The recurrence of a layer backwards, for some of the batch rows: the gradients of its gates. */
-static void run_layer_back(real *w, Window x, int64_t layer, Team team, Sizes s)
+/* The recurrence of a layer backwards, for batch rows from `first` on: the gradients of its gates. */
+static fr_status run_rows_back(real *w, Window x, int64_t layer, int64_t first, int64_t rows, Team team, Sizes s)
 {
-    const int64_t B = s.B, H = s.H, first = fr_part(B, team.part, team.parts);
-    const int64_t rows = fr_part(B, team.part + 1, team.parts) - first;
+    const int64_t B = s.B, H = s.H;
     const real *h = w + layer_place_of(s, layer, FR_H), *hh = w + layer_place_of(s, layer, FR_HH);
     real *inner = w + layer_place_of(s, layer, FR_INNER), *gates = w + layer_place_of(s, layer, FR_GATES);
     real *running = w + place_of(s, FR_RUNNING) + (first + team.part) * (s.G + 1) * H;
@@ -101,6 +107,7 @@ static void run_layer_back(real *w, Window x, int64_t layer, Team team, Sizes s)
         const int64_t n = t * B + first, here = n * H, next = here + B * H;
         real *before = dh + (t > 0 ? here - B * H : here), *row = gates + here * s.G;
         const uint8_t *starts = x.starts + n;
+        RETURN_IF_BAD(fr_go_on(team));
         switch (s.cell) {
         case FR_GRU:
             FR(gru_backward)(before, row, inner + here, running, dh + here, h + here, hh, starts, t > 0, rows, H);
@@ -113,39 +120,74 @@ static void run_layer_back(real *w, Window x, int64_t layer, Team team, Sizes s)
             FR(rnn_backward)(dh + here, before, running, h + next, hh, starts, s.cell == FR_RNN_RELU, t > 0, rows, H);
         }
     }
+    return FR_OK;
+}
+
+/* The same for all batch rows of a part. */
+static fr_status run_layer_back(real *w, Window x, int64_t layer, Team team, Sizes s)
+{
+    const int64_t end = fr_part(s.B, team.part + 1, team.parts);
+    for (int64_t b = fr_part(s.B, team.part, team.parts); b < end; b += FR_STRETCH)
+        RETURN_IF_BAD(run_rows_back(w, x, layer, b, fr_min(FR_STRETCH, end - b), team, s));
+    return FR_OK;
 }
 
 /* The gradient of what a dense layer takes in, for some of the rows of all steps. */
 static fr_status hand_down(real *w, Window x, int64_t layer, Team team, Sizes s)
 {
-    const int64_t N = s.T * s.B, first = fr_part(N, team.part, team.parts), I = inputs_of(s, layer), O = s.G * s.H;
-    const int64_t rows = fr_part(N, team.part + 1, team.parts) - first;
+    const int64_t N = s.T * s.B, end = fr_part(N, team.part + 1, team.parts), I = inputs_of(s, layer), O = s.G * s.H;
+    const real *dgates = w + layer_place_of(s, layer, FR_DGATES), *ih = w + layer_place_of(s, layer, FR_IH);
     const Dropout d = x.dropout;
-    real *out = w + (layer > 0 ? layer_place_of(s, layer - 1, FR_DH) : place_of(s, FR_DX)) + first * I;
-    RETURN_IF_BAD(FR(linear_forward)(out, w + layer_place_of(s, layer, FR_DGATES) + first * O,
-                                     w + layer_place_of(s, layer, FR_IH), w + place_of(s, FR_ZEROS), rows, O, I));
-    if (layer > 0 && d.rate > 0)
-        return FR(dropout)(out, out, d.rate, d.key, d.update, layer - 1, first, rows, s.B, s.H);
+    real *out = w + (layer > 0 ? layer_place_of(s, layer - 1, FR_DH) : place_of(s, FR_DX));
+    for (int64_t n = fr_part(N, team.part, team.parts); n < end; n += FR_STRETCH) {
+        const int64_t rows = fr_min(FR_STRETCH, end - n);
+        real *some = out + n * I;
+        RETURN_IF_BAD(fr_go_on(team));
+        RETURN_IF_BAD(FR(linear_forward)(some, dgates + n * O, ih, w + place_of(s, FR_ZEROS), rows, O, I));
+        if (layer > 0 && d.rate > 0)
+            RETURN_IF_BAD(FR(dropout)(some, some, d.rate, d.key, d.update, layer - 1, n, rows, s.B, s.H));
+    }
     return FR_OK;
 }
 
-/* The gradients of a layer's parameters, for some of the outputs. */
-static fr_status add_layer_gradients(real *grads, real *w, Window x, int64_t layer, real *block, Team team, Sizes s)
+/* The gradients of a layer's parameters that rows of all steps add, from n on, for some of the outputs. */
+static fr_status add_gradients_of_rows(real *grads, real *w, Window x, int64_t layer, int64_t n, int64_t N, real *block,
+                                       Team team, Sizes s)
 {
-    const int64_t N = s.T * s.B, O = s.G * s.H, part = team.part, parts = team.parts;
-    const real *dgates = w + layer_place_of(s, layer, FR_DGATES), *h = w + layer_place_of(s, layer, FR_H);
-    const real *in = w + (layer > 0 ? layer_place_of(s, layer - 1, FR_UP) : place_of(s, FR_X));
+    const int64_t I = inputs_of(s, layer), O = s.G * s.H, part = team.part, parts = team.parts;
+    const real *dgates = w + layer_place_of(s, layer, FR_DGATES) + n * O, *h = w + layer_place_of(s, layer, FR_H) + n * s.H;
+    const real *in = w + (layer > 0 ? layer_place_of(s, layer - 1, FR_UP) : place_of(s, FR_X)) + n * I;
+    const uint8_t *starts = x.starts + n;
     real *dweight_ih = grads + layer_place_of(s, layer, FR_WEIGHT_IH), *dbias = grads + layer_place_of(s, layer, FR_GATE_BIAS);
     real *dweight_hh = grads + layer_place_of(s, layer, FR_WEIGHT_HH);
     if (is_dense(s, layer))
         RETURN_IF_BAD(
-            FR(linear_gradients)(dweight_ih, dbias, block, dgates, in, part, parts, N, inputs_of(s, layer), O));
+            FR(linear_gradients)(dweight_ih, dbias, block, dgates, in, part, parts, N, I, O));
     else
-        RETURN_IF_BAD(FR(gather_gradients)(dweight_ih, dbias, dgates, x.inputs, part, parts, N, s.V, O));
+        RETURN_IF_BAD(FR(gather_gradients)(dweight_ih, dbias, dgates, x.inputs + n, part, parts, N, s.V, O));
     if (s.cell == FR_GRU)
         return FR(gru_gradients)(dweight_hh, grads + layer_place_of(s, layer, FR_BIAS_HN), block, dgates,
-                                 w + layer_place_of(s, layer, FR_INNER), h, x.starts, part, parts, N, s.H);
-    return FR(recurrent_gradients)(dweight_hh, block, dgates, h, x.starts, part, parts, N, s.H, O);
+                                 w + layer_place_of(s, layer, FR_INNER) + n * s.H, h, starts, part, parts, N, s.H);
+    return FR(recurrent_gradients)(dweight_hh, block, dgates, h, starts, part, parts, N, s.H, O);
+}
+
+/* The gradients of all parameters but the head's, for some of the outputs. */
+static fr_status add_gradients(real *grads, real *w, Window x, real *block, Team team, Sizes s)
+{
+    const int64_t N = s.T * s.B;
+    for (int64_t l = 0; l < s.L; l++)
+        for (int64_t n = 0; n < N; n += FR_STRETCH) {
+            RETURN_IF_BAD(fr_go_on(team));
+            RETURN_IF_BAD(add_gradients_of_rows(grads, w, x, l, n, fr_min(FR_STRETCH, N - n), block, team, s));
+        }
+    /* what the head added to the embedding, where it is tied, was added before the last wait */
+    for (int64_t n = 0; s.E > 0 && n < N; n += FR_STRETCH) {
+        RETURN_IF_BAD(fr_go_on(team));
+        RETURN_IF_BAD(FR(embedding_gradients)(grads + place_of(s, FR_EMBEDDING_WEIGHT),
+                                              w + place_of(s, FR_DX) + n * s.E, x.inputs + n, team.part, team.parts,
+                                              fr_min(FR_STRETCH, N - n), s.V, s.E));
+    }
+    return FR_OK;
 }
 
 static fr_status gradients(double *losses, real *grads, real *state, real *w, const real *params, Window x, Team team,
@@ -168,18 +210,14 @@ static fr_status gradients(double *losses, real *grads, real *state, real *w, co
             RETURN_IF_BAD(fr_wait_for_all(team));
     }
     for (int64_t l = s.L - 1; l >= 0; l--) {
-        run_layer_back(w, x, l, team, s);
+        RETURN_IF_BAD(run_layer_back(w, x, l, team, s));
         RETURN_IF_BAD(fr_wait_for_all(team));
         if (is_dense(s, l)) {
             RETURN_IF_BAD(hand_down(w, x, l, team, s));
             RETURN_IF_BAD(fr_wait_for_all(team));
         }
     }
-    for (int64_t l = 0; l < s.L; l++)
-        RETURN_IF_BAD(add_layer_gradients(grads, w, x, l, block, team, s));
-    if (s.E > 0) /* what the head added to it, where it is tied, was added before the last wait */
-        RETURN_IF_BAD(FR(embedding_gradients)(grads + place_of(s, FR_EMBEDDING_WEIGHT), w + place_of(s, FR_DX),
-                                              x.inputs, team.part, team.parts, s.T * s.B, s.V, s.E));
+    RETURN_IF_BAD(add_gradients(grads, w, x, block, team, s));
     return fr_wait_for_all(team);
 }
 

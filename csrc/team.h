@@ -11,15 +11,21 @@
 #include "fastrnn.h"
 
 typedef struct {
-    int32_t *sync; /* (FR_SYNC) */
+    int32_t *sync; /* (FR_SYNC), or NULL */
     int64_t part, parts;
 } Team;
+
+/* FR_ABORTED once the parts are to end: what may last asks now and then. */
+static inline fr_status fr_go_on(Team team)
+{
+    return team.sync && __atomic_load_n(team.sync + FR_ABORT, __ATOMIC_ACQUIRE) ? FR_ABORTED : FR_OK;
+}
 
 static inline fr_status fr_wait_for_all(Team team)
 {
     if (team.parts == 1)
         return FR_OK;
-    int32_t *arrived = team.sync + FR_ARRIVED, *round = team.sync + FR_ROUND, *abort = team.sync + FR_ABORT;
+    int32_t *arrived = team.sync + FR_ARRIVED, *round = team.sync + FR_ROUND;
     const int32_t now = __atomic_load_n(round, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(arrived, 1, __ATOMIC_ACQ_REL) == team.parts) {
         __atomic_store_n(arrived, 0, __ATOMIC_RELAXED);
@@ -27,7 +33,7 @@ static inline fr_status fr_wait_for_all(Team team)
         return FR_OK;
     }
     for (int64_t spins = 0; __atomic_load_n(round, __ATOMIC_ACQUIRE) == now; spins++) {
-        if (__atomic_load_n(abort, __ATOMIC_ACQUIRE))
+        if (fr_go_on(team) != FR_OK)
             return FR_ABORTED;
         if (spins > 2000)
             sched_yield();

@@ -291,6 +291,6 @@ class Sealed:
 
     def _refusal(self, name: str) -> str:
         kind = type(self).__name__
-        if name in self._declared or hasattr(type(self), name):
+        if name in self._declared or hasattr(self, name):
             return f"{name} of a {kind} cannot be set: {self._instead.get(name, f'make another {kind}')}"
         return f"a {kind} has no attribute {name!r}"

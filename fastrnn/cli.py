@@ -212,7 +212,13 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--vocabulary", help="The characters that the model is to know, or ascii.  [default: those of the text]"
 )
-@click.option("--sample", "n_sample", type=int, default=0, help="Print so many symbols when trained.")
+@click.option(
+    "--sample",
+    "n_sample",
+    type=click.IntRange(0, (1 << 63) - 1),
+    default=0,
+    help="Print so many symbols when trained.",
+)
 @click.option("--prime", help="What the sample continues.")
 @click.option("--quiet", is_flag=True, help="No log and no progress bar.")
 @_seed_option

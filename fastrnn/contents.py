@@ -81,10 +81,11 @@ def checked_vocabulary(vocabulary: object) -> Vocabulary:
             f"vocabulary is {type(vocabulary).__name__}; it must be a fastrnn.vocabulary.Vocabulary"
         )
     unit = _checked_unit(vocabulary)
-    symbols = _whole_numbers("vocabulary.symbols", vocabulary.symbols, np.uint32, (1 << 32) - 1)
+    given = _vector("vocabulary.symbols", vocabulary.symbols)
     least, most = SYMBOLS[unit]
-    if not least <= len(symbols) <= most:
-        raise ValueError(f"the vocabulary has {len(symbols)} {unit}s; it must have from {least} to {most}")
+    if not least <= len(given) <= most:
+        raise ValueError(f"the vocabulary has {len(given)} {unit}s; it must have from {least} to {most}")
+    symbols = _whole_numbers("vocabulary.symbols", given, np.uint32, (1 << 32) - 1)
     if np.any(symbols[1:] <= symbols[:-1]):
         raise ValueError("the vocabulary is not in order: its symbols must ascend")
     if unit != "character" and symbols[-1] != len(symbols) - 1:
@@ -127,20 +128,26 @@ def _check_names(names: Any, count: int) -> None:
 
 def _checked_counts(counts: Any, V: int) -> NDArray[np.int64]:
     """Counts as int64 (V) that nobody else has and that cannot be written."""
-    found = _whole_numbers("counts", counts, np.int64, (1 << 62) // V)
-    checks.same_shape("counts", found, (V,))
+    given = _vector("counts", counts)
+    checks.same_shape("counts", given, (V,))
+    found = _whole_numbers("counts", given, np.int64, (1 << 62) // V)
     if isinstance(found.base, bytes) and len(found.base) == found.nbytes:
         return found  # such a view cannot be made writable
     return np.frombuffer(found.tobytes(), np.int64)
 
 
-def _whole_numbers(name: str, value: Any, dtype: Any, largest: int) -> NDArray[Any]:
-    """Whole numbers from 0 to ``largest`` as a vector of this dtype, not copied where they are one."""
+def _vector(name: str, value: Any) -> NDArray[Any]:
+    """Numbers as a vector, of which no element is read: it may be as long as no memory is."""
     array = checks.as_array(name, value, "whole numbers in a vector")
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be whole numbers, and has dtype {array.dtype}")
     if array.ndim != 1:
         raise ValueError(f"{name} has shape {array.shape}; it must be a vector")
+    return array
+
+
+def _whole_numbers(name: str, array: NDArray[Any], dtype: Any, largest: int) -> NDArray[Any]:
+    """Whole numbers from 0 to ``largest`` in this dtype, not copied where they are that already."""
     if array.dtype.kind == "f" and not np.array_equal(array, np.floor(array)):
         raise ValueError(f"{name} must be whole numbers, and not all of them are")
     least, most = (array.min().item(), array.max().item()) if array.size else (0, 0)

@@ -193,7 +193,7 @@ def _check_column(key: str, column: NDArray[np.float64]) -> None:
     if key in REQUIRED:
         good = bool(np.isfinite(column).all())
     else:
-        good = not missing.all() and set(column[missing].view(np.uint64).tolist()) <= {NAN_BITS}
+        good = not missing.all() and bool(np.all(column[missing].view(np.uint64) == NAN_BITS))
     if good and key == "step":
         in_range = (column >= 0) & (column < STEP_LIMIT) & ~np.signbit(column)
         good = bool(np.all(in_range & (column == np.floor(column))))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import checks
+from fastrnn import checks, memory
 from fastrnn.layout import GATES
 
 Array = NDArray[Any]
@@ -141,7 +141,7 @@ def _arrays(state_dict: Any) -> dict[str, Array]:
         raise TypeError(
             f"state_dict is a {type(state_dict).__name__}; it must be a mapping of names to arrays"
         )
-    arrays = {}
+    arrays, n_bytes = {}, 0
     for name, value in state_dict.items():
         # a parameter that PyTorch tracks, or that lies on another device, hides its numbers from NumPy
         plain = value.detach().cpu() if hasattr(value, "detach") else value
@@ -154,7 +154,10 @@ def _arrays(state_dict: Any) -> dict[str, Array]:
                 f"state_dict[{name!r}] must be a floating-point array, and is a {type(value).__name__} of "
                 f"dtype {array.dtype}"
             )
-        arrays[str(name)] = array.astype(np.result_type(array.dtype, np.float32))
+        dtype = np.result_type(array.dtype, np.float32)
+        n_bytes += array.size * dtype.itemsize
+        memory.require(n_bytes, f"state_dict, of which {name!r} has shape {array.shape},")
+        arrays[str(name)] = array.astype(dtype)
     return arrays
 
 

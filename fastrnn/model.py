@@ -140,8 +140,8 @@ class Model(checks.Sealed):
             return None
         if self.settings.get("keep") != "best":
             return self.history[-1]
-        validated = [record for record in self.history if "validation_loss" in record]
-        return min(validated, key=lambda record: record["validation_loss"], default=self.history[-1])
+        losses = self.history.columns().get("validation_loss")
+        return self.history[-1 if losses is None else int(np.nanargmin(losses))]
 
     # ---- Scoring ---------------------------------------------------------------------------------
 
@@ -176,8 +176,7 @@ class Model(checks.Sealed):
             ``unknown`` is none of the above; or the model gives a symbol no finite number of bits, for its
             parameters are out of range.
         """
-        bits, _ = self._scorer(end=end, unknown=unknown).of_texts([self.vocabulary.as_read(text)], _unnamed)
-        return bits
+        return self._scorer(end=end, unknown=unknown).of_text(text)
 
     @overload
     def score_many(  # type: ignore[overload-overlap]  # what has a length is an iterable, too
@@ -235,7 +234,7 @@ class Model(checks.Sealed):
         """The natural logarithm of the text's probability; arguments and errors as in `surprisal`."""
         scorer = self._scorer(end=end, unknown=unknown, bits=False)
         with np.errstate(over="ignore"):
-            return -_finite(scorer.of_texts([self.vocabulary.as_read(text)], _unnamed)[0].sum())
+            return -_finite(scorer.of_text(text).sum())
 
     def bits_per_symbol(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
         """Mean bits of a text's symbols; arguments and errors as in `surprisal`.
@@ -427,11 +426,6 @@ class Model(checks.Sealed):
             name = "validation_loss" if "validation_loss" in record else "loss"
             loss = f", {name} {record[name]:.4f} at step {record['step']:,}"
         return f"<fastrnn.Model of {kind}: {symbols}, {self.network!r}{loss}>"
-
-
-def _unnamed(_: int) -> str:
-    """What errors call a text that is the only one."""
-    return ""
 
 
 def _named_line(place: int) -> str:

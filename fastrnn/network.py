@@ -369,6 +369,7 @@ class Network(checks.Sealed):
                     losses, gradients, carried, workspace.flat, team.sync, self._flat, ids, wanted, flags,
                     plan.numbers, 1.0, rate, key, 0, part, parts, T, B,
                 ),
+                lasts=self.lasts(T, B),
             )  # fmt: skip
         return float(losses.sum()), self.layout.views(gradients), self.public_state(carried)
 
@@ -417,6 +418,15 @@ class Network(checks.Sealed):
             for step in range(0, T, steps_at_once):
                 piece = slice(step, step + steps_at_once), rows
                 self._run_rows(kernel, out[piece], state[:, :, rows], *(array[piece] for array in window))
+
+    def lasts(self, T: int, B: int) -> bool:
+        """Whether a window's gradients last, so that whoever waits for them must hear Ctrl-C. Internal.
+
+        It does so anyway where the work is not shared: that is NumPy.
+        """
+        cost = self._cost()
+        operations = 3 * T * (self.shape.L * cost.layer + B * self._cost_of_symbol(cost))
+        return self.backend.description.shares_work and operations > cost.call
 
     def _cost(self) -> Cost:
         description = self.backend.description
@@ -532,11 +542,14 @@ class Network(checks.Sealed):
             T, B = ids.shape
             memory.require(ids.size * SYMBOL_BYTES + room(T, B), f"a window of {T} steps and {B} rows")
         V = self.shape.V
-        return (
+        window = (
             checks.private_copy("inputs", ids, np.int32, 0, V - 1),
             checks.private_copy("targets", wanted, np.int32, -1, V - 1),
             checks.private_flags("starts", flags, ids.shape),
         )
+        # the copies, and not the arrays, which another thread may resize
+        checks.window_buffers(*window, window[0].shape)
+        return window
 
     def training_room(self, *, dropout: bool) -> Callable[[int, int], int]:
         """The bytes that a window needs to go forward and backward, by its T and B. Internal."""

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn import memory
 from fastrnn.batches import Streams
 from fastrnn.network import Array, Network
 from fastrnn.vocabulary import Text, Vocabulary
@@ -247,6 +248,17 @@ class Scorer:
         losses = reading.losses(ids[ids >= 0])
         return self._scores(losses, ids, np.array([len(ids)]), lambda _: name, position)
 
+    def of_text(self, text: Text) -> Floats:
+        """The scores of one text, which is read in pieces where it is long."""
+        text = self.vocabulary.as_read(text)
+        n = len(text) if hasattr(text, "__len__") else 0  # what has none is refused
+        if n <= SYMBOLS_AT_ONCE:
+            return self.of_texts([text], _unnamed)[0]
+        memory.require(8 * n, f"the scores of {n:,} symbols")
+        ends = (*range(SYMBOLS_AT_ONCE, n, SYMBOLS_AT_ONCE), n)
+        pieces = ((text[start:end], end == n) for start, end in itertools.pairwise((0, *ends)))
+        return np.concatenate(list(self.of_pieces(pieces, _unnamed)))
+
     def of_list(self, texts: Iterable[Text], named: Named) -> list[Floats]:
         """The scores of each text."""
         return list(self._of_groups(_in_groups(self._whole(texts), SYMBOLS_AT_ONCE, SYMBOLS_AT_ONCE), named))
@@ -313,6 +325,11 @@ class Scorer:
         scores = np.full(len(ids), 0 - (math.log2 if self.bits else math.log)(self.unknown))
         scores[ids >= 0] = losses
         return scores
+
+
+def _unnamed(_: int) -> str:
+    """What errors call the only text."""
+    return ""
 
 
 def _named_from(named: Named, first: int, place: int) -> str:

@@ -52,7 +52,7 @@ class BestEffort:
         """Whether it is a terminal."""
         try:
             return sys.stderr is not None and sys.stderr.isatty()
-        except ValueError:  # it was closed
+        except (AttributeError, OSError, ValueError):  # it was closed, or is no whole file
             return False
 
     def __getattr__(self, name: str) -> Any:

@@ -44,12 +44,12 @@ class _Call:
     books, and the caller waits with nothing but plain locks.
     """
 
-    def __init__(self, work: Callable[[int], None], parts: int, sync: NDArray[np.int32]) -> None:
+    def __init__(self, work: Callable[[int], None], parts: range, sync: NDArray[np.int32]) -> None:
         self._work, self._sync = work, sync
         self._lock = Lock()
         self._begun: set[int] = set()
-        #: For each part a lock that is held until it has ended.
-        self._ended = {part: Lock() for part in range(1, parts)}
+        #: For each of the threads' parts a lock that is held until it has ended.
+        self._ended = {part: Lock() for part in parts}
         for ended in self._ended.values():
             ended.acquire()
         self.error: BaseException | None = None
@@ -114,22 +114,26 @@ class Team:
         self._queues: list[SimpleQueue[tuple[_Call, int] | None]] = []
         self._process = os.getpid()
 
-    def run(self, parts: int, work: Callable[[int], None]) -> None:
-        """Call ``work`` with each part from 0 to ``parts - 1`` at the same time; 0 is the caller's.
+    def run(self, parts: int, work: Callable[[int], None], *, lasts: bool = False) -> None:
+        """Call ``work`` with each part from 0 to ``parts - 1`` at the same time.
 
-        An exception in any part, Ctrl-C included, ends them all, and is raised when they have ended.
+        The first is the caller's, unless the call ``lasts``: then the caller does nothing but wait, so that
+        it hears Ctrl-C. An exception in any part, Ctrl-C included, ends them all, and is raised when they
+        have ended.
         """
-        if parts == 1:
+        self.sync = np.zeros(SYNC, np.int32)
+        others = range(0 if lasts and self.at_most(parts + 1) > parts else 1, parts)
+        if not others:
             work(0)
             return
-        self.sync = np.zeros(SYNC, np.int32)
-        call = _Call(work, parts, self.sync)
+        call = _Call(work, others, self.sync)
         ended = False
         try:
-            self._start_threads(parts - 1)
-            for part in range(1, parts):
-                self._queues[part - 1].put((call, part))
-            work(0)
+            self._start_threads(len(others))
+            for part, queue in zip(others, self._queues, strict=False):
+                queue.put((call, part))
+            if 0 not in others:
+                work(0)
             call.wait()
             ended = True
         except BaseException as error:  # noqa: BLE001  (raised below)

@@ -362,6 +362,7 @@ class Trainer(checks.Sealed):
                         streams.starts, settings, weights, plan.numbers, *numbers, part, parts,
                         len(self._average), W, streams.n_steps, T, B,
                     ),
+                    lasts=network.lasts(T, B),
                 )  # fmt: skip
         finally:  # after Ctrl-C too: what was done counts
             finite = np.isfinite(losses) & np.isfinite(norms)

@@ -347,7 +347,18 @@ class TokenVocabulary(Vocabulary):
         ValueError
             A number is outside the vocabulary.
         """
-        ids, V = whole_numbers(text), len(self.symbols)
+        tokens = whole_numbers(text)
+        if len(tokens) <= checks.PIECE:
+            return self._ids_of(tokens, position, unknown)
+        memory.require(4 * len(tokens), f"the ids of {len(tokens):,} tokens")
+        ids = np.empty(len(tokens), np.int32)
+        for start in range(0, len(tokens), checks.PIECE):
+            some = tokens[start : start + checks.PIECE]
+            ids[start : start + len(some)] = self._ids_of(some, position + start, unknown)
+        return ids
+
+    def _ids_of(self, ids: NDArray[Any], position: int, unknown: str | float) -> NDArray[np.int32]:
+        V = len(self.symbols)
         if ids.size and (ids.min() < 0 or ids.max() >= V):
             if unknown != "error":
                 found = ids.astype(np.int32)
@@ -360,7 +371,9 @@ class TokenVocabulary(Vocabulary):
             )
         return ids.astype(np.int32, copy=False)
 
-    def joined(self, texts: list[Any]) -> NDArray[np.int64]:
+    def joined(self, texts: list[Any]) -> NDArray[Any]:
+        if len(texts) == 1:
+            return whole_numbers(texts[0])
         arrays = [np.empty(0, np.int64), *map(whole_numbers, texts)]
         # a number too large for int64 becomes one below 0, which is none either
         return np.concatenate(arrays, dtype=np.int64, casting="unsafe")

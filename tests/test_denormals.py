@@ -202,11 +202,11 @@ class Watch:
 
     def __enter__(self) -> Self:
         """Begin; what Numba compiles, it must have compiled before."""
-        setattr(self._backend, self._name, self._watched)
+        vars(self._backend)[self._name] = self._watched
         return self
 
     def __exit__(self, *error: object) -> None:
-        setattr(self._backend, self._name, self._kernel)
+        vars(self._backend)[self._name] = self._kernel
 
     def _watched(self, *arguments: Any) -> None:
         if not self._libm:

@@ -5,6 +5,7 @@ What could end the process runs in one of its own, with a time limit.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import operator
@@ -21,10 +22,11 @@ import pytest
 from helpers import CELLS, Window, parts_of
 
 import fastrnn
-from fastrnn import Network, Trainer, checks, memory, network, threads, trainer
+from fastrnn import Network, Trainer, checks, memory, network, scoring, threads, trainer
 from fastrnn.layout import parameter_layout
 from fastrnn.network import Cost
 from fastrnn.sampling import draw
+from fastrnn.vocabulary import TokenVocabulary, Vocabulary
 
 #: Seconds after which a process is taken to hang; most of them is the compilation of Numba's kernels.
 LIMIT = 240
@@ -509,6 +511,45 @@ def test_a_window_that_cannot_fit_is_refused_before_it_is_read(backend: str, sha
         trained.state = (np.broadcast_to(np.float32(np.nan), (1, 10**12, 8)),) * 2
 
 
+def test_numbers_without_memory_of_their_own_are_refused_before_they_are_read():
+    """A stride of zero makes an array of any size."""
+    wide, tokens = np.broadcast_to(7, 10**12), TokenVocabulary.of_count(5)
+    net = Network(5, 8, backend="numpy")
+    model = fastrnn.Model(net, tokens, np.ones(5, int))
+    for call in (
+        lambda: tokens.encode(wide),
+        lambda: model.surprisal(wide),
+        lambda: model.log_prob(wide),
+        lambda: model.score_many([wide]),
+        lambda: Network.from_torch_state_dict({"weight_ih_l0": np.broadcast_to(0.1, (10**6, 10**6))}),
+    ):
+        with pytest.raises(MemoryError, match="needs .*B, "):
+            call()
+    for vocabulary in (Vocabulary("character", wide), TokenVocabulary("token", wide)):
+        with pytest.raises(ValueError, match="the vocabulary has 1000000000000"):
+            fastrnn.Model(net, vocabulary, np.ones(5))
+    with pytest.raises(ValueError, match="counts has shape"):
+        fastrnn.Model(net, tokens, wide)
+
+
+def test_long_tokens_are_scored_and_encoded_in_pieces(monkeypatch: pytest.MonkeyPatch):
+    model = fastrnn.train(np.arange(300) % 5, vocabulary=5, hidden_size=8, steps=2, rng=0, progress=False)
+    tokens = np.random.default_rng(0).integers(0, 5, 97)
+    expected = model.surprisal(tokens), model.log_prob(tokens), model.vocabulary.encode(tokens)
+    wrong = np.append(tokens, 5)
+    for piece in (1, 10, 97):
+        monkeypatch.setattr(checks, "PIECE", piece)
+        monkeypatch.setattr(scoring, "SYMBOLS_AT_ONCE", piece)
+        found = model.surprisal(tokens), model.log_prob(tokens), model.vocabulary.encode(tokens)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+        for call in (model.surprisal, model.vocabulary.encode):
+            with pytest.raises(ValueError, match="the token at position 97 is 5"):
+                call(wrong)
+        assert len(model.surprisal(wrong, unknown="skip")) == 97
+        assert model.surprisal(wrong, unknown=0.5)[-1] == 1
+
+
 def test_a_limit_of_the_process_counts(monkeypatch: pytest.MonkeyPatch):
     resource = pytest.importorskip("resource")
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -576,6 +617,80 @@ def test_what_a_call_costs_is_bounded(
         rows = B * net._cost_of_symbol(cost)
         assert rows <= cost.call
         assert T == 1 or T * (net.num_layers * cost.layer + rows) <= cost.call
+
+
+#: Ctrl-C after so many seconds of one window: prints how long it took to hear it.
+LONG_WINDOW = """
+import os, signal, threading, time
+import numpy as np
+from fastrnn import Network, Trainer
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+trainer = Trainer(Network(9, 64, cell="lstm", embedding_size=16, backend=BACKEND, threads=1, rng=0))
+network, short = trainer.network, np.zeros((3, 3), np.int32)
+trainer.step(short, short)  # compiles
+network.loss_and_gradients(short, short)
+ids = np.broadcast_to(np.int32(3), (100_000, 3))
+
+def strike(seconds):
+    time.sleep(seconds)
+    struck.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+
+for seconds in (0.3, 0.8, 1.6):
+    for call in (lambda: trainer.step(ids, ids), lambda: network.loss_and_gradients(ids, ids)):
+        struck = []
+        thread = threading.Thread(target=strike, args=(seconds,))
+        thread.start()
+        try:
+            call()
+            assert seconds > 0.3, "the window was short"
+            time.sleep(60)
+        except KeyboardInterrupt:
+            print(time.perf_counter() - struck[0])
+        thread.join()
+assert np.isfinite(network.flat).all()
+trainer.reset_state()
+assert trainer.step(short, short) > 0
+"""
+
+
+def test_ctrl_c_is_heard_while_a_window_lasts(compiled: str, tmp_path: Path):
+    delays = [float(line) for line in run(LONG_WINDOW, compiled, tmp_path).split()]
+    assert len(delays) == 6
+    assert max(delays) < 1  # it is milliseconds, but where others work
+
+
+@pytest.mark.parametrize("settings", CELLS.values(), ids=CELLS)
+@pytest.mark.parametrize(("T", "B"), [(2, 1061), (433, 5)])
+def test_a_window_of_many_rows_is_that_of_the_reference(compiled: str, settings: dict, T: int, B: int):
+    """Beyond FR_STRETCH rows its phases are cut; how many threads share them changes no bit."""
+
+    def found(backend: str, threads: int) -> list[np.ndarray]:
+        net = Network(
+            9,
+            5,
+            num_layers=2,
+            dtype="float64",
+            backend=backend,
+            rng=0,
+            threads=threads,
+            dropout=0.2,
+            **settings,
+        )
+        window = Window.of(net, T, B)
+        loss, gradients, state = net.loss_and_gradients(
+            window.inputs, window.targets, window.state, window.starts, dropout_key=3
+        )
+        return [np.array(loss), *gradients.values(), *parts_of(state)]
+
+    alone = found(compiled, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "LEAST_WORK", 1)
+        patch.setattr(network, "LEAST_ROWS", 1)
+        assert [one.tobytes() for one in found(compiled, 3)] == [one.tobytes() for one in alone]
+    for one, other in zip(alone, found("numpy", 1), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
 
 
 def test_long_streams_are_learnt_the_same_in_blocks(backend: str, monkeypatch: pytest.MonkeyPatch):
@@ -656,3 +771,19 @@ def test_sizes_that_no_plan_tells_are_refused():
     assert parameter_layout(shape).size > 10**20
     with pytest.raises(MemoryError, match="hidden_size=10000000000 over 5 symbols needs .* PB"):
         network.window_plan(shape, 5, 3)
+
+
+@pytest.mark.parametrize("call", ["step", "losses", "loss_and_gradients", "forward"])
+def test_an_array_that_is_resized_while_it_is_read_ends_nothing(backend: str, call: str):
+    """Another argument's conversion resizes it, as another thread could."""
+    inputs = np.zeros((4, 4), np.int32)
+
+    class Starts:
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            inputs.resize((40, 200), refcheck=False)
+            return np.zeros((4, 4), np.uint8)
+
+    net = Network(5, 4, backend=backend, rng=0)
+    window = [inputs, np.zeros((4, 4), np.int32)] if call != "forward" else [inputs]
+    with contextlib.suppress(ValueError):
+        getattr(Trainer(net) if call == "step" else net, call)(*window, starts=Starts())

@@ -13,8 +13,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from fastrnn import checks
 from fastrnn.errors import BackendUnavailableError
 
 logger = logging.getLogger("fastrnn")
@@ -77,14 +78,16 @@ class Description:
     shares_work: bool = True
 
 
-class Backend:
+class Backend(checks.Sealed):
     """The kernels of one implementation: each is an attribute, a function that raises on failure."""
+
+    name: Final[str]
+    description: Final[Description]
 
     def __init__(self, name: str, description: Description, kernels: Mapping[str, Kernel]) -> None:
         self.name = name
         self.description = description
-        for kernel_name, kernel in kernels.items():
-            setattr(self, kernel_name, self._checked(kernel_name, kernel))
+        vars(self).update({kernel: self._checked(kernel, function) for kernel, function in kernels.items()})
 
     def _checked(self, kernel_name: str, kernel: Kernel) -> Callable[..., None]:
         def call(*arguments: Any) -> None:

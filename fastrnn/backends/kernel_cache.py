@@ -152,7 +152,7 @@ class KernelFiles:
         require_private(self.folder)
         path = self.path(key)
         try:
-            status = path.stat()
+            status = path.lstat()  # a link may lead to where others write
         except FileNotFoundError:
             return None
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait

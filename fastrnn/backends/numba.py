@@ -36,7 +36,7 @@ OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE, ABORTED = 0, 1, 2, 3, 4
 SGD, ADAGRAD, ADAM, RMSPROP = 0, 1, 2, 3
 SUM, MEAN, BATCHMEAN = 0, 1, 2
 EXP, TANH, SIGMOID, LOG = 0, 1, 2, 3
-BLOCK, ROWS, SUMS, SETTINGS = 256, 64, 16, 6
+BLOCK, ROWS, STRETCH, SUMS, SETTINGS = 256, 64, 1024, 16, 6
 RNN_TANH, RNN_RELU, GRU, LSTM = 0, 1, 2, 3
 
 # what a plan says of a network, and of each of its layers
@@ -1685,6 +1685,12 @@ def inputs_of(s, layer):
 # ---- A team's parts wait for each other: csrc/team.h -----------------------------------------------------
 
 
+@inlined
+def go_on(team):
+    """ABORTED once the parts are to end: what may last asks now and then."""
+    return ABORTED if exists(team.sync) and atomic_load(team.sync, ABORT) != 0 else OK
+
+
 @jit
 def wait_for_all(team):
     sync, parts = team.sync, team.parts
@@ -1697,7 +1703,7 @@ def wait_for_all(team):
         return OK
     spins = 0
     while atomic_load(sync, ROUND) == now:
-        if atomic_load(sync, ABORT) != 0:
+        if go_on(team) != OK:
             return ABORTED
         spins += 1
         if spins > 2000:
@@ -1757,26 +1763,29 @@ def hand_up(trace, d, layer, n, rows, s):
 def take_inputs(trace, packed, params, inputs, d, layer, team, s):
     """The input's share of the gates of a dense layer, for some of the rows of all steps."""
     N, I, O = s.T * s.B, inputs_of(s, layer), s.G * s.H
-    first = share(N, team.part, team.parts)
-    rows = share(N, team.part + 1, team.parts) - first
-    x = at(array(trace, s, X), first * I)
-    status = OK
-    if layer > 0:
-        x = at(layer_array(trace, s, layer - 1, UP), first * I)
-        hand_up(trace, d, layer - 1, first, rows, s)
-    else:
-        status = embedding_forward(x, array(params, s, EMBEDDING_WEIGHT), at(inputs, first), rows, s.V, I)
     gates, packed_ih = layer_array(trace, s, layer, GATES), layer_array(packed, s, layer, IH_T)
-    linear_forward(at(gates, first * O), x, packed_ih, layer_array(params, s, layer, GATE_BIAS), rows, I, O)
+    bias, x = layer_array(params, s, layer, GATE_BIAS), array(trace, s, X)
+    if layer > 0:
+        x = layer_array(trace, s, layer - 1, UP)
+    status, end = OK, share(N, team.part + 1, team.parts)
+    for n in range(share(N, team.part, team.parts), end, STRETCH):
+        rows, some = min(STRETCH, end - n), at(x, n * I)
+        status = go_on(team)
+        if status == OK and layer > 0:
+            hand_up(trace, d, layer - 1, n, rows, s)
+        elif status == OK:
+            weight = array(params, s, EMBEDDING_WEIGHT)
+            status = embedding_forward(some, weight, at(inputs, n), rows, s.V, I)
+        if status != OK:
+            break
+        linear_forward(at(gates, n * O), some, packed_ih, bias, rows, I, O)
     return status
 
 
 @jit
-def run_layer(trace, state, packed, params, inputs, starts, layer, team, s):
-    """The recurrence of a layer, for some of the batch rows: carries the state."""
+def run_rows(trace, state, packed, params, inputs, starts, layer, first, rows, team, s):
+    """The recurrence of a layer, for batch rows from ``first`` on: carries the state."""
     H, B, O = s.H, s.B, s.G * s.H
-    first = share(B, team.part, team.parts)
-    rows = share(B, team.part + 1, team.parts) - first
     h, inner = layer_array(trace, s, layer, H_), layer_array(trace, s, layer, INNER)
     gates, hh = layer_array(trace, s, layer, GATES), layer_array(packed, s, layer, HH_T)
     weight_ih, bias = layer_array(params, s, layer, WEIGHT_IH), layer_array(params, s, layer, GATE_BIAS)
@@ -1788,6 +1797,9 @@ def run_layer(trace, state, packed, params, inputs, starts, layer, team, s):
     for t in range(s.T):
         n = t * B + first
         here, after, x, begins = n * H, (n + B) * H, at(gates, n * O), at(starts, n)
+        status = go_on(team)
+        if status != OK:
+            return status
         if layer == 0 and s.E == 0:
             status = gather_forward(x, weight_ih, bias, at(inputs, n), rows, s.V, O)
             if status != OK:
@@ -1805,6 +1817,18 @@ def run_layer(trace, state, packed, params, inputs, starts, layer, team, s):
     if s.cell == LSTM:
         copy(state_c, at(inner, (s.T * B + first) * H), rows * H)
     return OK
+
+
+@inlined
+def run_layer(trace, state, packed, params, inputs, starts, layer, team, s):
+    """The same for all batch rows of a part."""
+    status, end = OK, share(s.B, team.part + 1, team.parts)
+    for b in range(share(s.B, team.part, team.parts), end, STRETCH):
+        rows = min(STRETCH, end - b)
+        status = run_rows(trace, state, packed, params, inputs, starts, layer, b, rows, team, s)
+        if status != OK:
+            break
+    return status
 
 
 @jit
@@ -1851,6 +1875,9 @@ def run_head(losses, w, params, x, begin, count, team, s):
         end = (t + steps - 1) * B + last
         for n in range(t * B + first, end, ROWS):
             rows, some, back = min(ROWS, end - n), at(logits, (n - begin * B) * V), at(dh, n * H)
+            status = go_on(team)
+            if status != OK:
+                return status
             hand_up(w, d, top, n, rows, s)
             linear_forward(some, at(up, n * H), head_t, head_bias, rows, H, V)
             status = cross_entropy(at(losses, n), some, some, at(x.targets, n), x.scale, rows, V)
@@ -1865,19 +1892,24 @@ def run_head(losses, w, params, x, begin, count, team, s):
 @inlined
 def add_head_gradients(grads, w, begin, count, block, team, s):
     """The gradients of the head's parameters at some steps, for some of the outputs."""
-    up = at(layer_array(w, s, s.L - 1, UP), begin * s.B * s.H)
-    linear_gradients(
-        array(grads, s, HEAD_WEIGHT), array(grads, s, HEAD_BIAS), block, array(w, s, LOGITS), up,
-        team.part, team.parts, count * s.B, s.H, s.V,
-    )  # fmt: skip
+    up, dlogits = at(layer_array(w, s, s.L - 1, UP), begin * s.B * s.H), array(w, s, LOGITS)
+    dweight, dbias = array(grads, s, HEAD_WEIGHT), array(grads, s, HEAD_BIAS)
+    status, N = OK, count * s.B
+    for n in range(0, N, STRETCH):
+        status = go_on(team)
+        if status != OK:
+            break
+        linear_gradients(
+            dweight, dbias, block, at(dlogits, n * s.V), at(up, n * s.H), team.part, team.parts,
+            min(STRETCH, N - n), s.H, s.V,
+        )  # fmt: skip
+    return status
 
 
 @jit
-def run_layer_back(w, x, layer, team, s):
-    """The recurrence of a layer backwards, for some of the batch rows: the gradients of its gates."""
+def run_rows_back(w, x, layer, first, rows, team, s):
+    """The recurrence of a layer backwards, for batch rows from ``first`` on: the gradients of its gates."""
     B, H, O = s.B, s.H, s.G * s.H
-    first = share(B, team.part, team.parts)
-    rows = share(B, team.part + 1, team.parts) - first
     h, inner, gates = (
         layer_array(w, s, layer, H_), layer_array(w, s, layer, INNER), layer_array(w, s, layer, GATES)
     )  # fmt: skip
@@ -1890,6 +1922,9 @@ def run_layer_back(w, x, layer, team, s):
         here, after = n * H, (n + B) * H
         dnow, before = at(dh, here), at(dh, (max(t - 1, 0) * B + first) * H)
         dgates, begins, carried = at(gates, n * O), at(x.starts, n), t > 0
+        status = go_on(team)
+        if status != OK:
+            return status
         if s.cell == LSTM:
             lstm_backward(
                 before,
@@ -1913,40 +1948,78 @@ def run_layer_back(w, x, layer, team, s):
             rnn_backward(
                 dnow, before, running, at(h, after), hh, begins, s.cell == RNN_RELU, carried, rows, H
             )
+    return OK
+
+
+@inlined
+def run_layer_back(w, x, layer, team, s):
+    """The same for all batch rows of a part."""
+    status, end = OK, share(s.B, team.part + 1, team.parts)
+    for b in range(share(s.B, team.part, team.parts), end, STRETCH):
+        status = run_rows_back(w, x, layer, b, min(STRETCH, end - b), team, s)
+        if status != OK:
+            break
+    return status
 
 
 @inlined
 def hand_down(w, x, layer, team, s):
     """The gradient of what a dense layer takes in, for some of the rows of all steps."""
     N, I, O, d = s.T * s.B, inputs_of(s, layer), s.G * s.H, x.dropout
-    first = share(N, team.part, team.parts)
-    rows = share(N, team.part + 1, team.parts) - first
-    out = at(array(w, s, DX), first * I)
+    out, dgates = array(w, s, DX), layer_array(w, s, layer, DGATES)
     if layer > 0:
-        out = at(layer_array(w, s, layer - 1, DH), first * I)
-    dgates = at(layer_array(w, s, layer, DGATES), first * O)
-    linear_forward(out, dgates, layer_array(w, s, layer, IH), array(w, s, ZEROS), rows, O, I)
-    if layer > 0 and d.rate > 0:
-        dropout(out, out, d.rate, d.key, d.update, layer - 1, first, rows, s.B, s.H)
+        out = layer_array(w, s, layer - 1, DH)
+    status, end = OK, share(N, team.part + 1, team.parts)
+    for n in range(share(N, team.part, team.parts), end, STRETCH):
+        rows, some = min(STRETCH, end - n), at(out, n * I)
+        status = go_on(team)
+        if status != OK:
+            break
+        ih, zeros = layer_array(w, s, layer, IH), array(w, s, ZEROS)
+        linear_forward(some, at(dgates, n * O), ih, zeros, rows, O, I)
+        if layer > 0 and d.rate > 0:
+            dropout(some, some, d.rate, d.key, d.update, layer - 1, n, rows, s.B, s.H)
+    return status
 
 
 @inlined
-def add_layer_gradients(grads, w, x, layer, block, team, s):
-    """The gradients of a layer's parameters, for some of the outputs."""
-    N, H, O, part, parts = s.T * s.B, s.H, s.G * s.H, team.part, team.parts
-    dgates, h = layer_array(w, s, layer, DGATES), layer_array(w, s, layer, H_)
+def add_gradients_of_rows(grads, w, x, layer, n, N, block, team, s):
+    """What rows of all steps add to the gradients of a layer's parameters, from n on, for some outputs."""
+    H, O, part, parts = s.H, s.G * s.H, team.part, team.parts
+    dgates, h = at(layer_array(w, s, layer, DGATES), n * O), at(layer_array(w, s, layer, H_), n * H)
     dweight_ih, dbias = layer_array(grads, s, layer, WEIGHT_IH), layer_array(grads, s, layer, GATE_BIAS)
     dweight_hh = layer_array(grads, s, layer, WEIGHT_HH)
     if layer == 0 and s.E == 0:
-        gather_gradients(dweight_ih, dbias, dgates, x.inputs, part, parts, N, s.V, O)
+        gather_gradients(dweight_ih, dbias, dgates, at(x.inputs, n), part, parts, N, s.V, O)
     else:
-        taken = layer_array(w, s, layer - 1, UP) if layer > 0 else array(w, s, X)
-        linear_gradients(dweight_ih, dbias, block, dgates, taken, part, parts, N, inputs_of(s, layer), O)
+        I, taken = inputs_of(s, layer), layer_array(w, s, layer - 1, UP) if layer > 0 else array(w, s, X)
+        linear_gradients(dweight_ih, dbias, block, dgates, at(taken, n * I), part, parts, N, I, O)
     if s.cell == GRU:
-        du, dbias_hn = layer_array(w, s, layer, INNER), layer_array(grads, s, layer, BIAS_HN)
-        gru_gradients(dweight_hh, dbias_hn, block, dgates, du, h, x.starts, part, parts, N, H)
+        du, dbias_hn = at(layer_array(w, s, layer, INNER), n * H), layer_array(grads, s, layer, BIAS_HN)
+        gru_gradients(dweight_hh, dbias_hn, block, dgates, du, h, at(x.starts, n), part, parts, N, H)
     else:
-        recurrent_gradients(dweight_hh, block, dgates, h, x.starts, part, parts, N, H, O)
+        recurrent_gradients(dweight_hh, block, dgates, h, at(x.starts, n), part, parts, N, H, O)
+
+
+@inlined
+def add_gradients(grads, w, x, block, team, s):
+    """The gradients of all parameters but the head's, for some of the outputs."""
+    status, N = OK, s.T * s.B
+    for layer in range(s.L):
+        for n in range(0, N, STRETCH):
+            status = go_on(team)
+            if status != OK:
+                return status
+            add_gradients_of_rows(grads, w, x, layer, n, min(STRETCH, N - n), block, team, s)
+    if s.E > 0:
+        dembedding, dx = array(grads, s, EMBEDDING_WEIGHT), array(w, s, DX)
+        for n in range(0, N, STRETCH):
+            status = go_on(team)
+            if status != OK:
+                return status
+            some, ids, rows = at(dx, n * s.E), at(x.inputs, n), min(STRETCH, N - n)
+            embedding_gradients(dembedding, some, ids, team.part, team.parts, rows, s.V, s.E)
+    return OK
 
 
 @jit
@@ -1970,24 +2043,21 @@ def gradients(losses, grads, state, w, params, x, team, s):
         if status == OK:
             status = wait_for_all(team)
         if status == OK:
-            add_head_gradients(grads, w, t, count, block, team, s)
-            if t + count < s.T:  # the next logits take the place of these
-                status = wait_for_all(team)
+            status = add_head_gradients(grads, w, t, count, block, team, s)
+        if status == OK and t + count < s.T:  # the next logits take the place of these
+            status = wait_for_all(team)
     for layer in range(s.L - 1, -1, -1):
         if status == OK:
-            run_layer_back(w, x, layer, team, s)
+            status = run_layer_back(w, x, layer, team, s)
+        if status == OK:
             status = wait_for_all(team)
         if status == OK and (layer > 0 or s.E > 0):
-            hand_down(w, x, layer, team, s)
-            status = wait_for_all(team)
-    if status != OK:
-        return status
-    for layer in range(s.L):
-        add_layer_gradients(grads, w, x, layer, block, team, s)
-    if s.E > 0:
-        dembedding, dx = array(grads, s, EMBEDDING_WEIGHT), array(w, s, DX)
-        embedding_gradients(dembedding, dx, x.inputs, team.part, team.parts, s.T * s.B, s.V, s.E)
-    return wait_for_all(team)
+            status = hand_down(w, x, layer, team, s)
+            if status == OK:
+                status = wait_for_all(team)
+    if status == OK:
+        status = add_gradients(grads, w, x, block, team, s)
+    return wait_for_all(team) if status == OK else status
 
 
 # ---- The whole network: csrc/network.c and csrc/inference.c ------------------------------------------------
