@@ -7,6 +7,7 @@ the first. Nothing is laid out as ids as a whole: a sequence is read in parts.
 from __future__ import annotations
 
 import array
+import io
 import numbers
 import os
 import warnings
@@ -346,6 +347,8 @@ def read_corpus(
         raise TypeError(
             f"text is {type(source).__name__}; it must be a str, bytes, a path or an iterable of texts"
         )
+    if hasattr(source, "readline"):
+        return _read_open_file(source, newlines)
     documents = _read_documents(source, newlines)
     _warn_of_shapes(documents)
     for text in documents.texts[:LOOKED_UP]:
@@ -376,11 +379,26 @@ def _read_file(
     return replace(_running(file, unit), changes=changes)
 
 
+def _read_open_file(source: Iterable[Any], newlines: str) -> Documents:
+    """The lines of a file that is open, which take no more memory than their bytes and where they begin."""
+    changes, kept, unit = Changes(newlines), io.BytesIO(), "character"
+    for place, line in enumerate(lines_of(map(changes.noted, source))):
+        if place == 0:
+            unit = unit_of(line)
+        text = changes.as_read(line)
+        try:
+            kept.write(text.encode() if isinstance(text, str) else text)
+        except UnicodeEncodeError:
+            code_points(text)  # says where
+        kept.write(b"\n")
+    kept.seek(0)
+    name = str(getattr(source, "name", "the file"))
+    return Documents.of(Lines(TextFile(kept, name, unit, newlines="keep")), unit, changes.told())
+
+
 def _read_documents(source: Iterable[Any], newlines: str) -> Documents:
     """Documents in memory."""
     changes = Changes(newlines)
-    if hasattr(source, "readline"):  # a file that is open: its lines, one after the other
-        source = lines_of(map(changes.noted, source))
     texts: list[Text] = []
     for place, text in enumerate(source):
         try:
