@@ -11,14 +11,14 @@
 #include "fastrnn.h"
 
 typedef struct {
-    int32_t *sync; /* (FR_SYNC), or NULL */
+    int32_t *sync; /* (FR_SYNC) */
     int64_t part, parts;
 } Team;
 
 /* FR_ABORTED once the parts are to end: what may last asks now and then. */
 static inline fr_status fr_go_on(Team team)
 {
-    return team.sync && __atomic_load_n(team.sync + FR_ABORT, __ATOMIC_ACQUIRE) ? FR_ABORTED : FR_OK;
+    return __atomic_load_n(team.sync + FR_ABORT, __ATOMIC_ACQUIRE) ? FR_ABORTED : FR_OK;
 }
 
 static inline fr_status fr_wait_for_all(Team team)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fastrnn import checks, memory
 from fastrnn.atomic import checked_path
 from fastrnn.checks import shown
-from fastrnn.contents import SYMBOLS, Contents, checked_settings
+from fastrnn.contents import MOST_DIGITS, SYMBOLS, Contents, checked_settings
 from fastrnn.errors import CheckpointError
 from fastrnn.history import REQUIRED, History, checked_key
 from fastrnn.layout import parameter_layout
@@ -335,6 +335,7 @@ def _parse_json(text: str | bytes, what: str) -> dict[str, Any]:
         value = json.loads(
             text,
             parse_constant=_finite,
+            parse_int=_whole,
             parse_float=_finite,
             object_pairs_hook=_without_duplicates,
         )
@@ -343,6 +344,12 @@ def _parse_json(text: str | bytes, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"its {what} is not a JSON object")
     return value
+
+
+def _whole(number: str) -> int:
+    if len(number.lstrip("-")) > MOST_DIGITS:
+        raise ValueError(f"a number has more than {MOST_DIGITS} digits")
+    return int(number)
 
 
 def _finite(number: str) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn.corpus import read_corpus
-from fastrnn.terminal import Sample, escaped
+from fastrnn.terminal import Sample, escaped, tell
 from fastrnn.vocabulary import Text
 
 #: How much of the standard library is read, in characters.
@@ -59,12 +59,13 @@ def compare(model: fastrnn.Model, training: Text, held_out: Text) -> dict[str, f
 
 
 def run(seconds: float, output: Path, backend: str) -> None:
-    """Train, sample, compare with gzip and xz, save, load and score again."""
+    """Train, save, sample, compare with gzip and xz, load and score again."""
     text = standard_library_source()
     before, _ = read_corpus(text).split(0.1)
     training, held_out = text[: before.size], text[before.size :]
-    click.echo(f"training for {seconds:.0f} seconds on {len(text):,} characters of Python's standard library")
+    tell(f"training for {seconds:.0f} seconds on {len(text):,} characters of Python's standard library")
     model = fastrnn.train(text, backend=backend, time_limit=seconds, validation=0.1, rng=0)
+    model.save(output)
     click.echo("\na sample:\n")
     sample = Sample()
     for piece in model.sample_pieces(500, "def ", temperature=0.7, rng=0):
@@ -74,7 +75,6 @@ def run(seconds: float, output: Path, backend: str) -> None:
     scores = compare(model, training, held_out)
     for name, bits in scores.items():
         click.echo(f"    {name:28} {bits:.3f}")
-    model.save(output)
     again = fastrnn.load(output, backend=backend)
     scored = again.bits_per_symbol(held_out)
     if not np.isclose(scored, scores["fastrnn"], rtol=1e-12):

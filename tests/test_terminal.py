@@ -264,6 +264,7 @@ def test_demo_notices_that_stdout_is_closed(folder: Path):
     done = in_shell(folder, "fastrnn demo --seconds 0.1 --backend numpy -o demo >&-")
     assert done.returncode == 1
     assert done.stderr.endswith(b"Error: stdout is closed\n")
+    assert fastrnn.load(folder / "demo").bits_per_symbol("def ") > 0  # what is told does not decide
 
 
 def test_a_sample_is_written_while_it_is_drawn(folder: Path):

@@ -105,6 +105,13 @@ class _PrivatePlace:
 class _UserProvided(_PrivatePlace, caching.UserProvidedCacheLocator):
     """``NUMBA_CACHE_DIR``."""
 
+    def ensure_cache_path(self) -> None:
+        try:
+            super().ensure_cache_path()
+        except OSError as error:  # somebody asked for this place
+            report(f"NUMBA_CACHE_DIR: {error}")
+            raise
+
 
 class _InTree(_PrivatePlace, caching.InTreeCacheLocator):
     """``__pycache__`` beside the source."""
