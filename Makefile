@@ -3,7 +3,7 @@
 # make test-all  all tests
 # make test-isa  those of kernels, bits, denormals and cells, for each instruction set of the processor
 # make test-oldest  a selection of the tests with the oldest packages that pyproject.toml allows
-# make lint   ruff, mypy --strict, and the C sources with warnings as errors
+# make lint   ruff, mypy --strict, import-linter, and the C sources with warnings as errors
 # make bench  the benchmarks of the three backends
 # make compare  them beside NumPy, PyTorch, JAX and ONNX Runtime, which it installs; about half an hour
 # make quality  train on a real text and require the loss that the README tells; needs FASTRNN_DATA
@@ -50,6 +50,7 @@ lint: .venv/installed-for-development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	for bits in 32 64; do \
 	  $(CC) -std=c11 -fsyntax-only -Wall -Wextra -Wconversion -Wpedantic -Werror -DFR_BITS=$$bits csrc/*.c || exit 1; \
 	done

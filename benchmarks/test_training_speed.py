@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.peers.fastrnn import trainer
 from benchmarks.workloads import TRAINING, TRAINING_CELLS, Training
-from fastrnn.backends import BACKENDS, find_backend
+from fastrnn.backends.registry import BACKENDS, find_backend
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastrnn import optimizers, schedules
-    from fastrnn.backends import get_backend
+    from fastrnn.backends.registry import get_backend
     from fastrnn.errors import (
         BackendUnavailableError,
         CheckpointError,
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
         FastrnnError,
         TrainingInterrupted,
     )
-    from fastrnn.model import Model, load
-    from fastrnn.network import Network
-    from fastrnn.trainer import Trainer
-    from fastrnn.training import train
+    from fastrnn.model.model import Model, load
+    from fastrnn.network.network import Network
+    from fastrnn.training.train import train
+    from fastrnn.training.trainer import Trainer
 
 __version__ = "0.1.0"
 
@@ -49,13 +49,13 @@ _HOMES = {
     "CheckpointError": "errors",
     "DivergenceError": "errors",
     "FastrnnError": "errors",
-    "Model": "model",
-    "Network": "network",
-    "Trainer": "trainer",
+    "Model": "model.model",
+    "Network": "network.network",
+    "Trainer": "training.trainer",
     "TrainingInterrupted": "errors",
-    "get_backend": "backends",
-    "load": "model",
-    "train": "training",
+    "get_backend": "backends.registry",
+    "load": "model.model",
+    "train": "training.train",
 }
 
 

@@ -1,5 +1,5 @@
 """``python -m fastrnn`` is the command line."""
 
-from fastrnn.cli import main
+from fastrnn.cli.main import main
 
 main(prog_name="fastrnn")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from fastrnn.model import Model
+from typing import Any
 
 
 class FastrnnError(Exception):
@@ -23,18 +20,18 @@ class CheckpointError(FastrnnError):
 class DivergenceError(FastrnnError):
     """Training reached a loss, a gradient or parameters that are not finite.
 
-    ``model``, where `fastrnn.train` raised it, is the one that training had reached: the best where a part of
-    the text was held out, else as before that update or, where the update itself overflowed, as at the last
-    record. It is ``None`` where nothing was learnt.
+    Where `fastrnn.train` raised it, ``model`` is the `fastrnn.Model` that training had reached: the best one
+    where a part of the text was held out; else the one before that update or, where the update itself
+    overflowed, the one of the last record. It is ``None`` where nothing was learnt.
     """
 
-    model: Model | None = None
+    model: Any = None
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during `fastrnn.train`; ``model`` is what it had reached after so many ``updates``."""
+    """Ctrl-C during `fastrnn.train`: the `fastrnn.Model` that it had reached after so many ``updates``."""
 
-    def __init__(self, message: str, model: Model, updates: int) -> None:
+    def __init__(self, message: str, model: Any, updates: int) -> None:
         super().__init__(message)
         self.model = model
         self.updates = updates

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import checks
-from fastrnn.arithmetic import Floats, integer_power
+from fastrnn.core import checks
+from fastrnn.core.arithmetic import Floats, integer_power
 
 #: The width of a row of settings, FR_SETTINGS in the contract.
 SETTINGS = 6

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import checks
-from fastrnn.arithmetic import Floats, cosine_of_half_turns, integer_power
+from fastrnn.core import checks
+from fastrnn.core.arithmetic import Floats, cosine_of_half_turns, integer_power
 
 Ints = NDArray[np.int64]
 

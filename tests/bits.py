@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import fastrnn
-from fastrnn import network
+from fastrnn.network import network
 
 WRITTEN = Path(__file__).parent / "data" / "bits.json"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fastrnn.backends import BACKENDS, Backend, find_backend
+from fastrnn.backends.backend import Backend
+from fastrnn.backends.registry import BACKENDS, find_backend
 from fastrnn.errors import BackendUnavailableError
 
 #: Backends whose absence is a failure, not a skip.

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastrnn import DivergenceError, Network, Trainer
-from fastrnn.initialization import initialize
+from fastrnn.network.initialization import initialize
 
 #: Of how many kinds the symbols are; the inputs have two more.
 KINDS = 8

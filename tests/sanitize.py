@@ -28,10 +28,12 @@ from contract import Argument, Kernel, kernels
 from helpers import SIZES
 from test_kernels import draw_arguments
 
-from fastrnn.backends import Backend, Description, c, get_backend
-from fastrnn.layout import KINDS, Shape
+from fastrnn.backends import c
+from fastrnn.backends.backend import Backend, Description
+from fastrnn.backends.registry import get_backend
+from fastrnn.core.layout import KINDS, Shape
+from fastrnn.core.thread_team import Team
 from fastrnn.optimizers import OPTIMIZERS, SGD
-from fastrnn.threads import Team
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.malloc.restype = ctypes.c_void_p

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fastrnn.arithmetic import cosine_of_half_turns, integer_power
+from fastrnn.core.arithmetic import cosine_of_half_turns, integer_power
 
 
 def test_integer_power_is_a_power_and_the_same_in_any_chunks():

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 import fastrnn
-from fastrnn import atomic
-from fastrnn.atomic import require_place, write_atomically
+from fastrnn.core import atomic
+from fastrnn.core.atomic import require_place, write_atomically
 
 #: A name that a file has while it is written.
 BESIDE = ".fastrnn-0123456789abcdef.tmp"
@@ -139,7 +139,7 @@ def test_other_errors_have_the_model_too(tmp_path: Path, monkeypatch: pytest.Mon
     def fails(contents: Any) -> bytes:
         raise error
 
-    monkeypatch.setattr(fastrnn.checkpoint, "to_bytes", fails)
+    monkeypatch.setattr(fastrnn.model.model_file, "to_bytes", fails)
     with pytest.raises(error) as caught:
         model.save(tmp_path / "m")
     assert caught.value.model is model
@@ -328,7 +328,7 @@ def test_what_this_user_may_not_write_is_refused():
     """In a process of its own, for root may write everything."""
     code = """
         import os, sys
-        from fastrnn.atomic import write_atomically
+        from fastrnn.core.atomic import write_atomically
         folder = sys.argv[1]
         if os.geteuid() == 0:
             os.setgroups([]); os.setgid(23456); os.setuid(12345)
@@ -429,7 +429,7 @@ def test_what_another_process_still_writes_is_not_removed(tmp_path: Path, monkey
 def test_a_process_that_is_killed_leaves_a_whole_file(old: Path):
     code = """
         import os, signal, sys
-        from fastrnn.atomic import write_atomically
+        from fastrnn.core.atomic import write_atomically
         os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
         write_atomically(sys.argv[1], b"new")
     """

@@ -13,14 +13,15 @@ import pytest
 from conftest import require_backend, require_isa
 
 import fastrnn
-from fastrnn import backends
-from fastrnn.backends import BACKENDS, c, forced_isa, get_backend
+from fastrnn.backends import c, registry
+from fastrnn.backends.backend import forced_isa
+from fastrnn.backends.registry import BACKENDS, get_backend
 
 
 def forget() -> None:
     """Let backends be looked for anew."""
-    backends._load.cache_clear()
-    backends._find_first.cache_clear()
+    registry._load.cache_clear()
+    registry._find_first.cache_clear()
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def without(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_auto_is_the_first_that_is_there(without, caplog: pytest.LogCaptureFixture):
-    found = [name for name in BACKENDS if not isinstance(backends.find_backend(name), str)]
+    found = [name for name in BACKENDS if not isinstance(registry.find_backend(name), str)]
     assert BACKENDS == ("c", "numba", "numpy")
     assert get_backend("auto").name == found[0]
     without("numba", "fastrnn.backends._c_baseline")
@@ -207,7 +208,7 @@ AUTO = """
 import sys
 from click.testing import CliRunner
 import fastrnn
-from fastrnn.cli import main
+from fastrnn.cli.main import main
 fastrnn.train("hello " * 20, steps=5, hidden_size=4).save(sys.argv[1])
 for command, *options in (["sample", "-n", "20"], ["eval", "-"], ["info"]):
     assert CliRunner().invoke(main, [command, sys.argv[1], *options], input=b"hello").exit_code == 0

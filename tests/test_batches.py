@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn import batches
-from fastrnn.batches import Blocks, Rows, Streams, fit_window
+from fastrnn.data import batches
+from fastrnn.data.batches import Blocks, Rows, Streams, fit_window
 
 
 class Ids:

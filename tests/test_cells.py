@@ -14,8 +14,10 @@ from helpers import CELLS, SIZES, Window, assert_close, draw_parameters, flatten
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastrnn import Network, Trainer, layout, network
+from fastrnn import Network, Trainer
 from fastrnn.backends.reference import kept
+from fastrnn.core import layout
+from fastrnn.network import network
 
 T, B, V, H = 6, 5, 11, 9
 

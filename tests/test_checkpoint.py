@@ -21,8 +21,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 import fastrnn
-from fastrnn import checkpoint, memory
-from fastrnn.presets import Recipe
+from fastrnn.core import memory
+from fastrnn.model import model_file as checkpoint
+from fastrnn.training.presets import Recipe
 
 TEXTS: dict[str, Any] = {
     "characters": "hello é😀\0",
@@ -625,12 +626,12 @@ def test_loading_takes_at_most_three_times_the_file(data: bytes, tmp_path: Path,
         records = 4_000_000
         columns = {"step": np.arange(records, dtype=float), "loss": np.ones(records)}
         model = fastrnn.Model.from_bytes(data)
-        model.history = fastrnn.history.History.of_columns(columns)
+        model.history = fastrnn.model.history.History.of_columns(columns)
         model.save(path)
     elif what == "parameters":
         make(hidden_size=2500, steps=1, validation=0.0).save(path)
     else:
-        names = fastrnn.vocabulary.TokenVocabulary.of_names(tuple(f"{i:0200}" for i in range(60_000)))
+        names = fastrnn.data.vocabulary.TokenVocabulary.of_names(tuple(f"{i:0200}" for i in range(60_000)))
         fastrnn.Model(fastrnn.Network(60_000, 1), names, np.ones(60_000)).save(path)
     command = [
         sys.executable,

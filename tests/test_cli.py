@@ -22,14 +22,14 @@ from click.testing import CliRunner, Result
 from helpers import SEED_LOSSES
 
 import fastrnn
-from fastrnn.backends import AUTO_REASONS
-from fastrnn.cli import main
-from fastrnn.initialization import INITIALIZATIONS
-from fastrnn.network import CELLS
+from fastrnn.backends.registry import AUTO_REASONS
+from fastrnn.cli.main import main
+from fastrnn.network.initialization import INITIALIZATIONS
+from fastrnn.network.network import CELLS
 from fastrnn.optimizers import OPTIMIZERS
-from fastrnn.presets import CHECKS, MORE_UPDATES, MOST_UPDATES, PASSES, PRESETS, RECORDS, Recipe
 from fastrnn.schedules import SCHEDULES
-from fastrnn.trainer import REDUCTIONS
+from fastrnn.training.presets import CHECKS, MORE_UPDATES, MOST_UPDATES, PASSES, PRESETS, RECORDS, Recipe
+from fastrnn.training.trainer import REDUCTIONS
 
 QUICK = ["--hidden-size", "8", "--steps", "30", "--seed", "0", "--backend", "numpy"]
 
@@ -173,18 +173,18 @@ def test_info_says_which_backend_auto_takes_and_why(name: str, monkeypatch: pyte
 
 
 def test_info_says_why_a_backend_is_missing(monkeypatch: pytest.MonkeyPatch):
-    import fastrnn.backends
+    from fastrnn.backends import registry
 
     def missing() -> None:
         raise fastrnn.BackendUnavailableError("no such thing here")
 
-    monkeypatch.setitem(fastrnn.backends._LOADERS, "c", missing)
-    fastrnn.backends._load.cache_clear()
+    monkeypatch.setitem(registry._LOADERS, "c", missing)
+    registry._load.cache_clear()
     try:
         assert "c      missing: no such thing here" in run("info").stdout
     finally:
         monkeypatch.undo()
-        fastrnn.backends._load.cache_clear()
+        registry._load.cache_clear()
 
 
 def test_info_tells_of_a_model(model: Path):
@@ -344,7 +344,9 @@ def test_ctrl_c_saves_the_model_so_far(tmp_path: Path, backend: str):
     assert fastrnn.load(out).sample(3, rng=0)
 
 
-@pytest.mark.parametrize("where", ["fastrnn.trainer.Trainer.advance", "fastrnn.training.read_corpus"])
+@pytest.mark.parametrize(
+    "where", ["fastrnn.training.trainer.Trainer.advance", "fastrnn.training.train.read_corpus"]
+)
 def test_ctrl_c_before_the_first_update_writes_nothing(
     model: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ):

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import fastrnn
-from fastrnn.cli import main
-from fastrnn.files import iter_lines
+from fastrnn.cli.main import main
+from fastrnn.data.text_file import iter_lines
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
@@ -119,8 +119,8 @@ def test_what_eval_says_does_not_depend_on_the_pieces(
     )
     for chunk in (1, 2, 3, 7, 64):
         for long in (1, 5, 10_000):
-            monkeypatch.setattr("fastrnn.files.CHUNK", chunk)
-            monkeypatch.setattr("fastrnn.files.LONG", long)
+            monkeypatch.setattr("fastrnn.data.text_file.CHUNK", chunk)
+            monkeypatch.setattr("fastrnn.data.text_file.LONG", long)
             actual = run("eval", path, file, "--json", "--backend", compiled)
             assert (actual.exit_code, actual.stdout) == (0, expected.stdout)
             assert run("eval", path, "-", "--json", "--backend", compiled, stdin=text.encode()).stdout == (
@@ -135,7 +135,7 @@ def test_eval_finds_what_is_no_utf_8_in_any_piece(
     for data, offset in ((b"h\xc3\xa9llo\n\xff", 7), (b"\xc3\xa9\xc3", 2), (b"\xc3\xa9\xc3l", 2)):
         file.write_bytes(data)
         for chunk in (1, 2, 3, 100):
-            monkeypatch.setattr("fastrnn.files.CHUNK", chunk)
+            monkeypatch.setattr("fastrnn.data.text_file.CHUNK", chunk)
             result = run("eval", of_lines, file)
             assert result.exit_code == 1
             assert f"is not UTF-8: byte 0x{data[offset]:02x} at offset {offset}" in result.stderr
@@ -166,7 +166,7 @@ def test_lines_in_pieces(of_bytes: bool, monkeypatch: pytest.MonkeyPatch):
         if not expected[-1]:
             expected.pop()
         data: Any = text.encode() if of_bytes else text
-        monkeypatch.setattr("fastrnn.files.LONG", int(rng.integers(1, 9)))
+        monkeypatch.setattr("fastrnn.data.text_file.LONG", int(rng.integers(1, 9)))
         cuts = [0, *np.cumsum(rng.integers(1, 5, 40)).tolist()]
         pieces = [data[a:b] for a, b in itertools.pairwise(cuts) if a < len(data)]
         lines = [data[:0]]

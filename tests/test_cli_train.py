@@ -14,7 +14,7 @@ import pytest
 from test_cli import QUICK, run, started
 
 import fastrnn
-from fastrnn import loop
+from fastrnn.training import loop
 
 TEXT = "hello world, hello there. " * 40
 
@@ -84,7 +84,7 @@ def test_another_place_is_not_the_input_either(
     text: Path, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     places = iter([str(text), "a\0b", str(tmp_path / "elsewhere")])
-    monkeypatch.setattr("fastrnn.cli._other_places", lambda _: places)
+    monkeypatch.setattr("fastrnn.cli.main._other_places", lambda _: places)
     result = run("train", text, "-o", full / "m", *QUICK)
     assert f"--output {text} is the file that is trained on" in result.stderr
     assert text.read_text() == TEXT
@@ -164,7 +164,7 @@ def test_a_disk_that_is_full_everywhere_is_said(
 
 FULL_DISK = """
 import sys, fastrnn
-from fastrnn.cli import main
+from fastrnn.cli.main import main
 real_save = fastrnn.Model.save
 def save(self, path):
     if "full" in str(path):

@@ -14,8 +14,8 @@ import pytest
 
 import fastrnn
 from fastrnn import Model, Network
-from fastrnn.history import History
-from fastrnn.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.model.history import History
 
 LETTERS = Vocabulary("character", np.arange(97, 105, dtype=np.uint32))
 TOKENS = TokenVocabulary.of_count(8)
@@ -203,7 +203,7 @@ def letters(*symbols: int) -> Vocabulary:
 @pytest.mark.parametrize(
     ("vocabulary", "error", "message"),
     [
-        ("abcdefgh", TypeError, "vocabulary is str; it must be a fastrnn.vocabulary.Vocabulary"),
+        ("abcdefgh", TypeError, "vocabulary is str; it must be a fastrnn.data.vocabulary.Vocabulary"),
         (8, TypeError, "vocabulary is int"),
         (letters(*range(7)), ValueError, "the vocabulary has 7 symbols, and the network 8"),
         (TokenVocabulary.of_count(9), ValueError, "the vocabulary has 9 symbols, and the network 8"),

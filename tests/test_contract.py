@@ -11,8 +11,13 @@ from conftest import require_backend
 from contract import HEADER, Kernel, constants, kernels
 
 import fastrnn
-from fastrnn import layout, network, optimizers, threads
-from fastrnn.backends import KERNELS, STATUS, get_backend, reference
+from fastrnn import optimizers
+from fastrnn.backends import reference
+from fastrnn.backends.backend import KERNELS, STATUS
+from fastrnn.backends.registry import get_backend
+from fastrnn.core import layout
+from fastrnn.core import thread_team as threads
+from fastrnn.network import network
 
 NAMES = [kernel.name for kernel in kernels()]
 

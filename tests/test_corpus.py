@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_files import write_as_before
 
-from fastrnn import corpus as module
-from fastrnn.corpus import Corpus, Documents, RunningText, read_corpus
-from fastrnn.files import OpenFile
-from fastrnn.vocabulary import Vocabulary
+from fastrnn.data import corpus as module
+from fastrnn.data.corpus import Corpus, Documents, RunningText, read_corpus
+from fastrnn.data.text_file import OpenFile
+from fastrnn.data.vocabulary import Vocabulary
 
 documents = st.lists(st.text(st.sampled_from("ab\0\nyé\U0001f600"), max_size=9), max_size=9)
 
@@ -103,7 +103,7 @@ def test_one_rule_of_newlines_for_str_files_documents_and_stdin(tmp_path: Path):
 
 
 def test_a_file_is_open_until_the_corpus_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fastrnn.files.IN_MEMORY", 0)
+    monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
     path = tmp_path / "text"
     path.write_bytes(b"abcd")
     with read_corpus(path) as corpus:
@@ -116,8 +116,8 @@ def test_a_file_is_open_until_the_corpus_is_closed(tmp_path: Path, monkeypatch: 
 
 
 def test_a_symbol_that_a_file_did_not_have_is_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fastrnn.files.IN_MEMORY", 0)
-    monkeypatch.setattr("fastrnn.files.STRETCH", 1)
+    monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
+    monkeypatch.setattr("fastrnn.data.text_file.STRETCH", 1)
     monkeypatch.setattr(module, "PIECE", 1)
     path = tmp_path / "text"
     path.write_bytes(b"abcd")

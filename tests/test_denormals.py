@@ -18,7 +18,7 @@ import pytest
 from helpers import parts_of
 
 from fastrnn import Network, Trainer
-from fastrnn.batches import Streams
+from fastrnn.data.batches import Streams
 from fastrnn.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 T, B, V, H = 48, 5, 20, 37

@@ -10,7 +10,7 @@ import click
 import pytest
 
 import fastrnn
-from fastrnn.cli import main
+from fastrnn.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 

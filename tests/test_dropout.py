@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastrnn import Network, Trainer
-from fastrnn.backends import get_backend
 from fastrnn.backends.reference import kept, philox
+from fastrnn.backends.registry import get_backend
 
 #: Random123's kat_vectors for philox4x32-10: counter, key, the words that come.
 KNOWN_ANSWERS = [

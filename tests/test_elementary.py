@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from contract import constants
 
-from fastrnn.backends import get_backend
+from fastrnn.backends.registry import get_backend
 
 FUNCTIONS = ["exp", "tanh", "sigmoid", "log"]
 

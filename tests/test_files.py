@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fastrnn import files
-from fastrnn.files import Lines, OpenFile, TextFile, checked_encoding, open_text
+from fastrnn.data import text_file as files
+from fastrnn.data.text_file import Lines, OpenFile, TextFile, checked_encoding, open_text
 
 #: Characters of one to four bytes, line ends and a byte order mark.
 texts = st.text(st.sampled_from("ab\r\n\0é\u0439\ufeff日\U0001f600"), max_size=40)

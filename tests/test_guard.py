@@ -22,11 +22,16 @@ import pytest
 from helpers import CELLS, Window, parts_of
 
 import fastrnn
-from fastrnn import Network, Trainer, checks, memory, network, scoring, threads, trainer
-from fastrnn.layout import parameter_layout
-from fastrnn.network import Cost
-from fastrnn.sampling import draw
-from fastrnn.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn import Network, Trainer
+from fastrnn.core import checks, memory
+from fastrnn.core import thread_team as threads
+from fastrnn.core.layout import parameter_layout
+from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.inference import scoring
+from fastrnn.inference.sampling import draw
+from fastrnn.network import network
+from fastrnn.network.network import Cost
+from fastrnn.training import trainer
 
 #: Seconds after which a process is taken to hang; most of them is the compilation of Numba's kernels.
 LIMIT = 240
@@ -50,7 +55,7 @@ import inspect, sys
 import numpy as np
 import fastrnn
 from fastrnn import Network, Trainer
-from fastrnn.layout import Layout
+from fastrnn.core.layout import Layout
 
 ids = np.random.default_rng(0).integers(0, 5, (2, 3))
 wide = np.broadcast_to(np.int32(0), (10**13, 1))
@@ -722,7 +727,7 @@ def test_long_streams_are_learnt_the_same_in_blocks(backend: str, monkeypatch: p
 def test_learning_rates_that_are_none_are_refused(wrong: Any):
     trained = Trainer(Network(5, 8, backend="numpy"))
     ids = np.zeros((3, 2), np.int32)
-    streams = fastrnn.batches.Streams(ids, ids, ids.astype(np.uint8))
+    streams = fastrnn.data.batches.Streams(ids, ids, ids.astype(np.uint8))
     with pytest.raises(ValueError, match="rates"):
         trained.advance(streams, 3, 0, np.asarray(wrong))
     assert trained.updates == 0

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.history import History
+from fastrnn.model.history import History
 
 RECORDS = [
     {"step": 0, "loss": 2.5},

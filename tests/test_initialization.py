@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastrnn.initialization import INITIALIZATIONS, check_initialization, initialize, orthogonal
+from fastrnn.network.initialization import INITIALIZATIONS, check_initialization, initialize, orthogonal
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 NAMES = list(INITIALIZATIONS)

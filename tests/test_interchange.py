@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrnn import Network
-from fastrnn.interchange import GATES, from_torch_state_dict, to_torch_state_dict
+from fastrnn.network.torch_state import GATES, from_torch_state_dict, to_torch_state_dict
 
 CELLS = list(GATES)
 

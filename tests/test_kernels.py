@@ -13,8 +13,8 @@ from helpers import SIZES, assert_close
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastrnn.backends import get_backend
-from fastrnn.layout import Shape, forward_plan, parameter_layout, step_plan, window_plan
+from fastrnn.backends.registry import get_backend
+from fastrnn.core.layout import Shape, forward_plan, parameter_layout, step_plan, window_plan
 
 #: The kernels of one layer or one vector; those of a whole network are tested through `Network`.
 SMALL = [kernel for kernel in kernels() if not kernel.name.startswith(("network", "train", "sample", "pack"))]

@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastrnn import layout
-from fastrnn.layout import KINDS, Entry, Layout, Shape, forward_plan, parameter_layout, step_plan, window_plan
+from fastrnn.core import layout
+from fastrnn.core.layout import (
+    KINDS,
+    Entry,
+    Layout,
+    Shape,
+    forward_plan,
+    parameter_layout,
+    step_plan,
+    window_plan,
+)
 
 LAYOUT = Layout((Entry("a", (2, 3), transposed=True), Entry("b", (4,))))
 

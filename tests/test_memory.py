@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastrnn import memory
+from fastrnn.core import memory
 
 
 def test_there_is_some_memory_and_not_endless():

@@ -12,10 +12,10 @@ import pytest
 from helpers import CELLS, assert_close
 
 import fastrnn
-from fastrnn.backends import get_backend
-from fastrnn.layout import Shape, step_plan
-from fastrnn.sampling import draw
-from fastrnn.vocabulary import Vocabulary
+from fastrnn.backends.registry import get_backend
+from fastrnn.core.layout import Shape, step_plan
+from fastrnn.data.vocabulary import Vocabulary
+from fastrnn.inference.sampling import draw
 
 TEXT = "abc def abd\n" * 20
 
@@ -62,7 +62,7 @@ def test_surprisal_of_a_document_begins_and_ends_at_the_boundary(backend: str, d
 
 def test_a_long_text_is_scored_as_one(backend: str, model: fastrnn.Model, monkeypatch: pytest.MonkeyPatch):
     whole = on(backend, model).surprisal(TEXT)
-    monkeypatch.setattr("fastrnn.scoring.WINDOW", 7)
+    monkeypatch.setattr("fastrnn.inference.scoring.WINDOW", 7)
     assert_close(on(backend, model).surprisal(TEXT), whole, 1e-12)
 
 
@@ -73,8 +73,8 @@ def test_many_texts_are_scored_like_each(
     rng = np.random.default_rng(rows)
     alphabet = list("abcdef ")
     texts = ["".join(rng.choice(alphabet, n)) for n in [0, 1, 0, *rng.integers(0, 40, 60), 300, 0]]
-    monkeypatch.setattr("fastrnn.scoring.ROWS", rows)
-    monkeypatch.setattr("fastrnn.scoring.SYMBOLS_AT_ONCE", 500)
+    monkeypatch.setattr("fastrnn.inference.scoring.ROWS", rows)
+    monkeypatch.setattr("fastrnn.inference.scoring.SYMBOLS_AT_ONCE", 500)
     for trained, end in ((model, False), (documents, False), (documents, True)):
         ours = on(backend, trained)
         for text, bits in zip(texts, ours.score_many(iter(texts), end=end), strict=True):
@@ -232,7 +232,7 @@ def test_a_long_sample_is_drawn_in_many_calls(
     backend: str, model: fastrnn.Model, monkeypatch: pytest.MonkeyPatch
 ):
     expected = on(backend, model).sample(50, prime="abc", rng=0)
-    monkeypatch.setattr("fastrnn.network.CALL_OPERATIONS", 7 * 2 * 12 * (12 + model.vocabulary.size))
+    monkeypatch.setattr("fastrnn.network.network.CALL_OPERATIONS", 7 * 2 * 12 * (12 + model.vocabulary.size))
     assert on(backend, model).sample(50, prime="abc", rng=0) == expected
 
 
@@ -300,7 +300,7 @@ def test_threads_are_given_to_what_is_read_and_pickling_keeps_them(tmp_path: Pat
 
 def test_threads_that_were_left_to_the_machine_stay_so(monkeypatch: pytest.MonkeyPatch, model: fastrnn.Model):
     data, network = pickle.dumps(model), pickle.dumps(model.network)
-    monkeypatch.setattr("fastrnn.network.usable_cores", lambda: 77)  # as if it were another machine
+    monkeypatch.setattr("fastrnn.network.network.usable_cores", lambda: 77)  # as if it were another machine
     assert pickle.loads(data).network.threads == pickle.loads(network).threads == 77
     assert fastrnn.Model.from_bytes(model.to_bytes()).network.threads == 77
 

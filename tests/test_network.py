@@ -15,8 +15,9 @@ from helpers import CELLS, Window, assert_close, draw_parameters, input_settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastrnn import Network, Trainer, memory
-from fastrnn.layout import step_plan, window_plan
+from fastrnn import Network, Trainer
+from fastrnn.core import memory
+from fastrnn.core.layout import step_plan, window_plan
 
 
 def make(backend: str, V: int, H: int, dtype: str = "float64", seed: int = 0) -> Network:

@@ -9,8 +9,8 @@ import pytest
 
 import fastrnn
 from fastrnn import Model
-from fastrnn.sampling import draw
-from fastrnn.scoring import first_symbol_probabilities
+from fastrnn.inference.sampling import draw
+from fastrnn.inference.scoring import first_symbol_probabilities
 
 TEXT = "abc def abd\n" * 20
 SETTINGS: dict[str, Any] = {"hidden_size": 12, "steps": 60, "backend": "numpy", "rng": 0}
@@ -95,7 +95,7 @@ def test_a_document_s_sample_of_any_length_is_there_when_it_ends(documents: Mode
 
 
 def test_blocks_stop_growing(backend: str, documents: Model, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fastrnn.sampling.MOST_AT_ONCE", 8)
+    monkeypatch.setattr("fastrnn.inference.sampling.MOST_AT_ONCE", 8)
     model = on(backend, fastrnn.train(TEXT, **SETTINGS))
     sizes = list(map(len, model.sample_pieces(40, "a", rng=0)))
     assert sizes == [1, 2, 4, 8, 8, 8, 8, 1]

@@ -17,8 +17,8 @@ from helpers import assert_close
 
 import fastrnn
 from fastrnn import Model, Network
-from fastrnn.scoring import Scorer
-from fastrnn.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.inference.scoring import Scorer
 
 TEXT = "abc def abd\n" * 20
 LINES = TEXT.splitlines()
@@ -273,7 +273,7 @@ def test_a_long_prime_is_read_in_pieces(
     for kind in KINDS:
         model, prime = on(backend, models[kind]), symbols_of(kind, "abcdefabd" * 20)
         expected = model.sample(30, prime, rng=0)
-        monkeypatch.setattr("fastrnn.model.PRIME_AT_ONCE", 7)
+        monkeypatch.setattr("fastrnn.model.model.PRIME_AT_ONCE", 7)
         np.testing.assert_array_equal(list(model.sample(30, prime, rng=0)), list(expected))
         bad = symbols_of(kind, "abcdefabd" * 2 + "X")
         with pytest.raises(ValueError, match="prime: .* at position 18"):
@@ -285,7 +285,7 @@ GROWTH = """
 import sys
 from pathlib import Path
 import fastrnn
-from fastrnn.cli import main
+from fastrnn.cli.main import main
 
 def most():
     return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in l)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.corpus import Documents, read_corpus
+from fastrnn.data.corpus import Documents, read_corpus
 
 NAMES = ["anna", "bob", "clara", "dora", "emil", "fritz", "gerd", "hanna", "ida", "jan"]
 
@@ -210,10 +210,10 @@ def test_lines_of_a_file_are_learnt_as_a_list(
     source = lines if unit == "character" else [line.encode() for line in lines]
     same = {"shuffle": shuffle, "backend": compiled, "validation": 0.2}
     expected = train(source, **same)
-    monkeypatch.setattr("fastrnn.files.IN_MEMORY", 0)
+    monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
     for where in ("files.STRETCH", "files.PIECE", "corpus.PIECE", "batches.BLOCK_SYMBOLS"):
         monkeypatch.setattr(f"fastrnn.{where}", 32)
-    monkeypatch.setattr("fastrnn.batches.LEAST_STEPS", 1)
+    monkeypatch.setattr("fastrnn.data.batches.LEAST_STEPS", 1)
     assert train(path, lines=True, unit=unit, **same).to_bytes() == expected.to_bytes()
 
 

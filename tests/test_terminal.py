@@ -20,9 +20,9 @@ from click.testing import CliRunner
 
 import fastrnn
 from fastrnn import Model, Network
-from fastrnn.cli import main
-from fastrnn.terminal import STDERR, escaped, tell
-from fastrnn.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.cli.main import main
+from fastrnn.core.terminal import STDERR, escaped, tell
+from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
 
 HOSTILE = "\x1b]0;title\x07\x9b31m\x7f\u202e\u2066\u2028\u200b\ufeff\ud800\r\n\t\x00"
 
@@ -110,7 +110,7 @@ def test_what_info_shows_is_harmless(folder: Path, tmp_path: Path):
 
 def test_json_has_no_number_that_is_not_finite(monkeypatch: pytest.MonkeyPatch):
     numbers = {"a": float("inf"), "b": [1.5, float("nan")], "c": {"d": -float("inf"), "e": 3, "f": True}}
-    monkeypatch.setattr("fastrnn.cli._describe_system", lambda: numbers)
+    monkeypatch.setattr("fastrnn.cli.main._describe_system", lambda: numbers)
     told = CliRunner().invoke(main, ["info", "--json"]).stdout
     expected = {"a": None, "b": [1.5, None], "c": {"d": None, "e": 3, "f": True}}
     assert json.loads(told, parse_constant=pytest.fail) == expected
@@ -163,8 +163,8 @@ def test_the_log_is_harmless_and_above_the_bar():
     script = (
         "import logging\n"
         "from tqdm import tqdm\n"
-        "from fastrnn.cli import _log_on_stderr\n"
-        "from fastrnn.terminal import STDERR\n"
+        "from fastrnn.cli.main import _log_on_stderr\n"
+        "from fastrnn.core.terminal import STDERR\n"
         "with _log_on_stderr(logging.INFO), tqdm(total=1, file=STDERR, desc='bar') as bar:\n"
         "    logging.getLogger('fastrnn').warning('a %s b', '\\x1b]0;x\\x07')\n"
     )
@@ -349,7 +349,7 @@ def test_nothing_is_written_to_a_stream_s_place(folder: Path):
     """A file that is opened where stderr was would get what others write to stderr."""
     script = (
         "import os, click\n"
-        "from fastrnn.terminal import open_streams\n"
+        "from fastrnn.core.terminal import open_streams\n"
         "open_streams()\n"
         f"file = open({str(folder / 'kept')!r}, 'w')\n"
         "assert file.fileno() > 2\n"
@@ -428,6 +428,6 @@ def test_an_error_nobody_expects_is_one_line(
 
     monkeypatch.setattr("fastrnn.load", fail)
     for command in (["info", "m"], ["sample", "m"], ["eval", "m", "t"]):
-        monkeypatch.setattr("fastrnn.cli._describe_model", fail)
+        monkeypatch.setattr("fastrnn.cli.main._describe_model", fail)
         result = CliRunner().invoke(main, command)
         assert (result.exit_code, result.stdout, result.stderr) == (1, "", told + "\n")

@@ -18,8 +18,8 @@ from conftest import require_backend
 
 import fastrnn
 from fastrnn import Network, Trainer
-from fastrnn.network import LEAST_ROWS, LEAST_WORK
-from fastrnn.threads import Team, usable_cores
+from fastrnn.core.thread_team import Team, usable_cores
+from fastrnn.network.network import LEAST_ROWS, LEAST_WORK
 
 #: Seconds after which a process is taken to hang; most of them is the compilation of Numba's kernels.
 LIMIT = 120
@@ -28,8 +28,9 @@ LIMIT = 120
 PRELUDE = """
 import hashlib, os, signal, sys, threading, time
 import numpy as np
-from fastrnn import Network, Trainer, network
-from fastrnn.threads import ABORT, Team
+from fastrnn import Network, Trainer
+from fastrnn.network import network
+from fastrnn.core.thread_team import ABORT, Team
 network.LEAST_WORK = network.LEAST_ROWS = 1
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
@@ -157,7 +158,7 @@ def test_an_interrupt_of_the_caller_leaves_no_thread_at_work(where: str):
         time.sleep(0.05)
         ended.append(part)
 
-    from fastrnn import threads
+    from fastrnn.core import thread_team as threads
     threads.SimpleQueue = Struck
     team = Team()
     count = [0]

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
-from fastrnn import corpus as corpus_module
-from fastrnn import memory
-from fastrnn.corpus import Documents, read_corpus
-from fastrnn.vocabulary import TokenVocabulary
+from fastrnn.core import memory
+from fastrnn.data import corpus as corpus_module
+from fastrnn.data.corpus import Documents, read_corpus
+from fastrnn.data.vocabulary import TokenVocabulary
 
 WORDS = ("the cat sat on the mat and the dog sat on the log " * 12).split()
 NAMES = sorted(set(WORDS))
@@ -224,8 +224,8 @@ def test_a_memmap_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return encode(self, text, position)
 
     monkeypatch.setattr(corpus_module, "PIECE", 16)
-    monkeypatch.setattr("fastrnn.batches.BLOCK_SYMBOLS", 16)
-    monkeypatch.setattr("fastrnn.batches.LEAST_STEPS", 8)
+    monkeypatch.setattr("fastrnn.data.batches.BLOCK_SYMBOLS", 16)
+    monkeypatch.setattr("fastrnn.data.batches.LEAST_STEPS", 8)
     monkeypatch.setattr(TokenVocabulary, "encode_as_is", watched)
     assert train(mapped).to_bytes() == model.to_bytes()
     assert longest == 16

@@ -15,8 +15,8 @@ import pytest
 from helpers import SEED_LOSSES, assert_close
 
 import fastrnn
-from fastrnn import training
-from fastrnn.presets import CHECKS, Recipe, get_recipe
+from fastrnn.training import train as training
+from fastrnn.training.presets import CHECKS, Recipe, get_recipe
 
 #: A text of 90 symbols, 8 of them distinct.
 TEXT = "abc def abd\n" * 7 + "abcdef"
@@ -154,11 +154,11 @@ def test_a_file_is_learnt_as_its_text_is(
     if n > 90:
         settings["validation"] = 0.3
     expected = quick(source, **settings)
-    monkeypatch.setattr("fastrnn.batches.BLOCK_SYMBOLS", 200)
-    monkeypatch.setattr("fastrnn.batches.LEAST_STEPS", 1)
-    monkeypatch.setattr("fastrnn.files.IN_MEMORY", 0)
-    for where in ("files.STRETCH", "files.PIECE", "corpus.PIECE"):
-        monkeypatch.setattr(f"fastrnn.{where}", 16)
+    monkeypatch.setattr("fastrnn.data.batches.BLOCK_SYMBOLS", 200)
+    monkeypatch.setattr("fastrnn.data.batches.LEAST_STEPS", 1)
+    monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
+    for where in ("text_file.STRETCH", "text_file.PIECE", "corpus.PIECE"):
+        monkeypatch.setattr(f"fastrnn.data.{where}", 16)
     assert quick(path, unit=unit, **settings).to_bytes() == expected.to_bytes()
     assert quick(source, **settings).to_bytes() == expected.to_bytes()
 
@@ -167,8 +167,8 @@ def test_documents_are_learnt_the_same_in_many_blocks(compiled: str, monkeypatch
     names = ["anna", "", "otto", "hannah", "b" * 300] * 9
     settings = {"backend": compiled, "validation": 0.2, "seq_length": 7, "batch_size": 3}
     expected = quick(names, **settings)
-    monkeypatch.setattr("fastrnn.batches.BLOCK_SYMBOLS", 50)
-    monkeypatch.setattr("fastrnn.batches.LEAST_STEPS", 1)
+    monkeypatch.setattr("fastrnn.data.batches.BLOCK_SYMBOLS", 50)
+    monkeypatch.setattr("fastrnn.data.batches.LEAST_STEPS", 1)
     assert quick(names, **settings).to_bytes() == expected.to_bytes()
 
 
@@ -181,7 +181,7 @@ def test_a_file_of_one_symbol_is_too_short(tmp_path: Path):
 
 def test_a_file_that_changes_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path, real_advance = tmp_path / "text", fastrnn.Trainer.advance
-    monkeypatch.setattr("fastrnn.files.IN_MEMORY", 0)
+    monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
     path.write_text("hello world\n" * 50_000)
 
     def advance(self, *arguments):
@@ -260,7 +260,7 @@ def test_the_last_record_has_the_final_validation_loss():
 
 
 def test_a_record_has_the_norm_of_its_update_s_gradient(backend: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fastrnn.trainer.CALL_SECONDS", 0)  # an update a call
+    monkeypatch.setattr("fastrnn.training.trainer.CALL_SECONDS", 0)  # an update a call
     norms, real_advance = [], fastrnn.Trainer.advance
 
     def advance(self, *arguments):
@@ -277,7 +277,7 @@ def test_a_record_has_the_norm_of_its_update_s_gradient(backend: str, monkeypatc
 def test_history_does_not_depend_on_the_lengths_of_native_calls(monkeypatch: pytest.MonkeyPatch):
     found = set()
     for seconds in (0, 0.001, 0.003, 1):
-        monkeypatch.setattr("fastrnn.trainer.CALL_SECONDS", seconds)
+        monkeypatch.setattr("fastrnn.training.trainer.CALL_SECONDS", seconds)
         found.add(quick(TEXT, backend="numpy", dtype="float64", log_every=23, steps=100).to_bytes())
     assert len(found) == 1
 
@@ -412,7 +412,7 @@ def test_the_time_limit_counts_no_compiling(monkeypatch: pytest.MonkeyPatch):
         return call
 
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("fastrnn.trainer.CALL_SECONDS", 0)
+    monkeypatch.setattr("fastrnn.training.trainer.CALL_SECONDS", 0)
     monkeypatch.setattr(fastrnn.Trainer, "advance", slow_at_first(fastrnn.Trainer.advance, "advance"))
     monkeypatch.setattr(fastrnn.Network, "run_losses", slow_at_first(fastrnn.Network.run_losses, "losses"))
     model = quick(TEXT * 9, steps=None, time_limit=5.5, log_every=100)
@@ -501,7 +501,7 @@ def test_the_update_before_an_overflow_is_kept(monkeypatch: pytest.MonkeyPatch):
         return real_advance(self, *arguments)
 
     monkeypatch.setattr(fastrnn.Trainer, "advance", advance)
-    monkeypatch.setattr("fastrnn.trainer.CALL_SECONDS", 0)
+    monkeypatch.setattr("fastrnn.training.trainer.CALL_SECONDS", 0)
     with pytest.raises(fastrnn.DivergenceError) as caught:
         quick(TEXT, backend="numpy")
     assert caught.value.model is not None
@@ -568,7 +568,7 @@ def test_a_second_ctrl_c_still_gives_a_model(monkeypatch: pytest.MonkeyPatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastrnn.loop.scoring.mean_loss", interrupt)
+    monkeypatch.setattr("fastrnn.inference.scoring.mean_loss", interrupt)
     with pytest.raises(fastrnn.TrainingInterrupted) as caught:
         quick(MISLEADING, validation=0.1)
     assert caught.value.updates >= 1
@@ -578,7 +578,7 @@ def test_a_second_ctrl_c_still_gives_a_model(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_validation_that_is_not_finite_is_a_divergence(monkeypatch: pytest.MonkeyPatch):
     losses = iter([1.0, math.inf])
-    monkeypatch.setattr("fastrnn.loop.scoring.mean_loss", lambda *_: next(losses))
+    monkeypatch.setattr("fastrnn.inference.scoring.mean_loss", lambda *_: next(losses))
     with pytest.raises(fastrnn.DivergenceError, match="the validation loss is inf after") as caught:
         quick(MISLEADING, validation=0.1)
     assert len(caught.value.model.history) == 1
@@ -619,7 +619,7 @@ def test_the_last_record_is_the_last_update_s(backend: str):
 def test_progress_is_a_line_of_the_log_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("fastrnn.loop.PROGRESS_SECONDS", 0)
+    monkeypatch.setattr("fastrnn.training.loop.PROGRESS_SECONDS", 0)
     for progress in (True, False):
         caplog.clear()
         with caplog.at_level(logging.INFO, "fastrnn"):

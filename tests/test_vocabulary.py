@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.vocabulary import Vocabulary
+from fastrnn.data.vocabulary import Vocabulary
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))

@@ -9,7 +9,7 @@ import numpy as np
 import fastrnn
 from benchmarks.peers import Build, Run
 from benchmarks.workloads import CLIP, INITIAL_ACCUMULATOR, Sampling, Scoring, Training, Weights, Workload
-from fastrnn.vocabulary import Vocabulary
+from fastrnn.data.vocabulary import Vocabulary
 
 FIRST_SYMBOL = 33
 OPTIMIZERS = {

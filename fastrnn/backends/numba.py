@@ -28,7 +28,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from fastrnn.backends import forced_isa
+from fastrnn.backends.backend import forced_isa
 from fastrnn.backends.kernel_cache import cache_on_disk
 from fastrnn.errors import BackendUnavailableError
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.layout import KINDS, Shape, parameter_layout
+from fastrnn.core.layout import KINDS, Shape, parameter_layout
 
 OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE = 0, 1, 2, 3
 SUM, MEAN, BATCHMEAN = 0, 1, 2

@@ -10,16 +10,18 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn import checkpoint, checks, memory, scoring
-from fastrnn.atomic import write_atomically
-from fastrnn.contents import Contents, checked_settings
-from fastrnn.corpus import require_order
-from fastrnn.files import lines_of
-from fastrnn.history import History, Record, as_history
-from fastrnn.network import Network, checked_threads
-from fastrnn.sampling import continuation, draw
-from fastrnn.scoring import Named, Piece, Reading, Scorer
-from fastrnn.vocabulary import Text, Vocabulary
+from fastrnn.core import checks, memory
+from fastrnn.core.atomic import write_atomically
+from fastrnn.data.corpus import require_order
+from fastrnn.data.text_file import lines_of
+from fastrnn.data.vocabulary import Text, Vocabulary
+from fastrnn.inference import scoring
+from fastrnn.inference.sampling import continuation, draw
+from fastrnn.inference.scoring import Named, Piece, Reading, Scorer
+from fastrnn.model import model_file as checkpoint
+from fastrnn.model.contents import Contents, checked_settings
+from fastrnn.model.history import History, Record, as_history
+from fastrnn.network.network import Network, checked_threads
 
 #: Symbols of a prime that are read at once.
 PRIME_AT_ONCE = 1 << 18
@@ -40,7 +42,7 @@ class Model(checks.Sealed):
     network
         The `Network`, whose parameters are finite.
     vocabulary
-        The `fastrnn.vocabulary.Vocabulary`, of as many symbols as the network has.
+        The `fastrnn.data.vocabulary.Vocabulary`, of as many symbols as the network has.
     counts
         Whole numbers (V), as the attribute.
     settings
@@ -53,7 +55,7 @@ class Model(checks.Sealed):
     network
         The `Network`.
     vocabulary
-        The `fastrnn.vocabulary.Vocabulary`; of tokens a `fastrnn.vocabulary.TokenVocabulary`, whose
+        The `fastrnn.data.vocabulary.Vocabulary`; of tokens a `fastrnn.data.vocabulary.TokenVocabulary`, whose
         ``tokens`` are their names.
     counts
         int64 (V), read-only: how often each symbol occurs in the training text; with ``split="rows"`` in all
@@ -61,7 +63,7 @@ class Model(checks.Sealed):
     settings
         The settings of its training, a dict. It can be changed, and set.
     history
-        What training recorded: a `fastrnn.history.History`, which is a sequence of
+        What training recorded: a `fastrnn.model.history.History`, which is a sequence of
         ``{"step": …, "loss": …, "gradient_norm": …}``, with
         ``"validation_loss"`` where a part of the text was held out. ``step`` is the number of the update,
         from 0; ``loss`` is in nats, the mean per symbol since the record before, or with

@@ -11,9 +11,9 @@ import click
 import numpy as np
 
 import fastrnn
-from fastrnn.corpus import read_corpus
-from fastrnn.terminal import Sample, escaped, tell
-from fastrnn.vocabulary import Text
+from fastrnn.core.terminal import Sample, escaped, tell
+from fastrnn.data.corpus import read_corpus
+from fastrnn.data.vocabulary import Text
 
 #: How much of the standard library is read, in characters.
 ENOUGH = 1_500_000

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 import fastrnn
-from fastrnn.terminal import Sample, escaped, open_streams, settle_streams, tell, write
+from fastrnn.core.terminal import Sample, escaped, open_streams, settle_streams, tell, write
 
 if TYPE_CHECKING:
-    from fastrnn.model import Model
+    from fastrnn.model.model import Model
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -246,8 +246,8 @@ def train(
     if vocabulary is not None:
         given["vocabulary"] = _decoded(vocabulary, "--vocabulary")
     with _log_on_stderr(logging.ERROR if quiet else logging.INFO):
-        from fastrnn.atomic import require_place
-        from fastrnn.presets import random_generator
+        from fastrnn.core.atomic import require_place
+        from fastrnn.training.presets import random_generator
 
         rng = random_generator(options["preset"], seed)  # the sample goes on with its draws
         require_place(output)  # before the training, not after it
@@ -283,7 +283,7 @@ def train(
 
 def _source(file: str | None, text: str | None) -> Any:
     """What is trained on: a file, stdin, or a text of the command line."""
-    from fastrnn.files import OpenFile
+    from fastrnn.data.text_file import OpenFile
 
     if text is not None:
         if "\0" not in text and os.path.isfile(text):  # noqa: PTH113  (a long text is no error)
@@ -375,7 +375,7 @@ def _opened(file: str) -> Iterator[tuple[BinaryIO, str]]:
 
 def _decoded(text: str, name: str) -> str:
     """A text of the command line, which is UTF-8 whatever the locale is; errors call it by its name."""
-    from fastrnn.files import decode_utf8
+    from fastrnn.data.text_file import decode_utf8
 
     return decode_utf8(os.fsencode(text), name)
 
@@ -390,7 +390,7 @@ def _as_unit(model: Model, text: str | None) -> Any:
 
 def _names(model: Model) -> Sequence[str]:
     """What a model's tokens are called: by their names, or else their ids."""
-    from fastrnn.vocabulary import TokenVocabulary
+    from fastrnn.data.vocabulary import TokenVocabulary
 
     vocabulary = model.vocabulary
     names = vocabulary.tokens if isinstance(vocabulary, TokenVocabulary) else None
@@ -469,7 +469,7 @@ def evaluate(
             f"{model} is a model of tokens, and a file is a text; score tokens in Python, with "
             "fastrnn.load and Model.surprisal"
         )
-    from fastrnn.files import iter_pieces
+    from fastrnn.data.text_file import iter_pieces
 
     vocabulary = loaded.vocabulary
     with _opened(file) as (source, name):
@@ -488,7 +488,7 @@ def _score(model: Model, pieces: Iterator[Any], name: str, unknown: str | float)
     import itertools
     import math
 
-    from fastrnn.scoring import perplexity
+    from fastrnn.inference.scoring import perplexity
 
     symbols = 0
 
@@ -519,7 +519,7 @@ def _score(model: Model, pieces: Iterator[Any], name: str, unknown: str | float)
 
 def _scored(model: Model, pieces: Iterator[Any], name: str, unknown: str | float) -> Iterator[Any]:
     """The bits of each line, or of each piece of a running text."""
-    from fastrnn.files import iter_lines
+    from fastrnn.data.text_file import iter_lines
 
     if model.vocabulary.boundary:
         lines = iter_lines(pieces)
@@ -561,8 +561,9 @@ def _describe_system() -> dict[str, Any]:
     import cffi
     import numpy as np
 
-    from fastrnn.backends import AUTO_REASONS, BACKENDS, Backend, find_backend
-    from fastrnn.threads import usable_cores
+    from fastrnn.backends.backend import Backend
+    from fastrnn.backends.registry import AUTO_REASONS, BACKENDS, find_backend
+    from fastrnn.core.thread_team import usable_cores
 
     backends = {}
     for name in BACKENDS:
@@ -632,8 +633,8 @@ def _finite(value: Any) -> Any:
 @_backend_option
 def demo(seconds: float, output: str, backend: str) -> None:
     """Train on the source of Python's standard library, and show what comes of it."""
-    from fastrnn.atomic import require_place
-    from fastrnn.demo import run
+    from fastrnn.cli.demo import run
+    from fastrnn.core.atomic import require_place
 
     with _log_on_stderr(logging.INFO):
         require_place(output)  # before the training, not after it

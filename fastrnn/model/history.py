@@ -16,7 +16,7 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.checks import shown
+from fastrnn.core.checks import shown
 
 Record = dict[str, float]
 

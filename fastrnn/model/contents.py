@@ -16,11 +16,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import checks
-from fastrnn.checks import shown
-from fastrnn.history import History, as_history
-from fastrnn.network import Network
-from fastrnn.vocabulary import MOST_TOKENS, NEWLINES, UNITS, TokenVocabulary, Vocabulary
+from fastrnn.core import checks
+from fastrnn.core.checks import shown
+from fastrnn.data.vocabulary import MOST_TOKENS, NEWLINES, UNITS, TokenVocabulary, Vocabulary
+from fastrnn.model.history import History, as_history
+from fastrnn.network.network import Network
 
 MAX_CODE_POINT = 0x10FFFF
 
@@ -78,7 +78,7 @@ def checked_vocabulary(vocabulary: object) -> Vocabulary:
     """The vocabulary, if its symbols can be those of its unit; they become uint32."""
     if not isinstance(vocabulary, Vocabulary):
         raise TypeError(
-            f"vocabulary is {type(vocabulary).__name__}; it must be a fastrnn.vocabulary.Vocabulary"
+            f"vocabulary is {type(vocabulary).__name__}; it must be a fastrnn.data.vocabulary.Vocabulary"
         )
     unit = _checked_unit(vocabulary)
     given = _vector("vocabulary.symbols", vocabulary.symbols)

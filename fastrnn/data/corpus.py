@@ -23,9 +23,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import checks
-from fastrnn.files import Lines, OpenFile, TextFile, checked_encoding, lines_of, open_text
-from fastrnn.vocabulary import (
+from fastrnn.core import checks
+from fastrnn.data.text_file import Lines, OpenFile, TextFile, checked_encoding, lines_of, open_text
+from fastrnn.data.vocabulary import (
     BYTE_ORDER_MARK,
     Text,
     TokenVocabulary,

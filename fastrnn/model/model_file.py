@@ -20,15 +20,15 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import checks, memory
-from fastrnn.atomic import checked_path
-from fastrnn.checks import shown
-from fastrnn.contents import MOST_DIGITS, SYMBOLS, Contents, checked_settings
+from fastrnn.core import checks, memory
+from fastrnn.core.atomic import checked_path
+from fastrnn.core.checks import shown
+from fastrnn.core.layout import parameter_layout
+from fastrnn.data.vocabulary import UNITS, TokenVocabulary, Vocabulary
 from fastrnn.errors import CheckpointError
-from fastrnn.history import REQUIRED, History, checked_key
-from fastrnn.layout import parameter_layout
-from fastrnn.network import OPTIONS, Network, checked_shape
-from fastrnn.vocabulary import UNITS, TokenVocabulary, Vocabulary
+from fastrnn.model.contents import MOST_DIGITS, SYMBOLS, Contents, checked_settings
+from fastrnn.model.history import REQUIRED, History, checked_key
+from fastrnn.network.network import OPTIONS, Network, checked_shape
 
 FORMAT_VERSION = 3
 METADATA_KEY = "fastrnn"

@@ -13,7 +13,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from fastrnn.checks import shown
+from fastrnn.core.checks import shown
 
 #: The names of files that are being written.
 BESIDE = re.compile(r"\.fastrnn-[0-9a-f]{16}\.tmp")

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import checks, memory
-from fastrnn.layout import GATES
+from fastrnn.core import checks, memory
+from fastrnn.core.layout import GATES
 
 Array = NDArray[Any]
 

@@ -13,15 +13,15 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import scoring
-from fastrnn.batches import Blocks, Streams
+from fastrnn.core.terminal import STDERR
+from fastrnn.data.batches import Blocks, Streams
 from fastrnn.errors import DivergenceError, TrainingInterrupted
-from fastrnn.history import Record
-from fastrnn.model import Model
-from fastrnn.presets import Recipe
+from fastrnn.inference import scoring
+from fastrnn.model.history import Record
+from fastrnn.model.model import Model
 from fastrnn.schedules import Progress
-from fastrnn.terminal import STDERR
-from fastrnn.trainer import Pace, Trainer
+from fastrnn.training.presets import Recipe
+from fastrnn.training.trainer import Pace, Trainer
 
 logger = logging.getLogger("fastrnn")
 

@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastrnn import checks, memory
-from fastrnn.backends import get_backend
-from fastrnn.batches import Blocks, Rows, Streams, fit_window
-from fastrnn.corpus import Corpus, Documents, Source, read_corpus
-from fastrnn.layout import parameter_layout, window_plan
-from fastrnn.loop import Run, fit
-from fastrnn.model import Model
-from fastrnn.network import Network, checked_threads
+from fastrnn.backends.registry import get_backend
+from fastrnn.core import checks, memory
+from fastrnn.core.layout import parameter_layout, window_plan
+from fastrnn.core.thread_team import usable_cores
+from fastrnn.data.batches import Blocks, Rows, Streams, fit_window
+from fastrnn.data.corpus import Corpus, Documents, Source, read_corpus
+from fastrnn.data.vocabulary import NEWLINES, TokenVocabulary, Vocabulary
+from fastrnn.model.model import Model
+from fastrnn.network.network import Network, checked_threads
 from fastrnn.optimizers import Optimizer
-from fastrnn.presets import CHECKS, LEAST_TO_HOLD_OUT, Recipe, get_recipe, random_generator
 from fastrnn.schedules import Schedule
-from fastrnn.threads import usable_cores
-from fastrnn.trainer import Trainer
-from fastrnn.vocabulary import NEWLINES, TokenVocabulary, Vocabulary
+from fastrnn.training.loop import Run, fit
+from fastrnn.training.presets import CHECKS, LEAST_TO_HOLD_OUT, Recipe, get_recipe, random_generator
+from fastrnn.training.trainer import Trainer
 
 logger = logging.getLogger("fastrnn")
 
@@ -84,10 +84,10 @@ def train(
 ) -> Model:
     """Train a model on a text, or on any sequence of whole numbers.
 
-    Without a preset, the defaults are those of `fastrnn.presets.Recipe`: 128 hidden units, windows of 64
-    steps and 32 rows, Adam at 0.008 with the linear schedule, the gradient's norm clipped at 1, at most 5,000
-    updates, float32. A tenth of the text is held out for validation and not trained on, and the model has the
-    weights that were best there.
+    Without a preset, the defaults are those of `fastrnn.training.presets.Recipe`: 128 hidden units, windows
+    of 64 steps and 32 rows, Adam at 0.008 with the linear schedule, the gradient's norm clipped at 1, at most
+    5,000 updates, float32. A tenth of the text is held out for validation and not trained on, and the model
+    has the weights that were best there.
 
     Parameters
     ----------

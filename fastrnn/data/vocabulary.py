@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import checks, memory
+from fastrnn.core import checks, memory
 
 #: A text: characters, bytes, or tokens.
 Text = str | bytes | Sequence[int] | NDArray[Any]

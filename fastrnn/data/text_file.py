@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.vocabulary import BYTE_ORDER_MARK, Text, code_points
+from fastrnn.data.vocabulary import BYTE_ORDER_MARK, Text, code_points
 
 #: Bytes of a file for each entry of its index.
 STRETCH = 1 << 13

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.corpus import Sequence
+from fastrnn.data.corpus import Sequence
 
 #: A block has about so many symbols; with very many rows more, for each must be worth the reading.
 BLOCK_SYMBOLS = 1 << 17

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import checks
-from fastrnn import network as networks
-from fastrnn.network import Network
-from fastrnn.scoring import Ids, Reading
+from fastrnn.core import checks
+from fastrnn.inference.scoring import Ids, Reading
+from fastrnn.network import network as networks
+from fastrnn.network.network import Network
 
 #: Symbols of a block, at most.
 MOST_AT_ONCE = 1 << 14

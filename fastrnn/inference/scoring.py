@@ -15,10 +15,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import memory
-from fastrnn.batches import Streams
-from fastrnn.network import Array, Network
-from fastrnn.vocabulary import Text, Vocabulary
+from fastrnn.core import memory
+from fastrnn.data.batches import Streams
+from fastrnn.data.vocabulary import Text, Vocabulary
+from fastrnn.network.network import Array, Network
 
 #: From this power of two on a float is infinite.
 MAX_EXPONENT = 1024

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.memory import readable
+from fastrnn.core.memory import readable
 
 #: The widest panel of a packed matrix, the rows that are packed at a time of a long one (FR_BLOCK), those
 #: that the head works on at a time (FR_ROWS), and the logits that are held at a time, unless it is a step.

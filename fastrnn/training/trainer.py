@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn import checks, memory
-from fastrnn.batches import BLOCK_SYMBOLS, Streams
+from fastrnn.core import checks, memory
+from fastrnn.core.layout import window_plan
+from fastrnn.data.batches import BLOCK_SYMBOLS, Streams
 from fastrnn.errors import DivergenceError
-from fastrnn.layout import window_plan
-from fastrnn.network import SMALL_WINDOW, SYMBOL_BYTES, Array, Network, State, StateLike, checked_key
+from fastrnn.network.network import SMALL_WINDOW, SYMBOL_BYTES, Array, Network, State, StateLike, checked_key
 from fastrnn.optimizers import SETTINGS, Optimizer, get_optimizer
 
 Floats = NDArray[np.float64]

@@ -13,12 +13,22 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastrnn import checks, memory
-from fastrnn.backends import Backend, get_backend
-from fastrnn.initialization import check_initialization, initialize
-from fastrnn.interchange import from_torch_state_dict, to_torch_state_dict
-from fastrnn.layout import GATES, Layout, Plan, Shape, forward_plan, parameter_layout, step_plan, window_plan
-from fastrnn.threads import Team, usable_cores
+from fastrnn.backends.backend import Backend
+from fastrnn.backends.registry import get_backend
+from fastrnn.core import checks, memory
+from fastrnn.core.layout import (
+    GATES,
+    Layout,
+    Plan,
+    Shape,
+    forward_plan,
+    parameter_layout,
+    step_plan,
+    window_plan,
+)
+from fastrnn.core.thread_team import Team, usable_cores
+from fastrnn.network.initialization import check_initialization, initialize
+from fastrnn.network.torch_state import from_torch_state_dict, to_torch_state_dict
 
 Array = NDArray[Any]
 
@@ -618,7 +628,7 @@ class Network(checks.Sealed):
     def to_torch_state_dict(self) -> dict[str, Array]:
         """The parameters as a PyTorch module with ``embedding``, ``rnn`` and ``head`` has them, in NumPy.
 
-        See `fastrnn.interchange.to_torch_state_dict` for names and shapes.
+        See `fastrnn.network.torch_state.to_torch_state_dict` for names and shapes.
         """
         return to_torch_state_dict(self.parameters, cell=self.cell)
 
@@ -638,7 +648,7 @@ class Network(checks.Sealed):
         ----------
         state_dict, cell, embedding, head
             The module's state dict, of arrays or tensors, and what
-            `fastrnn.interchange.from_torch_state_dict` may have to be told.
+            `fastrnn.network.torch_state.from_torch_state_dict` may have to be told.
         options
             Other arguments of `Network`, such as ``activation``, which a state dict does not tell, and
             ``backend``. ``dtype`` is the state dict's unless it is given.
@@ -661,11 +671,11 @@ class Network(checks.Sealed):
     def with_parameters(self, flat: Array) -> Network:
         """The same network with other parameters, which stay in this vector, in its order. Internal.
 
-        The vector is one of `fastrnn.memory.lasting`.
+        The vector is one of `fastrnn.core.memory.lasting`.
         """
         checks.buffer("flat", flat, self.dtype, (self.layout.size,))
         if not memory.is_lasting(flat):
-            raise ValueError("flat is memory that others can free; it must be made by fastrnn.memory.lasting")
+            raise ValueError("flat is memory that others can free; fastrnn.core.memory.lasting must make it")
         other = object.__new__(type(self))
         vars(other).update(vars(self), _flat=flat, _idle_workspaces=[])
         return other

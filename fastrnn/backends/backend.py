@@ -1,0 +1,113 @@
+"""A backend: the kernels of one implementation, and what it runs on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from fastrnn.core import checks
+from fastrnn.errors import BackendUnavailableError
+
+KERNELS = (
+    "elementary",
+    "pack",
+    "embedding_forward",
+    "embedding_gradients",
+    "gather_forward",
+    "gather_gradients",
+    "linear_forward",
+    "linear_gradients",
+    "recurrent_gradients",
+    "dropout",
+    "rnn_forward",
+    "rnn_backward",
+    "gru_forward",
+    "gru_backward",
+    "gru_gradients",
+    "lstm_forward",
+    "lstm_backward",
+    "cross_entropy",
+    "gradient_norm",
+    "sgd_update",
+    "adagrad_update",
+    "adam_update",
+    "rmsprop_update",
+    "average_update",
+    "network_forward",
+    "network_losses",
+    "network_gradients",
+    "train_windows",
+    "network_prepare",
+    "network_step",
+    "sample",
+)
+
+STATUS = {
+    1: "a size is out of range",
+    2: "a symbol's id is outside the vocabulary",
+    3: "there is no such cell, optimizer or function",
+    4: "another thread was interrupted",
+}
+
+Kernel = Callable[..., int]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a backend runs on: its vectors' width in bits (0: not known) and fused multiply-adds.
+
+    ``shares_work`` is whether its kernels divide their work into parts, for threads.
+    """
+
+    version: str
+    vector_bits: int
+    fma: bool
+    shares_work: bool = True
+
+
+class Backend(checks.Sealed):
+    """The kernels of one implementation: each is an attribute, a function that raises on failure."""
+
+    name: Final[str]
+    description: Final[Description]
+
+    def __init__(self, name: str, description: Description, kernels: Mapping[str, Kernel]) -> None:
+        self.name = name
+        self.description = description
+        vars(self).update({kernel: self._checked(kernel, function) for kernel, function in kernels.items()})
+
+    def _checked(self, kernel_name: str, kernel: Kernel) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            status = kernel(*arguments)
+            if status != 0:
+                raise RuntimeError(f"kernel {kernel_name} of {self.name}: {STATUS.get(status, status)}")
+
+        return call
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, kernel_name: str) -> Callable[..., None]: ...
+
+    def __repr__(self) -> str:
+        return f"<fastrnn backend {self.name!r}: {self.description.version}>"
+
+
+def forced_isa(runs_here: Sequence[str]) -> str | None:
+    """Return the instruction set that the environment variable ``FASTRNN_ISA`` forces, if any, for tests.
+
+    It is ``v4``, ``v3`` or ``baseline``, as the builds of C are called, and compiled backends obey it.
+
+    Raises
+    ------
+    BackendUnavailableError
+        The processor does not run it, or there is none of that name.
+    """
+    isa = os.environ.get("FASTRNN_ISA")
+    if isa and isa not in runs_here:
+        raise BackendUnavailableError(
+            f"FASTRNN_ISA={isa!r} is no instruction set that this processor runs; "
+            f"it is one of {', '.join(runs_here)}, or is not set"
+        )
+    return isa or None

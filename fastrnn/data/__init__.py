@@ -1,0 +1,1 @@
+"""Floor 2: texts, their symbols, and windows of them."""

@@ -1,0 +1,1 @@
+"""Floor 5: models, and the files that hold them."""

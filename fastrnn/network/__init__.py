@@ -1,0 +1,1 @@
+"""Floor 3: networks: parameters, workspaces, and the calls of kernels."""
