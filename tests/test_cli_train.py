@@ -84,7 +84,7 @@ def test_another_place_is_not_the_input_either(
     text: Path, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     places = iter([str(text), "a\0b", str(tmp_path / "elsewhere")])
-    monkeypatch.setattr("fastrnn.cli.main._other_places", lambda _: places)
+    monkeypatch.setattr("fastrnn.cli.saving._other_places", lambda _: places)
     result = run("train", text, "-o", full / "m", *QUICK)
     assert f"--output {text} is the file that is trained on" in result.stderr
     assert text.read_text() == TEXT

@@ -110,7 +110,7 @@ def test_what_info_shows_is_harmless(folder: Path, tmp_path: Path):
 
 def test_json_has_no_number_that_is_not_finite(monkeypatch: pytest.MonkeyPatch):
     numbers = {"a": float("inf"), "b": [1.5, float("nan")], "c": {"d": -float("inf"), "e": 3, "f": True}}
-    monkeypatch.setattr("fastrnn.cli.main._describe_system", lambda: numbers)
+    monkeypatch.setattr("fastrnn.cli.info._describe_system", lambda: numbers)
     told = CliRunner().invoke(main, ["info", "--json"]).stdout
     expected = {"a": None, "b": [1.5, None], "c": {"d": None, "e": 3, "f": True}}
     assert json.loads(told, parse_constant=pytest.fail) == expected
@@ -163,9 +163,9 @@ def test_the_log_is_harmless_and_above_the_bar():
     script = (
         "import logging\n"
         "from tqdm import tqdm\n"
-        "from fastrnn.cli.main import _log_on_stderr\n"
+        "from fastrnn.cli.main import log_on_stderr\n"
         "from fastrnn.core.terminal import STDERR\n"
-        "with _log_on_stderr(logging.INFO), tqdm(total=1, file=STDERR, desc='bar') as bar:\n"
+        "with log_on_stderr(logging.INFO), tqdm(total=1, file=STDERR, desc='bar') as bar:\n"
         "    logging.getLogger('fastrnn').warning('a %s b', '\\x1b]0;x\\x07')\n"
     )
     pty = pytest.importorskip("pty")
@@ -428,6 +428,6 @@ def test_an_error_nobody_expects_is_one_line(
 
     monkeypatch.setattr("fastrnn.load", fail)
     for command in (["info", "m"], ["sample", "m"], ["eval", "m", "t"]):
-        monkeypatch.setattr("fastrnn.cli.main._describe_model", fail)
+        monkeypatch.setattr("fastrnn.cli.info._describe_model", fail)
         result = CliRunner().invoke(main, command)
         assert (result.exit_code, result.stdout, result.stderr) == (1, "", told + "\n")
