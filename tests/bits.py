@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import fastrnn
-from fastrnn.network import network
+from fastrnn.network import execution
 
 WRITTEN = Path(__file__).parent / "data" / "bits.json"
 
@@ -181,7 +181,7 @@ def of_network(made: fastrnn.Network, updates: int) -> dict[str, str]:
 
 def digests(backend: str, threads: int, updates: int) -> dict[str, dict[str, str]]:
     """All digests, by the training and the precision, and by what they are of."""
-    network.LEAST_WORK = network.LEAST_ROWS = 1  # so that small windows are worth threads
+    execution.LEAST_WORK = execution.LEAST_ROWS = 1  # so that small windows are worth threads
     text = made_up_text(60_000)
     lines = text.splitlines()
     found = {}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fastrnn import Network, Trainer
 from fastrnn.backends.reference import kept
 from fastrnn.core import layout
-from fastrnn.network import network
+from fastrnn.network import execution
 
 T, B, V, H = 6, 5, 11, 9
 
@@ -106,8 +106,8 @@ def digest(net: Network, window: Window, key: int | None) -> dict[str, bytes]:
 def test_numba_and_c_give_the_same_bits_at_any_number_of_threads(
     cell: str, num_layers: int, dtype: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(network, "LEAST_WORK", 1)
-    monkeypatch.setattr(network, "LEAST_ROWS", 1)
+    monkeypatch.setattr(execution, "LEAST_WORK", 1)
+    monkeypatch.setattr(execution, "LEAST_ROWS", 1)
     require_backend("c"), require_backend("numba")
     for options, key in variants(cell, num_layers):
         window = Window.of(make("c", options), T, B)
@@ -291,8 +291,8 @@ def test_no_gradient_crosses_a_start(backend: str, cell: str):
 def test_a_head_in_blocks_of_time_gives_the_same_bits(
     compiled: str, cell: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(network, "LEAST_WORK", 1)
-    monkeypatch.setattr(network, "LEAST_ROWS", 1)
+    monkeypatch.setattr(execution, "LEAST_WORK", 1)
+    monkeypatch.setattr(execution, "LEAST_ROWS", 1)
     options = {"num_layers": 2, "dropout": 0.3, **CELLS[cell], **input_settings(kind, H)}
     window = Window.of(make(compiled, options), 7, B)
     found = []

@@ -29,8 +29,8 @@ from fastrnn.core.layout import parameter_layout
 from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
 from fastrnn.inference import scoring
 from fastrnn.inference.sampling import draw
-from fastrnn.network import network
-from fastrnn.network.network import Cost
+from fastrnn.network import execution, network
+from fastrnn.network.execution import Cost
 from fastrnn.training import trainer
 
 #: Seconds after which a process is taken to hang; most of them is the compilation of Numba's kernels.
@@ -592,8 +592,8 @@ def test_a_window_in_pieces_has_the_bits_of_the_whole(
     assert called == [(23, 7)] * 2
     for calls in (1, 3, 8, 30):  # symbols of a call
         cost = Cost(calls * (net.shape.operations + 1), 0, 0)
-        monkeypatch.setattr(network, "COMPILED", cost)
-        monkeypatch.setattr(network, "WITHOUT_FMA", cost)
+        monkeypatch.setattr(execution, "COMPILED", cost)
+        monkeypatch.setattr(execution, "WITHOUT_FMA", cost)
         assert found() == expected
         assert len(called) > 2
         assert all(symbols <= calls for symbols in itertools.starmap(operator.mul, called))
@@ -691,8 +691,8 @@ def test_a_window_of_many_rows_is_that_of_the_reference(compiled: str, settings:
 
     alone = found(compiled, 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "LEAST_WORK", 1)
-        patch.setattr(network, "LEAST_ROWS", 1)
+        patch.setattr(execution, "LEAST_WORK", 1)
+        patch.setattr(execution, "LEAST_ROWS", 1)
         assert [one.tobytes() for one in found(compiled, 3)] == [one.tobytes() for one in alone]
     for one, other in zip(alone, found("numpy", 1), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
@@ -744,8 +744,8 @@ def test_the_table_of_optimizers_is_closed():
 @pytest.mark.parametrize("start", [0, 1, 2])
 def test_fewer_threads_do_what_more_would(compiled: str, start: int, monkeypatch: pytest.MonkeyPatch):
     window = Window.random(9, 8, 7, 8)
-    monkeypatch.setattr(network, "LEAST_WORK", 1)
-    monkeypatch.setattr(network, "LEAST_ROWS", 1)
+    monkeypatch.setattr(execution, "LEAST_WORK", 1)
+    monkeypatch.setattr(execution, "LEAST_ROWS", 1)
 
     def found() -> list[bytes]:
         trained = Trainer(Network(7, 8, backend=compiled, threads=4, rng=0))

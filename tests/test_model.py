@@ -232,7 +232,9 @@ def test_a_long_sample_is_drawn_in_many_calls(
     backend: str, model: fastrnn.Model, monkeypatch: pytest.MonkeyPatch
 ):
     expected = on(backend, model).sample(50, prime="abc", rng=0)
-    monkeypatch.setattr("fastrnn.network.network.CALL_OPERATIONS", 7 * 2 * 12 * (12 + model.vocabulary.size))
+    monkeypatch.setattr(
+        "fastrnn.network.execution.CALL_OPERATIONS", 7 * 2 * 12 * (12 + model.vocabulary.size)
+    )
     assert on(backend, model).sample(50, prime="abc", rng=0) == expected
 
 

@@ -19,7 +19,7 @@ from conftest import require_backend
 import fastrnn
 from fastrnn import Network, Trainer
 from fastrnn.core.thread_team import Team, usable_cores
-from fastrnn.network.network import LEAST_ROWS, LEAST_WORK
+from fastrnn.network.execution import LEAST_ROWS, LEAST_WORK
 
 #: Seconds after which a process is taken to hang; most of them is the compilation of Numba's kernels.
 LIMIT = 120
@@ -29,9 +29,9 @@ PRELUDE = """
 import hashlib, os, signal, sys, threading, time
 import numpy as np
 from fastrnn import Network, Trainer
-from fastrnn.network import network
+from fastrnn.network import execution, network
 from fastrnn.core.thread_team import ABORT, Team
-network.LEAST_WORK = network.LEAST_ROWS = 1
+execution.LEAST_WORK = execution.LEAST_ROWS = 1
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 def make(seed=0, threads=2, **settings):

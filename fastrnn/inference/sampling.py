@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastrnn.core import checks
 from fastrnn.inference.scoring import Ids, Reading
-from fastrnn.network import network as networks
+from fastrnn.network import execution
 from fastrnn.network.network import Network
 
 #: Symbols of a block, at most.
@@ -46,7 +46,7 @@ def continuation(
     They come in blocks, the first of so many ids and each twice as long as the one before, up to a limit, and
     end early before ``last``. Each id takes one uniform draw, and those of a block are drawn at once.
     """
-    most = min(MOST_AT_ONCE, max(1, networks.CALL_OPERATIONS // network.shape.operations))
+    most = min(MOST_AT_ONCE, max(1, execution.CALL_OPERATIONS // network.shape.operations))
     prepared, done = network.prepare_steps(), 0
     while done < n:
         size = min(block, n - done)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from fastrnn.core import memory
 from fastrnn.data.batches import Streams
 from fastrnn.data.vocabulary import Text, Vocabulary
-from fastrnn.network.network import Array, Network
+from fastrnn.network.execution import Array
+from fastrnn.network.network import Network
 
 #: From this power of two on a float is infinite.
 MAX_EXPONENT = 1024

@@ -21,7 +21,8 @@ from fastrnn.inference.scoring import Named, Piece, Reading, Scorer
 from fastrnn.model import model_file as checkpoint
 from fastrnn.model.contents import Contents, checked_settings
 from fastrnn.model.history import History, Record, as_history
-from fastrnn.network.network import Network, checked_threads
+from fastrnn.network.execution import checked_threads
+from fastrnn.network.network import Network
 
 #: Symbols of a prime that are read at once.
 PRIME_AT_ONCE = 1 << 18

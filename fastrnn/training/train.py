@@ -18,7 +18,8 @@ from fastrnn.data.batches import Blocks, Rows, Streams, fit_window
 from fastrnn.data.corpus import Corpus, Documents, Source, read_corpus
 from fastrnn.data.vocabulary import NEWLINES, TokenVocabulary, Vocabulary
 from fastrnn.model.model import Model
-from fastrnn.network.network import Network, checked_threads
+from fastrnn.network.execution import checked_threads
+from fastrnn.network.network import Network
 from fastrnn.optimizers import Optimizer
 from fastrnn.schedules import Schedule
 from fastrnn.training.loop import Run, fit

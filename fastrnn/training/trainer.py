@@ -14,7 +14,8 @@ from fastrnn.core import checks, memory
 from fastrnn.core.layout import window_plan
 from fastrnn.data.batches import BLOCK_SYMBOLS, Streams
 from fastrnn.errors import DivergenceError
-from fastrnn.network.network import SMALL_WINDOW, SYMBOL_BYTES, Array, Network, State, StateLike, checked_key
+from fastrnn.network.execution import SMALL_WINDOW, SYMBOL_BYTES, Array, State, StateLike, checked_key
+from fastrnn.network.network import Network
 from fastrnn.optimizers import SETTINGS, Optimizer, get_optimizer
 
 Floats = NDArray[np.float64]
