@@ -22,7 +22,7 @@ from safetensors.numpy import save as save_tensors
 
 import fastrnn
 from fastrnn.core import memory
-from fastrnn.model import model_file as checkpoint
+from fastrnn.model import model_file, safetensors_format
 from fastrnn.training.presets import Recipe
 
 TEXTS: dict[str, Any] = {
@@ -187,8 +187,8 @@ def forge(data: bytes, tensors: dict[str, Any] | None = None, **changes: Any) ->
     merged = {
         key: value for key, value in {**load_tensors(data), **(tensors or {})}.items() if value is not None
     }
-    description["checksum"] = checkpoint._checksum(description, merged)
-    return save_tensors(merged, {"fastrnn": checkpoint._to_json(description)})
+    description["checksum"] = safetensors_format.checksum_of(description, merged)
+    return save_tensors(merged, {"fastrnn": safetensors_format.to_json(description)})
 
 
 def test_a_forgery_that_changes_nothing_is_read(data: bytes):
@@ -418,18 +418,18 @@ def respelt(data: bytes, spell: Any) -> bytes:
 SPELLINGS: dict[str, Any] = {
     "spaces": lambda d: json.dumps(d, sort_keys=True),
     "order": lambda d: json.dumps(dict(sorted(d.items(), reverse=True)), separators=(",", ":")),
-    "white": lambda d: checkpoint._to_json(d) + " ",
-    "zeros": lambda d: checkpoint._to_json(d).replace('"clip_norm":1.0', '"clip_norm":1.00'),
-    "exponent": lambda d: checkpoint._to_json(d).replace('"clip_norm":1.0', '"clip_norm":1e0'),
-    "negative zero": lambda d: checkpoint._to_json(d).replace('"batch_size":1', '"batch_size":-0'),
-    "escape": lambda d: checkpoint._to_json(d).replace('"rnn"', '"\\u0072nn"'),
-    "slash": lambda d: checkpoint._to_json(d).replace('"dtype"', '"dt\\u0079pe"'),
-    "twice": lambda d: checkpoint._to_json(d).replace('"cell":"rnn"', '"cell":"rnn","cell":"rnn"', 1),
+    "white": lambda d: safetensors_format.to_json(d) + " ",
+    "zeros": lambda d: safetensors_format.to_json(d).replace('"clip_norm":1.0', '"clip_norm":1.00'),
+    "exponent": lambda d: safetensors_format.to_json(d).replace('"clip_norm":1.0', '"clip_norm":1e0'),
+    "negative zero": lambda d: safetensors_format.to_json(d).replace('"batch_size":1', '"batch_size":-0'),
+    "escape": lambda d: safetensors_format.to_json(d).replace('"rnn"', '"\\u0072nn"'),
+    "slash": lambda d: safetensors_format.to_json(d).replace('"dtype"', '"dt\\u0079pe"'),
+    "twice": lambda d: safetensors_format.to_json(d).replace('"cell":"rnn"', '"cell":"rnn","cell":"rnn"', 1),
 }
 
 
 def test_a_spelling_that_changes_nothing_is_read(data: bytes):
-    assert respelt(data, checkpoint._to_json) == data
+    assert respelt(data, safetensors_format.to_json) == data
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -509,7 +509,7 @@ SIZES = ("hidden_size", "vocab_size", "num_layers", "embedding_size", "records",
 @pytest.mark.parametrize("key", SIZES)
 @pytest.mark.parametrize("number", ODD)
 def test_numbers_of_any_size_are_told_as_wrong(data: bytes, key: str, number: str):
-    other = respelt(data, lambda d: checkpoint._to_json({**d, key: "HERE"}).replace('"HERE"', number))
+    other = respelt(data, lambda d: safetensors_format.to_json({**d, key: "HERE"}).replace('"HERE"', number))
     with pytest.raises(fastrnn.CheckpointError) as caught:
         fastrnn.Model.from_bytes(other)
     assert len(str(caught.value)) < 500
@@ -531,7 +531,7 @@ def test_settings_that_are_too_deep_or_too_long_are_refused(data: bytes):
 
         def spell(description: Any, value: str = value) -> str:
             changed = {**description, "settings": {"a": "HERE"}}
-            return checkpoint._to_json(changed).replace('"HERE"', value)
+            return safetensors_format.to_json(changed).replace('"HERE"', value)
 
         other = respelt(data, spell)
         with pytest.raises(fastrnn.CheckpointError, match="metadata is"):
@@ -587,7 +587,7 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
 def test_a_file_that_changes_while_it_is_read_is_refused(
     data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    path, parse = tmp_path / "m", checkpoint._parse_header
+    path, parse = tmp_path / "m", model_file._parse_header
     other = make("other text").to_bytes()
     for change in (other, data[:-1], data + b"x", data.replace(b"tanh", b"relu")):
         path.write_bytes(data)
@@ -597,7 +597,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
             path.write_bytes(change)
             return found
 
-        monkeypatch.setattr(checkpoint, "_parse_header", changed)
+        monkeypatch.setattr(model_file, "_parse_header", changed)
         with pytest.raises(fastrnn.CheckpointError, match="it changed while it was read"):
             fastrnn.load(path)
         monkeypatch.undo()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from test_files import write_as_before
 
 from fastrnn.data import corpus as module
-from fastrnn.data.corpus import Corpus, Documents, RunningText, read_corpus
+from fastrnn.data.corpus import Corpus, Documents, RunningText
+from fastrnn.data.sources import read_corpus
 from fastrnn.data.text_file import OpenFile
 from fastrnn.data.vocabulary import Vocabulary
 

@@ -31,7 +31,7 @@ from fastrnn.inference import scoring
 from fastrnn.inference.sampling import draw
 from fastrnn.network import execution, network
 from fastrnn.network.execution import Cost
-from fastrnn.training import trainer
+from fastrnn.training import pace
 
 #: Seconds after which a process is taken to hang; most of them is the compilation of Numba's kernels.
 LIMIT = 240
@@ -717,7 +717,7 @@ def test_long_streams_are_learnt_the_same_in_blocks(backend: str, monkeypatch: p
     monkeypatch.setattr(Trainer, "advance", watched)
     expected = found()
     for most in (1, 70, 200):
-        monkeypatch.setattr(trainer, "BLOCK_SYMBOLS", most)
+        monkeypatch.setattr(pace, "BLOCK_SYMBOLS", most)
         looked_at.clear()
         assert found() == expected
         assert max(looked_at) <= max(30, most)

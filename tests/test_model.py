@@ -302,7 +302,7 @@ def test_threads_are_given_to_what_is_read_and_pickling_keeps_them(tmp_path: Pat
 
 def test_threads_that_were_left_to_the_machine_stay_so(monkeypatch: pytest.MonkeyPatch, model: fastrnn.Model):
     data, network = pickle.dumps(model), pickle.dumps(model.network)
-    monkeypatch.setattr("fastrnn.network.network.usable_cores", lambda: 77)  # as if it were another machine
+    monkeypatch.setattr("fastrnn.network.execution.usable_cores", lambda: 77)  # as if it were another machine
     assert pickle.loads(data).network.threads == pickle.loads(network).threads == 77
     assert fastrnn.Model.from_bytes(model.to_bytes()).network.threads == 77
 

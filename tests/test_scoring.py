@@ -273,7 +273,7 @@ def test_a_long_prime_is_read_in_pieces(
     for kind in KINDS:
         model, prime = on(backend, models[kind]), symbols_of(kind, "abcdefabd" * 20)
         expected = model.sample(30, prime, rng=0)
-        monkeypatch.setattr("fastrnn.model.model.PRIME_AT_ONCE", 7)
+        monkeypatch.setattr("fastrnn.inference.scoring.SYMBOLS_AT_ONCE", 7)
         np.testing.assert_array_equal(list(model.sample(30, prime, rng=0)), list(expected))
         bad = symbols_of(kind, "abcdefabd" * 2 + "X")
         with pytest.raises(ValueError, match="prime: .* at position 18"):

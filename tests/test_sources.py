@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.data.corpus import Documents, read_corpus
+from fastrnn.data.corpus import Documents
+from fastrnn.data.sources import read_corpus
 
 NAMES = ["anna", "bob", "clara", "dora", "emil", "fritz", "gerd", "hanna", "ida", "jan"]
 

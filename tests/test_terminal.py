@@ -163,7 +163,7 @@ def test_the_log_is_harmless_and_above_the_bar():
     script = (
         "import logging\n"
         "from tqdm import tqdm\n"
-        "from fastrnn.cli.main import log_on_stderr\n"
+        "from fastrnn.cli.program import log_on_stderr\n"
         "from fastrnn.core.terminal import STDERR\n"
         "with log_on_stderr(logging.INFO), tqdm(total=1, file=STDERR, desc='bar') as bar:\n"
         "    logging.getLogger('fastrnn').warning('a %s b', '\\x1b]0;x\\x07')\n"

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import fastrnn
 from fastrnn.core import memory
 from fastrnn.data import corpus as corpus_module
-from fastrnn.data.corpus import Documents, read_corpus
+from fastrnn.data.corpus import Documents
+from fastrnn.data.sources import read_corpus
 from fastrnn.data.vocabulary import TokenVocabulary
 
 WORDS = ("the cat sat on the mat and the dog sat on the log " * 12).split()

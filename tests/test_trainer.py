@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastrnn import DivergenceError, Network, Trainer
-from fastrnn.training.trainer import Pace
+from fastrnn.training.pace import Pace
 
 
 def make(backend: str, **settings: object) -> Trainer:

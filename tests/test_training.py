@@ -260,7 +260,7 @@ def test_the_last_record_has_the_final_validation_loss():
 
 
 def test_a_record_has_the_norm_of_its_update_s_gradient(backend: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fastrnn.training.trainer.CALL_SECONDS", 0)  # an update a call
+    monkeypatch.setattr("fastrnn.training.pace.CALL_SECONDS", 0)  # an update a call
     norms, real_advance = [], fastrnn.Trainer.advance
 
     def advance(self, *arguments):
@@ -277,7 +277,7 @@ def test_a_record_has_the_norm_of_its_update_s_gradient(backend: str, monkeypatc
 def test_history_does_not_depend_on_the_lengths_of_native_calls(monkeypatch: pytest.MonkeyPatch):
     found = set()
     for seconds in (0, 0.001, 0.003, 1):
-        monkeypatch.setattr("fastrnn.training.trainer.CALL_SECONDS", seconds)
+        monkeypatch.setattr("fastrnn.training.pace.CALL_SECONDS", seconds)
         found.add(quick(TEXT, backend="numpy", dtype="float64", log_every=23, steps=100).to_bytes())
     assert len(found) == 1
 
@@ -412,7 +412,7 @@ def test_the_time_limit_counts_no_compiling(monkeypatch: pytest.MonkeyPatch):
         return call
 
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("fastrnn.training.trainer.CALL_SECONDS", 0)
+    monkeypatch.setattr("fastrnn.training.pace.CALL_SECONDS", 0)
     monkeypatch.setattr(fastrnn.Trainer, "advance", slow_at_first(fastrnn.Trainer.advance, "advance"))
     monkeypatch.setattr(fastrnn.Network, "run_losses", slow_at_first(fastrnn.Network.run_losses, "losses"))
     model = quick(TEXT * 9, steps=None, time_limit=5.5, log_every=100)
@@ -501,7 +501,7 @@ def test_the_update_before_an_overflow_is_kept(monkeypatch: pytest.MonkeyPatch):
         return real_advance(self, *arguments)
 
     monkeypatch.setattr(fastrnn.Trainer, "advance", advance)
-    monkeypatch.setattr("fastrnn.training.trainer.CALL_SECONDS", 0)
+    monkeypatch.setattr("fastrnn.training.pace.CALL_SECONDS", 0)
     with pytest.raises(fastrnn.DivergenceError) as caught:
         quick(TEXT, backend="numpy")
     assert caught.value.model is not None

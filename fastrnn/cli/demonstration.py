@@ -12,7 +12,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn.core.terminal import Sample, escaped, tell
-from fastrnn.data.corpus import read_corpus
+from fastrnn.data.sources import read_corpus
 from fastrnn.data.vocabulary import Text
 
 #: How much of the standard library is read, in characters.

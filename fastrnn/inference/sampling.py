@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.core import checks
-from fastrnn.inference.scoring import Ids, Reading
+from fastrnn.inference.scoring import Ids, Reading, Scorer, first_symbol_probabilities
 from fastrnn.network import execution
 from fastrnn.network.network import Network
 
@@ -66,3 +66,22 @@ def continuation(
             return
         done += size
         block = max(block, min(2 * block, most))
+
+
+def drawn(
+    scorer: Scorer, reading: Reading, n: int, *, temperature: float, rng: Any, block: int
+) -> Iterator[Ids]:
+    """Draw n ids that continue what was read, which may be nothing; they come in blocks, as above."""
+    if n > 0 and reading.before < 0:  # a running text that has not begun
+        reading.before = draw(first_symbol_probabilities(scorer.counts), temperature, rng)
+        yield np.array([reading.before], np.int32)
+        n -= 1
+    yield from continuation(
+        scorer.network,
+        reading,
+        n,
+        temperature=temperature,
+        rng=rng,
+        last=scorer.vocabulary.boundary_id,
+        block=block,
+    )

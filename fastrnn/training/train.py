@@ -15,7 +15,8 @@ from fastrnn.core import checks, memory
 from fastrnn.core.layout import parameter_layout, window_plan
 from fastrnn.core.thread_team import usable_cores
 from fastrnn.data.batches import Blocks, Rows, Streams, fit_window
-from fastrnn.data.corpus import Corpus, Documents, Source, read_corpus
+from fastrnn.data.corpus import Corpus, Documents
+from fastrnn.data.sources import Source, read_corpus
 from fastrnn.data.vocabulary import NEWLINES, TokenVocabulary, Vocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.execution import checked_threads
