@@ -12,7 +12,7 @@ import pytest
 import fastrnn
 from fastrnn.cli.main import main
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_readme_s_examples_print_what_it_says():

@@ -6,11 +6,20 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-import naive
 import numpy as np
 import pytest
 from conftest import require_backend
-from helpers import CELLS, SIZES, Window, assert_close, draw_parameters, flatten, input_settings, parts_of
+from helpers import (
+    CELLS,
+    SIZES,
+    Window,
+    assert_close,
+    draw_parameters,
+    flatten,
+    input_settings,
+    naive,
+    parts_of,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -35,7 +35,7 @@ TEXTS: dict[str, Any] = {
 }
 
 #: Where files are that the first version of the format wrote.
-OLD = Path(__file__).parent / "data"
+OLD = Path(__file__).parents[1] / "files"
 
 NAMES = ["", "the", "café", "\0 \n", "😀", "x"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import write_as_before
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -159,13 +160,6 @@ def test_a_long_file_is_read_at_its_own_borders(tmp_path: Path):
         file.write(b"\xf0\x9f")
     with pytest.raises(ValueError, match="byte 0xf0 at offset 1500003; unit='byte'"):
         open_text(path, "character")
-
-
-def write_as_before(path: Path, data: bytes) -> None:
-    """Write a file so that its time does not tell."""
-    before = path.stat()
-    path.write_bytes(data)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @pytest.mark.parametrize("unit", ["character", "byte"])

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contract import Argument, Kernel, kernels
 from helpers import SIZES
+from helpers.contract import Argument, Kernel, kernels
 from test_kernels import draw_arguments
 
 from fastrnn.backends import c

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
-from forms import results_of_forms
+from helpers.forms import results_of_forms
 
 from benchmarks import compare, goals
 from benchmarks.peers.fastrnn import network

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import os
 import re
@@ -11,15 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import click
 import pytest
-from click.testing import CliRunner, Result
 from helpers import SEED_LOSSES
+from helpers.program import QUICK, run, started
 
 import fastrnn
 from fastrnn.backends.registry import AUTO_REASONS
@@ -30,30 +27,6 @@ from fastrnn.optimizers import OPTIMIZERS
 from fastrnn.schedules import SCHEDULES
 from fastrnn.training.presets import CHECKS, MORE_UPDATES, MOST_UPDATES, PASSES, PRESETS, RECORDS, Recipe
 from fastrnn.training.trainer import REDUCTIONS
-
-QUICK = ["--hidden-size", "8", "--steps", "30", "--seed", "0", "--backend", "numpy"]
-
-
-#: Before click 8.2 the two streams are kept apart only on demand.
-APART = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-
-
-def run(*arguments: object, stdin: bytes | None = None) -> Result:
-    return CliRunner(**APART).invoke(main, [str(argument) for argument in arguments], input=stdin)
-
-
-@contextmanager
-def started(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    """The program, started as a shell in the foreground does; it is killed if it does not end."""
-    command = [sys.executable, "-m", "fastrnn", *map(str, arguments)]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    signal.signal(signal.SIGINT, before)
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @pytest.fixture

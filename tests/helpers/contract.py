@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-HEADER = Path(__file__).parent.parent / "csrc" / "fastrnn.h"
+HEADER = Path(__file__).parents[2] / "csrc" / "fastrnn.h"
 
 
 @dataclass(frozen=True)

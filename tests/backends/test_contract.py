@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from conftest import require_backend
-from contract import HEADER, Kernel, constants, kernels
+from helpers.contract import HEADER, Kernel, constants, kernels
 
 import fastrnn
 from fastrnn import optimizers

@@ -9,10 +9,9 @@ import logging
 import math
 from pathlib import Path
 
-import naive
 import numpy as np
 import pytest
-from helpers import SEED_LOSSES, assert_close
+from helpers import SEED_LOSSES, assert_close, naive
 
 import fastrnn
 from fastrnn.training import train as training

@@ -15,7 +15,8 @@ from fastrnn.backends import c
 from fastrnn.errors import BackendUnavailableError
 
 FILES = [
-    f"tests/test_{name}.py" for name in ("backends", "kernels", "elementary", "bits", "denormals", "cells")
+    *(f"tests/backends/test_{name}.py" for name in ("backends", "kernels", "elementary", "bits")),
+    *(f"tests/network/test_{name}.py" for name in ("denormals", "cells")),
 ]
 
 #: What is run of these files, as pytest's ``-k`` names it.

@@ -17,7 +17,7 @@ import venv
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 HELLO = """
 import fastrnn
@@ -73,7 +73,7 @@ def main() -> None:
         (sdist,) = folder.glob("*.tar.gz")
         with tarfile.open(sdist) as archive:
             names = {member.partition("/")[2] for member in archive.getnames()}
-        assert {"csrc/fastrnn.h", "tests/naive.py", "Makefile", "LICENSE"} <= names, names
+        assert {"csrc/fastrnn.h", "tests/helpers/naive.py", "Makefile", "LICENSE"} <= names, names
         compiled = build_wheel(sdist, folder / "compiled")
         assert modules_of(compiled) >= {"_c_baseline"}, modules_of(compiled)
         try_wheel(compiled, folder / "one", ["numba", "c", "numpy"])

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import write_as_before
 from hypothesis import given
 from hypothesis import strategies as st
-from test_files import write_as_before
 
 from fastrnn.data import corpus as module
 from fastrnn.data.corpus import Corpus, Documents, RunningText, read_corpus

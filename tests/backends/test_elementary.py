@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from contract import constants
+from helpers.contract import constants
 
 from fastrnn.backends.registry import get_backend
 

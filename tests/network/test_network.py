@@ -8,10 +8,9 @@ import pickle
 import threading
 import time
 
-import naive
 import numpy as np
 import pytest
-from helpers import CELLS, Window, assert_close, draw_parameters, input_settings, parts_of, sizes
+from helpers import CELLS, Window, assert_close, draw_parameters, input_settings, naive, parts_of, sizes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from test_cli import QUICK, run, started
+from helpers.program import QUICK, run, started
 
 import fastrnn
 from fastrnn.training import loop

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bits
 import pytest
 from conftest import require_isa
+from helpers import bits
 
 #: The updates of a training: many are for runs that take their time.
 UPDATES = [bits.FEW, pytest.param(bits.MANY, marks=pytest.mark.slow)]

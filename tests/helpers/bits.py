@@ -1,7 +1,8 @@
 """Digests of trainings, scores and samples, which every compiled backend must give on every machine.
 
-``python tests/bits.py BACKEND THREADS UPDATES`` prints them; ``python tests/bits.py write`` writes those of
-the C backend to ``tests/data/bits.json``. Do that only in a commit of its own that says why the bits change.
+``python tests/helpers/bits.py BACKEND THREADS UPDATES`` prints them; ``python tests/helpers/bits.py write``
+writes those of the C backend to ``tests/files/bits.json``. Do that only in a commit of its own that says why
+the bits change.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import fastrnn
 from fastrnn.network import network
 
-WRITTEN = Path(__file__).parent / "data" / "bits.json"
+WRITTEN = Path(__file__).parents[1] / "files" / "bits.json"
 
 #: Updates of each training: few, which suffice where fused multiply-adds are software, and many.
 FEW, MANY = 100, 1000

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import require_backend
-from contract import Argument, Kernel, kernels
 from helpers import SIZES, assert_close
+from helpers.contract import Argument, Kernel, kernels
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
