@@ -6,11 +6,11 @@ SOURCES := pyproject.toml $(wildcard csrc/*)
 CASES ?= 40
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-isa test-oldest lint sanitize valgrind package bench compare quality
-.PHONY: char-rnn scale memory denormals clean
+.PHONY: help demo test test-all test-isa test-oldest lint sanitize valgrind package bench compare
+.PHONY: claims claim-NAME clean
 
 help: ## list these targets
-	@awk -F ':[^#]*## ' '/^[a-z][a-z-]*:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':[^#]*## ' '/^[a-zNAME-]*:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/installed ## install, train for twenty seconds on a text that is already here, and show the result
 	$(BIN)/fastrnn demo
@@ -89,21 +89,14 @@ compare: .venv/installed-for-development ## measure beside NumPy, PyTorch, JAX a
 	$(BIN)/python -m pip install --quiet --editable '.[peers]'
 	$(BIN)/python -m benchmarks.compare
 
-quality: .venv/installed-for-development
-	$(BIN)/python tests/quality.py
+claims: .venv/installed-for-development ## check every claim of the README; needs FASTRNN_DATA
+	$(BIN)/python -m benchmarks.claims
 
-char-rnn: .venv/installed-for-development
-	$(BIN)/python tests/char_rnn.py
+claim-NAME: ## check one of them; as it stands, with NAME, it lists them
+	$(BIN)/python -m benchmarks.claims --list
 
-scale: .venv/installed-for-development
-	$(BIN)/python tests/scale.py
-
-memory: .venv/installed-for-development
-	$(BIN)/python tests/long_memory.py
-
-denormals: export PYTHONPATH = tests:tests/network
-denormals: .venv/installed-for-development
-	$(BIN)/python tests/denormals.py
+claim-%: .venv/installed-for-development
+	$(BIN)/python -m benchmarks.claims $* $(OPTIONS)
 
 # ---- Environments ---------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The copy memory task in small: what `make memory` shows in a minute or two, in a few seconds."""
+"""The copy memory task of `make claim-long-memory`, so small that it takes a few seconds."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from long_memory import BLANK, KINDS, MARKER, Settings, Task, score, train
 
+from benchmarks.claims.long_memory import BLANK, KINDS, MARKER, Settings, Task, score, train
 from fastrnn import Network
 
 SMALL = Task(stretch=20, copied=3)

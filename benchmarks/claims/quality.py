@@ -1,8 +1,8 @@
-"""How well and how fast it learns a real text: ``make quality``, which takes a minute or two.
+"""How well and how fast fastrnn learns a real text: ``make claim-quality``, one or two minutes.
 
-``fastrnn train`` with its defaults, in a process of its own, on the first nine tenths of tinyshakespeare
-must reach 1.88 nats per character on the last tenth within 60 seconds: nanoGPT's README gives that
-figure for three minutes on a CPU, on this split.
+``fastrnn train`` with its defaults trains in a process of its own on the first nine tenths of
+tinyshakespeare. It must reach 1.88 nats per character on the last tenth within 60 seconds. nanoGPT's README
+gives that figure for three minutes on a CPU, on the same split.
 """
 
 from __future__ import annotations

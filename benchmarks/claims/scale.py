@@ -1,7 +1,8 @@
-"""What a character costs in a text of 100 kB and in files of 10 and 100 MB: ``make scale``, two minutes.
+"""What a character costs in a text of 100 kB and in files of 10 and 100 MB: ``make claim-scale``, 2 minutes.
 
-As many updates by default on each, in processes of their own, must take the same processor time within a
-tenth, and no more memory for a longer file. The texts are a real one over and over.
+The same number of updates is made on each text, in processes of their own, with default settings. The
+processor time must be the same within a tenth, and a longer file must take no more memory. The texts repeat
+a real one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The preset ``char-rnn`` beside the program that it reproduces: ``make char-rnn``, of two minutes or five.
+"""The preset ``char-rnn`` beside the program that it reproduces: ``make claim-char-rnn``, 2 to 5 minutes.
 
-On tinyshakespeare, with that program's own split, its users' checkpoints have validation losses of 1.773 to
-1.785 nats per character at iteration 1,000 and 1.396 at iteration 14,000. Here it must be 1.77 to 1.79 at
-1,000, to two digits, and at most 1.40 within 14,000 iterations and 20 minutes.
+On tinyshakespeare, with that program's own split, checkpoints of its users have validation losses of 1.773
+to 1.785 nats per character at iteration 1,000 and 1.396 at iteration 14,000. The preset must reach 1.77 to
+1.79 (rounded to two digits) at iteration 1,000, and at most 1.40 within 14,000 iterations and 20 minutes.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""What each cell remembers over a hundred steps: ``make memory``, a minute or two on one core.
+"""What each cell remembers over a hundred steps: ``make claim-long-memory``, one or two minutes on one core.
 
 The copy memory task (Hochreiter & Schmidhuber 1997, "Long short-term memory"; as in Arjovsky, Shah & Bengio
 2016, "Unitary evolution recurrent neural networks"): ten symbols of eight, a blank stretch of T = 100 steps
 with a marker at its end, and then the ten again. The loss is the mean cross-entropy over all T + 20 steps,
-blank ones included; a network that only guesses the symbols scores 10 ln 8 / (T + 20) = 0.1733 nats. GRU
-and LSTM must score below a tenth of that on a thousand sequences that they were not trained on. The tanh
-RNN and the IRNN (Le, Jaitly & Hinton 2015: rectified linear units, the identity at first) are reported.
+blank ones included; a network that only guesses the symbols scores 10 ln 8 / (T + 20) = 0.1733 nats. GRU and
+LSTM must score below a tenth of that on a thousand sequences that they were not trained on. The tanh RNN and
+the IRNN (Le, Jaitly & Hinton 2015: rectified linear units, the identity at first) are reported.
 
-All but the IRNN, which so learns nothing, are trained by a curriculum: the stretch is five steps at first,
-and a fifth longer each time a batch loses less than a tenth of what guessing does. The score is always at
-T = 100. Every figure but the seconds is the same on either compiled backend and at any number of threads.
+All but the IRNN are trained by a curriculum, with which the IRNN learns nothing: the stretch is five steps
+at first, and a fifth longer each time the loss of a batch is less than a tenth of the loss of guessing. The
+score is always that at T = 100. Every figure but the seconds is the same on either compiled backend and at
+any number of threads.
 """
 
 from __future__ import annotations

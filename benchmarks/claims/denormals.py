@@ -1,8 +1,9 @@
-"""How fast saturated, dead and fading networks train beside a healthy one: ``make denormals``.
+"""How fast saturated, dead and fading networks train beside a healthy one: ``make claim-denormals``.
 
-An update of an rnn, a gru or an lstm may take at most a fifth more time, on either compiled backend, in
-either precision. It is the least of several measurements, each in turn with the others'. The networks are
-those of test_denormals.py, which finds denormals on processors, too, where these cost no time.
+An update of an rnn, a gru or an lstm may take at most a fifth more time than the healthy network's, on either
+compiled backend and in either precision. Of several measurements the least counts; the networks are measured
+in turn. They are the networks of tests/network/test_denormals.py, which finds denormals also on processors
+where these cost no time.
 """
 
 from __future__ import annotations
