@@ -28,6 +28,11 @@ def test_the_documents_name_the_commands_of_all_claims_and_no_others():
     assert named == {f"claim-{claim.name}" for claim in CLAIMS}
 
 
+def test_the_page_of_performance_has_the_table():
+    page = (ROOT / "docs" / "performance.md").read_text()
+    assert all(f"| `{claim.command}` | {claim.states} | {claim.minutes} |\n" in page for claim in CLAIMS)
+
+
 def test_the_table_is_printed(capsys: pytest.CaptureFixture[str]):
     assert program.main(["--list"])
     printed = capsys.readouterr().out
