@@ -17,7 +17,7 @@ from fastrnn.backends.backend import KERNELS, STATUS
 from fastrnn.backends.registry import get_backend
 from fastrnn.core import layout
 from fastrnn.core import thread_team as threads
-from fastrnn.network import network
+from fastrnn.network import execution
 
 NAMES = [kernel.name for kernel in kernels()]
 
@@ -159,7 +159,7 @@ def test_what_is_tiny_is_the_same_everywhere():
     stated = re.search(r"#define FR_TINY FR_BY_PRECISION\((\S+)f, (\S+)\)", header)
     assert stated is not None
     single, double = map(float.fromhex, stated.groups())
-    assert {"float32": single, "float64": double} == network.TINY
+    assert {"float32": single, "float64": double} == execution.TINY
     if require_backend("numba"):
         from fastrnn.backends import numba
 
