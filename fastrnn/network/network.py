@@ -16,8 +16,8 @@ from fastrnn.core import checks, memory
 from fastrnn.core.layout import (
     GATES,
     Shape,
-    window_plan,
 )
+from fastrnn.core.plan import window_plan
 from fastrnn.network.execution import SYMBOL_BYTES, Array, Execution, State, StateLike, checked_key
 from fastrnn.network.initialization import check_initialization, initialize
 from fastrnn.network.torch_state import from_torch_state_dict, to_torch_state_dict

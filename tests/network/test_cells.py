@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 
 from fastrnn import Network, Trainer
 from fastrnn.backends.reference import kept
-from fastrnn.core import layout
+from fastrnn.core import plan
+from fastrnn.core.constants import HEAD_STEPS
 from fastrnn.network import execution
 
 T, B, V, H = 6, 5, 11, 9
@@ -306,15 +307,15 @@ def test_a_head_in_blocks_of_time_gives_the_same_bits(
     window = Window.of(make(compiled, options), 7, B)
     found = []
     try:
-        for logits, threads in itertools.product((layout.LOGITS, 1, 3 * B * V), (1, 2, 3)):
-            monkeypatch.setattr(layout, "LOGITS", logits)
-            layout.window_plan.cache_clear()
+        for logits, threads in itertools.product((plan.LOGITS, 1, 3 * B * V), (1, 2, 3)):
+            monkeypatch.setattr(plan, "LOGITS", logits)
+            plan.window_plan.cache_clear()
             net = make(compiled, {**options, "threads": threads})
-            steps = layout.window_plan(net.shape, 7, B, threads, dropout=True).numbers[6]
+            steps = plan.window_plan(net.shape, 7, B, threads, dropout=True).numbers[HEAD_STEPS]
             assert steps == {1: 1, 3 * B * V: 3}.get(logits, 7)
             found.append(digest(net, window, KEYS[1]))
     finally:
-        layout.window_plan.cache_clear()
+        plan.window_plan.cache_clear()
     assert all(each == found[0] for each in found)
 
 
