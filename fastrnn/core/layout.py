@@ -16,6 +16,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastrnn.core.cells import KINDS, Cell
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -59,10 +61,6 @@ class Layout:
         return {e.name: stored[e.name].T if e.transposed else stored[e.name] for e in self.entries}
 
 
-#: G of each cell.
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
-
-
 @dataclass(frozen=True)
 class Shape:
     """What a network is: its kind of cell and its sizes; E is 0 where the input is one-hot."""
@@ -75,19 +73,19 @@ class Shape:
     tied: bool
 
     @property
-    def cell(self) -> str:
-        """The cell without its function."""
-        return self.kind.partition("_")[0]
+    def cell(self) -> Cell:
+        """The cell's row in the table of cells."""
+        return KINDS[self.kind]
 
     @property
     def G(self) -> int:  # noqa: N802  (a dimension letter)
         """The gates of the cell."""
-        return GATES[self.cell]
+        return len(self.cell.gates)
 
     @property
     def Z(self) -> int:  # noqa: N802  (a dimension letter)
         """The arrays of a state: h, and for the LSTM c."""
-        return 2 if self.kind == "lstm" else 1
+        return len(self.cell.state)
 
     @property
     def operations(self) -> int:
@@ -104,7 +102,8 @@ class Shape:
 def parameter_layout(shape: Shape) -> Layout:
     """The parameters of a network, with PyTorch's names.
 
-    There is one bias for each gate, and for the GRU one more, which PyTorch's multiplies by the reset gate.
+    There is one bias for each gate, and one more for a gate whose biases are kept apart, such as the GRU's
+    new gate, which PyTorch multiplies by the reset gate.
     The weight of a one-hot input is stored transposed, so that the product with it reads one row.
     """
     L, V, E, H = shape.L, shape.V, shape.E, shape.H
@@ -116,8 +115,8 @@ def parameter_layout(shape: Shape) -> Layout:
             Entry(f"weight_hh_l{layer}", (O, H)),
             Entry(f"bias_l{layer}", (O,)),
         ]
-        if shape.kind == "gru":
-            entries.append(Entry(f"bias_hn_l{layer}", (H,)))
+        if shape.cell.split_bias:
+            entries.append(Entry(f"bias_h{shape.cell.split_bias}_l{layer}", (H,)))
     if not shape.tied:
         entries.append(Entry("head.weight", (V, H)))
     return Layout((*entries, Entry("head.bias", (V,))))

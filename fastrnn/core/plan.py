@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.core.constants import BLOCK, CELLS, PLAN, PLAN_OF_LAYER, ROWS
+from fastrnn.core.constants import BLOCK, PLAN, PLAN_OF_LAYER, ROWS
 from fastrnn.core.layout import Entry, Layout, Shape, parameter_layout
 from fastrnn.core.memory import readable
 
@@ -70,7 +70,7 @@ def backward_trace(shape: Shape, T: int, B: int) -> list[Entry]:
     layers = range(1 if shape.G > 1 else shape.L)
     return [
         *(Entry(f"dh_l{layer}", (T, B, shape.H)) for layer in layers),
-        Entry("dc", (B if shape.kind == "lstm" else 0, shape.H)),
+        Entry("dc", (B if "c" in shape.cell.state else 0, shape.H)),
         Entry("dx", (T, B, shape.E)),
         Entry("logits", (head_steps(shape, T, B), B, shape.V)),
         Entry("zeros", (max(shape.E, shape.H),)),
@@ -95,7 +95,7 @@ def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArra
     layout = parameter_layout(shape)
     places = {name.replace(".", "_"): place for name, place in layout.places().items()}
     sizes = {
-        "cell": CELLS.index(shape.kind),
+        "cell": shape.cell.number,
         "layers": shape.L,
         "vocabulary": shape.V,
         "embedding": shape.E,

@@ -47,7 +47,7 @@ def test_stored_arrays_are_contiguous(shape: Shape):
 def test_parameters_are_pytorch_s(shape: Shape):
     """All but that there is one bias where PyTorch has two, but for the gates that a GRU resets."""
     torch = pytest.importorskip("torch")
-    kind = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}.get(shape.kind, torch.nn.RNN)
+    kind = getattr(torch.nn, shape.cell.module)
     expected = {
         name: tuple(value.shape)
         for name, value in kind(shape.E or shape.V, shape.H, shape.L).named_parameters()
