@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.backends.backend import Backend
 from fastrnn.core import checks, memory
-from fastrnn.core.layout import Layout, Plan, Shape, forward_plan, parameter_layout, step_plan, window_plan
+from fastrnn.core.layout import Layout, Shape, parameter_layout
+from fastrnn.core.plan import Plan, forward_plan, step_plan, window_plan
 from fastrnn.core.thread_team import Team, usable_cores
 
 Array = NDArray[Any]

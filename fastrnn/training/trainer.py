@@ -9,16 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.core import checks, memory
-from fastrnn.core.layout import window_plan
+from fastrnn.core.constants import REDUCTIONS, SETTINGS
+from fastrnn.core.plan import window_plan
 from fastrnn.data.batches import Streams
 from fastrnn.errors import DivergenceError
 from fastrnn.network.execution import SMALL_WINDOW, SYMBOL_BYTES, Array, State, StateLike, checked_key
 from fastrnn.network.network import Network
-from fastrnn.optimizers import SETTINGS, Optimizer, get_optimizer
+from fastrnn.optimizers import Optimizer, get_optimizer
 from fastrnn.training.pace import Floats, Pace, blocks
-
-#: As `train_windows` numbers them, FR_SUM to FR_BATCHMEAN.
-REDUCTIONS = ("sum", "mean", "batchmean")
 
 #: The arguments of a trainer.
 ARGUMENTS = (

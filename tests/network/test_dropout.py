@@ -136,7 +136,7 @@ def test_no_dropout_is_the_identity_to_the_bit(backend: str):
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
 def test_a_rate_that_is_none_is_refused(backend: str, rate: float):
-    with pytest.raises(RuntimeError, match="dropout of .*size is out of range"):
+    with pytest.raises(RuntimeError, match="dropout of .*a size is"):
         mask(backend, 2, 2, 3, rate=rate)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fastrnn import Network, Trainer
 from fastrnn.core import memory
-from fastrnn.core.layout import step_plan, window_plan
+from fastrnn.core.plan import step_plan, window_plan
 
 
 def make(backend: str, V: int, H: int, dtype: str = "float64", seed: int = 0) -> Network:
