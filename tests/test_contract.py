@@ -90,9 +90,9 @@ def test_the_constants_are_those_of_the_header():
     assert (values["BLOCK"], values["ROWS"]) == (layout.BLOCK, layout.HEAD_ROWS)
     assert (values["SYNC"], values["ABORT"]) == (threads.SYNC, threads.ABORT)
     if require_backend("numba"):
-        from fastrnn.backends import numba
+        from fastrnn.backends.numba import constants as numba_constants
 
-        modules.append(numba)
+        modules.append(numba_constants)
     for module in modules:
         own = {name.rstrip("_"): value for name, value in vars(module).items() if name.rstrip("_") in values}
         assert own == {name: values[name] for name in own}
@@ -161,6 +161,6 @@ def test_what_is_tiny_is_the_same_everywhere():
     single, double = map(float.fromhex, stated.groups())
     assert {"float32": single, "float64": double} == network.TINY
     if require_backend("numba"):
-        from fastrnn.backends import numba
+        from fastrnn.backends.numba.elementary import DOUBLE, SINGLE
 
-        assert (numba.SINGLE.tiny, numba.DOUBLE.tiny) == (single, double)
+        assert (SINGLE.tiny, DOUBLE.tiny) == (single, double)
