@@ -1,9 +1,9 @@
 """Write what Python repeats of the contract, from ``fastrnn.h``: each fact is typed once, there.
 
 ``python csrc/generate_contract.py`` writes ``fastrnn/core/constants.py`` (numbers, and the names of what is
-numbered), ``fastrnn/backends/contract.py`` (kernels and their arguments) and ``fastrnn/backends/kernels.py``
-(their signatures); ``--constants PATH`` writes the numbers alone, for the folder of Numba's kernels. The
-results are committed, and a test generates them anew. Run it after each change of the header.
+numbered), ``fastrnn/backends/contract.py`` (kernels and their arguments), ``fastrnn/backends/kernels.py``
+(their signatures) and ``fastrnn/backends/numba/constants.py`` (the numbers alone). The results are committed,
+and a test generates them anew. Run it after each change of the header.
 """
 
 from __future__ import annotations
@@ -311,19 +311,14 @@ def modules(header: Header) -> dict[str, str]:
         "core/constants.py": core_module(header),
         "backends/contract.py": contract_module(header),
         "backends/kernels.py": kernels_module(header),
+        "backends/numba/constants.py": constants_module(header),  # of its own: Numba's cache looks no further
     }
 
 
 def main() -> None:
     """Write the modules."""
-    parser = argparse.ArgumentParser(description="Write what Python repeats of csrc/fastrnn.h.")
-    parser.add_argument("--constants", type=Path, metavar="PATH", help="write the numbers alone, there")
-    options = parser.parse_args()
-    header = read()
-    if options.constants is not None:
-        options.constants.write_text(constants_module(header), encoding="utf-8")
-        return
-    for path, text in modules(header).items():
+    argparse.ArgumentParser(description="Write what Python repeats of csrc/fastrnn.h.").parse_args()
+    for path, text in modules(read()).items():
         (PACKAGE / path).write_text(text, encoding="utf-8")
 
 

@@ -121,10 +121,10 @@ import numpy as np
 import fastrnn
 backend = fastrnn.get_backend("numba")
 backend.sgd_update(np.ones(99), np.ones((0, 99)), np.ones(99), np.zeros(6), 1.0, 1.0, 0, 1, 99)
-from fastrnn.backends import numba
-(code,) = numba.sgd_update.inspect_asm().values()
+from fastrnn.backends.numba import jit, sgd_update
+(code,) = sgd_update.inspect_asm().values()
 registers = re.findall(r"%([xyz])mm", code)
-print(json.dumps([backend.description.vector_bits, backend.description.fma, numba.WIDTH, max(registers)]))
+print(json.dumps([backend.description.vector_bits, backend.description.fma, jit.WIDTH, max(registers)]))
 """
 
 
