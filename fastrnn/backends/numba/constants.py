@@ -8,6 +8,7 @@ SUM, MEAN, BATCHMEAN = 0, 1, 2
 EXP, TANH, SIGMOID, LOG = 0, 1, 2, 3
 BLOCK, ROWS, STRETCH, SUMS, SETTINGS = 256, 64, 1024, 16, 6
 RNN_TANH, RNN_RELU, GRU, LSTM = 0, 1, 2, 3
+OPTIMIZER_NAMES, CELL_NAMES = ("sgd", "adagrad", "adam", "rmsprop"), ("rnn_tanh", "rnn_relu", "gru", "lstm")
 # what a plan says of a network, and of each of its layers
 CELL, LAYERS, VOCABULARY, EMBEDDING, HIDDEN, PARAMETERS, HEAD_STEPS = range(7)
 EMBEDDING_WEIGHT, HEAD_WEIGHT, HEAD_BIAS = range(7, 10)
