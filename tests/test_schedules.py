@@ -233,7 +233,7 @@ def test_a_plateau_changes_the_rate_only_at_a_record(validation: float, monkeypa
     found = set()
     for seconds in (0, 0.01, 10):
         with monkeypatch.context() as patch:
-            patch.setattr("fastrnn.training.trainer.CALL_SECONDS", seconds)
+            patch.setattr("fastrnn.training.pace.CALL_SECONDS", seconds)
             rates = Rates(patch)
             model = train(schedule, learning_rate=0.01, log_every=7, validation=validation)
         found.add((tuple(rates.all), model.to_bytes()))

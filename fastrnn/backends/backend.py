@@ -8,48 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from fastrnn.core import checks
+from fastrnn.core.constants import STATUS
 from fastrnn.errors import BackendUnavailableError
-
-KERNELS = (
-    "elementary",
-    "pack",
-    "embedding_forward",
-    "embedding_gradients",
-    "gather_forward",
-    "gather_gradients",
-    "linear_forward",
-    "linear_gradients",
-    "recurrent_gradients",
-    "dropout",
-    "rnn_forward",
-    "rnn_backward",
-    "gru_forward",
-    "gru_backward",
-    "gru_gradients",
-    "lstm_forward",
-    "lstm_backward",
-    "cross_entropy",
-    "gradient_norm",
-    "sgd_update",
-    "adagrad_update",
-    "adam_update",
-    "rmsprop_update",
-    "average_update",
-    "network_forward",
-    "network_losses",
-    "network_gradients",
-    "train_windows",
-    "network_prepare",
-    "network_step",
-    "sample",
-)
-
-STATUS = {
-    1: "a size is out of range",
-    2: "a symbol's id is outside the vocabulary",
-    3: "there is no such cell, optimizer or function",
-    4: "another thread was interrupted",
-}
 
 Kernel = Callable[..., int]
 

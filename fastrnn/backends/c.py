@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.backends.backend import KERNELS, Backend, Description, forced_isa
+from fastrnn.backends.backend import Backend, Description, forced_isa
+from fastrnn.backends.contract import KERNELS
 from fastrnn.errors import BackendUnavailableError
 
 PRECISIONS: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}

@@ -1,84 +1,26 @@
-"""The demonstration: a model of the source code that every Python comes with, in half a minute."""
+"""``fastrnn demo``: train on the source of Python's standard library."""
 
 from __future__ import annotations
 
-import gzip
-import lzma
-import sysconfig
+import logging
 from pathlib import Path
 
 import click
-import numpy as np
 
-import fastrnn
-from fastrnn.core.terminal import Sample, escaped, tell
-from fastrnn.data.corpus import read_corpus
-from fastrnn.data.vocabulary import Text
-
-#: How much of the standard library is read, in characters.
-ENOUGH = 1_500_000
+from fastrnn.cli.program import backend_option, log_on_stderr
 
 
-def standard_library_source() -> str:
-    """The modules of the running Python's standard library, in the order of their names, up to a size."""
-    folder = Path(sysconfig.get_path("stdlib"))
-    pieces: list[str] = []
-    total = 0
-    for path in sorted(folder.glob("*.py")):
-        try:
-            source = path.read_bytes().decode()
-        except (OSError, UnicodeDecodeError):
-            continue
-        pieces.append(source)
-        total += len(source)
-        if total >= ENOUGH:
-            break
-    if total < 10_000:
-        raise FileNotFoundError(f"{folder} holds no source code to train on")
-    return "".join(pieces)[:ENOUGH]
+@click.command()
+@click.option("--seconds", type=float, default=20.0, show_default=True, help="How long to train.")
+@click.option(
+    "-o", "--output", default="demo.safetensors", show_default=True, help="Where to write the model."
+)
+@backend_option
+def demo(seconds: float, output: str, backend: str) -> None:
+    """Train on the source of Python's standard library, and show what comes of it."""
+    from fastrnn.cli.demonstration import run
+    from fastrnn.core.atomic import require_place
 
-
-def _bits(compressed: bytes, text: Text) -> float:
-    return 8 * len(compressed) / len(text)
-
-
-def compare(model: fastrnn.Model, training: Text, held_out: Text) -> dict[str, float]:
-    """Bits per character of the held-out text: the model's, and what compressors make of it.
-
-    A compressor that saw the training text before is charged for what the held-out text adds.
-    """
-    before, alone = str(training).encode(), str(held_out).encode()
-    whole = before + alone
-    xz_added = len(lzma.compress(whole)) - len(lzma.compress(before))
-    return {
-        "fastrnn": model.bits_per_symbol(held_out),
-        "gzip -9, alone": _bits(gzip.compress(alone, 9), held_out),
-        "xz, alone": _bits(lzma.compress(alone), held_out),
-        "xz, after the training text": 8 * xz_added / len(held_out),
-    }
-
-
-def run(seconds: float, output: Path, backend: str) -> None:
-    """Train, save, sample, compare with gzip and xz, load and score again."""
-    text = standard_library_source()
-    before, _ = read_corpus(text).split(0.1)
-    training, held_out = text[: before.size], text[before.size :]
-    tell(f"training for {seconds:.0f} seconds on {len(text):,} characters of Python's standard library")
-    model = fastrnn.train(text, backend=backend, time_limit=seconds, validation=0.1, rng=0)
-    model.save(output)
-    click.echo("\na sample:\n")
-    sample = Sample()
-    for piece in model.sample_pieces(500, "def ", temperature=0.7, rng=0):
-        sample.write(str(piece))
-    sample.write("\n", final=True)
-    click.echo("\nbits per character of the last tenth, which was held out:\n")
-    scores = compare(model, training, held_out)
-    for name, bits in scores.items():
-        click.echo(f"    {name:28} {bits:.3f}")
-    again = fastrnn.load(output, backend=backend)
-    scored = again.bits_per_symbol(held_out)
-    if not np.isclose(scored, scores["fastrnn"], rtol=1e-12):
-        raise RuntimeError(f"the loaded model scores {scored}, and the saved one {scores['fastrnn']}")
-    place = escaped(str(output))
-    click.echo(f"\nsaved {place}, loaded it, and it scores the same {scored:.3f} bits")
-    click.echo(f"try: fastrnn sample {place} --prime 'class ' --temperature 0.7")
+    with log_on_stderr(logging.INFO):
+        require_place(output)  # before the training, not after it
+        run(seconds, Path(output), backend)

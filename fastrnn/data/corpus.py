@@ -6,15 +6,8 @@ the first. Nothing is laid out as ids as a whole: a sequence is read in parts.
 
 from __future__ import annotations
 
-import array
-import io
-import numbers
-import os
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as PySequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
@@ -23,34 +16,17 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.core import checks
-from fastrnn.data.text_file import Lines, OpenFile, TextFile, checked_encoding, lines_of, open_text
+from fastrnn.data.text_file import Lines, TextFile
 from fastrnn.data.vocabulary import (
-    BYTE_ORDER_MARK,
     Text,
     TokenVocabulary,
     Vocabulary,
     code_points,
     count_symbols,
-    unit_of,
-    universal_newlines,
-    whole_numbers,
 )
-
-#: What a file may be read as.
-FILE_UNITS = ("character", "byte")
 
 #: What stands for a boundary where documents are spelled: a symbol of their unit, number 0.
 SEPARATORS: dict[str, Any] = {"character": "\0", "byte": b"\0", "token": np.zeros(1, np.int32)}
-
-#: What `fastrnn.train` takes: a text, a file's path, or documents.
-Source = Text | os.PathLike[str] | Iterable[Text]
-
-#: What the lines of a text end with.
-LINE_ENDS = ("\n", "\r", b"\n", b"\r")
-
-#: The longest text that is looked up as the name of a file, and how many documents are.
-LONGEST_NAME, LOOKED_UP = 4096, 100
 
 #: Symbols that are counted at once.
 PIECE = 1 << 16
@@ -302,238 +278,3 @@ def _joined(texts: list[Any], separator: Any) -> Any:
     alternating = [separator] * (2 * len(texts) - 1)
     alternating[::2] = texts
     return np.concatenate(alternating)
-
-
-def read_corpus(
-    source: Source,
-    unit: str | None = None,
-    vocabulary: TokenVocabulary | None = None,
-    *,
-    encoding: str | None = None,
-    newlines: str = "universal",
-    lines: bool = False,
-) -> Corpus:
-    """What `fastrnn.train` is given; a file is opened, and read in parts when they are asked for.
-
-    Tokens come with their vocabulary, and nothing else does.
-
-    Raises
-    ------
-    TypeError
-        The source is none of a str, bytes, a path or an iterable of texts, or mixes str and bytes; or it
-        has tokens and there is no vocabulary, or the other way round.
-    ValueError
-        A token is outside the vocabulary.
-        A file is not in its encoding; an option is unknown, or is for a file and there is none.
-    OSError
-        A file cannot be read.
-    """
-    if isinstance(source, os.PathLike | OpenFile):
-        if vocabulary is not None:
-            raise _not_tokens(source)
-        return _read_file(source, unit, encoding, newlines, lines=lines)
-    for name, value in (("unit", unit), ("encoding", encoding), ("lines", lines or None)):
-        if value is not None:
-            raise ValueError(f"{name}={value!r} is for a file; a str is characters and bytes are bytes")
-    if vocabulary is not None:
-        return _read_tokens(source, vocabulary)
-    if isinstance(source, str | bytes | bytearray | memoryview):
-        changes = Changes(newlines)
-        text = changes.as_read(_plain(source))
-        _warn_of_a_file_name(text)
-        return replace(_running(text, unit_of(source)), changes=changes.told())
-    require_order(source)
-    if not isinstance(source, Iterable) or (isinstance(source, np.ndarray) and source.ndim == 0):
-        raise TypeError(
-            f"text is {type(source).__name__}; it must be a str, bytes, a path or an iterable of texts"
-        )
-    if hasattr(source, "readline"):
-        return _read_open_file(source, newlines)
-    documents = _read_documents(source, newlines)
-    _warn_of_shapes(documents)
-    for text in documents.texts[:LOOKED_UP]:
-        _warn_of_a_file_name(text)
-    return documents
-
-
-def _read_file(
-    source: os.PathLike[str] | OpenFile,
-    unit: str | None,
-    encoding: str | None,
-    newlines: str,
-    *,
-    lines: bool,
-) -> Corpus:
-    """A file as a running text, or its lines as documents."""
-    unit = checks.one_of("unit", unit or "character", FILE_UNITS)
-    if encoding is not None and unit == "byte":
-        raise ValueError(f"encoding={encoding!r} is for unit='character'; bytes are not decoded")
-    file = open_text(source, unit, checked_encoding(encoding or "utf-8"), newlines)
-    changes = tuple(file.changes)
-    try:
-        if lines:
-            return Documents.of(Lines(file), unit, changes)
-    except BaseException:
-        file.close()
-        raise
-    return replace(_running(file, unit), changes=changes)
-
-
-def _read_open_file(source: Iterable[Any], newlines: str) -> Documents:
-    """The lines of a file that is open, which take no more memory than their bytes and where they begin."""
-    changes, kept, unit = Changes(newlines), io.BytesIO(), "character"
-    for place, line in enumerate(lines_of(map(changes.noted, source))):
-        if place == 0:
-            unit = unit_of(line)
-        text = changes.as_read(line)
-        try:
-            kept.write(text.encode() if isinstance(text, str) else text)
-        except UnicodeEncodeError:
-            code_points(text)  # says where
-        kept.write(b"\n")
-    kept.seek(0)
-    name = str(getattr(source, "name", "the file"))
-    return Documents.of(Lines(TextFile(kept, name, unit, newlines="keep")), unit, changes.told())
-
-
-def _read_documents(source: Iterable[Any], newlines: str) -> Documents:
-    """Documents in memory."""
-    changes = Changes(newlines)
-    texts: list[Text] = []
-    for place, text in enumerate(source):
-        try:
-            texts.append(changes.as_read(_plain(text)))
-        except TypeError as error:
-            raise TypeError(f"document {place}: {error}") from error
-    units = {unit_of(text) for text in texts} or {"character"}
-    if len(units) > 1:
-        raise TypeError("the documents must be all str or all bytes, and are mixed")
-    return Documents.of(texts, units.pop(), changes.told())
-
-
-def _warn_of_shapes(documents: Documents) -> None:
-    """Warn where all documents are symbols of one text, or lines with their ends."""
-    if len(documents) < 2:
-        return
-    if np.all(documents.lengths == 1):
-        warnings.warn(
-            "each document is a single symbol: to train on one text, pass a str or bytes, and not a list "
-            "of its symbols",
-            stacklevel=4,
-        )
-    elif all(text[-1:] in LINE_ENDS for text in documents.texts[:-1]):
-        warnings.warn(
-            "each document ends with its line's end, which the model then learns: pass the open file, or "
-            "strip the lines",
-            stacklevel=4,
-        )
-
-
-def _warn_of_a_file_name(text: Any) -> None:
-    """Warn where a text is the name of a file: the file may be meant."""
-    if 0 < len(text) <= LONGEST_NAME and _is_file(text):
-        warnings.warn(
-            f"the text {text!r} is the name of a file, and its {len(text)} symbols are trained on, not what "
-            "the file has: pass a pathlib.Path to train on the file",
-            stacklevel=4,
-        )
-
-
-def _is_file(name: Any) -> bool:
-    try:
-        return os.path.isfile(name)  # noqa: PTH113  (bytes are names too)
-    except (OSError, ValueError, TypeError):  # no name that there could be
-        return False
-
-
-def require_order(source: Any) -> None:
-    """Require that what a source gives are texts, in an order of its own, or raise a ``TypeError``."""
-    kind = type(source).__name__
-    is_mapping = isinstance(source, Mapping) or (hasattr(source, "keys") and not hasattr(source, "dtype"))
-    if is_mapping or hasattr(source, "columns") or hasattr(source, "__dataframe__"):
-        raise TypeError(
-            f"text is {kind}, which gives its keys or the names of its columns: pass the texts themselves, "
-            "such as one column, text['name'], or list(text.values())"
-        )
-    if isinstance(source, AbstractSet):
-        raise TypeError(f"text is {kind}, which has no order: pass a list, such as sorted(text)")
-
-
-class Changes:
-    """Reads texts by the rule of newlines, and notes what that changed, for the log."""
-
-    def __init__(self, newlines: str) -> None:
-        self._universal = newlines == "universal"
-        self._marks = self._returns = 0
-
-    def noted(self, text: Any) -> Any:
-        """A text, of which is noted what the rule will change."""
-        if self._universal and isinstance(text, str):
-            self._marks += text.startswith(BYTE_ORDER_MARK)
-            self._returns += "\r" in text
-        return text
-
-    def as_read(self, text: Any) -> Any:
-        """A text as it is trained on."""
-        is_changed = self._universal and isinstance(self.noted(text), str)
-        return universal_newlines(text) if is_changed else text
-
-    def told(self) -> tuple[str, ...]:
-        """What was changed, in words."""
-        told = ["a byte order mark at the beginning is left out"] if self._marks else []
-        return (*told, *(["line ends \\r\\n or \\r are read as \\n"] if self._returns else []))
-
-
-def _read_tokens(source: Any, vocabulary: TokenVocabulary) -> Corpus:
-    """A running text of tokens, which is read in parts, or documents of them."""
-    if isinstance(source, str | bytes | bytearray | memoryview) or not isinstance(source, Iterable):
-        raise _not_tokens(source)
-    require_order(source)
-    if hasattr(source, "__array__") or isinstance(source, array.array):
-        source = np.asarray(source)
-    elif not isinstance(source, list | tuple):
-        source = list(source)
-    if _is_running(source):
-        return _running(TokenText(whole_numbers(source), vocabulary), "token")
-    texts: list[Text] = []
-    for place, text in enumerate(source):
-        try:
-            texts.append(vocabulary.encode(text))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"document {place} of {len(source)}: {error}") from error
-    return Documents.of(texts, "token")
-
-
-def _is_running(tokens: Any) -> bool:
-    """Whether an array or a list has numbers, and not documents."""
-    if isinstance(tokens, np.ndarray) and tokens.dtype != object:
-        return tokens.ndim < 2
-    return len(tokens) > 0 and isinstance(tokens[0], numbers.Real)
-
-
-def _not_tokens(source: object) -> TypeError:
-    return TypeError(
-        f"text is {type(source).__name__}, and vocabulary is for whole numbers: leave it out, or pass a "
-        "sequence of them, or an iterable of such sequences"
-    )
-
-
-def _running(text: Text | TextFile | TokenText, unit: str) -> RunningText:
-    return RunningText(text, unit, 0, len(text))
-
-
-def _plain(text: Any) -> Text:
-    """A text as str or bytes; anything else is a ``TypeError``."""
-    if isinstance(text, numbers.Integral | np.ndarray | list | tuple | array.array):
-        raise TypeError(
-            f"a text must be str or bytes, and this is {type(text).__name__}; whole numbers want "
-            "vocabulary=, the tokens' names or how many there are"
-        )
-    if hasattr(text, "as_py"):  # a scalar of Arrow's
-        text = text.as_py()
-    if isinstance(text, os.PathLike):
-        raise TypeError(
-            f"a text must be str or bytes, and this is {type(text).__name__}: pass what the file has, "
-            "such as path.read_text()"
-        )
-    return text if unit_of(text) == "character" else bytes(text)

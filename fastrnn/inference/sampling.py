@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.core import checks
-from fastrnn.inference.scoring import Ids, Reading
-from fastrnn.network import network as networks
+from fastrnn.inference.scoring import Ids, Reading, Scorer, first_symbol_probabilities
+from fastrnn.network import execution
 from fastrnn.network.network import Network
 
 #: Symbols of a block, at most.
@@ -46,7 +46,7 @@ def continuation(
     They come in blocks, the first of so many ids and each twice as long as the one before, up to a limit, and
     end early before ``last``. Each id takes one uniform draw, and those of a block are drawn at once.
     """
-    most = min(MOST_AT_ONCE, max(1, networks.CALL_OPERATIONS // network.shape.operations))
+    most = min(MOST_AT_ONCE, max(1, execution.CALL_OPERATIONS // network.shape.operations))
     prepared, done = network.prepare_steps(), 0
     while done < n:
         size = min(block, n - done)
@@ -66,3 +66,22 @@ def continuation(
             return
         done += size
         block = max(block, min(2 * block, most))
+
+
+def drawn(
+    scorer: Scorer, reading: Reading, n: int, *, temperature: float, rng: Any, block: int
+) -> Iterator[Ids]:
+    """Draw n ids that continue what was read, which may be nothing; they come in blocks, as above."""
+    if n > 0 and reading.before < 0:  # a running text that has not begun
+        reading.before = draw(first_symbol_probabilities(scorer.counts), temperature, rng)
+        yield np.array([reading.before], np.int32)
+        n -= 1
+    yield from continuation(
+        scorer.network,
+        reading,
+        n,
+        temperature=temperature,
+        rng=rng,
+        last=scorer.vocabulary.boundary_id,
+        block=block,
+    )

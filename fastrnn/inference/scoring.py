@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from fastrnn.core import memory
 from fastrnn.data.batches import Streams
 from fastrnn.data.vocabulary import Text, Vocabulary
-from fastrnn.network.network import Array, Network
+from fastrnn.network.execution import Array
+from fastrnn.network.network import Network
 
 #: From this power of two on a float is infinite.
 MAX_EXPONENT = 1024
@@ -251,13 +252,23 @@ class Scorer:
     def of_text(self, text: Text) -> Floats:
         """The scores of one text, which is read in pieces where it is long."""
         text = self.vocabulary.as_read(text)
-        n = len(text) if hasattr(text, "__len__") else 0  # what has none is refused
-        if n <= SYMBOLS_AT_ONCE:
+        pieces = _cut_text(text)
+        if len(pieces) == 1:
             return self.of_texts([text], _unnamed)[0]
-        memory.require(8 * n, f"the scores of {n:,} symbols")
-        ends = (*range(SYMBOLS_AT_ONCE, n, SYMBOLS_AT_ONCE), n)
-        pieces = ((text[start:end], end == n) for start, end in itertools.pairwise((0, *ends)))
-        return np.concatenate(list(self.of_pieces(pieces, _unnamed)))
+        memory.require(8 * len(text), f"the scores of {len(text):,} symbols")
+        known = ((text[piece], piece.stop == len(text)) for piece in pieces)
+        return np.concatenate(list(self.of_pieces(known, _unnamed)))
+
+    def of_prime(self, prime: Text | None) -> Reading:
+        """A reading of a text that is to be continued; ``None`` is one that has not begun."""
+        reading = self.new_reading()
+        if prime is not None:
+            prime = self.vocabulary.as_read(prime)
+            pieces = _cut_text(prime)
+            for piece in pieces:
+                some = prime if len(pieces) == 1 else prime[piece]
+                self.of_piece(reading, some, piece.start, is_last=False, name="prime: ")
+        return reading
 
     def of_list(self, texts: Iterable[Text], named: Named) -> list[Floats]:
         """The scores of each text."""
@@ -325,6 +336,12 @@ class Scorer:
         scores = np.full(len(ids), 0 - (math.log2 if self.bits else math.log)(self.unknown))
         scores[ids >= 0] = losses
         return scores
+
+
+def _cut_text(text: Text) -> list[slice]:
+    """The pieces in which a text is read; one that has no length is refused when it is encoded."""
+    n = len(text) if hasattr(text, "__len__") else 0
+    return [slice(start, min(start + SYMBOLS_AT_ONCE, n)) for start in range(0, max(1, n), SYMBOLS_AT_ONCE)]
 
 
 def _unnamed(_: int) -> str:

@@ -12,19 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.core import checks, memory
 from fastrnn.core.atomic import write_atomically
-from fastrnn.data.corpus import require_order
+from fastrnn.data.sources import require_order
 from fastrnn.data.text_file import lines_of
 from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.inference import scoring
-from fastrnn.inference.sampling import continuation, draw
-from fastrnn.inference.scoring import Named, Piece, Reading, Scorer
-from fastrnn.model import model_file as checkpoint
+from fastrnn.inference.sampling import drawn
+from fastrnn.inference.scoring import Named, Piece, Scorer
+from fastrnn.model import model_file
 from fastrnn.model.contents import Contents, checked_settings
 from fastrnn.model.history import History, Record, as_history
-from fastrnn.network.network import Network, checked_threads
-
-#: Symbols of a prime that are read at once.
-PRIME_AT_ONCE = 1 << 18
+from fastrnn.network.execution import checked_threads
+from fastrnn.network.network import Network
 
 #: Symbols of the first block that `Model.sample` draws.
 SAMPLED_AT_ONCE = 1 << 10
@@ -223,7 +221,7 @@ class Model(checks.Sealed):
                 named = f"text {{}} of {len(texts)}: ".format
             return scorer.of_list(texts, named)
         if hasattr(texts, "readline"):
-            texts, named = lines_of(texts), _named_line
+            texts, named = lines_of(texts), lambda place: f"line {place + 1}: "
         return scorer.of_iterator(texts, named)
 
     def score_pieces(
@@ -328,29 +326,9 @@ class Model(checks.Sealed):
         temperature = checks.real_number("temperature", temperature, zero=True)
         generator = checks.random_generator(rng)
         scorer = self._scorer(end=False, unknown=unknown)
-        reading = scorer.new_reading()
-        for position, piece in _slices(self.vocabulary.as_read(prime)) if prime is not None else ():
-            scorer.of_piece(reading, piece, position, is_last=False, name="prime: ")
-        return map(self.vocabulary.decode, self._drawn(reading, n, temperature, generator, block))
-
-    def _drawn(
-        self, reading: Reading, n: int, temperature: float, rng: Any, block: int
-    ) -> Iterator[NDArray[np.int32]]:
-        """The ids of a sample after a prime that was read, in blocks."""
-        if n > 0 and reading.before < 0:  # a running text that has not begun
-            p = scoring.first_symbol_probabilities(self.counts)
-            reading.before = draw(p, temperature, rng)
-            yield np.array([reading.before], np.int32)
-            n -= 1
-        yield from continuation(
-            self.network,
-            reading,
-            n,
-            temperature=temperature,
-            rng=rng,
-            last=self.vocabulary.boundary_id,
-            block=block,
-        )
+        reading = scorer.of_prime(prime)
+        ids = drawn(scorer, reading, n, temperature=temperature, rng=generator, block=block)
+        return map(self.vocabulary.decode, ids)
 
     # ---- Files -----------------------------------------------------------------------------------
 
@@ -363,7 +341,7 @@ class Model(checks.Sealed):
             What was changed since the model was made is not what a file can hold, such as parameters that are
             NaN.
         """
-        return checkpoint.to_bytes(self._contents)
+        return model_file.to_bytes(self._contents)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, backend: str = "auto", threads: int | None = None) -> Model:
@@ -386,7 +364,7 @@ class Model(checks.Sealed):
             The model cannot fit.
         """
         checked_threads(threads)
-        contents = checkpoint.from_bytes(data, backend)
+        contents = model_file.from_bytes(data, backend)
         contents.network.threads = threads
         return cls._of(contents)
 
@@ -430,20 +408,6 @@ class Model(checks.Sealed):
         return f"<fastrnn.Model of {kind}: {symbols}, {self.network!r}{loss}>"
 
 
-def _named_line(place: int) -> str:
-    """What errors call a line by its place in a file."""
-    return f"line {place + 1}: "
-
-
-def _slices(text: Text) -> Iterator[tuple[int, Text]]:
-    """A text in slices, each with the position where it begins."""
-    if not isinstance(text, Sized) or len(text) <= PRIME_AT_ONCE:
-        yield 0, text
-        return
-    for start in range(0, len(text), PRIME_AT_ONCE):
-        yield start, text[start : start + PRIME_AT_ONCE]
-
-
 def _finite(bits: np.float64) -> float:
     """A sum or a mean, or an error where it overflowed."""
     if not np.isfinite(bits):
@@ -480,6 +444,6 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int | 
         The model cannot fit.
     """
     checked_threads(threads)
-    contents = checkpoint.read_file(path, backend)
+    contents = model_file.read_file(path, backend)
     contents.network.threads = threads
     return Model._of(contents)  # noqa: SLF001  (it is a constructor)

@@ -9,13 +9,12 @@ checksum over all of this and every tensor. A file holds no clock, path, backend
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,31 +25,26 @@ from fastrnn.core.checks import shown
 from fastrnn.core.layout import parameter_layout
 from fastrnn.data.vocabulary import UNITS, TokenVocabulary, Vocabulary
 from fastrnn.errors import CheckpointError
-from fastrnn.model.contents import MOST_DIGITS, SYMBOLS, Contents, checked_settings
+from fastrnn.model.contents import SYMBOLS, Contents, checked_settings
 from fastrnn.model.history import REQUIRED, History, checked_key
+from fastrnn.model.safetensors_format import (
+    HEADER_LIMIT,
+    METADATA_KEY,
+    TYPE_NAMES,
+    TensorSpec,
+    checksum_of,
+    header_of,
+    header_size,
+    in_order,
+    parse_json,
+    to_json,
+)
 from fastrnn.network.network import OPTIONS, Network, checked_shape
 
 FORMAT_VERSION = 3
-METADATA_KEY = "fastrnn"
 
 #: What the name of a column of the history begins with.
 HISTORY_PREFIX = "history."
-
-#: The largest header that is written and read, in bytes: some hundred times what a model has.
-HEADER_LIMIT = 1 << 20
-
-#: A file's tensors and their offsets are multiples of it.
-ALIGNMENT = 8
-
-#: Types of a file's tensors, as safetensors names them, in the order in which it has them.
-TYPE_NAMES: dict[str, np.dtype[Any]] = {
-    "I64": np.dtype("<i8"),
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "U32": np.dtype("<u4"),
-    "U8": np.dtype("u1"),
-}
-TYPES = list(TYPE_NAMES.values())
 
 #: Bytes of memory that reading a byte of a file takes, at most, before it is found right or wrong.
 READING_COST = 3
@@ -79,22 +73,6 @@ ADDED: dict[int, dict[str, Any]] = {
 }
 
 
-class Expected(NamedTuple):
-    """Type and shape of a tensor that a file must have."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-
-    @property
-    def type_name(self) -> str:
-        """Its type as safetensors names it."""
-        return list(TYPE_NAMES)[TYPES.index(self.dtype)]
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
 # ---- Writing -----------------------------------------------------------------------------------------
 
 
@@ -109,15 +87,15 @@ def to_bytes(contents: Contents) -> bytes:
     contents = Contents.checked(**vars(contents))
     tensors = _tensors(contents)
     description = _describe(contents, tensors)
-    description["checksum"] = _checksum(description, tensors)
-    expected = {name: Expected(tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
-    header = _header(description, expected)
+    description["checksum"] = checksum_of(description, tensors)
+    expected = {name: TensorSpec(tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+    header = header_of(description, expected)
     if len(header) > HEADER_LIMIT:
         raise ValueError(
             f"settings, and the keys of the history, are too large: a file's header may have {HEADER_LIMIT} "
             f"bytes, and this one has {len(header)}"
         )
-    parts = [tensors[name].data for name in _in_order(expected) if tensors[name].size]
+    parts = [tensors[name].data for name in in_order(expected) if tensors[name].size]
     return b"".join([len(header).to_bytes(8, "little"), header, *parts])
 
 
@@ -172,44 +150,6 @@ def _name_tensors(vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
     }
 
 
-def _in_order(expected: Mapping[str, Expected]) -> list[str]:
-    """The names of tensors in the order in which safetensors writes them."""
-    return sorted(expected, key=lambda name: (TYPES.index(expected[name].dtype), name.encode()))
-
-
-def _header(description: Mapping[str, Any], expected: Mapping[str, Expected]) -> bytes:
-    """The header of the file that has this metadata and these tensors, as safetensors writes it."""
-    entries: dict[str, Any] = {"__metadata__": {METADATA_KEY: _to_json(description)}}
-    start = 0
-    for name in _in_order(expected):
-        tensor = expected[name]
-        stop = start + tensor.nbytes
-        entries[name] = {
-            "dtype": tensor.type_name,
-            "shape": list(tensor.shape),
-            "data_offsets": [start, stop],
-        }
-        start = stop
-    header = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
-    return header + b" " * (-len(header) % ALIGNMENT)
-
-
-def _to_json(description: Mapping[str, Any]) -> str:
-    return json.dumps(description, sort_keys=True, allow_nan=False, separators=(",", ":"))
-
-
-def _checksum(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> str:
-    """SHA-256 over the description and each tensor's name, type, shape and values."""
-    from hashlib import sha256
-
-    digest = sha256(_to_json(description).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"\n{name} {tensor.dtype.newbyteorder('<').str} {tensor.shape}\n".encode())
-        digest.update(tensor.data)
-    return digest.hexdigest()
-
-
 # ---- Reading -----------------------------------------------------------------------------------------
 
 
@@ -220,7 +160,7 @@ def read_file(path: str | os.PathLike[str], backend: str = "auto") -> Contents:
             size = os.fstat(file.fileno()).st_size
             memory.require(READING_COST * size, f"reading {os.fspath(path)}")
             start = file.read(8) if size else b""  # one of /proc has a size of 0, and may never end
-            header = file.read(_header_size(start, size))
+            header = file.read(header_size(start, size))
             found = _parse_header(header, size)
             file.seek(0)
             return _read_tensors(_unchanged(file.read(), start + header, size), *found, backend)
@@ -262,47 +202,37 @@ def from_bytes(data: bytes, backend: str = "auto") -> Contents:
     version's description that has to come back.
     """
     data = bytes(data)
-    header = data[8 : 8 + _header_size(data[:8], len(data))]
+    header = data[8 : 8 + header_size(data[:8], len(data))]
     return _read_tensors(data, *_parse_header(header, len(data)), backend)
 
 
 def _read_tensors(
-    data: bytes, description: dict[str, Any], expected: Mapping[str, Expected], backend: str
+    data: bytes, description: dict[str, Any], expected: Mapping[str, TensorSpec], backend: str
 ) -> Contents:
     """Read what comes after the header, the last bytes of a file."""
     tensors, start = {}, len(data) - sum(tensor.nbytes for tensor in expected.values())
-    for name in _in_order(expected):
+    for name in in_order(expected):
         dtype, shape = expected[name]
         tensors[name] = np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape)
         start += expected[name].nbytes
     checksum = description.pop("checksum")
-    if checksum != _checksum(description, tensors):
+    if checksum != checksum_of(description, tensors):
         raise CheckpointError("its checksum is wrong: the file was damaged or changed")
     contents = _build(_as_newest(description), tensors, backend)
-    if _to_json(_describe(contents, tensors, description["format_version"])) != _to_json(description):
+    if to_json(_describe(contents, tensors, description["format_version"])) != to_json(description):
         raise CheckpointError("its metadata is not what fastrnn writes for such a model")
     return contents
 
 
-def _header_size(start: bytes, total: int) -> int:
-    """The size of the header that the first eight bytes announce."""
-    size = int.from_bytes(start, "little")
-    if len(start) < 8 or size > total - 8:
-        raise CheckpointError("it is truncated, or no safetensors file")
-    if size > HEADER_LIMIT:
-        raise CheckpointError(f"its header has {size} bytes, and may have {HEADER_LIMIT}")
-    return size
-
-
-def _parse_header(header: bytes, total: int) -> tuple[dict[str, Any], dict[str, Expected]]:
+def _parse_header(header: bytes, total: int) -> tuple[dict[str, Any], dict[str, TensorSpec]]:
     """The description in a header and its tensors, if header and file are just as they would be written."""
-    entries = _parse_json(header, "header")
+    entries = parse_json(header, "header")
     metadata = entries.pop("__metadata__", None)
     if not isinstance(metadata, dict) or list(metadata) != [METADATA_KEY]:
         raise CheckpointError("it has no fastrnn metadata")
     if not isinstance(metadata[METADATA_KEY], str):
         raise CheckpointError("its metadata is not text")
-    description = _parse_json(metadata[METADATA_KEY], "metadata")
+    description = parse_json(metadata[METADATA_KEY], "metadata")
     _check_keys(description)
     expected = _expected_tensors(_as_newest(description))
     if entries.keys() != expected.keys():
@@ -320,7 +250,7 @@ def _parse_header(header: bytes, total: int) -> tuple[dict[str, Any], dict[str, 
     expected_size = 8 + len(header) + sum(tensor.nbytes for tensor in expected.values())
     if total != expected_size:
         raise CheckpointError(f"it has {total} bytes, and its settings ask for {expected_size}")
-    if header != _header(description, expected):
+    if header != header_of(description, expected):
         raise CheckpointError("its header is not what fastrnn writes for such a model")
     return description, expected
 
@@ -328,42 +258,6 @@ def _parse_header(header: bytes, total: int) -> tuple[dict[str, Any], dict[str, 
 def _unquoted(value: object) -> str:
     """A value in an error's message; a str without its quotes."""
     return shown(value)[1:-1] if isinstance(value, str) else shown(value)
-
-
-def _parse_json(text: str | bytes, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(
-            text,
-            parse_constant=_finite,
-            parse_int=_whole,
-            parse_float=_finite,
-            object_pairs_hook=_without_duplicates,
-        )
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"its {what} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"its {what} is not a JSON object")
-    return value
-
-
-def _whole(number: str) -> int:
-    if len(number.lstrip("-")) > MOST_DIGITS:
-        raise ValueError(f"a number has more than {MOST_DIGITS} digits")
-    return int(number)
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number} is not a finite number")
-    return value
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return found
 
 
 def _check_keys(description: Mapping[str, Any]) -> None:
@@ -390,7 +284,7 @@ def _as_newest(description: Mapping[str, Any]) -> dict[str, Any]:
     return {**description, **{key: value for added in later for key, value in added.items()}}
 
 
-def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
+def _expected_tensors(description: Mapping[str, Any]) -> dict[str, TensorSpec]:
     """The tensors that a file of this description has; the description is checked on the way."""
     try:
         unit = checks.one_of("unit", description["unit"], UNITS)
@@ -424,15 +318,15 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, Expected]:
         raise CheckpointError("its metadata is wrong")
     dtype = np.dtype(description["dtype"]).newbyteorder("<")
     names = {
-        "vocabulary.names": Expected(TYPE_NAMES["U8"], (name_bytes,)),
-        "vocabulary.lengths": Expected(TYPE_NAMES["U32"], (V - documents,)),
+        "vocabulary.names": TensorSpec(TYPE_NAMES["U8"], (name_bytes,)),
+        "vocabulary.lengths": TensorSpec(TYPE_NAMES["U32"], (V - documents,)),
     }
     return {
-        **{entry.name: Expected(dtype, entry.shape) for entry in parameter_layout(shape).entries},
-        "vocabulary.symbols": Expected(TYPE_NAMES["U32"], (V - documents,)),
-        "vocabulary.counts": Expected(TYPE_NAMES["I64"], (V,)),
+        **{entry.name: TensorSpec(dtype, entry.shape) for entry in parameter_layout(shape).entries},
+        "vocabulary.symbols": TensorSpec(TYPE_NAMES["U32"], (V - documents,)),
+        "vocabulary.counts": TensorSpec(TYPE_NAMES["I64"], (V,)),
         **(names if name_bytes is not None else {}),
-        **{f"{HISTORY_PREFIX}{key}": Expected(TYPE_NAMES["F64"], (records,)) for key in keys},
+        **{f"{HISTORY_PREFIX}{key}": TensorSpec(TYPE_NAMES["F64"], (records,)) for key in keys},
     }
 
 

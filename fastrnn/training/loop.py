@@ -20,8 +20,9 @@ from fastrnn.inference import scoring
 from fastrnn.model.history import Record
 from fastrnn.model.model import Model
 from fastrnn.schedules import Progress
+from fastrnn.training.pace import Pace
 from fastrnn.training.presets import Recipe
-from fastrnn.training.trainer import Pace, Trainer
+from fastrnn.training.trainer import Trainer
 
 logger = logging.getLogger("fastrnn")
 

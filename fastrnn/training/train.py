@@ -12,13 +12,16 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks, memory
-from fastrnn.core.layout import parameter_layout, window_plan
+from fastrnn.core.layout import parameter_layout
+from fastrnn.core.plan import window_plan
 from fastrnn.core.thread_team import usable_cores
 from fastrnn.data.batches import Blocks, Rows, Streams, fit_window
-from fastrnn.data.corpus import Corpus, Documents, Source, read_corpus
+from fastrnn.data.corpus import Corpus, Documents
+from fastrnn.data.sources import Source, read_corpus
 from fastrnn.data.vocabulary import NEWLINES, TokenVocabulary, Vocabulary
 from fastrnn.model.model import Model
-from fastrnn.network.network import Network, checked_threads
+from fastrnn.network.execution import checked_threads
+from fastrnn.network.network import Network
 from fastrnn.optimizers import Optimizer
 from fastrnn.schedules import Schedule
 from fastrnn.training.loop import Run, fit

@@ -3,51 +3,26 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.core import checks, memory
-from fastrnn.core.layout import window_plan
-from fastrnn.data.batches import BLOCK_SYMBOLS, Streams
+from fastrnn.core.constants import REDUCTIONS, SETTINGS
+from fastrnn.core.plan import window_plan
+from fastrnn.data.batches import Streams
 from fastrnn.errors import DivergenceError
-from fastrnn.network.network import SMALL_WINDOW, SYMBOL_BYTES, Array, Network, State, StateLike, checked_key
-from fastrnn.optimizers import SETTINGS, Optimizer, get_optimizer
-
-Floats = NDArray[np.float64]
-
-#: As `train_windows` numbers them, FR_SUM to FR_BATCHMEAN.
-REDUCTIONS = ("sum", "mean", "batchmean")
+from fastrnn.network.execution import SMALL_WINDOW, SYMBOL_BYTES, Array, State, StateLike, checked_key
+from fastrnn.network.network import Network
+from fastrnn.optimizers import Optimizer, get_optimizer
+from fastrnn.training.pace import Floats, Pace, blocks
 
 #: The arguments of a trainer.
 ARGUMENTS = (
     *("network", "optimizer", "learning_rate", "clip_value", "clip_norm", "reduction", "averaging"),
     "dropout_key",
 )
-
-#: How long a native call is meant to last, so that Ctrl-C and progress work.
-CALL_SECONDS = 0.05
-
-
-class Pace:
-    """How many windows a native call may take, learnt from the calls before."""
-
-    def __init__(self) -> None:
-        self.windows = 1
-
-    def call(self, function: Callable[[int], Floats], most: int) -> Floats:
-        """Call the function with as many windows as fit; at most eight times as many as the last time."""
-        count = min(self.windows, most)
-        began = time.perf_counter()
-        losses = function(count)
-        elapsed = max(time.perf_counter() - began, 1e-9)
-        fit = int(CALL_SECONDS * count / elapsed)
-        # a call that was short because there was no more to do says little
-        self.windows = max(1, min(8 * count, fit) if count == self.windows else min(self.windows, fit))
-        return losses
 
 
 class Trainer(checks.Sealed):
@@ -289,7 +264,7 @@ class Trainer(checks.Sealed):
         T = min(T, rows.n_steps)
         losses = np.empty(passes * rows.windows(T))
         done, pace = 0, self._paces.setdefault((T, rows.batch_size), Pace())
-        for block, count in _blocks(rows, T, passes):
+        for block, count in blocks(rows, T, passes):
             part = losses[done : done + count]
             self._fill(part, block, T, pace)
             done += count
@@ -439,21 +414,3 @@ class Trainer(checks.Sealed):
             f"clip_value={self.clip_value}, clip_norm={self.clip_norm}, reduction={self.reduction!r}): "
             f"{self.updates:,} updates done"
         )
-
-
-def _blocks(rows: Streams, T: int, passes: int) -> Iterator[tuple[Streams, int]]:
-    """What a native call looks at, and how many windows there are in it.
-
-    A call checks all that it is given, so that it is given parts of what is long. What is short is gone
-    through over and over.
-    """
-    windows = rows.windows(T)
-    at_once = max(1, BLOCK_SYMBOLS // (T * rows.batch_size))
-    if windows <= at_once:
-        yield rows, passes * windows
-        return
-    for _ in range(passes):
-        for window in range(0, windows, at_once):
-            steps = slice(window * T, (window + at_once) * T)
-            block = Streams(rows.inputs[steps], rows.targets[steps], rows.starts[steps])
-            yield block, block.windows(T)

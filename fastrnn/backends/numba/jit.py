@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from fastrnn.backends.backend import forced_isa
 from fastrnn.backends.kernel_cache import cache_on_disk
-from fastrnn.backends.numba.constants import BAD_CHOICE, CELL, CELL_NAMES, OPTIMIZER_NAMES
+from fastrnn.backends.numba.constants import BAD_CHOICE, CELL, CELLS, OPTIMIZERS
 from fastrnn.errors import BackendUnavailableError
 
 
@@ -135,7 +135,7 @@ class Specialized:
 
     def __init__(self, make: Callable[..., Callable[..., Any]]) -> None:
         self.make = make
-        self.choices = (CELL_NAMES, OPTIMIZER_NAMES)[: len(inspect.signature(make).parameters)]
+        self.choices = (CELLS, OPTIMIZERS)[: len(inspect.signature(make).parameters)]
         self.py_func = make(*(0 for _ in self.choices))
         names = list(inspect.signature(self.py_func).parameters)
         self.plan = names.index("plan")

@@ -1,0 +1,73 @@
+"""How fast saturated, dead and fading networks train beside a healthy one: ``make claim-denormals``.
+
+An update of an rnn, a gru or an lstm may take at most a fifth more time than the healthy network's, on either
+compiled backend and in either precision. Of several measurements the least counts; the networks are measured
+in turn. They are the networks of tests/network/test_denormals.py, which finds denormals also on processors
+where these cost no time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+
+import numpy as np
+import test_denormals
+from test_denormals import NETWORKS, SICK, healthy, trainer_of, window
+
+from fastrnn import Trainer
+from fastrnn.optimizers import Adam
+
+#: How many times the time of a healthy network another may take.
+MOST = 1.2
+
+#: Measurements of each network, of so many updates.
+ROUNDS, UPDATES = 15, 20
+
+#: Updates without a target before some measurements: moments fade.
+FADED = 3000
+
+
+def seconds(trainer: Trainer, inputs: object, targets: object) -> float:
+    """Of an update."""
+    began = time.perf_counter()
+    for _ in range(UPDATES):
+        trainer.step(inputs, targets)
+    return (time.perf_counter() - began) / UPDATES
+
+
+def compare(backend: str, dtype: str, which: str) -> bool:
+    """Measure every kind of network, print what was found, and tell whether all are fast."""
+    settings, runs = {"backend": backend, "dtype": dtype, **NETWORKS.get(which, {})}, {}
+    for kind in (healthy, *SICK):
+        trainer = trainer_of(kind, Adam(), **settings)
+        runs[kind.__name__] = (trainer, *window(kind))
+    inputs, targets = window(healthy)
+    nothing = np.full_like(targets, -1)
+    for beta in (0.9, 0.5):
+        trainer = trainer_of(healthy, Adam(betas=(beta, beta)), **settings)
+        trainer.step(inputs, targets)
+        for _ in range(FADED):
+            trainer.step(inputs[:1], nothing[:1])
+        runs[f"faded, betas {beta}"] = (trainer, inputs, nothing)
+    least = dict.fromkeys(runs, float("inf"))
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            least[name] = min(least[name], seconds(*run))
+    ratios = {name: time / least["healthy"] for name, time in least.items()}
+    found = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+    print(f"{which} {backend} {dtype}: {1e6 * least['healthy']:.0f} µs an update; of that {found}")
+    return max(ratios.values()) <= MOST
+
+
+def main() -> None:
+    """Compare on both compiled backends in both precisions."""
+    test_denormals.T, test_denormals.B, test_denormals.H = 50, 32, 128
+    cases = itertools.product(("c", "numba"), ("float32", "float64"), ("rnn", "gru", "lstm"))
+    fast = [compare(*case) for case in cases]
+    sys.exit(not all(fast))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""``fastrnn info``: print what a model is, or what fastrnn runs on here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import fastrnn
+from fastrnn.cli.output import as_json, as_lines
+from fastrnn.core.terminal import write
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--json", "to_json", is_flag=True, help="Print JSON.")
+def info(model: str | None, to_json: bool) -> None:
+    """Print what MODEL is; without one, what fastrnn runs on here."""
+    description = _describe_model(model) if model is not None else _describe_system()
+    if model is None and not to_json:
+        description["auto"] += f" ({description.pop('auto_reason')})"
+    write((as_json(description, indent=2) if to_json else as_lines(description)) + "\n")
+
+
+def _describe_model(path: str) -> dict[str, Any]:
+    model = fastrnn.load(path, backend="numpy")
+    network = model.network
+    return {
+        "cell": network.cell,
+        "hidden_size": network.hidden_size,
+        "dtype": network.dtype.name,
+        "parameters": int(network.flat.size),
+        "vocabulary": f"{model.vocabulary.size} {model.vocabulary.unit}s"
+        + (", one of them the boundary of documents" if model.vocabulary.boundary else ""),
+        "trained_on": f"{int(model.counts.sum()):,} symbols",
+        "last_record": model.history[-1] if model.history else {},
+        "kept_record": model.kept_record or {},
+        "settings": model.settings,
+    }
+
+
+def _describe_system() -> dict[str, Any]:
+    import platform
+
+    import cffi
+    import numpy as np
+
+    from fastrnn.backends.backend import Backend
+    from fastrnn.backends.registry import AUTO_REASONS, BACKENDS, find_backend
+    from fastrnn.core.thread_team import usable_cores
+
+    backends = {}
+    for name in BACKENDS:
+        found = find_backend(name)
+        if isinstance(found, Backend):
+            about = found.description
+            backends[name] = f"{about.version}" + (
+                f", {about.vector_bits}-bit vectors, fma: {'yes' if about.fma else 'no'}"
+                if about.vector_bits
+                else ""
+            )
+        else:
+            backends[name] = f"missing: {found}"
+    auto = fastrnn.get_backend("auto").name
+    return {
+        "fastrnn": fastrnn.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "cffi": cffi.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "backends": backends,
+        "auto": auto,
+        "auto_reason": AUTO_REASONS[auto],
+        "threads": usable_cores(),
+    }

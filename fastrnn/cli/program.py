@@ -1,0 +1,114 @@
+"""What the commands share: the program that they belong to, its errors, its log, and options."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+import fastrnn
+from fastrnn.core.terminal import open_streams, settle_streams, tell
+
+#: The exit statuses of a program that Ctrl-C ended and of one whose stdout is read no more, by custom.
+INTERRUPTED, BROKEN_PIPE = 130, 141
+
+#: Errors that say what is wrong without their name.
+PLAIN = (ValueError, TypeError, OSError, MemoryError, fastrnn.FastrnnError)
+
+
+@contextmanager
+def _errors_for_people() -> Iterator[None]:
+    """Turn errors into one line on stderr and an exit status."""
+    try:
+        yield
+    except (click.exceptions.Exit, click.Abort):  # click ends the program
+        raise
+    except KeyboardInterrupt:
+        tell("interrupted")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(BROKEN_PIPE)
+    except click.ClickException as error:
+        shown = io.StringIO()
+        error.show(shown)
+        for line in shown.getvalue().rstrip("\n").split("\n"):
+            tell(line)
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001  (a traceback helps nobody who did not write the program)
+        text, name = str(error), type(error).__name__
+        tell(f"Error: {text if text and isinstance(error, PLAIN) else f'{name}: {text}'.removesuffix(': ')}")
+        sys.exit(1)
+
+
+class Program(click.Group):
+    """Commands that end with an exit status, whatever happens, and say why where it is not 0."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the program; arguments as for `click.Command.main`."""
+        open_streams()
+        try:
+            return super().main(*arguments, **options)
+        finally:
+            settle_streams()
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Parse the arguments."""
+        with _errors_for_people():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with _errors_for_people():
+            return super().invoke(ctx)
+
+
+backend_option = click.option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    help="c, numba, numpy, or auto: the first that is there.",
+)
+seed_option = click.option("--seed", type=click.IntRange(min=0), help="Makes the random draws repeatable.")
+threads_option = click.option(
+    "--threads", type=int, help="Threads; the result is the same.  [default: all cores]"
+)
+unknown_option = click.option(
+    "--unknown",
+    default="error",
+    show_default=True,
+    help="What becomes of symbols that MODEL does not know: error, skip, or their probability.",
+)
+
+
+def unknown_value(value: str) -> str | float:
+    """The value of --unknown: a word, or a probability."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+class _Teller(logging.Handler):
+    """Tells the log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(self.format(record))
+
+
+@contextmanager
+def log_on_stderr(level: int) -> Iterator[None]:
+    """Show the library's log on stderr, above the progress bar where there is one."""
+    logger, handler = logging.getLogger("fastrnn"), _Teller()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)

@@ -1,0 +1,72 @@
+"""Texts of the command line, in the type that a model speaks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from fastrnn.core.terminal import Sample
+
+if TYPE_CHECKING:
+    from fastrnn.model.model import Model
+
+
+@contextmanager
+def opened_file(file: str) -> Iterator[tuple[BinaryIO, str]]:
+    """A file, or stdin for -, open for reading bytes, and what errors call it."""
+    if file != "-":
+        with Path(file).open("rb") as opened:
+            yield opened, file
+    elif sys.stdin is None:
+        raise OSError("stdin is closed: there is nothing to read")
+    else:
+        yield sys.stdin.buffer, "stdin"
+
+
+def decoded(text: str, name: str) -> str:
+    """A text of the command line, which is UTF-8 whatever the locale is; errors call it by its name."""
+    from fastrnn.data.text_file import decode_utf8
+
+    return decode_utf8(os.fsencode(text), name)
+
+
+def as_unit(model: Model, text: str | None) -> Any:
+    """A text of the command line in the type that the model speaks."""
+    if text is None or model.vocabulary.unit == "byte":
+        return None if text is None else os.fsencode(text)
+    prime = decoded(text, "--prime")
+    return prime if model.vocabulary.unit == "character" else _tokens_of_words(model, prime.split())
+
+
+def _names(model: Model) -> Sequence[str]:
+    """What a model's tokens are called: by their names, or else their ids."""
+    from fastrnn.data.vocabulary import TokenVocabulary
+
+    vocabulary = model.vocabulary
+    names = vocabulary.tokens if isinstance(vocabulary, TokenVocabulary) else None
+    return names or [str(token) for token in vocabulary.symbols]
+
+
+def _tokens_of_words(model: Model, words: list[str]) -> list[int]:
+    """The ids of some names."""
+    tokens = {name: token for token, name in enumerate(_names(model))}
+    for word in words:
+        if word not in tokens:
+            raise ValueError(f"{word!r} is not among the model's {len(tokens)} tokens")
+    return [tokens[word] for word in words]
+
+
+def write_sample(model: Model, pieces: Iterator[Any]) -> None:
+    """Write a sample to stdout while it is drawn, and a line end; of tokens the names, or else the ids."""
+    sample = Sample()
+    if model.vocabulary.unit == "token":
+        names = _names(model)
+        words = (" ".join(names[token] for token in piece) for piece in pieces if len(piece))
+        pieces = (f"{' ' * (place > 0)}{some}" for place, some in enumerate(words))
+    for piece in pieces:
+        sample.write(piece)
+    sample.write("\n", final=True)

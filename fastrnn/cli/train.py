@@ -1,0 +1,172 @@
+"""``fastrnn train``: train a model and write it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+import fastrnn
+from fastrnn.cli.program import INTERRUPTED, backend_option, log_on_stderr, seed_option, threads_option
+from fastrnn.cli.saving import require_no_input, save
+from fastrnn.cli.texts import as_unit, decoded, write_sample
+from fastrnn.core.cells import ACTIVATIONS, CELLS, listed
+from fastrnn.core.terminal import tell
+
+#: Options of `train` that go to `fastrnn.train` as they are, where they are given.
+_TRAINING_OPTIONS = [
+    click.option("--preset", help="A system to reproduce: scratch, min-char-rnn or char-rnn."),
+    click.option("--cell", help=f"The recurrent cell: {listed(CELLS)}.  [default: rnn]"),
+    click.option("--activation", help=f"Of the rnn: {listed(ACTIVATIONS)}.  [default: tanh]"),
+    click.option("--hidden-size", type=int, help="Hidden units.  [default: 128]"),
+    click.option("--num-layers", type=int, help="Layers, one above the other.  [default: 1]"),
+    click.option("--embedding-size", type=int, help="Of the symbols.  [default: none, one-hot]"),
+    click.option("--tied", is_flag=True, default=None, help="The head's weight is the embedding's."),
+    click.option("--dropout", type=float, help="Part of a layer's outputs to drop.  [default: 0]"),
+    click.option("--dtype", help="float32 or float64.  [default: float32]"),
+    click.option(
+        "--initialization",
+        help="How weights are drawn: orthogonal, identity, uniform or normal, or such as uniform(0.08)."
+        "  [default: orthogonal] (of relu: identity)",
+    ),
+    click.option("--seq-length", type=int, help="Steps of a window.  [default: 64]"),
+    click.option("--batch-size", type=int, help="Rows of a window.  [default: 32]"),
+    click.option("--optimizer", help="sgd, adagrad, rmsprop, adam or adamw.  [default: adam]"),
+    click.option("--learning-rate", type=float, help="[default: 0.008]"),
+    click.option(
+        "--schedule",
+        help="linear or cosine (warm-up, then decay to zero), constant, step, exponential or plateau."
+        "  [default: linear]",
+    ),
+    click.option("--clip-value", type=float, help="Largest size of an element of the gradient."),
+    click.option("--clip-norm", type=float, help="Largest norm of the gradient.  [default: 1]"),
+    click.option("--reduction", help="mean, sum or batchmean: of a window's losses.  [default: mean]"),
+    click.option(
+        "--averaging", type=float, help="Keep a mean of the weights, such as 0.999.  [default: none]"
+    ),
+    click.option("--steps", type=int, help="Updates.  [default: 200 and those of 32 passes, at most 5000]"),
+    click.option("--epochs", type=int, help="Passes over the text, instead of --steps."),
+    click.option("--time-limit", type=float, help="Seconds, instead of --steps or beside it."),
+    click.option("--validation", type=float, help="Part of the text to hold out; 0: none.  [default: 0.1]"),
+    click.option("--split", help="Hold out the end of the text or of the rows: end or rows.  [default: end]"),
+    click.option(
+        "--shuffle/--no-shuffle",
+        default=None,
+        help="Whether documents are trained on in an order that the seed draws.  [default: shuffle]",
+    ),
+    click.option("--keep", help="Which weights to keep: best (by validation) or last.  [default: best]"),
+    click.option("--log-every", type=int, help="Updates between two lines of the log.  [default: 16 lines]"),
+    threads_option,
+]
+
+
+def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_TRAINING_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("file", required=False)
+@click.option("--text", help="Train on this text instead of a file.")
+@click.option("-o", "--output", required=True, help="Where to write the model.")
+@click.option("--bytes", "as_bytes", is_flag=True, help="Read the file as bytes instead of characters.")
+@click.option("--encoding", help="The file's encoding, such as latin-1 or utf-16.  [default: utf-8]")
+@click.option(
+    "--newlines",
+    help="universal: leave out a byte order mark, read CR LF and CR as LF; keep: the text as it is."
+    "  [default: universal]",
+)
+@click.option("--lines", is_flag=True, help="Each line is a document of its own.")
+@click.option(
+    "--vocabulary", help="The characters that the model is to know, or ascii.  [default: those of the text]"
+)
+@click.option(
+    "--sample",
+    "n_sample",
+    type=click.IntRange(0, (1 << 63) - 1),
+    default=0,
+    help="Print so many symbols when trained.",
+)
+@click.option("--prime", help="What the sample continues.")
+@click.option("--quiet", is_flag=True, help="No log and no progress bar.")
+@seed_option
+@backend_option
+@_training_options
+def train(
+    *,
+    file: str | None,
+    text: str | None,
+    output: str,
+    as_bytes: bool,
+    vocabulary: str | None,
+    n_sample: int,
+    prime: str | None,
+    quiet: bool,
+    seed: int | None,
+    backend: str,
+    **options: Any,
+) -> None:
+    """Train a model on FILE (- is stdin) and write it to OUTPUT."""
+    if (file is None) == (text is None):
+        raise click.UsageError("give a FILE, or --text")
+    if prime is not None and not n_sample:
+        raise click.UsageError("--prime is what --sample continues: give both")
+    given = {name: value for name, value in options.items() if value is not None}
+    if vocabulary is not None:
+        given["vocabulary"] = decoded(vocabulary, "--vocabulary")
+    with log_on_stderr(logging.ERROR if quiet else logging.INFO):
+        from fastrnn.core.atomic import require_place
+        from fastrnn.training.presets import random_generator
+
+        rng = random_generator(options["preset"], seed)  # the sample goes on with its draws
+        require_place(output)  # before the training, not after it
+        require_no_input(output, file)
+        source: Any = _source(file, text)
+        try:
+            model = fastrnn.train(
+                source,
+                unit="byte" if as_bytes else "character",
+                backend=backend,
+                rng=rng,
+                progress=not quiet,
+                **given,
+            )
+        except fastrnn.TrainingInterrupted as interruption:
+            if interruption.updates:
+                save(interruption.model, output, file, f"{interruption}; the model so far is in")
+            else:
+                tell(f"{interruption}; nothing was written")
+            sys.exit(INTERRUPTED)
+        except fastrnn.DivergenceError as error:
+            if error.model is not None:
+                # what is there may be better
+                place = f"{output}.diverged" if Path(output).exists() else output
+                save(error.model, place, file, "the model before training diverged is in")
+            raise
+        is_where_asked = save(model, output, file, "" if quiet else "wrote")
+        if n_sample:
+            write_sample(model, model.sample_pieces(n_sample, as_unit(model, prime), rng=rng))
+        if not is_where_asked:
+            sys.exit(1)
+
+
+def _source(file: str | None, text: str | None) -> Any:
+    """What is trained on: a file, stdin, or a text of the command line."""
+    from fastrnn.data.text_file import OpenFile
+
+    if text is not None:
+        if "\0" not in text and os.path.isfile(text):  # noqa: PTH113  (a long text is no error)
+            tell(f"--text {text} is the name of a file: its letters are trained on, not what the file has")
+        return OpenFile(io.BytesIO(os.fsencode(text)), "--text")
+    if file is not None and file != "-":
+        return Path(file)
+    if sys.stdin is None:
+        raise OSError("stdin is closed: there is nothing to read")
+    return OpenFile(sys.stdin.buffer, "stdin")

@@ -1,0 +1,138 @@
+"""The safetensors format, in the one form in which fastrnn writes and reads it.
+
+A file has the size of its header, the header, which is JSON and says of each tensor its type, its shape and
+where it lies, and the tensors. Written here are the bytes that the safetensors package writes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.errors import CheckpointError
+from fastrnn.model.contents import MOST_DIGITS
+
+METADATA_KEY = "fastrnn"
+
+#: The largest header that is written and read, in bytes: some hundred times what a model has.
+HEADER_LIMIT = 1 << 20
+
+#: A file's tensors and their offsets are multiples of it.
+ALIGNMENT = 8
+
+#: Types of a file's tensors, as safetensors names them, in the order in which it has them.
+TYPE_NAMES: dict[str, np.dtype[Any]] = {
+    "I64": np.dtype("<i8"),
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "U32": np.dtype("<u4"),
+    "U8": np.dtype("u1"),
+}
+TYPES = list(TYPE_NAMES.values())
+
+
+class TensorSpec(NamedTuple):
+    """Type and shape of a tensor that a file must have."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def type_name(self) -> str:
+        """Its type as safetensors names it."""
+        return list(TYPE_NAMES)[TYPES.index(self.dtype)]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def in_order(expected: Mapping[str, TensorSpec]) -> list[str]:
+    """The names of tensors in the order in which safetensors writes them."""
+    return sorted(expected, key=lambda name: (TYPES.index(expected[name].dtype), name.encode()))
+
+
+def header_of(description: Mapping[str, Any], expected: Mapping[str, TensorSpec]) -> bytes:
+    """The header of the file that has this metadata and these tensors, as safetensors writes it."""
+    entries: dict[str, Any] = {"__metadata__": {METADATA_KEY: to_json(description)}}
+    start = 0
+    for name in in_order(expected):
+        tensor = expected[name]
+        stop = start + tensor.nbytes
+        entries[name] = {
+            "dtype": tensor.type_name,
+            "shape": list(tensor.shape),
+            "data_offsets": [start, stop],
+        }
+        start = stop
+    header = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    return header + b" " * (-len(header) % ALIGNMENT)
+
+
+def to_json(description: Mapping[str, Any]) -> str:
+    """A description as JSON: the same text each time."""
+    return json.dumps(description, sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+def checksum_of(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over the description and each tensor's name, type, shape and values."""
+    from hashlib import sha256
+
+    digest = sha256(to_json(description).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype.newbyteorder('<').str} {tensor.shape}\n".encode())
+        digest.update(tensor.data)
+    return digest.hexdigest()
+
+
+def header_size(start: bytes, total: int) -> int:
+    """The size of the header that the first eight bytes announce."""
+    size = int.from_bytes(start, "little")
+    if len(start) < 8 or size > total - 8:
+        raise CheckpointError("it is truncated, or no safetensors file")
+    if size > HEADER_LIMIT:
+        raise CheckpointError(f"its header has {size} bytes, and may have {HEADER_LIMIT}")
+    return size
+
+
+def parse_json(text: str | bytes, what: str) -> dict[str, Any]:
+    """The object that a JSON text is, or a `CheckpointError` that says what it is of."""
+    try:
+        value = json.loads(
+            text,
+            parse_constant=_finite,
+            parse_int=_whole,
+            parse_float=_finite,
+            object_pairs_hook=_without_duplicates,
+        )
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"its {what} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"its {what} is not a JSON object")
+    return value
+
+
+def _whole(number: str) -> int:
+    if len(number.lstrip("-")) > MOST_DIGITS:
+        raise ValueError(f"a number has more than {MOST_DIGITS} digits")
+    return int(number)
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is not a finite number")
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return found

@@ -1,0 +1,356 @@
+"""How a network runs: kernels in short calls, by the threads of a team, in workspaces that are kept.
+
+T time steps · B batch rows · V vocabulary · H hidden units · L layers · Z parts of a state
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastrnn.backends.backend import Backend
+from fastrnn.core import checks, memory
+from fastrnn.core.layout import Layout, Shape, parameter_layout
+from fastrnn.core.plan import Plan, forward_plan, step_plan, window_plan
+from fastrnn.core.thread_team import Team, usable_cores
+
+Array = NDArray[Any]
+
+#: A state: h (L, B, H), or for the LSTM the pair of h and c.
+State = Array | tuple[Array, Array]
+StateLike = ArrayLike | tuple[ArrayLike, ArrayLike]
+
+#: The floating-point operations that a thread should have to do before another is worth its while.
+LEAST_WORK = 1 << 23
+
+#: The batch rows that a thread should have: with fewer, the multipliers wait for each other's results.
+LEAST_ROWS = 4
+
+#: The largest number of threads: more than a machine has cores.
+MOST_THREADS = 1024
+
+#: What is smaller in a state is zero, as the kernels have it (FR_TINY).
+TINY = {"float32": 2.0**-60, "float64": 2.0**-500}
+
+#: The floating-point operations of a native call that samples: well under a tenth of a second.
+CALL_OPERATIONS = 1 << 26
+
+#: The symbols of a window that is not asked about in advance: what it is copied to is small.
+SMALL_WINDOW = 1 << 16
+
+#: Bytes of a symbol's input, target and start.
+SYMBOL_BYTES = 4 + 4 + 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a native call that only goes forward may cost, in floating-point operations of products.
+
+    In the same measure, about: what a layer costs at each step whatever its size, and what a gate or a logit
+    costs beside the products. They are taken so that a call lasts well under a tenth of a second.
+    """
+
+    call: int
+    layer: int
+    element: int
+
+
+#: The costs of compiled kernels, of those that have fused multiply-adds from software, and of NumPy's.
+COMPILED = Cost(call=1 << 32, layer=1 << 14, element=1 << 9)
+WITHOUT_FMA = Cost(call=1 << 25, layer=1 << 8, element=1 << 5)
+NUMPY = Cost(call=1 << 30, layer=1 << 20, element=1 << 9)
+
+
+@dataclass
+class Workspace:
+    """What a call works in: a flat buffer for the kernels, and a team of threads."""
+
+    flat: Array
+    team: Team
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Weights that are packed for single steps of one row, and what these steps are worked on in."""
+
+    plan: Plan
+    weights: Array
+    scratch: Array
+    logits: Array
+
+
+class Execution(checks.Sealed):
+    """The part of a network that calls kernels. Internal: the public part is `Network`, which extends it."""
+
+    shape: Final[Shape]
+    dtype: Final[np.dtype[Any]]
+    backend: Final[Backend]
+    layout: Final[Layout]
+    _flat: Final[Array]
+
+    def __init__(self, shape: Shape, dtype: np.dtype[Any], backend: Backend, threads: int | None) -> None:
+        self.shape, self.dtype, self.backend = shape, dtype, backend
+        self.threads = threads
+        self.layout = parameter_layout(shape)
+        memory.require(
+            self.layout.size * dtype.itemsize, f"a network of hidden_size={shape.H} over {shape.V} symbols"
+        )
+        self._flat = memory.lasting(self.layout.size, dtype)
+        self._idle_workspaces: list[Workspace] = []
+
+    @property
+    def threads(self) -> int:
+        """The most threads that a call works with; it may be set, as the argument of that name."""
+        return self._threads
+
+    @threads.setter
+    def threads(self, value: int | None) -> None:
+        self._threads = checked_threads(value)
+        self._threads_asked = None if value is None else self._threads
+
+    @property
+    def threads_asked(self) -> int | None:
+        """What ``threads`` was given as: ``None`` where it is left to the machine. Internal."""
+        return self._threads_asked
+
+    def run_losses(self, losses: Array, state: Array, inputs: Array, targets: Array, starts: Array) -> None:
+        """Fill in the losses (T, B), and replace the state (Z, L, B, H). Internal.
+
+        The arrays are the caller's own: no other thread writes to them.
+        """
+        T, B = losses.shape
+        checks.buffer("losses", losses, checks.FLOAT64, (T, B))
+        checks.buffer("state", state, self.dtype, (self.shape.Z, self.shape.L, B, self.shape.H))
+        checks.window_buffers(inputs, targets, starts, (T, B))
+        self._run_forward(self.backend.network_losses, losses, state, inputs, targets, starts)
+
+    def _run_forward(self, kernel: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
+        """Run a kernel that only goes forward, in short calls, between which the state is carried.
+
+        It fills ``out`` (T, B, …), and replaces the state (Z, L, B, H); a window's arrays are (T, B).
+        """
+        T, B = out.shape[:2]
+        cost = self._cost()
+        of_step, of_symbol = self.shape.L * cost.layer, self._cost_of_symbol(cost)
+        rows_at_once = min(B, max(1, cost.call // of_symbol))
+        steps_at_once = max(1, cost.call // (of_step + rows_at_once * of_symbol))
+        for row in range(0, B, rows_at_once):
+            rows = slice(row, row + rows_at_once)
+            for step in range(0, T, steps_at_once):
+                piece = slice(step, step + steps_at_once), rows
+                self._run_rows(kernel, out[piece], state[:, :, rows], *(array[piece] for array in window))
+
+    def lasts(self, T: int, B: int) -> bool:
+        """Whether a window's gradients last, so that whoever waits for them must hear Ctrl-C. Internal.
+
+        It does so anyway where the work is not shared: that is NumPy.
+        """
+        cost = self._cost()
+        operations = 3 * T * (self.shape.L * cost.layer + B * self._cost_of_symbol(cost))
+        return self.backend.description.shares_work and operations > cost.call
+
+    def _cost(self) -> Cost:
+        description = self.backend.description
+        if description.fma:
+            return COMPILED
+        return WITHOUT_FMA if description.shares_work else NUMPY
+
+    def _cost_of_symbol(self, cost: Cost) -> int:
+        return self.shape.operations + cost.element * (
+            self.shape.L * self.shape.G * self.shape.H + self.shape.V
+        )
+
+    def _run_rows(self, kernel: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
+        """Do one call of `_run_forward`, some of the rows in each thread."""
+        T, B = out.shape[:2]
+
+        def run_part(part: int) -> None:
+            rows = slice(B * part // parts, B * (part + 1) // parts)
+            seen = out[:, rows], state[:, :, rows], *(array[:, rows] for array in window)
+            some_out, some_state, *some_window = own = [np.ascontiguousarray(array) for array in seen]
+            sizes = T, rows.stop - rows.start
+            plan = forward_plan(self.shape, *sizes)
+            with self.workspace(plan.size) as workspace:
+                kernel(some_out, some_state, workspace.flat, self._flat, *some_window, plan.numbers, *sizes)
+            for array, copied in zip(seen[:2], own, strict=False):
+                if copied is not array:
+                    array[...] = copied
+
+        with self.workspace(0) as workspace:  # for its team; each part has one of its own
+            parts = workspace.team.at_most(self.parts(T, B, passes=1))
+            workspace.team.run(parts, run_part)
+
+    def prepare_steps(self) -> Prepared:
+        """Pack the weights for single steps of one row. Internal."""
+        plan, size = step_plan(self.shape, 1)
+        weights, scratch = memory.aligned(size, self.dtype), memory.aligned(plan.size, self.dtype)
+        self.backend.network_prepare(weights, self._flat, plan.numbers)
+        return Prepared(plan, weights, scratch, np.empty((1, self.shape.V), self.dtype))
+
+    def sample(
+        self,
+        n: int,
+        symbol: int,
+        state: Array,
+        *,
+        temperature: float,
+        rng: Any,
+        last: int | None = None,
+        prepared: Prepared | None = None,
+    ) -> Array:
+        """Draw n ids one after the other. Internal.
+
+        The first follows ``symbol`` and the state (Z, L, 1, H), which is carried along; the ids (n) end early
+        after ``last``. Each takes one uniform draw. Parameters whose state or logits overflow are a
+        ``ValueError``.
+        """
+        if not 0 <= symbol < self.shape.V:
+            raise ValueError(f"symbol={symbol} must be within 0 … {self.shape.V - 1}")
+        checks.buffer("state", state, self.dtype, (self.shape.Z, self.shape.L, 1, self.shape.H))
+        uniforms = checks.uniforms(rng, n)
+        symbols = np.empty(n, np.int32)
+        steps = prepared or self.prepare_steps()
+        never, at_once = np.zeros(1, np.uint8), max(1, CALL_OPERATIONS // self.shape.operations)
+        for start in range(0, n, at_once):
+            some = slice(start, start + at_once)
+            drawn = symbols[some]
+            self.backend.sample(
+                drawn, state, steps.scratch, steps.logits, steps.weights, self._flat, uniforms[some], never,
+                steps.plan.numbers, temperature, symbol, -1 if last is None else last, len(drawn),
+            )  # fmt: skip
+            if drawn.min() < 0 or not np.isfinite(state).all():
+                raise self.out_of_range()
+            ends = np.flatnonzero(drawn == last)
+            if ends.size:
+                return symbols[: start + int(ends[0]) + 1]
+            symbol = int(drawn[-1])
+        return symbols
+
+    def out_of_range(self) -> ValueError:
+        """The error that logits or a state are not finite: no argument, but parameters do that. Internal."""
+        name, parameter = max(
+            self.layout.views(self._flat).items(), key=lambda item: float(np.abs(item[1]).max())
+        )
+        return ValueError(
+            "the model's parameters are out of range: its state or its logits overflow; "
+            f"the largest element is {np.abs(parameter).max():.3g}, of {name}"
+        )
+
+    def parts(self, T: int, B: int, passes: int = 3) -> int:
+        """How many threads a window of T steps and B rows is worth. Internal.
+
+        ``passes`` counts the forward pass as one and the backward one as two.
+        """
+        if not self.backend.description.shares_work:
+            return 1
+        operations = passes * T * B * self.shape.operations
+        return max(1, min(self.threads, B // LEAST_ROWS, operations // LEAST_WORK))
+
+    def checked_window(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        starts: ArrayLike | None,
+        room: Callable[[int, int], int],
+    ) -> tuple[Array, Array, Array]:
+        """Return copies of inputs, targets and starts (T, B) as the kernels want them, or raise. Internal.
+
+        ``room`` has the bytes that such a window needs beside its copies. One that cannot fit is refused
+        before it is read.
+        """
+        ids, wanted = checks.id_array("inputs", inputs), checks.id_array("targets", targets)
+        checks.same_shape("targets", wanted, ids.shape)
+        flags = checks.flag_array("starts", starts, ids.shape)
+        if ids.size > SMALL_WINDOW:
+            T, B = ids.shape
+            memory.require(ids.size * SYMBOL_BYTES + room(T, B), f"a window of {T} steps and {B} rows")
+        V = self.shape.V
+        window = (
+            checks.private_copy("inputs", ids, np.int32, 0, V - 1),
+            checks.private_copy("targets", wanted, np.int32, -1, V - 1),
+            checks.private_flags("starts", flags, ids.shape),
+        )
+        # the copies, and not the arrays, which another thread may resize
+        checks.window_buffers(*window, window[0].shape)
+        return window
+
+    def training_room(self, *, dropout: bool) -> Callable[[int, int], int]:
+        """The bytes that a window needs to go forward and backward, by its T and B. Internal."""
+
+        def room(T: int, B: int) -> int:
+            plan = window_plan(self.shape, T, B, self.parts(T, B), dropout=dropout)
+            return 8 * T * B + self._state_bytes(B) + (plan.size + self.layout.size) * self.dtype.itemsize
+
+        return room
+
+    def _state_bytes(self, B: int) -> int:
+        return self.shape.Z * self.shape.L * B * self.shape.H * self.dtype.itemsize
+
+    def checked_state(self, state: StateLike | None, B: int) -> Array:
+        """Return a copy of the state as the kernels want it, (Z, L, B, H); ``None`` is zeros. Internal."""
+        shape = (self.shape.L, B, self.shape.H)
+        if state is None:
+            memory.require(self._state_bytes(B), f"a state of {B} rows")
+            return np.zeros((self.shape.Z, *shape), self.dtype)
+        if self.shape.Z == 1:
+            return self._checked_part("state", state, shape)[np.newaxis]
+        if not isinstance(state, tuple) or len(state) != 2:
+            raise TypeError(f"state must be a pair (h, c) for the LSTM, and is {type(state).__name__}")
+        names = "state[0], h,", "state[1], c,"
+        return np.stack([self._checked_part(*named, shape) for named in zip(names, state, strict=True)])
+
+    def _checked_part(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
+        """Return a copy of h or c (L, B, H)."""
+        array = checks.as_array(name, value, "floats in an array (L, B, H)")
+        if array.dtype.kind != "f":
+            raise TypeError(f"{name} must be floating-point, and has dtype {array.dtype}")
+        checks.same_shape(name, array, shape)
+        memory.require(
+            3 * array.size * self.dtype.itemsize, f"a state of {shape[1]} rows"
+        )  # and two for checks
+        with np.errstate(over="ignore"):
+            carried = array.astype(self.dtype, order="C", copy=True)
+        carried[np.abs(carried) < TINY[self.dtype.name]] = 0
+        if not np.isfinite(carried).all():
+            raise ValueError(f"{name} has NaN or infinite elements in {self.dtype}")
+        return carried
+
+    def public_state(self, state: Array) -> State:
+        """A state (Z, L, B, H) as users see it: h (L, B, H), or for the LSTM the pair (h, c). Internal."""
+        return (state[0], state[1]) if self.shape.Z == 2 else state[0]
+
+    @contextmanager
+    def workspace(self, size: int) -> Iterator[Workspace]:
+        """Check out a workspace with room for so many elements. Internal.
+
+        Each concurrent caller has its own, so one network serves many threads; what they leave behind is
+        kept for the next ones.
+        """
+        try:
+            workspace = self._idle_workspaces.pop()
+        except IndexError:
+            workspace = Workspace(np.empty(0, self.dtype), Team())
+        if workspace.flat.size < size:
+            memory.require(size * self.dtype.itemsize, "what a window needs to be worked on")
+            workspace.flat = memory.aligned(size, self.dtype)
+        try:
+            yield workspace
+        finally:
+            self._idle_workspaces.append(workspace)
+
+
+def checked_key(name: str, value: Any) -> int:
+    """Return a key of dropout."""
+    return checks.whole_number(name, value, minimum=0)
+
+
+def checked_threads(value: Any) -> int:
+    """Return a number of threads; ``None`` is as many as the process may use cores."""
+    if value is None:
+        return usable_cores()
+    return checks.whole_number("threads", value, maximum=MOST_THREADS)

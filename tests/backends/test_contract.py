@@ -1,0 +1,171 @@
+"""The header, the reference and the compiled kernels state the same kernels, with the same arguments."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import numpy as np
+import pytest
+from conftest import require_backend
+from helpers.contract import HEADER, Kernel, generator, kernels
+
+import fastrnn
+from fastrnn import optimizers
+from fastrnn.backends import reference
+from fastrnn.backends.registry import get_backend
+from fastrnn.core import constants, layout, plan
+from fastrnn.core.constants import CELLS, OPTIMIZERS, PLAN, PLAN_OF_LAYER, STATUS
+from fastrnn.network import execution
+
+NAMES = [kernel.name for kernel in kernels()]
+
+
+@pytest.mark.parametrize("kernel", kernels(), ids=NAMES)
+def test_reference_has_the_header_s_arguments(kernel: Kernel):
+    actual = list(inspect.signature(getattr(reference, kernel.name)).parameters)
+    assert actual == [argument.name for argument in kernel.arguments]
+
+
+@pytest.mark.parametrize("kernel", kernels(), ids=NAMES)
+def test_numba_has_the_header_s_arguments(kernel: Kernel):
+    require_backend("numba")
+    from fastrnn.backends import numba
+
+    actual = list(inspect.signature(getattr(numba, kernel.name).py_func).parameters)
+    assert actual == [argument.name for argument in kernel.arguments]
+
+
+@pytest.mark.parametrize("kernel", kernels(), ids=NAMES)
+@pytest.mark.parametrize(("suffix", "real"), [("f32", "float"), ("f64", "double")])
+def test_c_has_the_header_s_types(kernel: Kernel, suffix: str, real: str):
+    require_backend("c")
+    from fastrnn.backends import _c_baseline as module
+
+    actual = module.ffi.typeof(getattr(module.lib, f"fr_{kernel.name}_{suffix}")).args
+    expected = [
+        (real if argument.c_type == "real" else argument.c_type) + (" *" if argument.is_array else "")
+        for argument in kernel.arguments
+    ]
+    assert [argument.cname for argument in actual] == expected
+
+
+def test_no_backend_has_a_public_kernel_that_the_header_does_not_state():
+    defined = [
+        name
+        for name, value in vars(reference).items()
+        if inspect.isfunction(value) and value.__module__ == reference.__name__
+    ]
+    assert set(defined) - set(NAMES) == {
+        *("one_hot", "sigmoid", "without", "philox", "kept", "dropout_mask", "bad_plan", "shape_of"),
+        *("head_weight", "run", "run_head", "run_layer", "run_layer_back", "gradient_scale", "draw"),
+    }
+
+
+def test_what_is_generated_is_what_the_header_says():
+    """After a change of the header: ``python csrc/generate_contract.py``."""
+    script, package = generator(), HEADER.parent.parent / "fastrnn"
+    for path, text in script.modules(script.read()).items():
+        assert (package / path).read_text(encoding="utf-8") == text, path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("enum { FR_OK = 0, FR_BAD };", "must be FR_NAME = number"),
+        ("enum { FR_OK = 1 << 3 };", "must be FR_NAME = number"),
+    ],
+)
+def test_the_generator_refuses_what_it_does_not_understand(text: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        generator().read(text)
+
+
+def test_every_number_of_a_kernel_has_a_type_in_python():
+    """A new C type would be an argument that no method can have."""
+    assert {a.c_type for kernel in kernels() for a in kernel.arguments if not a.is_array} <= {
+        *("double", "int64_t")
+    }
+
+
+def test_the_optimizers_are_those_of_the_header():
+    by_kernel = {kind.name.replace("adamw", "adam"): kind.number for kind in optimizers.OPTIMIZERS.values()}
+    assert by_kernel == {name: number for number, name in enumerate(OPTIMIZERS)}
+
+
+def test_every_status_has_a_message():
+    assert set(STATUS) == {constants.BAD_SIZE, constants.BAD_SYMBOL, constants.BAD_CHOICE, constants.ABORTED}
+    assert all(STATUS.values())
+
+
+def test_every_array_of_a_layout_is_a_field_of_a_plan():
+    """A name that the plan does not have would be told to no kernel."""
+    for kind in CELLS:
+        for E, tied in ((0, False), (3, False), (5, True)):
+            shape = layout.Shape(kind, 1, 7, E, 5, tied)
+            entries = [
+                *plan.forward_weights(shape),
+                *plan.backward_weights(shape),
+                *plan.trace(shape, 2, 3, dropout=True),
+                *plan.backward_trace(shape, 2, 3),
+            ]
+            for entry in entries:
+                field, of_layer, _ = entry.name.partition("_l0")
+                assert field in (PLAN_OF_LAYER if of_layer else PLAN), entry
+
+
+def test_a_plan_has_the_order_of_the_header():
+    shape = layout.Shape("gru", 2, 7, 5, 3, tied=False)
+    numbers = plan.window_plan(shape, 9, 4).numbers
+    sizes = {"CELL": constants.GRU, "LAYERS": 2, "VOCABULARY": 7, "EMBEDDING": 5, "HIDDEN": 3}
+    sizes |= {"PARAMETERS": layout.parameter_layout(shape).size, "HEAD_STEPS": 9, "EMBEDDING_WEIGHT": 0}
+    assert {name: numbers[getattr(constants, name)] for name in sizes} == sizes
+    assert len(numbers) == constants.LAYER + 2 * constants.LAYER_PLAN
+    places = layout.parameter_layout(shape).places()
+    for layer in range(2):
+        own = numbers[constants.LAYER + layer * constants.LAYER_PLAN :]
+        assert own[constants.GATE_BIAS] == places[f"bias_l{layer}"]
+        assert own[constants.BIAS_HN] == places[f"bias_hn_l{layer}"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [(0, 4, "does not exist"), (0, -1, "does not exist"), (1, 0, "size"), (3, -1, "size"), (4, 0, "size")],
+)
+def test_a_plan_of_no_network_is_refused(backend: str, field: int, value: int, message: str):
+    right = plan.forward_plan(layout.Shape("lstm", 1, 3, 0, 2, tied=False), 1, 1)
+    numbers = right.numbers.copy()
+    numbers[field] = value
+    logits, state, workspace = np.zeros((1, 1, 3)), np.zeros((2, 1, 1, 2)), np.zeros(right.size)
+    params = np.zeros(99)
+    ids, starts = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.uint8)
+    with pytest.raises(RuntimeError, match=message):
+        get_backend(backend).network_forward(logits, state, workspace, params, ids, starts, numbers, 1, 1)
+
+
+def test_an_optimizer_that_does_not_exist_is_refused(backend: str, monkeypatch: pytest.MonkeyPatch):
+    trainer = fastrnn.Trainer(fastrnn.Network(3, 2, backend=backend), optimizer="sgd")
+    monkeypatch.setattr(optimizers.SGD, "number", 99)
+    with pytest.raises(RuntimeError, match=STATUS[constants.BAD_CHOICE]):
+        trainer.step([[0]], [[1]])
+
+
+def test_every_failure_is_raised_with_the_kernel_s_name(backend: str):
+    kernels_of = get_backend(backend)
+    y, weight, bias = np.zeros((1, 2)), np.zeros((3, 2)), np.zeros(2)
+    with pytest.raises(RuntimeError, match=r"gather_forward of .*an id outside"):
+        kernels_of.gather_forward(y, weight, bias, np.array([3], np.int32), 1, 3, 2)
+    with pytest.raises(RuntimeError, match="gather_forward of .*size"):
+        kernels_of.gather_forward(y, weight, bias, np.array([0], np.int32), -1, 3, 2)
+
+
+def test_what_is_tiny_is_the_same_everywhere():
+    header = (HEADER.parent / "real.h").read_text()
+    stated = re.search(r"#define FR_TINY FR_BY_PRECISION\((\S+)f, (\S+)\)", header)
+    assert stated is not None
+    single, double = map(float.fromhex, stated.groups())
+    assert {"float32": single, "float64": double} == execution.TINY
+    if require_backend("numba"):
+        from fastrnn.backends.numba.elementary import DOUBLE, SINGLE
+
+        assert (SINGLE.tiny, DOUBLE.tiny) == (single, double)

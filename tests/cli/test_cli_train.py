@@ -1,0 +1,298 @@
+"""`fastrnn train` and what may happen to its text, its output and its user's patience."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from helpers.program import QUICK, run, started
+
+import fastrnn
+from fastrnn.training import loop
+
+TEXT = "hello world, hello there. " * 40
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+# ---- Its output is not its input ---------------------------------------------------------------------
+
+
+def other_names(path: Path) -> list[str]:
+    """The same file under other names."""
+    link, hard, folder = path.with_name("link"), path.with_name("hard"), path.with_name("folder")
+    link.symlink_to(path)
+    hard.hardlink_to(path)
+    folder.symlink_to(path.parent)
+    return [str(path), f"{path.parent}/./{path.name}", str(link), str(hard), f"{folder}/{path.name}"]
+
+
+def test_an_output_that_is_the_input_is_refused(text: Path):
+    for name in other_names(text):
+        result = run("train", text, "-o", name, *QUICK)
+        assert result.exit_code == 1
+        assert f"--output {name} is the file that is trained on" in result.stderr
+        assert run("train", name, "-o", text, *QUICK).exit_code == 1
+    assert text.read_text() == TEXT
+
+
+def test_an_output_that_is_stdin_is_refused(text: Path):
+    command = [sys.executable, "-m", "fastrnn", "train", "-", "-o", str(text), *QUICK]
+    with text.open("rb") as file:
+        result = subprocess.run(command, stdin=file, capture_output=True, check=False)
+    assert result.returncode == 1
+    assert b"is the file that is trained on" in result.stderr
+    assert text.read_text() == TEXT
+
+
+# ---- Nothing is lost ---------------------------------------------------------------------------------
+
+
+def test_a_model_before_a_divergence_is_written(tmp_path: Path, data: Path):
+    out = tmp_path / "m"
+    arguments = ["--activation", "relu", "--optimizer", "sgd", "--learning-rate", 0.6, "--clip-norm", 1e9]
+    result = run("train", data / "alice29.txt", "-o", out, *arguments, "--seed", 0)
+    assert result.exit_code == 1
+    assert f"the model before training diverged is in {out}" in result.stderr
+    assert "Error: training diverged at update" in result.stderr
+    assert fastrnn.load(out).bits_per_symbol("Alice was beginning to get very tired") < 7
+
+
+def test_a_model_that_was_there_is_not_replaced_by_one_that_diverged(text: Path, tmp_path: Path):
+    out, settings = tmp_path / "m", ["--optimizer", "sgd", "--activation", "relu", "--learning-rate", 1e30]
+    assert run("train", text, "-o", out, *QUICK).exit_code == 0
+    before = out.read_bytes()
+    result = run("train", text, "-o", out, *QUICK, *settings, "--clip-norm", 1e30, "--validation", 0)
+    assert result.exit_code == 1
+    assert out.read_bytes() == before
+    if f"is in {out}.diverged" in result.stderr:
+        assert fastrnn.load(f"{out}.diverged").bits_per_symbol(TEXT) > 0
+
+
+def test_another_place_is_not_the_input_either(
+    text: Path, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    places = iter([str(text), "a\0b", str(tmp_path / "elsewhere")])
+    monkeypatch.setattr("fastrnn.cli.saving._other_places", lambda _: places)
+    result = run("train", text, "-o", full / "m", *QUICK)
+    assert f"--output {text} is the file that is trained on" in result.stderr
+    assert text.read_text() == TEXT
+    assert fastrnn.load(tmp_path / "elsewhere").history
+
+
+def test_ctrl_c_during_the_first_validation_keeps_the_model(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.scoring, "mean_loss", interrupt)
+    result = run("train", text, "-o", tmp_path / "m", *QUICK)
+    assert result.exit_code == 130
+    assert f"the model so far is in {tmp_path / 'm'}" in result.stderr
+    assert fastrnn.load(tmp_path / "m").history == []
+
+
+def test_ctrl_c_while_the_model_is_saved_loses_nothing(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real_save, calls = fastrnn.Model.save, []
+
+    def save(self: fastrnn.Model, path: str) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        real_save(self, path)
+
+    monkeypatch.setattr(fastrnn.Model, "save", save)
+    assert run("train", text, "-o", tmp_path / "m", *QUICK).exit_code == 0
+    assert fastrnn.load(tmp_path / "m").history
+
+
+@pytest.fixture
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on a disk that becomes full; the one for temporary files is on another."""
+    folder, real_save = tmp_path / "full", fastrnn.Model.save
+    folder.mkdir()
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+
+    def save(self: fastrnn.Model, path: str) -> None:
+        if str(path).startswith(str(folder)):
+            raise OSError(28, "No space left on device")
+        real_save(self, path)
+
+    monkeypatch.setattr(fastrnn.Model, "save", save)
+    return folder
+
+
+def test_a_full_disk_loses_no_model(text: Path, full: Path, tmp_path: Path):
+    (full / "m.safetensors").write_bytes(b"what was there")
+    result = run("train", text, "-o", full / "m.safetensors", *QUICK)
+    assert result.exit_code == 1
+    assert "m.safetensors cannot be written: [Errno 28] No space left on device" in result.stderr
+    (found,) = (tmp_path / "tmp").iterdir()
+    assert f"wrote {found}" in result.stderr
+    assert fastrnn.load(found).history
+    assert (full / "m.safetensors").read_bytes() == b"what was there"
+    assert list(full.iterdir()) == [full / "m.safetensors"]
+
+
+def test_a_disk_that_is_full_everywhere_is_said(
+    text: Path, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for variable in ("HOME",):
+        monkeypatch.setenv(variable, str(full))
+    monkeypatch.setattr("tempfile.tempdir", str(full))
+    monkeypatch.chdir(full)
+    result = run("train", text, "-o", full / "m.safetensors", *QUICK)
+    assert result.exit_code == 1
+    assert "the model could not be written anywhere" in result.stderr
+    assert list(full.iterdir()) == []
+
+
+FULL_DISK = """
+import sys, fastrnn
+from fastrnn.cli.main import main
+real_save = fastrnn.Model.save
+def save(self, path):
+    if "full" in str(path):
+        raise OSError(28, "No space left on device")
+    real_save(self, path)
+fastrnn.Model.save = save
+main(sys.argv[1:])
+"""
+
+
+def test_on_a_terminal_another_place_is_asked_for(text: Path, tmp_path: Path):
+    controller, terminal = pty.openpty()
+    elsewhere = tmp_path / "elsewhere"
+    command = ["train", str(text), "-o", str(tmp_path / "full"), *QUICK, "--quiet"]
+    with subprocess.Popen(
+        [sys.executable, "-c", FULL_DISK, *command], stdin=terminal, stdout=terminal, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        said = b""
+        while b"another --output" not in said:
+            said += os.read(controller, 1000)
+        os.write(controller, f"{tmp_path}/full again\n".encode())
+        while said.count(b"another --output") < 2:
+            said += os.read(controller, 1000)
+        os.write(controller, f"{elsewhere}\n".encode())
+        threading.Thread(target=drain, args=(controller,), daemon=True).start()
+    assert process.returncode == 1
+    assert fastrnn.load(elsewhere).history
+
+
+def drain(descriptor: int) -> None:
+    try:
+        while os.read(descriptor, 1000):
+            pass
+    except OSError:
+        pass
+
+
+# ---- Texts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        ("café\n".encode("latin-1"), ["--encoding", "latin-1"]),
+        ("café\n".encode("utf-16"), ["--encoding", "utf-16"]),
+        ("\ufeffcafé\r\n".encode(), []),
+        ("café\r".encode(), []),
+    ],
+)
+@pytest.mark.parametrize("lines", [[], ["--lines"]])
+@pytest.mark.parametrize("stdin", [True, False])
+def test_the_same_text_in_other_files(
+    tmp_path: Path, content: bytes, options: list[str], lines: list[str], stdin: bool
+):
+    path, plain = tmp_path / "text", tmp_path / "plain"
+    repeated = "café\n" * 50
+    marks = {"utf-16": b"\xff\xfe"}.get(
+        options[-1] if options else "", b"\xef\xbb\xbf" * (b"\xbb" in content)
+    )
+    path.write_bytes(marks + content.removeprefix(marks) * 50)
+    plain.write_text(repeated)
+    same = [*lines, *QUICK, "--quiet"]
+    assert run("train", plain, "-o", tmp_path / "expected", *same).exit_code == 0
+    source = ["-"] if stdin else [path]
+    result = run(
+        "train", *source, "-o", tmp_path / "m", *options, *same, stdin=path.read_bytes() if stdin else None
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (tmp_path / "m").read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
+def test_texts_of_the_command_line_are_utf_8_in_any_locale(tmp_path: Path, locale: str):
+    environment = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "fastrnn", "train", "--text", "тест тест " * 30, "--vocabulary", "тес "]
+    command += ["-o", tmp_path / "m", *QUICK, "--sample", "5", "--prime", "тест", "--quiet"]
+    result = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert result.stderr == b""
+    assert len(result.stdout.decode()) == 6
+    assert fastrnn.load(tmp_path / "m").vocabulary.size == 4
+
+
+def test_the_vocabulary_may_be_given(text: Path, tmp_path: Path):
+    assert run("train", text, "-o", tmp_path / "m", "--vocabulary", "ascii", *QUICK).exit_code == 0
+    assert fastrnn.load(tmp_path / "m").vocabulary.size == 128
+
+
+def test_a_setting_of_every_kind_reaches_the_training(text: Path, tmp_path: Path):
+    options = ["--no-shuffle", "--keep", "last", "--newlines", "keep", "--log-every", 7]
+    result = run("train", text, "-o", tmp_path / "m", *QUICK, *options)
+    assert result.exit_code == 0
+    model = fastrnn.load(tmp_path / "m")
+    assert (model.settings["shuffle"], model.settings["keep"], model.settings["log_every"]) == (
+        False,
+        "last",
+        7,
+    )
+    assert model.vocabulary.newlines == "keep"
+
+
+# ---- What is told ------------------------------------------------------------------------------------
+
+
+def test_where_no_terminal_is_lines_tell_how_far_it_is(text: Path, tmp_path: Path):
+    settings = ["--steps", 10**9, "--log-every", 10**9, "--backend", "numpy", "--validation", 0]
+    with started("train", text, "-o", tmp_path / "m", *settings) as process:
+        for line in process.stderr:
+            if b"% done, about" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
+def test_the_time_limit_does_not_count_what_it_takes_to_compile(text: Path, tmp_path: Path):
+    """With an empty cache Numba compiles for longer than the limit."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    command = [
+        sys.executable,
+        "-m",
+        "fastrnn",
+        "train",
+        str(text),
+        "-o",
+        str(tmp_path / "m"),
+        "--time-limit",
+        "1",
+    ]
+    subprocess.run([*command, "--backend", "numba"], env=environment, check=True, capture_output=True)
+    assert fastrnn.load(tmp_path / "m").history[-1]["step"] > 50

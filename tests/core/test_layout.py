@@ -1,0 +1,93 @@
+"""Named views of one flat buffer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastrnn.core import plan
+from fastrnn.core.constants import CELLS, EMBEDDING_WEIGHT, HEAD_BIAS, HEAD_STEPS, IH_T, LAYER, LAYER_PLAN
+from fastrnn.core.layout import Entry, Layout, Shape, parameter_layout
+from fastrnn.core.plan import forward_plan, step_plan, window_plan
+
+LAYOUT = Layout((Entry("a", (2, 3), transposed=True), Entry("b", (4,))))
+
+
+def test_views_cover_the_buffer_once_and_in_order():
+    flat = np.arange(LAYOUT.size)
+    views = LAYOUT.views(flat)
+    assert LAYOUT.size == 10
+    np.testing.assert_array_equal(views["a"], [[0, 2, 4], [1, 3, 5]])
+    np.testing.assert_array_equal(views["b"], [6, 7, 8, 9])
+
+
+def test_views_write_through():
+    flat = np.zeros(10)
+    LAYOUT.views(flat)["a"][1, 2] = 7
+    assert flat[5] == 7
+
+
+SHAPES = [
+    Shape(kind, L, 7, E, 5, tied)
+    for kind in CELLS
+    for L in (1, 2, 3)
+    for E, tied in ((0, False), (3, False), (5, True))
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_stored_arrays_are_contiguous(shape: Shape):
+    layout = parameter_layout(shape)
+    stored = layout.stored(np.zeros(layout.size))
+    assert all(array.flags.c_contiguous for array in stored.values())
+    assert sum(array.size for array in stored.values()) == layout.size
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_parameters_are_pytorch_s(shape: Shape):
+    """All but that there is one bias where PyTorch has two, but for the gates that a GRU resets."""
+    torch = pytest.importorskip("torch")
+    kind = getattr(torch.nn, shape.cell.module)
+    expected = {
+        name: tuple(value.shape)
+        for name, value in kind(shape.E or shape.V, shape.H, shape.L).named_parameters()
+        if not name.startswith("bias_hh")
+    }
+    expected = {name.replace("bias_ih", "bias"): size for name, size in expected.items()}
+    expected |= {"head.bias": (7,), **({} if shape.tied else {"head.weight": (7, 5)})}
+    expected |= {"embedding.weight": (7, shape.E)} if shape.E else {}
+    expected |= {f"bias_hn_l{layer}": (5,) for layer in range(shape.L) if shape.kind == "gru"}
+    found = parameter_layout(shape)
+    assert {entry.name: entry.shape for entry in found.entries} == expected
+    assert {name: view.shape for name, view in found.views(np.zeros(found.size)).items()} == expected
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_place_of_a_plan_is_within_its_workspace(shape: Shape):
+    for found in (
+        window_plan(shape, 6, 4, 2, dropout=True),
+        window_plan(shape, 6, 4, 2),
+        forward_plan(shape, 6, 4),
+        step_plan(shape, 4)[0],
+    ):
+        parameters = found.numbers[EMBEDDING_WEIGHT : HEAD_BIAS + 1]
+        scratch = found.numbers[HEAD_BIAS + 1 : LAYER]
+        layers = found.numbers[LAYER:].reshape(shape.L, LAYER_PLAN)
+        assert (parameters < parameter_layout(shape).size).all()
+        assert (layers[:, :IH_T] < parameter_layout(shape).size).all()
+        most = found.size + step_plan(shape, 4)[1]
+        assert (scratch <= most).all()
+        assert (layers[:, IH_T:] <= most).all()
+
+
+def test_an_unknown_number_of_logits_is_held_a_block_at_a_time():
+    """With a vocabulary of 50,000 a window's logits stay within LOGITS elements."""
+    small, large = (Shape("gru", 1, V, 16, 16, tied=True) for V in (100, 50_000))
+    T, B = 200, 20
+    assert window_plan(small, T, B).numbers[HEAD_STEPS] == T
+    steps = int(window_plan(large, T, B).numbers[HEAD_STEPS])
+    assert 1 <= steps < T
+    assert steps * B * large.V <= plan.LOGITS
+    packed = 2 * large.V * 32
+    assert window_plan(large, T, B).size < plan.LOGITS + packed + 2_000_000
+    assert window_plan(large, 1000 * T, 1).size < plan.LOGITS + packed + 1000 * T * 16 * 16

@@ -1,0 +1,223 @@
+"""Digests of trainings, scores and samples, which every compiled backend must give on every machine.
+
+``python tests/helpers/bits.py BACKEND THREADS UPDATES`` prints them; ``python tests/helpers/bits.py write``
+writes those of the C backend to ``tests/files/bits.json``. Do that only in a commit of its own that says why
+the bits change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastrnn
+from fastrnn.network import execution
+
+WRITTEN = Path(__file__).parents[1] / "files" / "bits.json"
+
+#: Updates of each training: few, which suffice where fused multiply-adds are software, and many.
+FEW, MANY = 100, 1000
+
+#: Trainings with `fastrnn.train` on one text, by what is special about them.
+TEXT_RUNS: dict[str, dict[str, Any]] = {
+    "plain": {"hidden_size": 37, "seq_length": 21, "batch_size": 7},
+    "one row": {
+        "hidden_size": 40,
+        "seq_length": 9,
+        "batch_size": 1,
+        "optimizer": "adagrad",
+        "clip_value": 1.0,
+    },
+    "one step": {
+        "hidden_size": 5,
+        "seq_length": 1,
+        "batch_size": 13,
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+    },
+    "wide": {"hidden_size": 72, "seq_length": 20, "batch_size": 25},
+    "char-rnn": {
+        "cell": "lstm",
+        "num_layers": 2,
+        "hidden_size": 33,
+        "seq_length": 5,
+        "batch_size": 6,
+        "optimizer": "rmsprop",
+        "reduction": "batchmean",
+        "learning_rate": 2e-3,
+        "schedule": fastrnn.schedules.Exponential(after=3),
+    },
+    "momentum": {
+        "hidden_size": 9,
+        "seq_length": 4,
+        "batch_size": 5,
+        "learning_rate": 0.05,
+        "schedule": "cosine",
+        "optimizer": fastrnn.optimizers.SGD(momentum=0.9, nesterov=True),
+    },
+    "decay": {
+        "hidden_size": 11,
+        "seq_length": 4,
+        "batch_size": 3,
+        "optimizer": "adamw",
+        "schedule": fastrnn.schedules.Plateau(patience=1, factor=0.5),
+    },
+}
+
+#: Trainings with `fastrnn.train` on documents.
+DOCUMENT_RUNS: dict[str, dict[str, Any]] = {
+    "documents, rnn": {"hidden_size": 21, "seq_length": 11, "batch_size": 6},
+    "documents, gru": {"cell": "gru", "hidden_size": 19, "seq_length": 13, "batch_size": 4, "num_layers": 2},
+    "documents, lstm": {
+        "cell": "lstm",
+        "hidden_size": 17,
+        "seq_length": 8,
+        "batch_size": 5,
+        "embedding_size": 12,
+        "dropout": 0.3,
+    },
+}
+
+#: Networks that a `fastrnn.Trainer` trains, with an average of the parameters, on 50 symbols.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "relu": {"activation": "relu", "num_layers": 2},
+    "rnn, one-hot": {},
+    "gru, one-hot": {"cell": "gru"},
+    "lstm, one-hot": {"cell": "lstm"},
+    "rnn, tied": {"embedding_size": 37, "tied": True},
+    "gru": {"cell": "gru", "num_layers": 2, "embedding_size": 19, "dropout": 0.2},
+    "lstm": {"cell": "lstm", "num_layers": 3, "embedding_size": 37, "tied": True, "dropout": 0.2},
+}
+
+WORDS = (
+    *(
+        "the",
+        "sea",
+        "was",
+        "grey",
+        "and",
+        "a",
+        "small",
+        "boat",
+        "went",
+        "out",
+        "before",
+        "dawn",
+        "with",
+        "two",
+    ),
+    *(
+        "men",
+        "who",
+        "did",
+        "not",
+        "speak",
+        "of",
+        "what",
+        "they",
+        "had",
+        "seen",
+        "é",
+        "naïve",
+        "λόγος",
+        "水",
+        "—",
+    ),
+)
+
+
+def made_up_text(n: int) -> str:
+    """A text of n characters, the same everywhere: words that a hash chooses, in lines."""
+    pieces: list[str] = []
+    length = 0
+    while length < n:
+        chosen = hashlib.sha256(str(len(pieces)).encode()).digest()
+        words = [WORDS[byte % len(WORDS)] for byte in chosen[: 3 + chosen[-1] % 9]]
+        pieces.append(" ".join(words).capitalize() + ".\n")
+        length += len(pieces[-1])
+    return "".join(pieces)[:n]
+
+
+def digest(*parts: Any) -> str:
+    """One digest of arrays and of what has a repr, in their order."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
+    return found.hexdigest()
+
+
+def of_model(model: fastrnn.Model, texts: list[str]) -> dict[str, str]:
+    """What a trained model is, and what it does."""
+    return {
+        "parameters": digest(model.network.flat),
+        "history": digest(list(model.history)),
+        "scores": digest(*model.score_many(texts)),
+        "sample": digest(model.sample(200, rng=1), model.sample(50, "the ", temperature=0.7, rng=2)),
+    }
+
+
+def of_network(made: fastrnn.Network, updates: int) -> dict[str, str]:
+    """What a trainer makes of a network, and what that does."""
+    drawn = hashlib.shake_256(b"ids").digest(8 * (updates // 2 + 1))
+    streams = np.frombuffer(drawn, np.uint8).reshape(-1, 8) % 50
+    trainer = fastrnn.Trainer(made, averaging=0.99, clip_norm=1.0, reduction="mean", dropout_key=2**40 + 1)
+    losses = trainer.steps(streams, 13, passes=26)
+    window = streams[:31]
+    loss, gradients, _ = made.loss_and_gradients(window[:-1], window[1:], trainer.state, dropout_key=3)
+    logits, state = made.forward(window)
+    start = np.zeros((made.shape.Z, made.num_layers, 1, made.hidden_size), made.dtype)
+    return {
+        "losses": digest(losses),
+        "parameters": digest(made.flat, trainer.averaged_network.flat),
+        "gradients": digest(loss, *gradients.values()),
+        "logits": digest(logits, np.asarray(state)),
+        "sample": digest(made.sample(50, 1, start, temperature=0.9, rng=np.random.default_rng(1))),
+    }
+
+
+def digests(backend: str, threads: int, updates: int) -> dict[str, dict[str, str]]:
+    """All digests, by the training and the precision, and by what they are of."""
+    execution.LEAST_WORK = execution.LEAST_ROWS = 1  # so that small windows are worth threads
+    text = made_up_text(60_000)
+    lines = text.splitlines()
+    found = {}
+    for dtype in ("float32", "float64"):
+        common: dict[str, Any] = {"backend": backend, "threads": threads, "dtype": dtype, "rng": 0}
+        for source, runs in ((text, TEXT_RUNS), (lines[:900], DOCUMENT_RUNS)):
+            for name, settings in runs.items():
+                model = fastrnn.train(
+                    source, steps=updates, log_every=50, progress=False, **common, **settings
+                )
+                parts = model.network.parts(settings["seq_length"], settings["batch_size"])
+                assert parts == min(threads, settings["batch_size"])
+                found[f"{name}, {dtype}"] = of_model(model, lines[-9:])
+        for name, settings in NETWORKS.items():
+            made = fastrnn.Network(50, 37, **common, **settings)
+            assert made.parts(13, 8) == threads
+            found[f"network, {name}, {dtype}"] = of_network(made, updates)
+    return found
+
+
+def written(updates: int) -> dict[str, dict[str, str]]:
+    """The digests that are written down."""
+    found: dict[str, dict[str, str]] = json.loads(WRITTEN.read_text(encoding="utf-8"))[str(updates)]
+    return found
+
+
+def main() -> None:
+    """Print digests, or write them down."""
+    if sys.argv[1:] == ["write"]:
+        every = {str(updates): digests("c", 1, updates) for updates in (FEW, MANY)}
+        WRITTEN.write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")
+    else:
+        backend, threads, updates = sys.argv[1:]
+        print(json.dumps(digests(backend, int(threads), int(updates))))
+
+
+if __name__ == "__main__":
+    main()
