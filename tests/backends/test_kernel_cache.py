@@ -162,6 +162,15 @@ def test_a_failed_write_leaves_what_was_there(files, tmp_path: Path, monkeypatch
     assert files_in(tmp_path) == [files.path("key")]
 
 
+def test_the_log_tells_what_is_compiled(doubled, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "fastrnn")
+    doubled()
+    assert [record.message for record in caplog.records] == ["compiling <lambda>"] * 2
+    caplog.clear()
+    doubled()
+    assert not caplog.records
+
+
 def test_a_damaged_file_is_compiled_again_and_replaced(
     cache, doubled, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -205,19 +214,19 @@ print(kernel(0), len(kernel.stats.cache_hits))
 """
 
 FILE_A = """
-from fastrnn.backends.numba.b import CONSTANT, called, emitted, spliced
+from fastrnn.backends.numba.b import CONSTANT, called, emitted, part, spliced
 from fastrnn.backends.numba.jit import jit
 
 @jit
 def kernel(x):
-    return called(x) + spliced(x) + emitted(x) + CONSTANT
+    return called(x) + spliced(x) + emitted(x) + part(x) + CONSTANT
 """
 
 FILE_B = """
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastrnn.backends.numba.jit import inlined, jit
+from fastrnn.backends.numba.jit import inlined, jit, routine
 
 CONSTANT = 1
 
@@ -228,6 +237,10 @@ def called(x):
 @inlined
 def spliced(x):
     return x + 300
+
+@routine
+def part(x):
+    return x + 50000
 
 @intrinsic
 def emitted(typing_context, x):
@@ -240,11 +253,12 @@ def emitted(typing_context, x):
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
     """A folder whose subfolder ``numba`` compiles as the backend does and has two files of kernels."""
-    from fastrnn.backends.numba import jit
+    from fastrnn.backends.numba import constants, jit
 
     folder = tmp_path / "copy" / "numba"
     folder.mkdir(parents=True)
-    shutil.copy(jit.__file__, folder)
+    for module in (constants, jit):
+        shutil.copy(module.__file__, folder)
     for name, text in (("__init__", ""), ("a", FILE_A), ("b", FILE_B)):
         (folder / f"{name}.py").write_text(text)
     return folder.parent
@@ -259,17 +273,18 @@ def call(place: Path, cache_folder: Path) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        pytest.param("CONSTANT = 1", "CONSTANT = 2", 4322, id="an imported constant"),
-        pytest.param("x + 20", "x + 30", 4331, id="the body of a jitted function"),
-        pytest.param("x + 300", "x + 400", 4421, id="the body of an inlined function"),
-        pytest.param("4000", "5000", 5321, id="an intrinsic"),
+        pytest.param("CONSTANT = 1", "CONSTANT = 2", 54322, id="an imported constant"),
+        pytest.param("x + 20", "x + 30", 54331, id="the body of a jitted function"),
+        pytest.param("x + 300", "x + 400", 54421, id="the body of an inlined function"),
+        pytest.param("x + 50000", "x + 60000", 64321, id="the body of a routine"),
+        pytest.param("4000", "5000", 55321, id="an intrinsic"),
     ],
 )
 def test_an_edit_in_one_file_is_noticed_by_the_kernels_of_another(
     copied: Path, tmp_path: Path, old: str, new: str, expected: int
 ):
-    assert call(copied, tmp_path / "cache") == "4321 0"
-    assert call(copied, tmp_path / "cache") == "4321 1"
+    assert call(copied, tmp_path / "cache") == "54321 0"
+    assert call(copied, tmp_path / "cache") == "54321 1"
     file = copied / "numba" / "b.py"
     before = file.stat()
     file.write_text(file.read_text().replace(old, new))
@@ -283,14 +298,14 @@ def test_kernels_are_cached_beside_their_source(copied: Path, monkeypatch: pytes
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     for hits in (0, 1):
         done = run(CALL, Path(), str(copied), NUMBA_CACHE_DIR="")
-        assert (done.stdout.strip(), done.stderr) == (f"4321 {hits}", "")
+        assert (done.stdout.strip(), done.stderr) == (f"54321 {hits}", "")
     assert list((copied / "numba" / "__pycache__").glob("a.kernel-*.nbc"))
 
 
 def test_nothing_is_cached_from_a_zip(copied: Path, tmp_path: Path):
     archive = shutil.make_archive(str(tmp_path / "archive"), "zip", copied)
     for _ in range(2):
-        assert call(Path(archive), tmp_path / "cache") == "4321 0"
+        assert call(Path(archive), tmp_path / "cache") == "54321 0"
     assert not files_in(tmp_path / "cache")
 
 
@@ -301,7 +316,7 @@ def test_kernels_of_one_name_in_two_files_do_not_meet(copied: Path, tmp_path: Pa
         "import kernel\n", "import kernel\nfrom fastrnn.backends.numba import c\nprint(c.kernel(0))\n"
     )
     for hits in (0, 1):
-        assert run(both, tmp_path / "cache", str(copied)).stdout == f"4327\n4321 {hits}\n"
+        assert run(both, tmp_path / "cache", str(copied)).stdout == f"54327\n54321 {hits}\n"
 
 
 def test_no_constant_of_a_kernel_comes_from_outside_the_folder():

@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 
 from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, BLOCK, OK, ROWS
 from fastrnn.backends.numba.elementary import each_difference, each_exp_of_negative, each_log, each_product
-from fastrnn.backends.numba.jit import inlined, jit
+from fastrnn.backends.numba.jit import procedure, routine
 from fastrnn.backends.numba.llvm import as_element, at, clear, on_stack
 from fastrnn.backends.numba.sums import fold, sum_of
 
@@ -28,7 +28,7 @@ def largest(typing_context, x, n):
     return x.dtype(x, types.intp), emit
 
 
-@jit
+@procedure
 def some_cross_entropy(losses, dlogits, logits, targets, scale, N, V):
     """Some rows at a time, pass by pass: each is one long loop over elements that are in the cache."""
     shifted, sums, logs = on_stack(logits, ROWS), on_stack(logits, ROWS), on_stack(logits, ROWS)
@@ -51,7 +51,7 @@ def some_cross_entropy(losses, dlogits, logits, targets, scale, N, V):
             out[targets[n]] -= scale
 
 
-@inlined
+@routine
 def cross_entropy(losses, dlogits, logits, targets, scale, N, V):
     if N < 0 or V < 1:
         return BAD_SIZE

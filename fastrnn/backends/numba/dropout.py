@@ -8,7 +8,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastrnn.backends.numba.constants import BAD_SIZE, OK
-from fastrnn.backends.numba.jit import jit
+from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import as_element, at, whole
 from fastrnn.backends.numba.simd import Vectors
 
@@ -78,7 +78,7 @@ def dropout_row(typing_context, out, x, threshold, scale, first, row, step, upda
     return types.none(*takes), emit
 
 
-@jit
+@routine
 def dropout(y, x, rate, key, update, layer, first, N, B, H):
     if N < 0 or B < 1 or H < 1 or first < 0 or not 0 <= rate < 1:
         return BAD_SIZE

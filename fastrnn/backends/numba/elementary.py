@@ -14,7 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastrnn.backends.numba.constants import BAD_CHOICE, BAD_SIZE, EXP, LOG, OK, SIGMOID, TANH
-from fastrnn.backends.numba.jit import WIDTH, jit
+from fastrnn.backends.numba.jit import WIDTH, routine
 from fastrnn.backends.numba.llvm import at, whole
 from fastrnn.backends.numba.simd import Vectors, suffix
 
@@ -362,7 +362,7 @@ def flush_square(typing_context, x):
     return x(x), emit
 
 
-@jit
+@routine
 def elementary(y, x, function, n):
     if n < 0:
         return BAD_SIZE

@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 
 from fastrnn.backends.numba.constants import BAD_SIZE, OK
 from fastrnn.backends.numba.elementary import constant, each_sum, flush_formula, gate_formula, tanh_formula
-from fastrnn.backends.numba.jit import inlined
+from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import as_element, at, clear, copy, nothing
 from fastrnn.backends.numba.matmul import matmul, share, weight_gradients
 from fastrnn.backends.numba.rows import emit_row, running_rows, slope, unless_starting
@@ -47,7 +47,7 @@ def gru_row_back(typing_context, dgates, du, straight, back, gates, u, dh, h_bef
     return types.none(*takes), emit_row(gru_back_formula, dgates, ([3, 1, 1, 3], [3, 1, 1, 1], 1))
 
 
-@inlined
+@routine
 def gru_forward(h, u, gates, running, h_before, packed, bias_hn, starts, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
@@ -63,7 +63,7 @@ def gru_forward(h, u, gates, running, h_before, packed, bias_hn, starts, B, H):
     return OK
 
 
-@inlined
+@routine
 def gru_backward(dh_before, gates, u, running, dh, h_before, packed, starts, carried, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
@@ -80,7 +80,7 @@ def gru_backward(dh_before, gates, u, running, dh, h_before, packed, starts, car
     return OK
 
 
-@inlined
+@routine
 def gru_gradients(dweight_hh, dbias_hn, block, dx, du, h_before, starts, part, parts, N, H):
     if part < 0 or part >= parts or N < 0 or H < 1:
         return BAD_SIZE

@@ -27,7 +27,7 @@ from fastrnn.backends.numba.constants import (
 )
 from fastrnn.backends.numba.dropout import dropout
 from fastrnn.backends.numba.gru import gru_forward
-from fastrnn.backends.numba.jit import inlined, jit
+from fastrnn.backends.numba.jit import procedure, routine
 from fastrnn.backends.numba.linear import embedding_forward, gather_forward, linear_forward, pack
 from fastrnn.backends.numba.llvm import at, copy
 from fastrnn.backends.numba.lstm import lstm_forward
@@ -45,7 +45,7 @@ class Dropout(NamedTuple):
     update: int
 
 
-@jit
+@procedure
 def pack_weights(packed, params, ih, hh, head, transposed, team, s):
     """Pack all weights as right operands; ``ih``, ``hh`` and ``head`` are where to, in the plan."""
     O = s.G * s.H
@@ -66,7 +66,7 @@ def pack_weights(packed, params, ih, hh, head, transposed, team, s):
                 pack(out, weight, transposed, team.part, team.parts, K, J)
 
 
-@inlined
+@procedure
 def hand_up(trace, d, layer, n, rows, s):
     """Drop a part of what some rows of a layer hand up, from row n on; else they hand up h itself."""
     if d.rate > 0:
@@ -74,7 +74,7 @@ def hand_up(trace, d, layer, n, rows, s):
         dropout(at(up, n * s.H), at(h, (s.B + n) * s.H), d.rate, d.key, d.update, layer, n, rows, s.B, s.H)
 
 
-@inlined
+@routine
 def take_inputs(trace, packed, params, inputs, d, layer, team, s):
     """The input's share of the gates of a dense layer, for some of the rows of all steps."""
     N, I, O = s.T * s.B, inputs_of(s, layer), s.G * s.H
@@ -97,8 +97,8 @@ def take_inputs(trace, packed, params, inputs, d, layer, team, s):
     return status
 
 
-@jit
-def run_rows(trace, state, packed, params, inputs, starts, layer, first, rows, team, s):
+@routine
+def run_rows(cell, trace, state, packed, params, inputs, starts, layer, first, rows, team, s):
     """The recurrence of a layer, for batch rows from ``first`` on: carries the state."""
     H, B, O = s.H, s.B, s.G * s.H
     h, inner = layer_array(trace, s, layer, H_), layer_array(trace, s, layer, INNER)
@@ -107,7 +107,7 @@ def run_rows(trace, state, packed, params, inputs, starts, layer, first, rows, t
     running = at(array(trace, s, RUNNING), (first + team.part) * (s.G + 1) * H)
     state_h, state_c = at(state, (layer * B + first) * H), at(state, ((s.L + layer) * B + first) * H)
     copy(at(h, first * H), state_h, rows * H)
-    if s.cell == LSTM:
+    if cell == LSTM:
         copy(at(inner, first * H), state_c, rows * H)
     for t in range(s.T):
         n = t * B + first
@@ -119,35 +119,37 @@ def run_rows(trace, state, packed, params, inputs, starts, layer, first, rows, t
             status = gather_forward(x, weight_ih, bias, at(inputs, n), rows, s.V, O)
             if status != OK:
                 return status
-        if s.cell == LSTM:
+        if cell == LSTM:
             lstm_forward(
                 at(h, after), at(inner, after), x, running, at(h, here), at(inner, here), hh, begins, rows, H
             )
-        elif s.cell == GRU:
+        elif cell == GRU:
             bias_hn = layer_array(params, s, layer, BIAS_HN)
             gru_forward(at(h, after), at(inner, here), x, running, at(h, here), hh, bias_hn, begins, rows, H)
+        elif cell == RNN_RELU:
+            rnn_forward(at(h, after), running, at(h, here), hh, begins, 1, rows, H)
         else:
-            rnn_forward(at(h, after), running, at(h, here), hh, begins, s.cell == RNN_RELU, rows, H)
+            rnn_forward(at(h, after), running, at(h, here), hh, begins, 0, rows, H)
     copy(state_h, at(h, (s.T * B + first) * H), rows * H)
-    if s.cell == LSTM:
+    if cell == LSTM:
         copy(state_c, at(inner, (s.T * B + first) * H), rows * H)
     return OK
 
 
-@inlined
-def run_layer(trace, state, packed, params, inputs, starts, layer, team, s):
+@routine
+def run_layer(cell, trace, state, packed, params, inputs, starts, layer, team, s):
     """The same for all batch rows of a part."""
     status, end = OK, share(s.B, team.part + 1, team.parts)
     for b in range(share(s.B, team.part, team.parts), end, STRETCH):
         rows = min(STRETCH, end - b)
-        status = run_rows(trace, state, packed, params, inputs, starts, layer, b, rows, team, s)
+        status = run_rows(cell, trace, state, packed, params, inputs, starts, layer, b, rows, team, s)
         if status != OK:
             break
     return status
 
 
-@jit
-def run_layers(trace, state, packed, params, inputs, starts, d, team, s):
+@routine
+def run_layers(cell, trace, state, packed, params, inputs, starts, d, team, s):
     status = OK
     for layer in range(s.L):
         if layer > 0 or s.E > 0:
@@ -158,7 +160,7 @@ def run_layers(trace, state, packed, params, inputs, starts, d, team, s):
             if status == OK:
                 status = wait_for_all(team)
         if status == OK:
-            status = run_layer(trace, state, packed, params, inputs, starts, layer, team, s)
+            status = run_layer(cell, trace, state, packed, params, inputs, starts, layer, team, s)
         if status != OK:
             return status
     return OK

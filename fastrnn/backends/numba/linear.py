@@ -6,13 +6,13 @@ import numpy as np
 
 from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, OK
 from fastrnn.backends.numba.elementary import each_sum
-from fastrnn.backends.numba.jit import inlined
+from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import at, copy, no_starts, nothing
 from fastrnn.backends.numba.matmul import matmul, pack_rows, pack_transposed, share, weight_gradients
 from fastrnn.backends.numba.simd import panel_width
 
 
-@inlined
+@routine
 def pack(packed, weight, transposed, part, parts, K, J):
     if part < 0 or part >= parts or K < 1 or J < 1:
         return BAD_SIZE
@@ -28,7 +28,7 @@ def pack(packed, weight, transposed, part, parts, K, J):
     return OK
 
 
-@inlined
+@routine
 def embedding_forward(y, weight, ids, N, V, O):
     if N < 0 or V < 1 or O < 1:
         return BAD_SIZE
@@ -40,7 +40,7 @@ def embedding_forward(y, weight, ids, N, V, O):
     return OK
 
 
-@inlined
+@routine
 def embedding_gradients(dweight, dy, ids, part, parts, N, V, O):
     if part < 0 or part >= parts or N < 0 or V < 1 or O < 1:
         return BAD_SIZE
@@ -55,7 +55,7 @@ def embedding_gradients(dweight, dy, ids, part, parts, N, V, O):
     return OK
 
 
-@inlined
+@routine
 def gather_forward(y, weight, bias, ids, N, V, O):
     if N < 0 or V < 1 or O < 1:
         return BAD_SIZE
@@ -67,7 +67,7 @@ def gather_forward(y, weight, bias, ids, N, V, O):
     return OK
 
 
-@inlined
+@routine
 def gather_gradients(dweight, dbias, dy, ids, part, parts, N, V, O):
     if part < 0 or part >= parts or N < 0 or V < 1 or O < 1:
         return BAD_SIZE
@@ -83,7 +83,7 @@ def gather_gradients(dweight, dbias, dy, ids, part, parts, N, V, O):
     return OK
 
 
-@inlined
+@routine
 def linear_forward(y, x, packed, bias, N, I, O):
     if N < 0 or I < 1 or O < 1:
         return BAD_SIZE
@@ -92,7 +92,7 @@ def linear_forward(y, x, packed, bias, N, I, O):
     return OK
 
 
-@inlined
+@routine
 def linear_gradients(dweight, dbias, block, dy, x, part, parts, N, I, O):
     if part < 0 or part >= parts or N < 0 or I < 1 or O < 1:
         return BAD_SIZE
@@ -103,7 +103,7 @@ def linear_gradients(dweight, dbias, block, dy, x, part, parts, N, I, O):
     return OK
 
 
-@inlined
+@routine
 def recurrent_gradients(dweight_hh, block, dy, h_before, starts, part, parts, N, H, O):
     if part < 0 or part >= parts or N < 0 or H < 1 or O < 1:
         return BAD_SIZE

@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 
 from fastrnn.backends.numba.constants import BAD_SIZE, OK
 from fastrnn.backends.numba.elementary import constant, flush_formula, gate_formula, tanh_formula
-from fastrnn.backends.numba.jit import inlined
+from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import as_element, at
 from fastrnn.backends.numba.matmul import matmul
 from fastrnn.backends.numba.rows import emit_row, running_rows, slope, unless_starting
@@ -52,7 +52,7 @@ def lstm_row_back(typing_context, dgates, dc_before, gates, dh, c, c_before, dc,
     return types.none(*takes), emit_row(lstm_back_formula, dgates, ([4, 1], [4, 1, 1, 1, 1], 1))
 
 
-@inlined
+@routine
 def lstm_forward(h, c, gates, running, h_before, c_before, packed, starts, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
@@ -65,7 +65,7 @@ def lstm_forward(h, c, gates, running, h_before, c_before, packed, starts, B, H)
     return OK
 
 
-@inlined
+@routine
 def lstm_backward(dh_before, dc, gates, running, dh, c, c_before, packed, starts, carried, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE

@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 
 from fastrnn.backends.numba.constants import BLOCK, ROWS
 from fastrnn.backends.numba.elementary import each_sum
-from fastrnn.backends.numba.jit import WIDTH, inlined, jit
+from fastrnn.backends.numba.jit import WIDTH, procedure
 from fastrnn.backends.numba.llvm import at, clear, copy, exists, whole
 from fastrnn.backends.numba.simd import ROW_VECTORS, TILE_ROWS, Vectors, panel_width
 
@@ -140,7 +140,7 @@ def walks_back(typing_context, c, J):
     return types.boolean(c, types.intp), emit
 
 
-@jit
+@procedure
 def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
     """C (I, J) = C0 + A B, with B (K, J) packed; A's element (i, k) stands at ``a[a_i * i + a_k * k]``.
 
@@ -179,7 +179,7 @@ def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
         start, start_i = c, J
 
 
-@jit
+@procedure
 def pack_transposed(panel, b, K, columns):
     """Pack one panel of a transposed matrix: its columns are rows of ``b``, of K elements."""
     width = panel_width(b)
@@ -198,7 +198,7 @@ def pack_transposed(panel, b, K, columns):
             panel[k * width + row] = b[row * K + k]
 
 
-@inlined
+@procedure
 def pack_rows(panel, b, b_k, K, columns):
     """Pack one panel of a matrix as it is, ``b_k`` from row to row."""
     width = panel_width(b)
@@ -211,7 +211,7 @@ def pack_rows(panel, b, b_k, K, columns):
             copy(to, at(b, k * b_k), columns)
 
 
-@inlined
+@procedure
 def bias_gradients(dbias, dy, first, last, N, O):
     """The sum of the rows, of some outputs, in their order."""
     total = at(dbias, first)
@@ -219,7 +219,7 @@ def bias_gradients(dbias, dy, first, last, N, O):
         each_sum(total, total, at(dy, n * O + first), last - first)
 
 
-@jit
+@procedure
 def weight_gradients(dweight, dbias, block, dy, x, starts, first, last, N, I, O):
     """The gradients of y = x Wᵀ + b, for some outputs: dW (O, I) += dyᵀ x and db (O) += Σ dy, over N rows.
 

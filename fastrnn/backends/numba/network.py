@@ -57,7 +57,7 @@ from fastrnn.backends.numba.constants import (
 from fastrnn.backends.numba.cross_entropy import cross_entropy
 from fastrnn.backends.numba.dropout import dropout
 from fastrnn.backends.numba.gru import gru_backward, gru_gradients
-from fastrnn.backends.numba.jit import inlined, jit
+from fastrnn.backends.numba.jit import Specialized, inlined, procedure, routine
 from fastrnn.backends.numba.layers import Dropout, hand_up, pack_weights, run_layers
 from fastrnn.backends.numba.linear import (
     embedding_gradients,
@@ -93,7 +93,7 @@ class Window(NamedTuple):
     dropout: Dropout
 
 
-@inlined
+@routine
 def run_head(losses, w, params, x, begin, count, team, s):
     """The head at some steps, for some of the batch rows: losses, dlogits for logits, the gradient of h."""
     B, V, H, top, d = s.B, s.V, s.H, s.L - 1, x.dropout
@@ -120,7 +120,7 @@ def run_head(losses, w, params, x, begin, count, team, s):
     return OK
 
 
-@inlined
+@routine
 def add_head_gradients(grads, w, begin, count, block, team, s):
     """The gradients of the head's parameters at some steps, for some of the outputs."""
     up, dlogits = at(layer_array(w, s, s.L - 1, UP), begin * s.B * s.H), array(w, s, LOGITS)
@@ -137,8 +137,8 @@ def add_head_gradients(grads, w, begin, count, block, team, s):
     return status
 
 
-@jit
-def run_rows_back(w, x, layer, first, rows, team, s):
+@routine
+def run_rows_back(cell, w, x, layer, first, rows, team, s):
     """The recurrence of a layer backwards, for batch rows from ``first`` on: the gradients of its gates."""
     B, H, O = s.B, s.H, s.G * s.H
     h, inner, gates = (
@@ -146,7 +146,7 @@ def run_rows_back(w, x, layer, first, rows, team, s):
     )  # fmt: skip
     hh, dh, dc = layer_array(w, s, layer, HH), layer_array(w, s, layer, DH), at(array(w, s, DC), first * H)
     running = at(array(w, s, RUNNING), (first + team.part) * (s.G + 1) * H)
-    if s.cell == LSTM:
+    if cell == LSTM:
         clear(dc, rows * H)
     for t in range(s.T - 1, -1, -1):
         n = t * B + first
@@ -156,7 +156,7 @@ def run_rows_back(w, x, layer, first, rows, team, s):
         status = go_on(team)
         if status != OK:
             return status
-        if s.cell == LSTM:
+        if cell == LSTM:
             lstm_backward(
                 before,
                 dc,
@@ -171,29 +171,29 @@ def run_rows_back(w, x, layer, first, rows, team, s):
                 rows,
                 H,
             )
-        elif s.cell == GRU:
+        elif cell == GRU:
             gru_backward(
                 before, dgates, at(inner, here), running, dnow, at(h, here), hh, begins, carried, rows, H
             )
+        elif cell == RNN_RELU:
+            rnn_backward(dnow, before, running, at(h, after), hh, begins, 1, carried, rows, H)
         else:
-            rnn_backward(
-                dnow, before, running, at(h, after), hh, begins, s.cell == RNN_RELU, carried, rows, H
-            )
+            rnn_backward(dnow, before, running, at(h, after), hh, begins, 0, carried, rows, H)
     return OK
 
 
-@inlined
-def run_layer_back(w, x, layer, team, s):
+@routine
+def run_layer_back(cell, w, x, layer, team, s):
     """The same for all batch rows of a part."""
     status, end = OK, share(s.B, team.part + 1, team.parts)
     for b in range(share(s.B, team.part, team.parts), end, STRETCH):
-        status = run_rows_back(w, x, layer, b, min(STRETCH, end - b), team, s)
+        status = run_rows_back(cell, w, x, layer, b, min(STRETCH, end - b), team, s)
         if status != OK:
             break
     return status
 
 
-@inlined
+@routine
 def hand_down(w, x, layer, team, s):
     """The gradient of what a dense layer takes in, for some of the rows of all steps."""
     N, I, O, d = s.T * s.B, inputs_of(s, layer), s.G * s.H, x.dropout
@@ -213,8 +213,8 @@ def hand_down(w, x, layer, team, s):
     return status
 
 
-@inlined
-def add_gradients_of_rows(grads, w, x, layer, n, N, block, team, s):
+@procedure
+def add_gradients_of_rows(cell, grads, w, x, layer, n, N, block, team, s):
     """What rows of all steps add to the gradients of a layer's parameters, from n on, for some outputs."""
     H, O, part, parts = s.H, s.G * s.H, team.part, team.parts
     dgates, h = at(layer_array(w, s, layer, DGATES), n * O), at(layer_array(w, s, layer, H_), n * H)
@@ -225,15 +225,15 @@ def add_gradients_of_rows(grads, w, x, layer, n, N, block, team, s):
     else:
         I, taken = inputs_of(s, layer), layer_array(w, s, layer - 1, UP) if layer > 0 else array(w, s, X)
         linear_gradients(dweight_ih, dbias, block, dgates, at(taken, n * I), part, parts, N, I, O)
-    if s.cell == GRU:
+    if cell == GRU:
         du, dbias_hn = at(layer_array(w, s, layer, INNER), n * H), layer_array(grads, s, layer, BIAS_HN)
         gru_gradients(dweight_hh, dbias_hn, block, dgates, du, h, at(x.starts, n), part, parts, N, H)
     else:
         recurrent_gradients(dweight_hh, block, dgates, h, at(x.starts, n), part, parts, N, H, O)
 
 
-@inlined
-def add_gradients(grads, w, x, block, team, s):
+@routine
+def add_gradients(cell, grads, w, x, block, team, s):
     """The gradients of all parameters but the head's, for some of the outputs."""
     status, N = OK, s.T * s.B
     for layer in range(s.L):
@@ -241,7 +241,7 @@ def add_gradients(grads, w, x, block, team, s):
             status = go_on(team)
             if status != OK:
                 return status
-            add_gradients_of_rows(grads, w, x, layer, n, min(STRETCH, N - n), block, team, s)
+            add_gradients_of_rows(cell, grads, w, x, layer, n, min(STRETCH, N - n), block, team, s)
     if s.E > 0:
         dembedding, dx = array(grads, s, EMBEDDING_WEIGHT), array(w, s, DX)
         for n in range(0, N, STRETCH):
@@ -253,8 +253,8 @@ def add_gradients(grads, w, x, block, team, s):
     return OK
 
 
-@jit
-def gradients(losses, grads, state, w, params, x, team, s):
+@routine
+def gradients(cell, losses, grads, state, w, params, x, team, s):
     """A window, forward and backward, in a workspace ``w``."""
     size, steps = s.plan[PARAMETERS], s.plan[HEAD_STEPS]
     first = share(size, team.part, team.parts)
@@ -266,7 +266,7 @@ def gradients(losses, grads, state, w, params, x, team, s):
         clear(array(w, s, ZEROS), max(s.E, s.H))
     status = wait_for_all(team)
     if status == OK:
-        status = run_layers(w, state, w, params, x.inputs, x.starts, x.dropout, team, s)
+        status = run_layers(cell, w, state, w, params, x.inputs, x.starts, x.dropout, team, s)
     for t in range(0, s.T, steps):
         count = min(steps, s.T - t)
         if status == OK:
@@ -279,7 +279,7 @@ def gradients(losses, grads, state, w, params, x, team, s):
             status = wait_for_all(team)
     for layer in range(s.L - 1, -1, -1):
         if status == OK:
-            status = run_layer_back(w, x, layer, team, s)
+            status = run_layer_back(cell, w, x, layer, team, s)
         if status == OK:
             status = wait_for_all(team)
         if status == OK and (layer > 0 or s.E > 0):
@@ -287,11 +287,11 @@ def gradients(losses, grads, state, w, params, x, team, s):
             if status == OK:
                 status = wait_for_all(team)
     if status == OK:
-        status = add_gradients(grads, w, x, block, team, s)
+        status = add_gradients(cell, grads, w, x, block, team, s)
     return wait_for_all(team) if status == OK else status
 
 
-@inlined
+@routine
 def bad_symbols(ids, lowest, N, V):
     """Whether there are any; every part looks at all ids, so that they agree."""
     bad = 0
@@ -300,22 +300,31 @@ def bad_symbols(ids, lowest, N, V):
     return bad
 
 
-@jit
-def network_gradients(
-    losses, grads, state, workspace, sync, params, inputs, targets, starts, plan, scale, rate, key, update,
-    part, parts, T, B,
-):  # fmt: skip
-    s = sizes_of(plan, T, B)
-    status = bad_sizes(s)
-    if status != OK:
-        return status
-    if part < 0 or part >= parts:
-        return BAD_SIZE
-    x = Window(at(inputs, 0), at(targets, 0), at(starts, 0), scale, Dropout(rate, key, update))
-    if bad_symbols(x.inputs, 0, T * B, s.V) or bad_symbols(x.targets, -1, T * B, s.V):
-        return BAD_SYMBOL
-    team = Team(at(sync, 0), part, parts)
-    return gradients(at(losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x, team, s)
+def network_gradients_for(cell):
+    """The kernel of a cell."""
+
+    def network_gradients(
+        losses, grads, state, workspace, sync, params, inputs, targets, starts, plan, scale, rate, key,
+        update, part, parts, T, B,
+    ):  # fmt: skip
+        s = sizes_of(plan, T, B)
+        status = bad_sizes(s)
+        if status != OK:
+            return status
+        if part < 0 or part >= parts:
+            return BAD_SIZE
+        x = Window(at(inputs, 0), at(targets, 0), at(starts, 0), scale, Dropout(rate, key, update))
+        if bad_symbols(x.inputs, 0, T * B, s.V) or bad_symbols(x.targets, -1, T * B, s.V):
+            return BAD_SYMBOL
+        team = Team(at(sync, 0), part, parts)
+        return gradients(
+            cell, at(losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x, team, s
+        )
+
+    return network_gradients
+
+
+network_gradients = Specialized(network_gradients_for)
 
 
 @inlined
@@ -328,8 +337,8 @@ def gradient_scale(targets, reduction, N, B):
     return 1.0 / count if count > 0 else 1.0
 
 
-@inlined
-def update(params, moments, grads, settings, optimizer, limit, scale, part, parts, n):
+@routine
+def update(optimizer, params, moments, grads, settings, limit, scale, part, parts, n):
     if optimizer == SGD:
         return sgd_update(params, moments, grads, settings, limit, scale, part, parts, n)
     if optimizer == ADAGRAD:
@@ -341,54 +350,73 @@ def update(params, moments, grads, settings, optimizer, limit, scale, part, part
     return BAD_CHOICE
 
 
-@jit
-def train_windows(
-    losses, norms, symbol_losses, params, grads, moments, average, state, workspace, sync, inputs, targets,
-    starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, rate, key,
-    first_update, first, part, parts, A, W, S, T, B,
-):  # fmt: skip
-    most = sizes_of(plan, T, B)
-    status = bad_sizes(most)
-    if status != OK:
-        return status
-    if first < 0 or W < 0 or S < 1 or part < 0 or part >= parts:
-        return BAD_SIZE
-    if bad_symbols(at(inputs, 0), 0, S * B, most.V) or bad_symbols(at(targets, 0), -1, S * B, most.V):
-        return BAD_SYMBOL
-    n = params.shape[0]
-    windows = (S + T - 1) // T
-    norm, team = on_stack(norms, 1), Team(at(sync, 0), part, parts)
-    if part == 0:
-        for w in range(W):
-            losses[w] = norms[w] = math.nan
-    for w in range(W):
-        start = (first + w) % windows * T
-        s = sizes_of(plan, min(T, S - start), B)
-        y = at(targets, start * B)
-        dropped = Dropout(rate, key, first_update + w)
-        x = Window(
-            at(inputs, start * B), y, at(starts, start * B), gradient_scale(y, reduction, s.T * B, B), dropped
-        )
-        status = gradients(
-            at(symbol_losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x, team, s
-        )
+def train_windows_for(cell, rule):
+    """The kernel of a cell and an optimizer, whose number is ``rule``."""
+
+    def train_windows(
+        losses, norms, symbol_losses, params, grads, moments, average, state, workspace, sync, inputs,
+        targets, starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, rate, key,
+        first_update, first, part, parts, A, W, S, T, B,
+    ):  # fmt: skip
+        most = sizes_of(plan, T, B)
+        status = bad_sizes(most)
         if status != OK:
             return status
-        # every part finds the same loss and norm, and goes on or ends like the others
-        loss = sum_of(at(symbol_losses, 0), s.T * B)
-        gradient_norm(norm, grads, value_limit, n)
+        if first < 0 or W < 0 or S < 1 or part < 0 or part >= parts:
+            return BAD_SIZE
+        if bad_symbols(at(inputs, 0), 0, S * B, most.V) or bad_symbols(at(targets, 0), -1, S * B, most.V):
+            return BAD_SYMBOL
+        n = params.shape[0]
+        windows = (S + T - 1) // T
+        norm, team = on_stack(norms, 1), Team(at(sync, 0), part, parts)
         if part == 0:
-            losses[w], norms[w] = loss, norm[0]
-        if not (math.isfinite(loss) and math.isfinite(norm[0])):
-            return OK
-        scale = norm_limit / norm[0] if norm[0] > norm_limit else 1.0
-        status = update(
-            params, moments, grads, at(settings, w * SETTINGS), optimizer, value_limit, scale, part, parts, n
-        )
-        if status == OK and A > 0:
-            status = average_update(average, params, weights[w], part, parts, n)
-        if status == OK:
-            status = wait_for_all(team)
-        if status != OK:
-            return status
-    return OK
+            for w in range(W):
+                losses[w] = norms[w] = math.nan
+        for w in range(W):
+            start = (first + w) % windows * T
+            s = sizes_of(plan, min(T, S - start), B)
+            y = at(targets, start * B)
+            dropped = Dropout(rate, key, first_update + w)
+            x = Window(
+                at(inputs, start * B),
+                y,
+                at(starts, start * B),
+                gradient_scale(y, reduction, s.T * B, B),
+                dropped,
+            )
+            status = gradients(
+                cell,
+                at(symbol_losses, 0),
+                at(grads, 0),
+                at(state, 0),
+                at(workspace, 0),
+                at(params, 0),
+                x,
+                team,
+                s,
+            )
+            if status != OK:
+                return status
+            # every part finds the same loss and norm, and goes on or ends like the others
+            loss = sum_of(at(symbol_losses, 0), s.T * B)
+            gradient_norm(norm, grads, value_limit, n)
+            if part == 0:
+                losses[w], norms[w] = loss, norm[0]
+            if not (math.isfinite(loss) and math.isfinite(norm[0])):
+                return OK
+            scale = norm_limit / norm[0] if norm[0] > norm_limit else 1.0
+            status = update(
+                rule, params, moments, grads, at(settings, w * SETTINGS), value_limit, scale, part, parts, n
+            )
+            if status == OK and A > 0:
+                status = average_update(average, params, weights[w], part, parts, n)
+            if status == OK:
+                status = wait_for_all(team)
+            if status != OK:
+                return status
+        return OK
+
+    return train_windows
+
+
+train_windows = Specialized(train_windows_for)

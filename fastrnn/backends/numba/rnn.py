@@ -6,7 +6,7 @@ import numpy as np
 
 from fastrnn.backends.numba.constants import BAD_SIZE, OK
 from fastrnn.backends.numba.elementary import constant, each, each_two, flush_formula, tanh_formula
-from fastrnn.backends.numba.jit import inlined
+from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import at
 from fastrnn.backends.numba.matmul import matmul
 from fastrnn.backends.numba.rows import running_rows
@@ -25,7 +25,7 @@ each_through_tanh = each_two(lambda p, dh, h: flush_formula(p, (constant(h, 1.0)
 each_relu, each_through_relu = each(relu_formula), each_two(relu_slope_formula)
 
 
-@inlined
+@routine
 def rnn_forward(h, running, h_before, packed, starts, relu, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
@@ -40,7 +40,7 @@ def rnn_forward(h, running, h_before, packed, starts, relu, B, H):
     return OK
 
 
-@inlined
+@routine
 def rnn_backward(dh, dh_before, running, h, packed, starts, relu, carried, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE

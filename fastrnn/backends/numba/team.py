@@ -10,7 +10,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastrnn.backends.numba.constants import ABORT, ABORTED, ARRIVED, OK, ROUND
-from fastrnn.backends.numba.jit import inlined, jit
+from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import address, exists
 
 
@@ -42,13 +42,13 @@ give_way = types.ExternalFunction(
 )
 
 
-@inlined
+@routine
 def go_on(team):
     """ABORTED once the parts are to end: what may last asks now and then."""
     return ABORTED if exists(team.sync) and atomic_load(team.sync, ABORT) != 0 else OK
 
 
-@jit
+@routine
 def wait_for_all(team):
     sync, parts = team.sync, team.parts
     if parts == 1:

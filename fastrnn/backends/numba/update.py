@@ -18,7 +18,7 @@ from fastrnn.backends.numba.elementary import (
     flush_formula,
     flush_square,
 )
-from fastrnn.backends.numba.jit import inlined
+from fastrnn.backends.numba.jit import procedure, routine
 from fastrnn.backends.numba.llvm import as_element, at
 from fastrnn.backends.numba.matmul import share
 from fastrnn.backends.numba.simd import Vectors
@@ -66,7 +66,7 @@ def scaled(typing_context, g, limit, factor):
     return g(g, limit, factor), emit
 
 
-@inlined
+@routine
 def gradient_norm(norm, grads, limit, n):
     if n < 0:
         return BAD_SIZE
@@ -74,7 +74,7 @@ def gradient_norm(norm, grads, limit, n):
     return OK
 
 
-@inlined
+@routine
 def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
@@ -97,7 +97,7 @@ def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
     return OK
 
 
-@inlined
+@procedure
 def adagrad(p, m, grads, rate, epsilon, limit, factor, n):
     for i in range(n):
         g = scaled(grads[i], limit, factor)
@@ -105,7 +105,7 @@ def adagrad(p, m, grads, rate, epsilon, limit, factor, n):
         p[i] -= rate * g / (math.sqrt(m[i]) + epsilon)
 
 
-@inlined
+@routine
 def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
@@ -127,7 +127,7 @@ def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, 
     return OK
 
 
-@inlined
+@routine
 def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
@@ -150,7 +150,7 @@ def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
     return OK
 
 
-@inlined
+@routine
 def rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
@@ -170,7 +170,7 @@ def rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, 
     return OK
 
 
-@inlined
+@routine
 def average_update(average, params, weight, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE

@@ -23,7 +23,7 @@ from fastrnn.backends.numba.constants import (
     RNN_TANH,
     VOCABULARY,
 )
-from fastrnn.backends.numba.jit import inlined
+from fastrnn.backends.numba.jit import inlined, routine
 from fastrnn.backends.numba.llvm import address, at, whole
 
 
@@ -50,7 +50,7 @@ def sizes_of(plan, T, B):
     )
 
 
-@inlined
+@routine
 def bad_sizes(s):
     if s.cell < RNN_TANH or s.cell > LSTM:
         return BAD_CHOICE
@@ -82,7 +82,7 @@ def layer_array(typing_context, flat, s, layer, field):
     return types.CPointer(flat.dtype)(flat, s, types.intp, types.intp), emit
 
 
-@inlined
+@routine
 def inputs_of(s, layer):
     """The elements that a layer takes in."""
     return s.H if layer > 0 else (s.E if s.E > 0 else s.V)
