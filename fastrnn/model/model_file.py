@@ -40,7 +40,8 @@ from fastrnn.model.safetensors_format import (
     parse_json,
     to_json,
 )
-from fastrnn.network.network import OPTIONS, Network, checked_shape
+from fastrnn.network.config import CHECKS, NetworkConfig
+from fastrnn.network.network import Network
 
 FORMAT_VERSION = 3
 
@@ -107,11 +108,7 @@ def _describe(
     network, vocabulary = contents.network, contents.vocabulary
     description = {
         "format_version": version,
-        "cell": network.cell,
-        **network.options(),
-        "dtype": network.dtype.name,
-        "hidden_size": network.hidden_size,
-        "vocab_size": network.vocab_size,
+        **vars(network.config),
         "unit": vocabulary.unit,
         "documents": bool(vocabulary.boundary),
         "newlines": vocabulary.newlines,
@@ -290,10 +287,8 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, TensorSpec]:
     try:
         unit = checks.one_of("unit", description["unit"], UNITS)
         checks.one_of("dtype", description["dtype"], checks.DTYPES)
-        V = checks.whole_number("vocab_size", description["vocab_size"])
-        of_shape = ("hidden_size", "cell", "activation", "num_layers", "embedding_size", "tied")
-        shape = checked_shape(V, *(description[key] for key in of_shape))
-        checks.part_of_one("dropout", description["dropout"], zero=True)
+        config = NetworkConfig(**{name: description[name] for name in CHECKS})
+        V = config.vocab_size
         records = checks.whole_number("records", description["records"], minimum=0)
         keys = description["record_keys"]
         documents = description["documents"]
@@ -323,7 +318,7 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, TensorSpec]:
         "vocabulary.lengths": TensorSpec(TYPE_NAMES["U32"], (V - documents,)),
     }
     return {
-        **{entry.name: TensorSpec(dtype, entry.shape) for entry in parameter_layout(shape).entries},
+        **{entry.name: TensorSpec(dtype, entry.shape) for entry in parameter_layout(config.shape).entries},
         "vocabulary.symbols": TensorSpec(TYPE_NAMES["U32"], (V - documents,)),
         "vocabulary.counts": TensorSpec(TYPE_NAMES["I64"], (V,)),
         **(names if name_bytes is not None else {}),
@@ -334,11 +329,7 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, TensorSpec]:
 def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], backend: str) -> Contents:
     """Make the model's parts, and check them."""
     network = Network(
-        description["vocab_size"],
-        description["hidden_size"],
-        cell=description["cell"],
-        **{name: description[name] for name in OPTIONS},
-        dtype=description["dtype"],
+        **{name: description[name] for name in CHECKS},
         backend=backend,
         initialization="zeros",
     )

@@ -13,18 +13,11 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks, memory
-from fastrnn.core.cells import ACTIVATIONS, CELLS, cell_of
-from fastrnn.core.layout import Shape
 from fastrnn.core.plan import window_plan
+from fastrnn.network.config import NetworkConfig
 from fastrnn.network.execution import SYMBOL_BYTES, Array, Execution, State, StateLike, checked_key
 from fastrnn.network.initialization import check_initialization, initialize
 from fastrnn.network.torch_state import from_torch_state_dict, to_torch_state_dict
-
-#: The largest number of layers: more than anyone trains, and few enough to name.
-MOST_LAYERS = 1000
-
-#: The largest number of symbols: an id is an int32.
-MOST_SYMBOLS = (1 << 31) - 1
 
 
 class Network(Execution):
@@ -82,7 +75,7 @@ class Network(Execution):
         The backend cannot run here.
     """
 
-    _dropout: Final[float]
+    config: Final[NetworkConfig]
 
     _instead: ClassVar[dict[str, str]] = {
         "parameters": "write into them, network.parameters[name][...] = values"
@@ -105,13 +98,22 @@ class Network(Execution):
         threads: int | None = None,
         rng: Any = None,
     ) -> None:
-        shape = checked_shape(vocab_size, hidden_size, cell, activation, num_layers, embedding_size, tied)
-        self._dropout = checks.part_of_one("dropout", dropout, zero=True)
+        self.config = NetworkConfig(
+            vocab_size=vocab_size,
+            hidden_size=hidden_size,
+            cell=cell,
+            activation=activation,
+            num_layers=num_layers,
+            embedding_size=embedding_size,
+            tied=tied,
+            dropout=dropout,
+            dtype=dtype,  # type: ignore[arg-type]  # the check makes it a name
+        )
         if initialization is None:
             initialization = "identity" if activation == "relu" else "orthogonal"
         initialization = check_initialization(initialization)
         generator = checks.random_generator(rng)
-        super().__init__(shape, checks.real_dtype(dtype), get_backend(backend), threads)
+        super().__init__(self.config.shape, np.dtype(self.config.dtype), get_backend(backend), threads)
         initialize(
             self.parameters, initialization, cell=self.cell, hidden_size=self.hidden_size, rng=generator
         )
@@ -119,42 +121,42 @@ class Network(Execution):
     @property
     def vocab_size(self) -> int:
         """V, the number of symbols."""
-        return self.shape.V
+        return self.config.vocab_size
 
     @property
     def hidden_size(self) -> int:
         """H, the number of hidden units of a layer."""
-        return self.shape.H
+        return self.config.hidden_size
 
     @property
     def num_layers(self) -> int:
         """L, the number of layers."""
-        return self.shape.L
+        return self.config.num_layers
 
     @property
     def embedding_size(self) -> int | None:
         """E, the size of the embedding; ``None`` where the input is one-hot."""
-        return self.shape.E or None
+        return self.config.embedding_size
 
     @property
     def tied(self) -> bool:
         """Whether the head's weight is the embedding's."""
-        return self.shape.tied
+        return self.config.tied
 
     @property
     def dropout(self) -> float:
         """The part of what each layer hands up that is dropped while training."""
-        return self._dropout
+        return self.config.dropout
 
     @property
     def cell(self) -> str:
         """``"rnn"``, ``"gru"`` or ``"lstm"``."""
-        return self.shape.cell.name
+        return self.config.cell
 
     @property
     def activation(self) -> str:
         """``"tanh"`` or, of an rnn, ``"relu"``."""
-        return self.shape.cell.activation
+        return self.config.activation
 
     @property
     def flat(self) -> Array:
@@ -350,31 +352,12 @@ class Network(Execution):
         vars(other).update(vars(self), _flat=flat, _idle_workspaces=[])
         return other
 
-    def options(self) -> dict[str, Any]:
-        """What it has beside its cell and its size, by the names of its arguments."""
-        return {name: getattr(self, name) for name in OPTIONS}
-
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = {
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.hidden_size,
-            "cell": self.cell,
-            **self.options(),
-            "dtype": self.dtype.name,
-            "backend": self.backend.name,
-            "threads": self.threads_asked,
-        }
+        arguments = {**vars(self.config), "backend": self.backend.name, "threads": self.threads_asked}
         return _from_pickle, (type(self), arguments, self.flat)
 
     def __repr__(self) -> str:
-        said = {
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.hidden_size,
-            "cell": self.cell,
-            **{name: value for name, value in self.options().items() if value != OPTIONS[name]},
-            "dtype": self.dtype.name,
-            "backend": self.backend.name,
-        }
+        said = {**self.config.changed(), "backend": self.backend.name}
         arguments = ", ".join(f"{name}={value!r}" for name, value in said.items())
         return f"Network({arguments}): {self.layout.size:,} parameters"
 
@@ -387,40 +370,3 @@ def _from_pickle(kind: type[Network], arguments: dict[str, Any], flat: Array) ->
         raise ValueError(f"flat has shape {np.shape(flat)}; it must be {network.flat.shape}")
     network.flat[...] = flat
     return network
-
-
-#: Defaults of what a network may have beside its cell and its size.
-OPTIONS: dict[str, Any] = {
-    "activation": "tanh",
-    "num_layers": 1,
-    "embedding_size": None,
-    "tied": False,
-    "dropout": 0.0,
-}
-
-
-def checked_shape(
-    vocab_size: Any,
-    hidden_size: Any,
-    cell: Any = "rnn",
-    activation: Any = "tanh",
-    num_layers: Any = 1,
-    embedding_size: Any = None,
-    tied: Any = False,
-) -> Shape:
-    """The shape of a network with these arguments, or an error that names the one that is wrong."""
-    name = checks.one_of("cell", cell, CELLS)
-    kind = cell_of(name, checks.one_of("activation", activation, ACTIVATIONS)).kind
-    L = checks.whole_number("num_layers", num_layers)
-    if L > MOST_LAYERS:
-        raise ValueError(f"num_layers={L} must be at most {MOST_LAYERS}")
-    V = checks.whole_number("vocab_size", vocab_size, maximum=MOST_SYMBOLS)
-    H = checks.whole_number("hidden_size", hidden_size, maximum=checks.LARGEST_SIZE)
-    E = 0
-    if embedding_size is not None:
-        E = checks.whole_number("embedding_size", embedding_size, maximum=checks.LARGEST_SIZE)
-    if checks.flag("tied", tied) and E != H:
-        raise ValueError(
-            f"tied=True needs embedding_size={embedding_size!r} to be hidden_size={hidden_size!r}"
-        )
-    return Shape(kind, L, V, E, H, bool(tied))

@@ -6,18 +6,17 @@ A preset is a system that people know, reproduced exactly. The default recipe is
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 
 from fastrnn.core import checks
-from fastrnn.core.cells import ACTIVATIONS, CELLS
 from fastrnn.core.constants import REDUCTIONS
-from fastrnn.core.layout import Shape
+from fastrnn.network import config
+from fastrnn.network.config import Check, NetworkConfig
 from fastrnn.network.initialization import check_initialization
-from fastrnn.network.network import checked_shape
 from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer, RMSprop, get_optimizer
 from fastrnn.schedules import Constant, Exponential, Linear, Schedule, get_schedule
 
@@ -36,9 +35,6 @@ PASSES_BETWEEN, SHORT_BETWEEN = 4, 50
 
 #: Stands for a setting that depends on the text.
 AUTO = "auto"
-
-
-Check = Callable[[str, Any], Any]
 
 
 def _one_of(names: Iterable[str]) -> Check:
@@ -65,14 +61,7 @@ SPLITS = ("end", "rows")
 
 #: What each setting of a recipe must be.
 CHECKS: dict[str, Check] = {
-    "cell": _one_of(CELLS),
-    "activation": _one_of(ACTIVATIONS),
-    "hidden_size": checks.whole_number,
-    "num_layers": checks.whole_number,
-    "embedding_size": _or_none(checks.whole_number),
-    "tied": checks.flag,
-    "dropout": _part,
-    "dtype": lambda _, value: checks.real_dtype(value).name,
+    **{name: config.CHECKS[name] for name in config.OPTIONS},
     "initialization": _or_none(lambda _, value: check_initialization(value)),
     "seq_length": _or_none(checks.whole_number),
     "batch_size": checks.whole_number,
@@ -169,17 +158,15 @@ class Recipe:
         for name, check in CHECKS.items():
             # what was checked is a plain int, float or str, whatever was given
             object.__setattr__(self, name, check(name, getattr(self, name)))
-        self.shape(1)
+        self.network(1)
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"steps={self.steps!r} and epochs={self.epochs!r} exclude each other: give one")
         if self.steps is None and self.epochs is None and self.time_limit is None:
             raise ValueError("training needs an end: give steps, epochs or time_limit")
 
-    def shape(self, V: int) -> Shape:
-        """The shape of its network over V symbols."""
-        return checked_shape(
-            V, self.hidden_size, self.cell, self.activation, self.num_layers, self.embedding_size, self.tied
-        )
+    def network(self, vocab_size: int) -> NetworkConfig:
+        """What its network over so many symbols is."""
+        return NetworkConfig(vocab_size, **{name: getattr(self, name) for name in config.OPTIONS})
 
     def replaced(self, **changes: Any) -> Recipe:
         """A copy with some settings changed; a new end of training replaces the old one."""

@@ -251,15 +251,7 @@ def _prepare(
     recipe = recipe.fitted(T, B, blocks.windows)
     _require_memory(recipe, vocabulary.size, blocks, threads or usable_cores())
     network = Network(
-        vocabulary.size,
-        recipe.hidden_size,
-        cell=recipe.cell,
-        activation=recipe.activation,
-        num_layers=recipe.num_layers,
-        embedding_size=recipe.embedding_size,
-        tied=recipe.tied,
-        dropout=recipe.dropout,
-        dtype=recipe.dtype,
+        **vars(recipe.network(vocabulary.size)),
         backend=backend,
         initialization=recipe.initialization,
         threads=threads,
@@ -388,7 +380,7 @@ def _split_rows(rows: Rows, T: int, part: float) -> tuple[Rows, Streams | None]:
 def _require_memory(recipe: Recipe, V: int, blocks: Blocks, threads: int) -> None:
     """Refuse what cannot fit, before it is allocated."""
     T, B = blocks.seq_length, blocks.rows.batch_size
-    shape, itemsize = recipe.shape(V), np.dtype(recipe.dtype).itemsize
+    shape, itemsize = recipe.network(V).shape, np.dtype(recipe.dtype).itemsize
     vectors = 3 + recipe.optimizer.moments + (recipe.averaging is not None)  # one is kept
     plan = window_plan(shape, T, B, threads, dropout=recipe.dropout > 0)
     memory.require(

@@ -29,7 +29,7 @@ from fastrnn.core.layout import parameter_layout
 from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
 from fastrnn.inference import scoring
 from fastrnn.inference.sampling import draw
-from fastrnn.network import execution, network
+from fastrnn.network import config, execution, network
 from fastrnn.network.execution import Cost
 from fastrnn.training import pace
 
@@ -771,7 +771,7 @@ def test_fewer_threads_do_what_more_would(compiled: str, start: int, monkeypatch
 
 
 def test_sizes_that_no_plan_tells_are_refused():
-    shape = network.checked_shape(5, 10**10)
+    shape = config.NetworkConfig(5, 10**10).shape
     assert parameter_layout(shape).size > 10**20
     with pytest.raises(MemoryError, match="hidden_size=10000000000 over 5 symbols needs .* PB"):
         network.window_plan(shape, 5, 3)

@@ -356,7 +356,7 @@ def test_pickles_and_copies_are_independent_networks(backend: str, settings: dic
     for other in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network)):
         assert run(other, window)[0] == expected
         assert repr(other) == repr(network)
-        assert other.options() == network.options()
+        assert other.config == network.config
         other.parameters["head.bias"][:] += 1
         other.parameters["head.bias"][0] += 1
         assert run(other, window)[0] != expected
