@@ -16,13 +16,14 @@ import fastrnn
 from fastrnn.cli.program import INTERRUPTED, backend_option, log_on_stderr, seed_option, threads_option
 from fastrnn.cli.saving import require_no_input, save
 from fastrnn.cli.texts import as_unit, decoded, write_sample
+from fastrnn.core.cells import ACTIVATIONS, CELLS, listed
 from fastrnn.core.terminal import tell
 
 #: Options of `train` that are arguments of `fastrnn.train`.
 _TRAINING_OPTIONS = [
     click.option("--preset", help="A program to reproduce: scratch, min-char-rnn or char-rnn."),
-    click.option("--cell", help="The recurrent cell: rnn, gru or lstm.  [default: rnn]"),
-    click.option("--activation", help="The activation of cell rnn: tanh or relu.  [default: tanh]"),
+    click.option("--cell", help=f"The recurrent cell: {listed(CELLS)}.  [default: rnn]"),
+    click.option("--activation", help=f"The activation of cell rnn: {listed(ACTIVATIONS)}.  [default: tanh]"),
     click.option("--hidden-size", type=int, help="Hidden units.  [default: 128]"),
     click.option("--num-layers", type=int, help="Recurrent layers.  [default: 1]"),
     click.option(
