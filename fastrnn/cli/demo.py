@@ -17,10 +17,10 @@ from fastrnn.cli.program import backend_option, log_on_stderr
 )
 @backend_option
 def demo(seconds: float, output: str, backend: str) -> None:
-    """Train on the source of Python's standard library, and show what comes of it."""
+    """Train on the source of Python's standard library, sample, and compare with gzip and xz."""
     from fastrnn.cli.demonstration import run
     from fastrnn.core.atomic import require_place
 
     with log_on_stderr(logging.INFO):
-        require_place(output)  # before the training, not after it
+        require_place(output)  # so that this fails before training, not after it
         run(seconds, Path(output), backend)

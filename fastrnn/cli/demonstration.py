@@ -1,4 +1,4 @@
-"""The demonstration: a model of the source code that every Python comes with, in half a minute."""
+"""The demonstration: in half a minute, a model of the source code of Python's standard library."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fastrnn.core.terminal import Sample, escaped, tell
 from fastrnn.data.sources import read_corpus
 from fastrnn.data.vocabulary import Text
 
-#: How much of the standard library is read, in characters.
+#: How many characters of the standard library are read.
 ENOUGH = 1_500_000
 
 
 def standard_library_source() -> str:
-    """The modules of the running Python's standard library, in the order of their names, up to a size."""
+    """The modules of Python's standard library in the order of their names, joined and cut to a size."""
     folder = Path(sysconfig.get_path("stdlib"))
     pieces: list[str] = []
     total = 0
@@ -43,9 +43,9 @@ def _bits(compressed: bytes, text: Text) -> float:
 
 
 def compare(model: fastrnn.Model, training: Text, held_out: Text) -> dict[str, float]:
-    """Bits per character of the held-out text: the model's, and what compressors make of it.
+    """Bits per character of the held-out text: by the model and by compressors.
 
-    A compressor that saw the training text before is charged for what the held-out text adds.
+    "xz, after the training text" counts the bytes that the held-out text adds to the compressed one.
     """
     before, alone = str(training).encode(), str(held_out).encode()
     whole = before + alone
@@ -59,7 +59,7 @@ def compare(model: fastrnn.Model, training: Text, held_out: Text) -> dict[str, f
 
 
 def run(seconds: float, output: Path, backend: str) -> None:
-    """Train, save, sample, compare with gzip and xz, load and score again."""
+    """Train, save, sample and compare with gzip and xz; then load the model and score again."""
     text = standard_library_source()
     before, _ = read_corpus(text).split(0.1)
     training, held_out = text[: before.size], text[before.size :]
@@ -80,5 +80,5 @@ def run(seconds: float, output: Path, backend: str) -> None:
     if not np.isclose(scored, scores["fastrnn"], rtol=1e-12):
         raise RuntimeError(f"the loaded model scores {scored}, and the saved one {scores['fastrnn']}")
     place = escaped(str(output))
-    click.echo(f"\nsaved {place}, loaded it, and it scores the same {scored:.3f} bits")
+    click.echo(f"\nthe model was saved as {place} and loaded again: it gives the same {scored:.3f} bits")
     click.echo(f"try: fastrnn sample {place} --prime 'class ' --temperature 0.7")

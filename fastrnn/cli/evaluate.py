@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.argument("file")
 @click.option("--json", "to_json", is_flag=True, help="Print JSON.")
-@click.option("--encoding", default="utf-8", show_default=True, help="The file's, if MODEL reads characters.")
+@click.option(
+    "--encoding", default="utf-8", show_default=True, help="The file's encoding, for a model of characters."
+)
 @unknown_option
 @backend_option
 @threads_option
@@ -32,7 +34,7 @@ def evaluate(
 ) -> None:
     """Print how well MODEL predicts FILE (- is stdin).
 
-    For a model of documents each line is one; the ends of the lines are then counted as symbols.
+    For a model of documents, each line is a document, and the end of each line counts as a symbol.
     """
     loaded = fastrnn.load(model, backend=backend, threads=threads)
     if loaded.vocabulary.unit == "token":
@@ -55,7 +57,7 @@ def _number(value: float) -> str:
 
 
 def _score(model: Model, pieces: Iterator[Any], name: str, unknown: str | float) -> dict[str, float]:
-    """The bits of a file, of documents with their ends, exactly summed: they do not depend on its pieces."""
+    """The scores of a file, with the ends of documents. The sum of the bits is exact for any pieces."""
     from fastrnn.inference.scoring import perplexity
 
     symbols = 0
@@ -86,7 +88,7 @@ def _score(model: Model, pieces: Iterator[Any], name: str, unknown: str | float)
 
 
 def _scored(model: Model, pieces: Iterator[Any], name: str, unknown: str | float) -> Iterator[Any]:
-    """The bits of each line, or of each piece of a running text."""
+    """The bits of each line of documents, or of each piece of a running text."""
     from fastrnn.data.text_file import iter_lines
 
     if model.vocabulary.boundary:

@@ -1,4 +1,4 @@
-"""``fastrnn info``: print what a model is, or what fastrnn runs on here."""
+"""``fastrnn info``: describe a model, or this installation of fastrnn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastrnn.core.terminal import write
 @click.argument("model", required=False)
 @click.option("--json", "to_json", is_flag=True, help="Print JSON.")
 def info(model: str | None, to_json: bool) -> None:
-    """Print what MODEL is; without one, what fastrnn runs on here."""
+    """Describe MODEL; without MODEL, describe this installation: versions, backends and threads."""
     description = _describe_model(model) if model is not None else _describe_system()
     if model is None and not to_json:
         description["auto"] += f" ({description.pop('auto_reason')})"

@@ -1,6 +1,6 @@
-"""The command line. Data goes to stdout, everything else to stderr, and what is shown is escaped.
+"""The command line. Data goes to stdout, everything else to stderr; text for a terminal is escaped.
 
-What is not needed to parse the arguments is imported inside the commands, so that ``--help`` is quick.
+The commands import the modules that only they need when they run, so that ``--help`` is fast.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from fastrnn.core.terminal import escaped
 
 
 def as_lines(description: dict[str, Any], indent: str = "") -> str:
-    """A description as aligned lines, escaped: others may have written what it says."""
+    """Return a description as aligned lines. They are escaped, because a file may be from anyone."""
     width = max((len(escaped(name)) for name in description), default=0)
     lines = []
     for name, value in description.items():
@@ -23,13 +23,13 @@ def as_lines(description: dict[str, Any], indent: str = "") -> str:
 
 
 def as_json(description: dict[str, Any], indent: int | None = None) -> str:
-    """A description in the printable characters of ASCII; null where a number is not finite."""
+    """Return a description as JSON in printable ASCII; a number that is not finite becomes null."""
     said = json.dumps(_finite(description), indent=indent, allow_nan=False)
     return said.replace("\x7f", "\\u007f")
 
 
 def _finite(value: Any) -> Any:
-    """What JSON can say of a value."""
+    """Return a value in which each number that is not finite is None."""
     if isinstance(value, Mapping):
         return {name: _finite(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

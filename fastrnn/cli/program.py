@@ -1,4 +1,4 @@
-"""What the commands share: the program that they belong to, its errors, its log, and options."""
+"""What all commands use: the program with its errors and its log, and common options."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import click
 import fastrnn
 from fastrnn.core.terminal import open_streams, settle_streams, tell
 
-#: The exit statuses of a program that Ctrl-C ended and of one whose stdout is read no more, by custom.
+#: The usual exit statuses after Ctrl-C, and when nobody reads stdout any more.
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
-#: Errors that say what is wrong without their name.
+#: Errors that are shown without the name of their class.
 PLAIN = (ValueError, TypeError, OSError, MemoryError, fastrnn.FastrnnError)
 
 
@@ -39,14 +39,14 @@ def _errors_for_people() -> Iterator[None]:
         for line in shown.getvalue().rstrip("\n").split("\n"):
             tell(line)
         sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001  (a traceback helps nobody who did not write the program)
+    except Exception as error:  # noqa: BLE001  (users need no traceback)
         text, name = str(error), type(error).__name__
         tell(f"Error: {text if text and isinstance(error, PLAIN) else f'{name}: {text}'.removesuffix(': ')}")
         sys.exit(1)
 
 
 class Program(click.Group):
-    """Commands that end with an exit status, whatever happens, and say why where it is not 0."""
+    """Commands that always end with an exit status, and show an error if it is not 0."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run the program; arguments as for `click.Command.main`."""
@@ -71,22 +71,22 @@ backend_option = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    help="c, numba, numpy, or auto: the first that is there.",
+    help="c, numba, numpy, or auto: the first of these that can run here.",
 )
-seed_option = click.option("--seed", type=click.IntRange(min=0), help="Makes the random draws repeatable.")
+seed_option = click.option("--seed", type=click.IntRange(min=0), help="The seed of the random draws.")
 threads_option = click.option(
-    "--threads", type=int, help="Threads; the result is the same.  [default: all cores]"
+    "--threads", type=int, help="The most threads; the result does not depend on it.  [default: all cores]"
 )
 unknown_option = click.option(
     "--unknown",
     default="error",
     show_default=True,
-    help="What becomes of symbols that MODEL does not know: error, skip, or their probability.",
+    help="How to treat symbols that MODEL does not know: error, skip, or their probability.",
 )
 
 
 def unknown_value(value: str) -> str | float:
-    """The value of --unknown: a word, or a probability."""
+    """Return the value of --unknown: a word or a probability."""
     try:
         return float(value)
     except ValueError:
@@ -94,7 +94,7 @@ def unknown_value(value: str) -> str | float:
 
 
 class _Teller(logging.Handler):
-    """Tells the log."""
+    """Writes the log to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tell(self.format(record))
@@ -102,7 +102,7 @@ class _Teller(logging.Handler):
 
 @contextmanager
 def log_on_stderr(level: int) -> Iterator[None]:
-    """Show the library's log on stderr, above the progress bar where there is one."""
+    """Show the library's log on stderr, above a progress bar."""
     logger, handler = logging.getLogger("fastrnn"), _Teller()
     before = logger.level
     logger.addHandler(handler)

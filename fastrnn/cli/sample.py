@@ -12,8 +12,10 @@ from fastrnn.cli.texts import as_unit, write_sample
 @click.command()
 @click.argument("model")
 @click.option("-n", "--length", type=int, default=200, show_default=True, help="How many symbols.")
-@click.option("--prime", help="What the text continues; of tokens, their names with spaces between.")
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="0 takes the likeliest.")
+@click.option("--prime", help="A text to continue; for tokens, their names, separated by spaces.")
+@click.option(
+    "--temperature", type=float, default=1.0, show_default=True, help="Divides the logits; 0: no randomness."
+)
 @unknown_option
 @seed_option
 @backend_option

@@ -1,4 +1,4 @@
-"""Where a model is written, and where else it goes when it cannot be written there."""
+"""Writes a model, to another place if it cannot be written where the user wants it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 def require_no_input(output: str, file: str | None) -> None:
-    """Refuse an output that is the input, under any name: the model would replace the text."""
+    """Raise a ``ValueError`` if the output is the input, under any name: a model would replace it."""
     if file is None or not Path(output).exists():
         return
     try:
         read = os.fstat(0) if file == "-" else Path(file).stat()
-    except OSError:  # there is no such file, which is told when it is opened
+    except OSError:  # the input does not exist; opening it raises the error
         return
     if os.path.samestat(read, Path(output).stat()):
         raise ValueError(f"--output {output} is the file that is trained on: the model would replace it")
 
 
 def save(model: Model, output: str, file: str | None, told: str) -> bool:
-    """Write a model in spite of one Ctrl-C; see `_write`."""
+    """Write a model as `_write` does; after one Ctrl-C, write again."""
     try:
         return _write(model, output, file, told)
     except KeyboardInterrupt:
@@ -37,10 +37,11 @@ def save(model: Model, output: str, file: str | None, told: str) -> bool:
 
 
 def _write(model: Model, output: str, file: str | None, told: str) -> bool:
-    """Write a model, if need be to another place; return whether it is where it was asked for.
+    """Write a model, to another place if needed; return whether it is at ``output``.
 
-    Another place is asked for on a terminal; else the folder for temporary files and the user's own are
-    tried. It is said where the model is, after the words ``told``, if there are any or it is another place.
+    On a terminal the user is asked for another place. Then the folder for temporary files, the home folder
+    and the current folder are tried. A message, which begins with ``told``, says where the model is; there is
+    none if ``told`` is empty and the model is at ``output``.
     """
     place: str | None = output
     others = _other_places(output)
@@ -59,7 +60,7 @@ def _write(model: Model, output: str, file: str | None, told: str) -> bool:
 
 
 def _other_places(output: str) -> Iterator[str]:
-    """Where a model could go that cannot be written where it should."""
+    """Yield other places for a model that cannot be written where the user wants it."""
     import tempfile
 
     if sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty():
@@ -78,4 +79,4 @@ def _other_places(output: str) -> Iterator[str]:
         except OSError:
             continue
         yield file.name
-        Path(file.name).unlink(missing_ok=True)  # it was not written
+        Path(file.name).unlink(missing_ok=True)  # it was not used

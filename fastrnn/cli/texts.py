@@ -1,4 +1,4 @@
-"""Texts of the command line, in the type that a model speaks."""
+"""Texts of the command line, converted to the type of a model's texts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened_file(file: str) -> Iterator[tuple[BinaryIO, str]]:
-    """A file, or stdin for -, open for reading bytes, and what errors call it."""
+    """Open a file, or stdin for -, for reading bytes; yield it and its name in errors."""
     if file != "-":
         with Path(file).open("rb") as opened:
             yield opened, file
@@ -28,14 +28,14 @@ def opened_file(file: str) -> Iterator[tuple[BinaryIO, str]]:
 
 
 def decoded(text: str, name: str) -> str:
-    """A text of the command line, which is UTF-8 whatever the locale is; errors call it by its name."""
+    """Decode a text of the command line as UTF-8, in any locale; errors use ``name``."""
     from fastrnn.data.text_file import decode_utf8
 
     return decode_utf8(os.fsencode(text), name)
 
 
 def as_unit(model: Model, text: str | None) -> Any:
-    """A text of the command line in the type that the model speaks."""
+    """Convert a text of the command line to the type of the model's texts."""
     if text is None or model.vocabulary.unit == "byte":
         return None if text is None else os.fsencode(text)
     prime = decoded(text, "--prime")
@@ -43,7 +43,7 @@ def as_unit(model: Model, text: str | None) -> Any:
 
 
 def _names(model: Model) -> Sequence[str]:
-    """What a model's tokens are called: by their names, or else their ids."""
+    """The names of a model's tokens, or their ids if they have no names."""
     from fastrnn.data.vocabulary import TokenVocabulary
 
     vocabulary = model.vocabulary
@@ -52,7 +52,7 @@ def _names(model: Model) -> Sequence[str]:
 
 
 def _tokens_of_words(model: Model, words: list[str]) -> list[int]:
-    """The ids of some names."""
+    """The ids of the tokens with these names."""
     tokens = {name: token for token, name in enumerate(_names(model))}
     for word in words:
         if word not in tokens:
@@ -61,7 +61,7 @@ def _tokens_of_words(model: Model, words: list[str]) -> list[int]:
 
 
 def write_sample(model: Model, pieces: Iterator[Any]) -> None:
-    """Write a sample to stdout while it is drawn, and a line end; of tokens the names, or else the ids."""
+    """Write a sample to stdout while it is drawn, then a line end. Tokens are written as in `_names`."""
     sample = Sample()
     if model.vocabulary.unit == "token":
         names = _names(model)

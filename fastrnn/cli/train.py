@@ -19,21 +19,25 @@ from fastrnn.cli.texts import as_unit, decoded, write_sample
 from fastrnn.core.cells import ACTIVATIONS, CELLS, listed
 from fastrnn.core.terminal import tell
 
-#: Options of `train` that go to `fastrnn.train` as they are, where they are given.
+#: Options of `train` that are arguments of `fastrnn.train`.
 _TRAINING_OPTIONS = [
-    click.option("--preset", help="A system to reproduce: scratch, min-char-rnn or char-rnn."),
+    click.option("--preset", help="A program to reproduce: scratch, min-char-rnn or char-rnn."),
     click.option("--cell", help=f"The recurrent cell: {listed(CELLS)}.  [default: rnn]"),
-    click.option("--activation", help=f"Of the rnn: {listed(ACTIVATIONS)}.  [default: tanh]"),
+    click.option("--activation", help=f"The activation of cell rnn: {listed(ACTIVATIONS)}.  [default: tanh]"),
     click.option("--hidden-size", type=int, help="Hidden units.  [default: 128]"),
-    click.option("--num-layers", type=int, help="Layers, one above the other.  [default: 1]"),
-    click.option("--embedding-size", type=int, help="Of the symbols.  [default: none, one-hot]"),
-    click.option("--tied", is_flag=True, default=None, help="The head's weight is the embedding's."),
-    click.option("--dropout", type=float, help="Part of a layer's outputs to drop.  [default: 0]"),
+    click.option("--num-layers", type=int, help="Recurrent layers.  [default: 1]"),
+    click.option(
+        "--embedding-size", type=int, help="The size of an embedding of symbols.  [default: none, one-hot]"
+    ),
+    click.option(
+        "--tied", is_flag=True, default=None, help="Use the embedding as the weight of the output layer."
+    ),
+    click.option("--dropout", type=float, help="Probability of dropping an output of a layer.  [default: 0]"),
     click.option("--dtype", help="float32 or float64.  [default: float32]"),
     click.option(
         "--initialization",
-        help="How weights are drawn: orthogonal, identity, uniform or normal, or such as uniform(0.08)."
-        "  [default: orthogonal] (of relu: identity)",
+        help="How weights are drawn: orthogonal, identity, uniform, normal, or for example uniform(0.08)."
+        "  [default: orthogonal; for relu, identity]",
     ),
     click.option("--seq-length", type=int, help="Steps of a window.  [default: 64]"),
     click.option("--batch-size", type=int, help="Rows of a window.  [default: 32]"),
@@ -44,21 +48,25 @@ _TRAINING_OPTIONS = [
         help="linear or cosine (warm-up, then decay to zero), constant, step, exponential or plateau."
         "  [default: linear]",
     ),
-    click.option("--clip-value", type=float, help="Largest size of an element of the gradient."),
+    click.option("--clip-value", type=float, help="Largest absolute value of an element of the gradient."),
     click.option("--clip-norm", type=float, help="Largest norm of the gradient.  [default: 1]"),
-    click.option("--reduction", help="mean, sum or batchmean: of a window's losses.  [default: mean]"),
+    click.option("--reduction", help="Of a window's losses: mean, sum or batchmean.  [default: mean]"),
     click.option(
-        "--averaging", type=float, help="Keep a mean of the weights, such as 0.999.  [default: none]"
+        "--averaging",
+        type=float,
+        help="Decay of a moving average of the weights, such as 0.999.  [default: none]",
     ),
     click.option("--steps", type=int, help="Updates.  [default: 200 and those of 32 passes, at most 5000]"),
     click.option("--epochs", type=int, help="Passes over the text, instead of --steps."),
-    click.option("--time-limit", type=float, help="Seconds, instead of --steps or beside it."),
-    click.option("--validation", type=float, help="Part of the text to hold out; 0: none.  [default: 0.1]"),
-    click.option("--split", help="Hold out the end of the text or of the rows: end or rows.  [default: end]"),
+    click.option("--time-limit", type=float, help="Seconds, instead of --steps or together with it."),
+    click.option(
+        "--validation", type=float, help="Fraction of the text to hold out; 0: none.  [default: 0.1]"
+    ),
+    click.option("--split", help="Hold out the end of the text (end) or of each row (rows).  [default: end]"),
     click.option(
         "--shuffle/--no-shuffle",
         default=None,
-        help="Whether documents are trained on in an order that the seed draws.  [default: shuffle]",
+        help="Whether documents are put in an order that the seed draws.  [default: shuffle]",
     ),
     click.option("--keep", help="Which weights to keep: best (by validation) or last.  [default: best]"),
     click.option("--log-every", type=int, help="Updates between two lines of the log.  [default: 16 lines]"),
@@ -80,21 +88,21 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--encoding", help="The file's encoding, such as latin-1 or utf-16.  [default: utf-8]")
 @click.option(
     "--newlines",
-    help="universal: leave out a byte order mark, read CR LF and CR as LF; keep: the text as it is."
+    help="universal: leave out a byte order mark, read CR LF and CR as LF; keep: change nothing."
     "  [default: universal]",
 )
 @click.option("--lines", is_flag=True, help="Each line is a document of its own.")
 @click.option(
-    "--vocabulary", help="The characters that the model is to know, or ascii.  [default: those of the text]"
+    "--vocabulary", help="The characters that the model should know, or ascii.  [default: those of the text]"
 )
 @click.option(
     "--sample",
     "n_sample",
     type=click.IntRange(0, (1 << 63) - 1),
     default=0,
-    help="Print so many symbols when trained.",
+    help="Print a sample of this many symbols after training.",
 )
-@click.option("--prime", help="What the sample continues.")
+@click.option("--prime", help="A text that the sample continues.")
 @click.option("--quiet", is_flag=True, help="No log and no progress bar.")
 @seed_option
 @backend_option
@@ -125,8 +133,8 @@ def train(
         from fastrnn.core.atomic import require_place
         from fastrnn.training.presets import random_generator
 
-        rng = random_generator(options["preset"], seed)  # the sample goes on with its draws
-        require_place(output)  # before the training, not after it
+        rng = random_generator(options["preset"], seed)  # the sample takes its next draws
+        require_place(output)  # so that this fails before training, not after it
         require_no_input(output, file)
         source: Any = _source(file, text)
         try:
@@ -146,7 +154,7 @@ def train(
             sys.exit(INTERRUPTED)
         except fastrnn.DivergenceError as error:
             if error.model is not None:
-                # what is there may be better
+                # the existing file may be a better model
                 place = f"{output}.diverged" if Path(output).exists() else output
                 save(error.model, place, file, "the model before training diverged is in")
             raise
@@ -158,12 +166,12 @@ def train(
 
 
 def _source(file: str | None, text: str | None) -> Any:
-    """What is trained on: a file, stdin, or a text of the command line."""
+    """The text to train on: a file, stdin, or a text of the command line."""
     from fastrnn.data.text_file import OpenFile
 
     if text is not None:
         if "\0" not in text and os.path.isfile(text):  # noqa: PTH113  (a long text is no error)
-            tell(f"--text {text} is the name of a file: its letters are trained on, not what the file has")
+            tell(f"--text {text} is the name of a file: the name is trained on, not its content")
         return OpenFile(io.BytesIO(os.fsencode(text)), "--text")
     if file is not None and file != "-":
         return Path(file)

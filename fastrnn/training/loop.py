@@ -1,4 +1,4 @@
-"""The loop of `fastrnn.train`: updates until the end, what is recorded of them, which weights are kept."""
+"""The loop of `fastrnn.train`: it does the updates, records them, and keeps the best or the last weights."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ from fastrnn.training.trainer import Trainer
 
 logger = logging.getLogger("fastrnn")
 
-#: Seconds from one line of progress to the next, where no bar is shown.
+#: Seconds from one line of progress to the next, if no bar is shown.
 PROGRESS_SECONDS = 5.0
 
 
 @dataclass
 class Run:
-    """One training run: what it works on, and when it ends; its recipe has nothing that is ``"auto"``."""
+    """One training run: its data, and when it ends. No setting of its recipe is ``"auto"``."""
 
     recipe: Recipe
     trainer: Trainer
     model: Model
     blocks: Blocks
     held_out: Streams | None
-    #: When the first update began, from which the time limit counts.
+    #: When the first update began; the time limit is counted from there.
     began: float | None = None
 
     @property
     def steps(self) -> int | None:
-        """How many updates there are, or ``None`` where only the time limits them."""
+        """The number of updates, or ``None`` if only the time limits it."""
         if self.recipe.epochs is not None:
             return self.recipe.epochs * self.blocks.windows
         return cast("int | None", self.recipe.steps)
 
     @property
     def log_every(self) -> int:
-        """How many updates there are from one record to the next."""
+        """The number of updates from one record to the next."""
         return cast("int", self.recipe.log_every)
 
     def part_done(self, updates: Any) -> Any:
-        """The part of training that is done after so many updates, from 0 to 1."""
+        """The fraction of training that is done after so many updates, from 0 to 1."""
         part = updates / self.steps if self.steps else np.zeros_like(updates)
         if self.recipe.time_limit and self.began is not None:
             part = np.maximum(part, (time.monotonic() - self.began) / self.recipe.time_limit)
@@ -63,12 +63,12 @@ class Run:
 
 
 def fit(run: Run, *, progress: bool) -> None:
-    """Do the updates; the history and the progress follow them.
+    """Do the updates, record them in the history, and show the progress.
 
     Raises
     ------
     DivergenceError, TrainingInterrupted
-        With the model that training had reached.
+        The error has the model that training had reached.
     """
     trainer, recorder, pace = run.trainer, Recorder(run), Pace()
     with ProgressDisplay(progress) as display:
@@ -94,7 +94,7 @@ def fit(run: Run, *, progress: bool) -> None:
 
 
 def _compile(run: Run) -> None:
-    """Have the backend compile what training needs, so that the time limit does not count it."""
+    """Let the backend compile what training needs; the time limit does not count this."""
     streams, _, _ = run.blocks.at(0)
     run.trainer.advance(streams, run.blocks.seq_length, 0, np.empty(0))
     if run.held_out is not None:
@@ -103,7 +103,7 @@ def _compile(run: Run) -> None:
 
 
 def _advance(run: Run, count: int) -> NDArray[np.float64]:
-    """Do so many updates in one native call; their losses and the norms of their gradients, (2, count)."""
+    """Do so many updates in one native call; return their losses and gradients' norms, (2, count)."""
     done, recipe = run.trainer.updates, run.recipe
     updates = np.arange(done, done + count)
     progress = Progress(updates, run.part_done(updates), updates // run.blocks.windows, _losses(run))
@@ -113,7 +113,7 @@ def _advance(run: Run, count: int) -> NDArray[np.float64]:
 
 
 def _losses(run: Run) -> list[float]:
-    """The losses that the schedule reads: of validations where there were any, else of training."""
+    """The losses that the schedule reads: those of validation if there are any, else those of training."""
     if not run.recipe.schedule.reads_losses:
         return []
     columns = run.model.history.columns()
@@ -122,7 +122,7 @@ def _losses(run: Run) -> list[float]:
 
 
 def _until_next_stop(run: Run, done: int) -> int:
-    """How many updates there may be before the next record that matters, the end, or another block."""
+    """The most updates before the loop must stop: at a record that is needed now, the end, or a new block."""
     _, _, windows = run.blocks.at(done)
     left = min(windows, run.steps - done if run.steps is not None else 1 << 16)
     if run.held_out is None and not run.recipe.schedule.reads_losses:
@@ -131,20 +131,20 @@ def _until_next_stop(run: Run, done: int) -> int:
 
 
 class Recorder:
-    """Writes the model's history from the losses of the updates, and keeps the weights that are to be kept.
+    """Writes the model's history from the losses of the updates, and keeps the best or the last weights.
 
-    There is a record at every `log_every`-th update and, unless the recipe says otherwise, at the last.
+    It makes a record at every `log_every`-th update and, unless the recipe says otherwise, at the last one.
     """
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        #: The losses of the updates since the last record, each update's a sum over its window.
+        #: The losses of the updates since the last record; each is a sum over a window.
         self._pending: list[float] = []
         self._first_pending = 0
         #: The norm of the last update's gradient.
         self._norm = math.nan
         self._bits = math.nan
-        #: The weights of the best record or, where none is the best, of the last one.
+        #: The weights of the best record or, if the best are not kept, of the last one.
         self._kept: NDArray[Any] | None = None
         self._kept_record: Record = {}
 
@@ -165,7 +165,7 @@ class Recorder:
         self._norm = float(norms[-1])
 
     def finish(self) -> None:
-        """Record the last update, and give the model the weights that it keeps."""
+        """Record the last update, and give the model the weights that were kept."""
         if self._pending and (self._run.recipe.record_last or self._run.held_out is not None):
             self._record()
         if self._keeps_best:
@@ -173,7 +173,7 @@ class Recorder:
         _log_outcome(self._run, self._kept_record)
 
     def finish_early(self) -> None:
-        """Finish after Ctrl-C, if another one does not strike meanwhile."""
+        """Finish after Ctrl-C; a second Ctrl-C stops this."""
         try:
             if self._run.trainer.updates:
                 self.finish()
@@ -181,13 +181,13 @@ class Recorder:
             logger.info("interrupted again: the model has the last weights")
 
     def recover(self) -> bool:
-        """After a divergence: whether the model can be used, with the best weights if they are to be kept."""
+        """After a divergence, restore weights if needed; return whether the model can be used."""
         if self._keeps_best or not self._is_usable():
             self._restore()
         return self._is_usable()
 
     def _is_usable(self) -> bool:
-        """Whether the model's weights are finite, and what they give a window of the text."""
+        """Whether the model's weights, and its losses on a window of the text, are finite."""
         run = self._run
         streams, _, _ = run.blocks.at(0)
         window = Streams(*(array[: run.blocks.seq_length].copy() for array in vars(streams).values()))
@@ -211,13 +211,13 @@ class Recorder:
             self._flat()[...] = self._kept
 
     def _symbols(self, done: int, count: int) -> int:
-        """The number of targets of so many updates from number ``done`` on."""
+        """The number of targets of ``count`` updates, from number ``done`` on."""
         blocks, T = self._run.blocks, self._run.blocks.seq_length
         starts = (done + np.arange(count)) % blocks.windows * T
         return int(np.minimum(T, blocks.rows.n_steps - starts).sum()) * blocks.rows.batch_size
 
     def _record(self) -> None:
-        """Make a record of the pending updates, exactly summed: it does not depend on who added what."""
+        """Make a record of the pending updates. The sum is exact, so it depends on no order."""
         run, count = self._run, len(self._pending)
         if run.recipe.reduction == "sum":
             loss = self._pending[-1]
@@ -244,7 +244,7 @@ class Recorder:
         return loss
 
     def _keep(self, record: Record) -> None:
-        """Keep the weights of a record if they are the best so far, or in any case."""
+        """Keep the weights of a record if they are the best so far; if the best are not kept, always."""
         best = self._kept_record.get("validation_loss", math.inf)
         if not self._keeps_best or record["validation_loss"] < best:
             self._kept = self._flat().copy()
@@ -252,7 +252,7 @@ class Recorder:
 
 
 def _log_record(run: Run, record: Record) -> None:
-    """Tell the log: the loss as it is for a sum, else in bits per symbol."""
+    """Log a record: a summed loss as it is, any other in bits per symbol."""
     if run.recipe.reduction == "sum":
         text = f"loss {record['loss']:.4f}"
     else:
@@ -267,7 +267,7 @@ def _validation_text(record: Record) -> str:
 
 
 def _log_outcome(run: Run, kept: Record) -> None:
-    """Tell the log what came of training: how good the model is on what it did not see."""
+    """Log the result of training: how well the model predicts the held-out part."""
     unit = run.model.vocabulary.unit
     if run.held_out is None or not run.model.history:
         logger.info("nothing was held out: how well the model does on other texts was not measured")
@@ -284,7 +284,7 @@ def _log_outcome(run: Run, kept: Record) -> None:
 
 
 class ProgressDisplay:
-    """Shows how far training is: a bar on a terminal or in a notebook, else a line of the log at times."""
+    """Shows the progress: a bar on a terminal or in a notebook, else a line of the log every few seconds."""
 
     def __init__(self, wanted: bool) -> None:
         self._wanted = wanted
@@ -303,14 +303,14 @@ class ProgressDisplay:
             self._bar.close()
 
     def announce(self, summary: str) -> None:
-        """Show what is done before training begins."""
+        """Show a message before training begins."""
         if self._bar is not None:
             self._bar.set_description_str(summary)
         elif self._wanted:
             logger.info(summary)
 
     def show(self, summary: str, done: float) -> None:
-        """Show that a part of training, from 0 to 1, is done."""
+        """Show the fraction of training that is done, from 0 to 1."""
         if self._bar is not None:
             self._bar.set_description_str(summary, refresh=False)
             self._bar.update(done - self._done)
@@ -322,13 +322,13 @@ class ProgressDisplay:
 
 
 def _bar() -> Any:
-    """A bar that counts to one, or ``None`` where stderr is neither a terminal nor a notebook's."""
+    """A bar that counts to one, or ``None`` if stderr is neither a terminal nor in a notebook."""
     notebook = _in_notebook()
     if not notebook and not STDERR.isatty():
         return None
     if notebook:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # without ipywidgets it is a bar of characters
+            warnings.simplefilter("ignore")  # without ipywidgets, tqdm warns and shows a bar of characters
             from tqdm.auto import tqdm
     else:
         from tqdm import tqdm
@@ -337,7 +337,7 @@ def _bar() -> Any:
 
 
 def _in_notebook() -> bool:
-    """Whether this runs in Jupyter or alike."""
+    """Whether this runs in Jupyter or a similar notebook."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return hasattr(shell, "kernel")

@@ -1,4 +1,4 @@
-"""How long a native call of training is: many short windows, or a part of a long stream."""
+"""How much training one native call does: some windows, and a part of long streams."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from fastrnn.data.batches import BLOCK_SYMBOLS, Streams
 
 Floats = NDArray[np.float64]
 
-#: How long a native call is meant to last, so that Ctrl-C and progress work.
+#: How long a native call should last; it is short, so that Ctrl-C and progress work.
 CALL_SECONDS = 0.05
 
 
 class Pace:
-    """How many windows a native call may take, learnt from the calls before."""
+    """The number of windows of a native call, from the duration of earlier calls."""
 
     def __init__(self) -> None:
         self.windows = 1
 
     def call(self, function: Callable[[int], Floats], most: int) -> Floats:
-        """Call the function with as many windows as fit; at most eight times as many as the last time."""
+        """Call the function with as many windows as fit the time, at most eight times as many as before."""
         count = min(self.windows, most)
         began = time.perf_counter()
         losses = function(count)
         elapsed = max(time.perf_counter() - began, 1e-9)
         fit = int(CALL_SECONDS * count / elapsed)
-        # a call that was short because there was no more to do says little
+        # a call that had fewer windows than it could have may only lower the number
         self.windows = max(1, min(8 * count, fit) if count == self.windows else min(self.windows, fit))
         return losses
 
 
 def blocks(rows: Streams, T: int, passes: int) -> Iterator[tuple[Streams, int]]:
-    """What a native call looks at, and how many windows there are in it.
+    """Yield parts of streams for native calls, and how many windows to train on in each.
 
-    A call checks all that it is given, so that it is given parts of what is long. What is short is gone
-    through over and over.
+    A call checks its whole part each time, so long streams are cut into parts. Short streams are one part,
+    which a call reads as often as there are passes.
     """
     windows = rows.windows(T)
     at_once = max(1, BLOCK_SYMBOLS // (T * rows.batch_size))

@@ -1,6 +1,6 @@
-"""Training recipes: every setting of `fastrnn.train`, checked, and the presets that name some.
+"""Training recipes: the settings of `fastrnn.train` with their checks, and the presets.
 
-A preset is a system that people know, reproduced exactly. The default recipe is our own.
+A preset reproduces a well-known program exactly. The default recipe is fastrnn's own.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from fastrnn.network.initialization import check_initialization
 from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer, RMSprop, get_optimizer
 from fastrnn.schedules import Constant, Exponential, Linear, Schedule, get_schedule
 
-#: The fewest symbols that are worth holding out; with fewer, none are unless `validation` says so.
+#: The fewest symbols that are held out by default; if a tenth of the text has fewer, nothing is held out.
 LEAST_TO_HOLD_OUT = 20
 
-#: The updates of plain ``train(text)``: so many passes over the text and so many more, up to a most. Found by
-#: trying texts of 600 to a million symbols: with many more, the validation loss of a short text rises again.
+#: The updates of plain ``train(text)``: those of so many passes over the text and so many more, up to a
+#: limit. They were found with texts of 600 to a million symbols: with many more updates, the validation loss
+#: of a short text rises again.
 PASSES, MORE_UPDATES, MOST_UPDATES = 32, 200, 5000
 
-#: The records that a training makes by default, about, and the fewest and most updates between two.
+#: About how many records a training makes by default, and the fewest and most updates between two.
 RECORDS, LEAST_BETWEEN, MOST_BETWEEN = 16, 10, 250
 
-#: Of a short text the best weights come early: records are not further apart than so many passes, or updates.
+#: A short text has its best weights early, so the updates between two records are at most those of so many
+#: passes or, if that is more, so many.
 PASSES_BETWEEN, SHORT_BETWEEN = 4, 50
 
-#: Stands for a setting that depends on the text.
+#: The value of a setting that `Recipe.fitted` replaces by one that depends on the text.
 AUTO = "auto"
 
 
@@ -53,13 +55,13 @@ def _or_auto(check: Check) -> Check:
     return lambda name, value: AUTO if isinstance(value, str) and value == AUTO else check(name, value)
 
 
-#: Which weights a model has: the best ones by the validation loss, or the last ones.
+#: The weights that the model gets: those with the lowest validation loss, or the last ones.
 KEEPS = ("best", "last")
 
-#: Where the held-out part is: at the end of the text, or at the end of each row of a batch.
+#: The place of the held-out part: the end of the text, or the end of each row of a batch.
 SPLITS = ("end", "rows")
 
-#: What each setting of a recipe must be.
+#: The check of each setting of a recipe.
 CHECKS: dict[str, Check] = {
     **{name: config.CHECKS[name] for name in config.OPTIONS},
     "initialization": _or_none(lambda _, value: check_initialization(value)),
@@ -90,38 +92,38 @@ class Recipe:
     Attributes
     ----------
     cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
-        The network's; see `fastrnn.Network`.
+        Settings of the network; see `fastrnn.Network`.
     seq_length, batch_size
-        T and B of a window, before they shrink to fit a short text. A ``seq_length`` of ``None`` is the
-        whole text in one window.
+        T and B of a window, before they are reduced to fit a short text. A ``seq_length`` of ``None`` puts
+        the whole text into one window.
     optimizer, learning_rate, schedule, clip_value, clip_norm, reduction
-        The update's; see `fastrnn.Trainer` and `fastrnn.schedules`.
+        Settings of the updates; see `fastrnn.Trainer` and `fastrnn.schedules`.
     averaging
-        How much of their average the parameters' exponential mean keeps at each update: then the model has
-        the average. ``None`` is none; see `fastrnn.Trainer`.
+        The decay of an exponential moving average of the parameters, which the model then gets; ``None``
+        makes no average. See `fastrnn.Trainer`.
     steps, epochs, time_limit
-        When training ends: after so many updates, passes over the text, or seconds. ``steps="auto"`` is 200
-        updates and 32 passes, at most 5,000 updates.
+        When training ends: after this number of updates, passes over the text, or seconds. ``steps="auto"``
+        is 200 updates and those of 32 passes, at most 5,000.
     validation
-        The part of the text that is held out; ``None`` is a tenth, or nothing where that has less than 20
-        symbols.
+        The fraction of the text that is held out; ``None`` is a tenth, or nothing if a tenth has fewer than
+        20 symbols or there are fewer than 10 documents.
     split
-        Where that part is: ``"end"``, of the text, or ``"rows"``, of each row of a batch, in whole windows,
-        as char-rnn has it.
+        Which part is held out. ``"end"``: the end of the text. ``"rows"``: the end of each row of a batch, in
+        whole windows, as in char-rnn.
     shuffle
-        Whether documents are trained on, and held out, in an order that is drawn.
+        Whether documents are put in a random order before a part is held out.
     keep
-        ``"best"``: the model has the weights that had the least validation loss, where a part is held out.
-        ``"last"``: the last ones.
+        ``"best"``: the model gets the weights with the lowest validation loss, if a part is held out.
+        ``"last"``: it gets the last ones.
     carry_state
         Whether the state is carried from one pass to the next.
     drop_last
-        Whether a pass leaves out what is left at its end, as min-char-rnn does: it asks for a whole
-        window and one symbol beyond the last target.
+        Whether a pass leaves out an incomplete window at its end, as min-char-rnn does: a window there needs
+        one symbol after its last target.
     record_last
-        Whether the last update has a record if it is not due: the programs that presets reproduce print none.
+        Whether the last update always has a record. The programs of some presets do not print one.
     log_every
-        Updates between the records of the history; ``"auto"`` makes about 16 records.
+        The number of updates from one record of the history to the next; ``"auto"`` makes about 16 records.
     """
 
     cell: str = "rnn"
@@ -156,7 +158,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, check in CHECKS.items():
-            # what was checked is a plain int, float or str, whatever was given
+            # a check returns a plain int, float or str, for NumPy's types too
             object.__setattr__(self, name, check(name, getattr(self, name)))
         self.network(1)
         if self.steps is not None and self.epochs is not None:
@@ -165,17 +167,17 @@ class Recipe:
             raise ValueError("training needs an end: give steps, epochs or time_limit")
 
     def network(self, vocab_size: int) -> NetworkConfig:
-        """What its network over so many symbols is."""
+        """The configuration of the network over so many symbols."""
         return NetworkConfig(vocab_size, **{name: getattr(self, name) for name in config.OPTIONS})
 
     def replaced(self, **changes: Any) -> Recipe:
-        """A copy with some settings changed; a new end of training replaces the old one."""
+        """Return a copy with changed settings; a new end of training replaces the old one."""
         if any(changes.get(name) is not None for name in ("steps", "epochs", "time_limit")):
             changes = {"steps": None, "epochs": None, "time_limit": None, **changes}
         return replace(self, **changes)
 
     def fitted(self, T: int, B: int, windows: int) -> Recipe:
-        """The recipe for a text that has so many windows of T steps and B rows: nothing in it is "auto"."""
+        """Return the recipe for a text with this number of windows (T, B); no setting of it is "auto"."""
         steps = min(MOST_UPDATES, MORE_UPDATES + PASSES * windows) if self.steps == AUTO else self.steps
         updates = steps if self.epochs is None else self.epochs * windows
         log_every = self.log_every
@@ -186,14 +188,14 @@ class Recipe:
         return replace(self, seq_length=T, batch_size=B, steps=steps, log_every=log_every)
 
     def describe(self) -> dict[str, Any]:
-        """The settings as plain data, for the model file."""
+        """Return the settings as plain data, for the model file."""
         plain = {"optimizer": self.optimizer.describe(), "schedule": self.schedule.describe()}
         return {**vars(self), **plain}
 
 
 #: The recipes by name.
 PRESETS: dict[str, Recipe] = {
-    # The script that fastrnn grew from: 2,000 updates on the one window of "hello".
+    # The script that fastrnn began as: 2,000 updates on "hello", which is one window.
     "scratch": Recipe(
         hidden_size=16,
         dtype="float64",
@@ -214,7 +216,7 @@ PRESETS: dict[str, Recipe] = {
         record_last=False,
         log_every=200,
     ),
-    # Karpathy's min-char-rnn.py (2015). It has no end of its own.
+    # Karpathy's min-char-rnn.py (2015). The script itself never ends.
     "min-char-rnn": Recipe(
         hidden_size=100,
         dtype="float64",
@@ -235,10 +237,11 @@ PRESETS: dict[str, Recipe] = {
         record_last=False,
         log_every=100,
     ),
-    # Karpathy's char-rnn (2015) with the options that train.lua has: the state is carried from pass to pass,
-    # and the rate decays after the tenth. It adds two biases where one is here, and its last target is the
-    # text's first symbol, so that a text of just whole windows has one window more there. Its losses "at
-    # iteration 1,000" are after 1,000 updates, and the record of step 1,000 here is after 1,001.
+    # Karpathy's char-rnn (2015) with the default options of train.lua: the state is carried from pass to
+    # pass, and the learning rate decays after the tenth pass. Three things differ: char-rnn adds two biases,
+    # and fastrnn one. Its last target is the text's first symbol, so it has one more window if the text
+    # divides into whole windows. Its losses "at iteration 1,000" are those after 1,000 updates, and the
+    # record of step 1,000 here is made after 1,001.
     "char-rnn": Recipe(
         cell="lstm",
         hidden_size=128,
@@ -265,15 +268,15 @@ PRESETS: dict[str, Recipe] = {
 
 
 def get_recipe(preset: str | None = None, **changes: Any) -> Recipe:
-    """The recipe of a preset, or the default one, with some settings changed."""
+    """Return the recipe of a preset, or the default one, with changed settings."""
     base = Recipe() if preset is None else PRESETS[checks.one_of("preset", preset, PRESETS)]
     return base.replaced(**changes)
 
 
 def random_generator(preset: str | None, rng: Any) -> np.random.Generator | np.random.RandomState:
-    """What ``rng`` stands for beside a preset.
+    """Return the random generator for ``rng`` and a preset.
 
-    For scratch an int is a ``RandomState``, as in the seed's script, and ``None`` is its 42.
+    For the preset scratch, an int seeds a ``RandomState``, as in its script, and ``None`` is the seed 42.
     """
     is_number = isinstance(rng, numbers.Integral) and not isinstance(rng, bool)
     if preset == "scratch" and (rng is None or is_number):

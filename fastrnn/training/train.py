@@ -1,4 +1,4 @@
-"""From a text to a model: `train`. It prints nothing but a progress bar."""
+"""`train`, which makes a model from a text. It prints only a progress bar."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from fastrnn.training.trainer import Trainer
 
 logger = logging.getLogger("fastrnn")
 
-#: Symbols of the held-out part that a validation during training reads, at most: a few hundredths of what
-#: is trained on between two by default, so that training on a long text costs what it does on a short one.
+#: The most symbols of the held-out part that a validation during training reads. By default this is a few
+#: hundredths of the symbols that are trained on between two validations, so it takes little of the time.
 VALIDATION_SYMBOLS = 1 << 15
 
 
 class _Preset:
-    """Stands for an argument that was not given: the preset's value holds."""
+    """The value of an argument that was not given: the preset's value is used."""
 
     def __repr__(self) -> str:
         return "<as the preset>"
@@ -90,83 +90,82 @@ def train(
     Without a preset, the defaults are those of `fastrnn.training.presets.Recipe`: 128 hidden units, windows
     of 64 steps and 32 rows, Adam at 0.008 with the linear schedule, the gradient's norm clipped at 1, at most
     5,000 updates, float32. A tenth of the text is held out for validation and not trained on, and the model
-    has the weights that were best there.
+    gets the weights with the lowest validation loss.
 
     Parameters
     ----------
     text
-        A str (characters), bytes, an ``os.PathLike`` (a file), or any other iterable of texts
-        (documents); of an open file, its lines without their ends. With ``vocabulary``, tokens: one running
-        sequence of whole numbers (an array (n), a list, …) or an iterable of them (documents; the rows of
-        an array are). At least two symbols; batch and window shrink to fit a short text. A file is read in
-        parts, however long it is, and must stay as it is until training ends; what is no file on a disk,
-        such as a pipe, is read whole. An array is not copied, and a ``np.memmap`` is read in parts; it too
-        must stay as it is.
+        A str (characters), bytes, an ``os.PathLike`` (a file), or any other iterable of texts (documents).
+        An open file gives its lines, without their ends, as documents. With ``vocabulary``, tokens: one
+        sequence of whole numbers (an array (n), a list, …), or an iterable of them (documents; an array
+        (n, m) has a document in each row). The text needs at least two symbols; the batch and the window are
+        reduced to fit a short text. A file is read in parts, so it may be longer than memory; it must not
+        change until training ends. A file that is not on a disk, such as a pipe, is read whole. An array is
+        not copied, and a ``np.memmap`` is read in parts; they must not change either.
     preset
-        A system to reproduce, ``"scratch"``, ``"min-char-rnn"`` or ``"char-rnn"``; ``None`` is fastrnn's own
-        recipe.
-        Arguments given beside it override it.
+        The program to reproduce: ``"scratch"``, ``"min-char-rnn"`` or ``"char-rnn"``; ``None`` is fastrnn's
+        own recipe. Other arguments override those of the preset.
     backend
-        ``"auto"`` (c, else numba, else numpy) or one of these names.
+        ``"c"``, ``"numba"``, ``"numpy"``, or ``"auto"``: the first of these that can run here.
     unit
         For a file: ``"character"`` (the default) or ``"byte"``.
     encoding
         For a file of characters, the name of its encoding, such as ``"latin-1"``, ``"cp1252"`` or
         ``"utf-16"``; ``None`` is UTF-8.
     newlines
-        How a str is read, in documents and files too. ``"universal"``: a byte order mark (U+FEFF) at its
-        beginning is left out, and CR LF and CR become LF. ``"keep"``: it is taken as it is.
-        The model reads the texts that it scores the same way. Bytes and tokens are always as they are.
+        How characters are read, in documents and files too. ``"universal"``: a byte order mark (U+FEFF) at
+        the beginning is left out, and CR LF and CR become LF. ``"keep"``: nothing is changed. The model reads
+        the texts that it scores in the same way. Bytes and tokens are never changed.
     lines
         For a file: each line, without its end (LF, CR LF or CR), is a document.
     vocabulary
-        For tokens: their names, distinct str, in the order of their ids; or how many there are. Ids run
-        from 0; the boundary of documents is one more, and is not in the text. For characters: a str of those
-        that the model is to know, such as ``string.printable``, or ``"ascii"`` for all 128 of ASCII; ``None``
-        is those of the text.
+        For tokens: their names, distinct str, in the order of their ids; or the number of tokens. Ids run
+        from 0. The boundary of documents has one more id, which may not be in the text. For characters: a str
+        of all characters that the model should know, such as ``string.printable``, or ``"ascii"`` for the 128
+        of ASCII; ``None`` is the characters of the text.
     cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
-        The network's; see `Network`.
+        Settings of the network; see `Network`.
     seq_length, batch_size
-        Steps and rows of a window; ``seq_length=None`` is the whole text in one window.
+        Steps and rows of a window; ``seq_length=None`` puts the whole text into one window.
     optimizer, learning_rate, clip_value, clip_norm, reduction
-        The update's; see `Trainer`.
+        Settings of the updates; see `Trainer`.
     schedule
         How the learning rate changes: ``"linear"`` (warm-up over a hundred updates, then decay to zero),
         ``"cosine"`` (the same, along a cosine), ``"constant"``, ``"step"``, ``"exponential"``,
-        ``"plateau"`` (less where the recorded losses fall no more), or one of `fastrnn.schedules` with its
-        own settings.
+        ``"plateau"`` (reduced when the recorded losses stop falling), or one of `fastrnn.schedules` with
+        other settings.
     averaging
-        From 0 to below 1, such as 0.999: the model has the exponential mean of the parameters, of which each
-        update keeps so much. ``None`` is none.
+        The decay, from 0 to below 1, such as 0.999, of an exponential moving average of the parameters, which
+        the model then gets. ``None`` makes no average.
     steps, epochs, time_limit
-        When to end: after so many updates, passes over the text, or seconds of training (what it takes to
-        compile is not counted), whichever comes first; not both steps and epochs. Any of them replaces the
-        preset's steps. ``steps="auto"`` is 200 updates and 32 passes, at most 5,000 updates.
+        When to end: after this number of updates, passes over the text, or seconds of training (without the
+        time to compile), whichever comes first. Steps and epochs exclude each other. Any of the three
+        replaces the preset's end. ``steps="auto"`` is 200 updates and those of 32 passes, at most 5,000.
     validation
-        The part of the text that is held out: of a running text its end, of documents some that ``rng``
-        draws; 0 is none. ``None`` is a tenth, or nothing where that is less than 20 symbols. Of it, the
-        first 32,768 symbols are measured.
+        The fraction of the text that is held out: the end of a running text, or documents that ``rng`` draws.
+        0 holds out nothing. ``None`` is a tenth, or nothing if a tenth has fewer than 20 symbols or there are
+        fewer than 10 documents. The validation loss is that of the first 32,768 held-out symbols.
     split
-        Where that part is: ``"end"``, of the text, or ``"rows"``, of each row of a batch in whole windows,
-        all of which is measured.
+        Which part is held out. ``"end"``: the end of the text. ``"rows"``: the end of each row of a batch, in
+        whole windows; the validation loss is then that of all held-out symbols.
     shuffle
-        Whether documents are trained on, and held out, in an order that ``rng`` draws. With ``False`` they
-        keep their order, and the last ones are held out. A running text is never shuffled.
+        Whether ``rng`` draws an order of the documents before a part is held out. With ``False`` they keep
+        their order, and the last ones are held out. A running text is never shuffled.
     keep
-        ``"best"``: the model has the weights that had the least validation loss, where a part is held out.
-        ``"last"``: the last ones.
+        ``"best"``: the model gets the weights with the lowest validation loss, if a part is held out.
+        ``"last"``: it gets the last ones.
     log_every
-        Updates between the records of `Model.history`; ``"auto"`` makes about 16 of them. The last update
-        has a record, too.
+        The number of updates from one record of `Model.history` to the next; ``"auto"`` makes about 16
+        records. The last update has a record too.
     threads
-        The most threads to train with; ``None`` is as many cores as the process may use. The model does
+        The most threads of training; ``None`` is one for each core that the process may use. The model does
         not depend on it; see `Network`.
     rng
-        An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws; for the preset
-        ``"scratch"``, an int is a ``RandomState``, and ``None`` is its 42.
+        An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for unpredictable draws. For the preset
+        ``"scratch"``, an int seeds a ``RandomState``, and ``None`` is the seed 42.
     progress
-        Show how far training is: a bar on stderr if that is a terminal, or in a notebook; else a line of the
-        log every few seconds.
+        Whether to show the progress: a bar if stderr is a terminal, or in a notebook; else a line of the log
+        every few seconds.
 
     Returns
     -------
@@ -175,23 +174,24 @@ def train(
     Raises
     ------
     ValueError, TypeError
-        An argument, or the text, is not what it must be; the message names it. A mapping, a set and a table
-        of several columns are no texts.
+        An argument or the text is invalid; the message says which and why. A mapping, a set or a table of
+        several columns is not a text.
     OSError
         A file cannot be read.
     MemoryError
-        What training needs cannot fit.
+        The memory that training needs is not available.
     fastrnn.BackendUnavailableError
         The backend cannot run here.
     fastrnn.DivergenceError
-        The loss became infinite or NaN; the error's ``model`` is the best before that update.
+        The loss became infinite or NaN; the error's ``model`` is the one that training had reached.
     fastrnn.TrainingInterrupted
-        Ctrl-C, a ``KeyboardInterrupt``; the error's ``model`` is what training had reached.
+        Ctrl-C, a ``KeyboardInterrupt``; the error's ``model`` is the one that training had reached.
 
     Warns
     -----
     UserWarning
-        A str is the name of a file, or all documents are single symbols: something else may be meant.
+        The text is probably not the one that is meant: a str is the name of a file, each document is a single
+        symbol, or each document ends with a line end.
 
     Examples
     --------
@@ -220,7 +220,7 @@ def train(
 def _prepare(
     corpus: Corpus, symbols: _Symbols, recipe: Recipe, backend: str, threads: int | None, rng: Any
 ) -> Run:
-    """Split the text, count its symbols, lay it out, and make the network."""
+    """Split the text, count its symbols, lay it out in rows, and make the network."""
     part = _held_out_part(recipe, corpus)
     if recipe.shuffle and isinstance(corpus, Documents):
         corpus = corpus.shuffled(rng)
@@ -273,7 +273,7 @@ def _prepare(
 
 @dataclass(frozen=True)
 class _Symbols:
-    """What is said of the symbols before the text is read: tokens, or an alphabet, and the newlines."""
+    """What the arguments say about the symbols: tokens or an alphabet, and the rule of newlines."""
 
     tokens: TokenVocabulary | None
     alphabet: str | None
@@ -281,7 +281,7 @@ class _Symbols:
 
     def found_in(self, training: Corpus, held_out: Corpus) -> tuple[Vocabulary, NDArray[np.int64]]:
         """The vocabulary, and how often each id occurs in the training part."""
-        counts = [training.counts(), held_out.counts()]  # tokens are found right or wrong
+        counts = [training.counts(), held_out.counts()]  # this also checks tokens
         vocabulary = self._vocabulary(training.unit, counts, boundary=isinstance(training, Documents))
         by_id = vocabulary.by_id(counts[0])
         if isinstance(training, Documents):
@@ -309,7 +309,7 @@ class _Symbols:
 
 
 def _held_out_part(recipe: Recipe, corpus: Corpus) -> float:
-    """The part of the text to hold out."""
+    """The fraction of the text to hold out."""
     if recipe.validation is not None:
         return recipe.validation
     documents = len(corpus) if isinstance(corpus, Documents) else None
@@ -318,7 +318,7 @@ def _held_out_part(recipe: Recipe, corpus: Corpus) -> float:
 
 
 def _log_split(recipe: Recipe, training: Corpus, held_out: Corpus, part: float) -> None:
-    """Say what is trained on and what is not, and how to change it."""
+    """Log what is trained on, what is held out, and how to change it."""
     what, whose = f"{training.unit}s", "the last"
     number, rest = training.size, held_out.size
     if isinstance(training, Documents) and isinstance(held_out, Documents):
@@ -341,7 +341,7 @@ def _log_split(recipe: Recipe, training: Corpus, held_out: Corpus, part: float) 
 
 
 def _tell_what_shrank(n: int, sizes: dict[str, tuple[int | None, int]]) -> None:
-    """Log the sizes, (wanted, had), that a text of n symbols is too short for."""
+    """Log the sizes that were reduced for a text of n symbols; ``sizes`` has (wanted, had) by name."""
     shrunk = [
         f"{name} is {had} instead of {wanted}"
         for name, (wanted, had) in sizes.items()
@@ -352,13 +352,13 @@ def _tell_what_shrank(n: int, sizes: dict[str, tuple[int | None, int]]) -> None:
 
 
 def _whole_windows(transitions: int, seq_length: int | None) -> int:
-    """How much of a pass min-char-rnn trains on: windows with a symbol to spare, at least one."""
+    """The transitions of a pass of min-char-rnn: whole windows with a symbol after them, at least one."""
     T = min(seq_length or transitions, transitions)
     return max(1, (transitions - 1) // T) * T
 
 
 def _validation_streams(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Streams | None:
-    """The held-out part as rows, or ``None`` where there is too little of it."""
+    """The held-out part as rows, or ``None`` if it has no transition."""
     if not held_out.size:
         return None
     ids = held_out.sequence(vocabulary)
@@ -370,7 +370,7 @@ def _validation_streams(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Str
 
 
 def _split_rows(rows: Rows, T: int, part: float) -> tuple[Rows, Streams | None]:
-    """The first windows of each row, and the last ones, to hold out; at least one is trained on."""
+    """Split rows into their first windows, at least one each, to train on, and their last, to hold out."""
     windows = rows.n_steps // T
     kept = max(1, int(windows * (1 - part)))
     held_out = rows.read(kept * T, windows * T) if kept < windows else None
@@ -378,10 +378,10 @@ def _split_rows(rows: Rows, T: int, part: float) -> tuple[Rows, Streams | None]:
 
 
 def _require_memory(recipe: Recipe, V: int, blocks: Blocks, threads: int) -> None:
-    """Refuse what cannot fit, before it is allocated."""
+    """Raise a ``MemoryError`` if training needs more memory than is available."""
     T, B = blocks.seq_length, blocks.rows.batch_size
     shape, itemsize = recipe.network(V).shape, np.dtype(recipe.dtype).itemsize
-    vectors = 3 + recipe.optimizer.moments + (recipe.averaging is not None)  # one is kept
+    vectors = 3 + recipe.optimizer.moments + (recipe.averaging is not None)  # with the weights that are kept
     plan = window_plan(shape, T, B, threads, dropout=recipe.dropout > 0)
     memory.require(
         (vectors * parameter_layout(shape).size + plan.size) * itemsize + blocks.n_bytes,

@@ -1,4 +1,4 @@
-"""Updates of a network: forward, backward, clip and update, by truncated BPTT, in few native calls."""
+"""Updates of a network by truncated BPTT: forward, backward, clip and update, in few native calls."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ ARGUMENTS = (
 
 
 class Trainer(checks.Sealed):
-    """Trains a network on windows that it is given, and carries the state from one to the next.
+    """Trains a network on windows, and carries the state from one window to the next.
 
-    A trainer serves one thread, and while it trains no other thread may use its network.
+    Only one thread may use a trainer. While it trains, no other thread may use its network.
 
     Parameters
     ----------
     network
-        The `Network` whose parameters are updated, in place.
+        The `Network` whose parameters are updated in place.
     optimizer
         ``"sgd"``, ``"adagrad"``, ``"rmsprop"``, ``"adam"``, ``"adamw"``, or one of `fastrnn.optimizers` with
-        its own settings.
+        other settings.
     learning_rate
-        Also an attribute, which may be changed between updates.
+        The learning rate. It is an attribute too, and can be set between updates.
     clip_value
-        Largest size of an element of the gradient, applied first; ``None`` does not clip.
+        The largest absolute value of an element of the gradient; ``None`` does not clip. It is applied before
+        ``clip_norm``.
     clip_norm
-        Largest Euclidean norm of the whole gradient; ``None`` does not clip.
+        The largest Euclidean norm of the whole gradient; ``None`` does not clip.
     reduction
-        ``"sum"``: update with the gradient of the sum of the losses, as the seed does. ``"mean"``: of
-        their mean over the targets. ``"batchmean"``: of the sum divided by the number of rows, as char-rnn
-        does.
+        What the gradient is of. ``"sum"``: the sum of the losses, as in the preset scratch. ``"mean"``: their
+        mean over the targets. ``"batchmean"``: their sum divided by the number of rows, as in char-rnn.
     averaging
-        How much of their average the parameters' exponential mean keeps at each update, from 0 to below 1, as
-        in ``torch.optim.swa_utils.get_ema_multi_avg_fn``; ``None`` keeps none. See `averaged_network`.
+        The decay, from 0 to below 1, of an exponential moving average of the parameters, as in
+        ``torch.optim.swa_utils.get_ema_multi_avg_fn``; ``None`` makes no average. See `averaged_network`.
     dropout_key
-        From 0 to 2⁶³ - 1: what the network's dropout drops depends on it and on the number of the update.
+        From 0 to 2⁶³ - 1. This and the number of the update determine what the network's dropout drops.
 
     Attributes
     ----------
     updates
-        How many updates were done.
+        The number of updates that were done.
     gradient_norm
         The norm of the last update's gradient, after the clip by value and before the clip by norm; NaN
         before the first.
@@ -76,8 +76,8 @@ class Trainer(checks.Sealed):
     _average: Final[Array]
 
     _instead: ClassVar[dict[str, str]] = {
-        "updates": "it counts what was done",
-        "gradient_norm": "it tells what was done",
+        "updates": "it counts the updates that were done",
+        "gradient_norm": "it is that of the last update",
         "averaged_network": "write into it, averaged_network.flat[...] = values",
     }
 
@@ -121,7 +121,7 @@ class Trainer(checks.Sealed):
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the next updates; it may be set."""
+        """The learning rate of the next updates; it can be set."""
         return self._learning_rate
 
     @learning_rate.setter
@@ -130,7 +130,7 @@ class Trainer(checks.Sealed):
 
     @property
     def clip_value(self) -> float | None:
-        """Largest size of an element of the gradient; it may be set."""
+        """The largest absolute value of an element of the gradient; it can be set."""
         return self._clip_value
 
     @clip_value.setter
@@ -139,7 +139,7 @@ class Trainer(checks.Sealed):
 
     @property
     def clip_norm(self) -> float | None:
-        """Largest norm of the whole gradient; it may be set."""
+        """The largest norm of the whole gradient; it can be set."""
         return self._clip_norm
 
     @clip_norm.setter
@@ -148,7 +148,7 @@ class Trainer(checks.Sealed):
 
     @property
     def reduction(self) -> str:
-        """``"sum"``, ``"mean"`` or ``"batchmean"``; it may be set."""
+        """``"sum"``, ``"mean"`` or ``"batchmean"``; it can be set."""
         return self._reduction
 
     @reduction.setter
@@ -157,7 +157,7 @@ class Trainer(checks.Sealed):
 
     @property
     def dropout_key(self) -> int:
-        """What dropout depends on, with the number of the update; it may be set."""
+        """What dropout drops depends on this and on the number of the update; it can be set."""
         return self._dropout_key
 
     @dropout_key.setter
@@ -166,17 +166,17 @@ class Trainer(checks.Sealed):
 
     @property
     def updates(self) -> int:
-        """How many updates were done."""
+        """The number of updates that were done."""
         return self._updates
 
     @property
     def optimizer(self) -> Optimizer:
-        """The optimizer, for good: its moments are the trainer's."""
+        """The optimizer. It cannot be set, because the trainer has moments of this optimizer."""
         return self._optimizer
 
     @property
     def averaging(self) -> float | None:
-        """How much of the average each update keeps, for good: the average is the trainer's."""
+        """The decay of the moving average. It cannot be set, because the trainer has an average with it."""
         return self._averaging
 
     @property
@@ -186,9 +186,9 @@ class Trainer(checks.Sealed):
 
     @property
     def state(self) -> State | None:
-        """A copy of what the next window continues from, as in `Network.forward`; it may be set.
+        """A copy of the state that the next window begins with, as in `Network.forward`; it can be set.
 
-        ``None`` is zeros.
+        ``None`` is a state of zeros.
         """
         state = self._state
         return None if state is None else self.network.public_state(state.copy())
@@ -200,20 +200,20 @@ class Trainer(checks.Sealed):
         self._state = None if value is None else self.network.checked_state(value, rows[0] if rows else 1)
 
     def reset_state(self) -> None:
-        """Let the next window begin from a state of zeros."""
+        """Let the next window begin with a state of zeros."""
         self._state = None
 
     def step(self, inputs: ArrayLike, targets: ArrayLike, starts: ArrayLike | None = None) -> float:
-        """Do one update on one window; the state is carried to the next call.
+        """Do one update on one window; the next call continues with its last state.
 
         Parameters
         ----------
         inputs
             Ids (T, B), from 0 to V - 1.
         targets
-            Ids (T, B); -1 where there is no loss.
+            Ids (T, B); -1 is a step without a loss.
         starts
-            (T, B): 1 where a row begins anew; ``None`` is none.
+            (T, B): at a 1 the row's state is set to zero before the step; ``None`` is all 0.
 
         Returns
         -------
@@ -223,9 +223,9 @@ class Trainer(checks.Sealed):
         Raises
         ------
         ValueError, TypeError, MemoryError
-            As in `Network.forward`; also where the carried state has another number of rows.
+            As in `Network.forward`; also if the carried state has another number of rows.
         fastrnn.DivergenceError
-            The loss or the gradient is not finite; the update was not done.
+            The loss or the gradient is not finite, and this update was not done; or the update overflowed.
         """
         room = self.network.training_room(dropout=self.network.dropout > 0)
         window = Streams(*self.network.checked_window(inputs, targets, starts, room))
@@ -240,13 +240,13 @@ class Trainer(checks.Sealed):
         Parameters
         ----------
         streams
-            Ids (N + 1, B): each row of N + 1 symbols is N inputs and, one on, N targets.
+            Ids (N + 1, B): the first N symbols of a row are its inputs, the last N its targets.
         seq_length
-            T, the steps of a window; the last of a pass may be shorter.
+            T, the steps of a window; the last window of a pass may be shorter.
         starts
-            (N, B): 1 where a row begins anew; ``None`` is none.
+            (N, B), as in `step`.
         passes
-            How often to go through the streams. The state is carried over their end too.
+            How often the streams are read. The state is carried from one pass to the next too.
 
         Returns
         -------
@@ -271,7 +271,7 @@ class Trainer(checks.Sealed):
         return losses
 
     def _checked_streams(self, streams: ArrayLike, starts: ArrayLike | None, T: int, passes: int) -> Streams:
-        """Return copies of streams and starts, or raise; what cannot fit is refused before it is read."""
+        """Return checked copies of streams and starts; their memory is checked before they are copied."""
         ids = checks.id_array("streams", streams)
         N, B = len(ids) - 1, ids.shape[1]
         if N < 1:
@@ -286,7 +286,7 @@ class Trainer(checks.Sealed):
         return Streams(ids[:-1], ids[1:], checks.private_flags("starts", flags, (N, B)))
 
     def _fill(self, losses: Floats, rows: Streams, T: int, pace: Pace) -> None:
-        """Do an update on so many windows, from the first of these rows on, in short calls."""
+        """Do an update on each of the next windows of these rows, one for each loss, in short calls."""
         done = 0
 
         def update(count: int) -> Floats:
@@ -300,8 +300,8 @@ class Trainer(checks.Sealed):
     def advance(self, streams: Streams, seq_length: int, first: int, rates: Floats) -> Floats:
         """Do one update for each of these learning rates, in one native call, from window ``first`` on.
 
-        Internal: the streams are the caller's own, and no other thread writes to them. Windows are counted
-        over passes. Returns (2, W): what `steps` does, and the norm of each gradient. Raises as `steps` does.
+        Internal: no other thread may write to the streams. Windows are counted through all passes. It returns
+        (2, W): what `steps` returns, and the norm of each gradient. It raises what `steps` raises.
         """
         network, optimizer, W, B = self.network, self._optimizer, len(rates), streams.batch_size
         checks.window_buffers(streams.inputs, streams.targets, streams.starts, (streams.n_steps, B))
@@ -312,12 +312,12 @@ class Trainer(checks.Sealed):
             )
         T = min(checks.whole_number("seq_length", seq_length), streams.n_steps)
         state = self._carried_state(B)
-        # NaN as well where Ctrl-C strikes before the kernel writes any
+        # if Ctrl-C comes before the kernel writes a loss, the loss is NaN
         found, symbol_losses = np.full((2, W), math.nan), np.empty((T, B))
         losses, norms = found
         settings, weights = optimizer.settings(rates, self.updates), self._averaging_weights(W)
         checks.buffer("settings", settings, checks.FLOAT64, (W, SETTINGS))
-        # what may be set is read once, for all parts alike
+        # attributes that can be set are read once, so all parts get the same values
         optimizer_number, reduction = optimizer.number, REDUCTIONS.index(self.reduction)
         value_limit, norm_limit = self.clip_value or math.inf, self.clip_norm or math.inf
         rate, key, updates = network.dropout, self.dropout_key, self.updates
@@ -341,7 +341,7 @@ class Trainer(checks.Sealed):
                     ),
                     lasts=network.lasts(T, B),
                 )  # fmt: skip
-        finally:  # after Ctrl-C too: what was done counts
+        finally:  # after Ctrl-C too, the updates that were done are counted
             finite = np.isfinite(losses) & np.isfinite(norms)
             self._updates += int(np.count_nonzero(finite))
             self._gradient_norm = float(norms[finite][-1]) if finite.any() else self._gradient_norm
@@ -357,7 +357,7 @@ class Trainer(checks.Sealed):
         return found
 
     def _carried_state(self, B: int) -> Array:
-        """The state that a window of so many rows continues from, and replaces."""
+        """The state that a window of B rows begins with; the window replaces it by its last state."""
         state = self._state
         if state is None:
             state = self._state = self.network.checked_state(None, B)
@@ -368,16 +368,16 @@ class Trainer(checks.Sealed):
         return state
 
     def _averaging_weights(self, count: int) -> Floats:
-        """The weight of the parameters in their average after each of so many updates; the first sets it."""
+        """The weight of the parameters in the average after each update; after the first update it is 1."""
         weights = np.full(count, 1 - (self.averaging or 0.0))
         weights[: int(self.updates == 0)] = 1
         return weights
 
     @property
     def averaged_network(self) -> Network:
-        """The network with the average of its parameters; it shares their memory with the trainer.
+        """The network with the average of its parameters; it shares the trainer's memory of the average.
 
-        Before the first update it is the network's parameters.
+        Before the first update, the average is the network's parameters.
 
         Raises
         ------
@@ -401,7 +401,7 @@ class Trainer(checks.Sealed):
         return {"arguments": arguments, "state": self.state, **held}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take what `__getstate__` gave; all is checked again, and the arrays are the trainer's own."""
+        """Take what `__getstate__` returned; it is checked again, and arrays are copied."""
         self.__init__(**state["arguments"])  # type: ignore[misc]  # an object that pickle made
         for name in ("_moments", "_average"):
             checks.same_shape(name, np.asarray(state[name]), getattr(self, name).shape)

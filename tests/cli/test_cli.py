@@ -395,7 +395,7 @@ def test_demo(tmp_path: Path):
     out = tmp_path / "demo"
     result = run("demo", "--seconds", 0.5, "-o", out)
     assert result.exit_code == 0
-    for words in ("a sample:", "fastrnn", "gzip -9, alone", "xz, alone", "it scores the same"):
+    for words in ("a sample:", "fastrnn", "gzip -9, alone", "xz, alone", "it gives the same"):
         assert words in result.stdout
     assert "bits/character" in result.stderr
     assert fastrnn.load(out).network.hidden_size == 128
