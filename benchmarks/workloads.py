@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fastrnn.core.cells import CELLS
+
 Weights = dict[str, np.ndarray]
 
 CLIP = 5.0
-
-#: G, by cell.
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 #: Adagrad's sum of squares starts from it, and nothing is added to the root: min-char-rnn's form.
 INITIAL_ACCUMULATOR = 1e-8
@@ -56,7 +55,7 @@ class Workload:
         A layer has a product with its own state and, above the first, one with the layer below; the first
         one's input is one-hot and costs none.
         """
-        products = (2 * self.num_layers - 1) * GATES[self.cell]
+        products = (2 * self.num_layers - 1) * len(CELLS[self.cell].gates)
         return 2 * self.characters * (products * self.H**2 + self.H * self.V)
 
     @property
@@ -74,14 +73,14 @@ class Workload:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the weights, in the order in which they are drawn."""
-        V, H, rows = self.V, self.H, GATES[self.cell] * self.H
+        V, H, rows = self.V, self.H, len(CELLS[self.cell].gates) * self.H
         shapes: dict[str, tuple[int, ...]] = {}
         for layer in range(self.num_layers):
             shapes[f"weight_ih_l{layer}"] = rows, H if layer else V
             shapes[f"weight_hh_l{layer}"] = rows, H
             shapes[f"bias_l{layer}"] = (rows,)
-            if self.cell == "gru":
-                shapes[f"bias_hn_l{layer}"] = (H,)
+            if split := CELLS[self.cell].split_bias:
+                shapes[f"bias_h{split}_l{layer}"] = (H,)
         return {**shapes, "head.weight": (V, H), "head.bias": (V,)}
 
     def weights_of_check(self) -> Weights:

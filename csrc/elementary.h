@@ -2,7 +2,7 @@
  *
  * x = n ln 2 + r with |r| ≤ ln 2 / 2, and a polynomial in r (minimax, by the Remez algorithm), evaluated
  * with fused multiply-adds. There are no branches and no calls, so that compilers turn a loop over any
- * of them into vector code, of any width and with the same bits. backends/numba.py states the same
+ * of them into vector code, of any width and with the same bits. backends/numba/elementary.py states the same
  * sequences with the same coefficients. The errors, over the whole range, are below 2.5 ulp; NaN stays
  * NaN, and infinities and zeros give their exact limits. */
 #ifndef FASTRNN_ELEMENTARY_H

@@ -1,5 +1,5 @@
 /* fastrnn.h: the contract. It states every kernel of fastrnn once; backends/reference.py and
- * backends/numba.py hold the same kernels under the same names, with the same arguments in the same
+ * backends/numba/ hold the same kernels under the same names, with the same arguments in the same
  * order, and a test reads this file and compares the three.
  *
  * It is not a library for others to link: memory, checks and errors belong to the Python side.

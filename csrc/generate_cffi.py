@@ -11,33 +11,36 @@ import sys
 from pathlib import Path
 
 import cffi
+from generate_contract import Kernel, read
 
 HERE = Path(__file__).parent
 PRECISIONS = {"f32": "float", "f64": "double"}
 
 
-def declarations(header: str) -> str:
-    """The header's prototypes, without comments and preprocessor lines."""
+def prototype(kernel: Kernel, suffix: str, real: str) -> str:
+    """A kernel's prototype for one precision."""
+    arguments = [
+        ("const " if argument.role == "input" else "")
+        + (real if argument.c_type == "real" else argument.c_type)
+        + (" " if argument.role == "number" else " *")
+        + argument.name
+        for argument in kernel.arguments
+    ]
+    return f"int32_t fr_{kernel.name}_{suffix}({', '.join(arguments)});"
+
+
+def build_information() -> str:
+    """The prototypes of build_info.h, without comments and preprocessor lines."""
+    header = (HERE / "build_info.h").read_text(encoding="utf-8")
     header = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
     return re.sub(r"^#.*$", "", header, flags=re.MULTILINE)
 
 
-def for_precision(prototypes: str, suffix: str, real: str) -> str:
-    """The prototypes for one precision: ``FR(name)`` becomes ``fr_name_f32``, ``real`` float."""
-    named = re.sub(r"\bFR\((\w+)\)", rf"fr_\1_{suffix}", prototypes)
-    return re.sub(r"\breal\b", real, named)
-
-
 def all_declarations() -> str:
-    """Everything that the module offers: types and constants once, each kernel twice."""
-    contract = declarations((HERE / "fastrnn.h").read_text())
-    once, *kernels = re.split(r"^(?=fr_status FR\()", contract, flags=re.MULTILINE)
-    prototypes = "".join(kernels)
-    return "\n".join(
-        [once]
-        + [for_precision(prototypes, suffix, real) for suffix, real in PRECISIONS.items()]
-        + [declarations((HERE / "build_info.h").read_text())]
-    )
+    """Everything that the module offers: each kernel twice, and what the build is."""
+    kernels = read().kernels
+    prototypes = [prototype(kernel, *named) for named in PRECISIONS.items() for kernel in kernels]
+    return "\n".join([*prototypes, build_information()])
 
 
 def main() -> None:

@@ -14,11 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.core import checks
+from fastrnn.core import checks, constants
 from fastrnn.core.arithmetic import Floats, integer_power
-
-#: The width of a row of settings, FR_SETTINGS in the contract.
-SETTINGS = 6
+from fastrnn.core.constants import SETTINGS
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class SGD(Optimizer):
     nesterov: bool = False
 
     name: ClassVar[str] = "sgd"
-    number: ClassVar[int] = 0
+    number: ClassVar[int] = constants.SGD
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "momentum", checks.part_of_one("momentum", self.momentum, zero=True))
@@ -113,7 +111,7 @@ class Adagrad(Optimizer):
     eps: float = 1e-10
 
     name: ClassVar[str] = "adagrad"
-    number: ClassVar[int] = 1
+    number: ClassVar[int] = constants.ADAGRAD
 
     def __post_init__(self) -> None:
         for name in ("initial_accumulator_value", "eps"):
@@ -151,7 +149,7 @@ class RMSprop(Optimizer):
     eps: float = 1e-8
 
     name: ClassVar[str] = "rmsprop"
-    number: ClassVar[int] = 3
+    number: ClassVar[int] = constants.RMSPROP
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "alpha", checks.part_of_one("alpha", self.alpha, zero=True))
@@ -184,7 +182,7 @@ class Adam(Optimizer):
     eps: float = 1e-8
 
     name: ClassVar[str] = "adam"
-    number: ClassVar[int] = 2
+    number: ClassVar[int] = constants.ADAM
 
     def __post_init__(self) -> None:
         if not isinstance(self.betas, tuple) or len(self.betas) != 2:

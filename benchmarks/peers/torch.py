@@ -18,10 +18,11 @@ from torch.nn import functional
 
 from benchmarks.peers import Build, Run
 from benchmarks.workloads import CLIP, INITIAL_ACCUMULATOR, Sampling, Scoring, Training, Weights, Workload
+from fastrnn.core.cells import CELLS
 
 IMPLEMENTATIONS = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 
-MODULES = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
+MODULES = {name: getattr(torch.nn, cell.module) for name, cell in CELLS.items()}
 
 #: What is carried over time, (L, B, H): h, and for the LSTM c.
 State = tuple[torch.Tensor, ...]
@@ -85,7 +86,7 @@ class Network(torch.nn.Module):
                 b_hh.requires_grad_(False)
         self.layer = LAYERS[job.cell]
         self.identity = torch.eye(job.V, dtype=self.head.weight.dtype)
-        self.zeros = (self.head.weight.new_zeros(job.num_layers, job.B, job.H),) * (1 + (job.cell == "lstm"))
+        self.zeros = (self.head.weight.new_zeros(job.num_layers, job.B, job.H),) * len(CELLS[job.cell].state)
 
     def one_hot(self, ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Hidden states (T, B, H) of ids (T, B), and what is carried on."""

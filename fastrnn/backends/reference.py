@@ -8,16 +8,29 @@ mistake is unlikely to be made twice. Of a kernel with parts, part 0 does all; B
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.core.layout import KINDS, Shape, parameter_layout
-
-OK, BAD_SIZE, BAD_SYMBOL, BAD_CHOICE = 0, 1, 2, 3
-SUM, MEAN, BATCHMEAN = 0, 1, 2
+from fastrnn.core.constants import (
+    BAD_CHOICE,
+    BAD_SIZE,
+    BAD_SYMBOL,
+    BATCHMEAN,
+    CELLS,
+    FUNCTIONS,
+    HEAD_STEPS,
+    HEAD_WEIGHT,
+    HIDDEN,
+    MEAN,
+    OK,
+    OPTIMIZERS,
+    SUM,
+)
+from fastrnn.core.layout import Shape, parameter_layout
 
 Reals = NDArray[np.floating[Any]]
 Ids = NDArray[np.int32]
@@ -39,15 +52,20 @@ def sigmoid(x: Reals) -> Reals:
     return np.where(x < 0, e, 1) / (1 + e)
 
 
-ELEMENTARY = (np.exp, np.tanh, sigmoid, np.log)
+ELEMENTARY: dict[str, Callable[[Reals], Reals]] = {
+    "exp": np.exp,
+    "tanh": np.tanh,
+    "sigmoid": sigmoid,
+    "log": np.log,
+}
 
 
 def elementary(y: Reals, x: Reals, function: int, n: int) -> int:
     if n < 0:
         return BAD_SIZE
-    if function not in range(len(ELEMENTARY)):
+    if function not in range(len(FUNCTIONS)):
         return BAD_CHOICE
-    y[:] = ELEMENTARY[function](x)
+    y[:] = ELEMENTARY[FUNCTIONS[function]](x)
     return OK
 
 
@@ -389,7 +407,7 @@ def average_update(average: Reals, params: Reals, weight: float, part: int, part
     return OK
 
 
-UPDATES = (sgd_update, adagrad_update, adam_update, rmsprop_update)
+UPDATES = {"sgd": sgd_update, "adagrad": adagrad_update, "adam": adam_update, "rmsprop": rmsprop_update}
 
 
 # ---- The whole network -------------------------------------------------------------------------------
@@ -397,17 +415,16 @@ UPDATES = (sgd_update, adagrad_update, adam_update, rmsprop_update)
 
 def bad_plan(plan: NDArray[np.int64], *sizes: int) -> int:
     """The status of a plan and of sizes that are at least one."""
-    kind, L, V, E, H = plan[:5].tolist()
-    if kind not in range(len(KINDS)):
+    kind, L, V, E, H = plan[: HIDDEN + 1].tolist()
+    if kind not in range(len(CELLS)):
         return BAD_CHOICE
     return BAD_SIZE if min(L, V, H, E + 1, *sizes) < 1 else OK
 
 
 def shape_of(plan: NDArray[np.int64]) -> Shape:
     """The shape of the network that a plan is made for."""
-    kind, L, V, E, H = plan[:5].tolist()
-    head_weight = plan[8]
-    return Shape(KINDS[kind], L, V, E, H, tied=bool(E and head_weight == 0))
+    kind, L, V, E, H = plan[: HIDDEN + 1].tolist()
+    return Shape(CELLS[kind], L, V, E, H, tied=bool(E and plan[HEAD_WEIGHT] == 0))
 
 
 @dataclass
@@ -500,7 +517,7 @@ def run_head(
 
     With gradients, those of the head's parameters are added, and that of what reaches it takes its place.
     """
-    layout, (T, B, H), steps = parameter_layout(shape), top.shape, int(plan[6])
+    layout, (T, B, H), steps = parameter_layout(shape), top.shape, int(plan[HEAD_STEPS])
     w = layout.stored(params)
     for t in range(0, T, steps):
         some, y = top[t : t + steps].reshape(-1, H), targets[t : t + steps].ravel()
@@ -633,7 +650,7 @@ def train_windows(
         return bad
     if not 0 <= part < parts or min(first, W, S - 1) < 0:
         return BAD_SIZE
-    if optimizer not in range(len(UPDATES)):
+    if optimizer not in range(len(OPTIMIZERS)):
         return BAD_CHOICE
     if part > 0:
         return OK
@@ -655,7 +672,8 @@ def train_windows(
         if not np.isfinite([losses[w], norms[w]]).all():
             return OK
         shrink = norm_limit / norms[w] if norms[w] > norm_limit else 1.0
-        UPDATES[optimizer](params, moments, grads, settings[w], value_limit, shrink, 0, 1, params.size)
+        update = UPDATES[OPTIMIZERS[optimizer]]
+        update(params, moments, grads, settings[w], value_limit, shrink, 0, 1, params.size)
         if A > 0:
             average_update(average[0], params, weights[w], 0, 1, params.size)
     return OK

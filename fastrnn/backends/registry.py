@@ -13,7 +13,8 @@ import logging
 from collections.abc import Callable
 from functools import cache
 
-from fastrnn.backends.backend import KERNELS, Backend, Description
+from fastrnn.backends.backend import Backend, Description
+from fastrnn.backends.contract import KERNELS
 from fastrnn.errors import BackendUnavailableError
 
 logger = logging.getLogger("fastrnn")

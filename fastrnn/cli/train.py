@@ -16,13 +16,14 @@ import fastrnn
 from fastrnn.cli.program import INTERRUPTED, backend_option, log_on_stderr, seed_option, threads_option
 from fastrnn.cli.saving import require_no_input, save
 from fastrnn.cli.texts import as_unit, decoded, write_sample
+from fastrnn.core.cells import ACTIVATIONS, CELLS, listed
 from fastrnn.core.terminal import tell
 
 #: Options of `train` that go to `fastrnn.train` as they are, where they are given.
 _TRAINING_OPTIONS = [
     click.option("--preset", help="A system to reproduce: scratch, min-char-rnn or char-rnn."),
-    click.option("--cell", help="The recurrent cell: rnn, gru or lstm.  [default: rnn]"),
-    click.option("--activation", help="Of the rnn: tanh or relu.  [default: tanh]"),
+    click.option("--cell", help=f"The recurrent cell: {listed(CELLS)}.  [default: rnn]"),
+    click.option("--activation", help=f"Of the rnn: {listed(ACTIVATIONS)}.  [default: tanh]"),
     click.option("--hidden-size", type=int, help="Hidden units.  [default: 128]"),
     click.option("--num-layers", type=int, help="Layers, one above the other.  [default: 1]"),
     click.option("--embedding-size", type=int, help="Of the symbols.  [default: none, one-hot]"),

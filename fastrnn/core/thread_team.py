@@ -16,8 +16,7 @@ from threading import Lock, Thread
 import numpy as np
 from numpy.typing import NDArray
 
-#: The counters that the parts share, and the one that sends them home (FR_SYNC and FR_ABORT).
-SYNC, ABORT = 48, 32
+from fastrnn.core.constants import ABORT, SYNC
 
 #: A container's limit on processor time: microseconds of it in a period.
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.core.cells import CELLS
+
 Array = NDArray[Any]
 
 #: The names, and what the number is called that may follow one in brackets.
@@ -73,7 +75,7 @@ def initialize(parameters: Mapping[str, Array], name: str, *, cell: str, hidden_
       recurrent networks of rectified linear units"); the rest as ``orthogonal`` has it.
     - ``zeros``: for weights that are filled in later.
 
-    An LSTM's forget gate then has a bias of 1 (Jozefowicz, Zaremba & Sutskever 2015), except with
+    A forget gate, the LSTM's, then has a bias of 1 (Jozefowicz, Zaremba & Sutskever 2015), except with
     ``zeros``.
 
     Parameters
@@ -84,7 +86,7 @@ def initialize(parameters: Mapping[str, Array], name: str, *, cell: str, hidden_
     name
         As `check_initialization` takes it.
     cell
-        The network's; the ``"lstm"`` has gates in the order i, f, g, o.
+        The network's, one of `fastrnn.core.cells.CELLS`.
     hidden_size
         H.
     rng
@@ -96,11 +98,11 @@ def initialize(parameters: Mapping[str, Array], name: str, *, cell: str, hidden_
         As in `check_initialization`.
     """
     kind, number = _parse(name)
-    H = hidden_size
+    H, forget_gate = hidden_size, CELLS[cell].forget_gate
     for key, view in parameters.items():
         view[...] = _draw(rng, kind, number, key, view.shape, H)
-        if cell == "lstm" and kind != "zeros" and key.startswith("bias_l"):
-            view[H : 2 * H] = 1
+        if forget_gate is not None and kind != "zeros" and key.startswith("bias_l"):
+            view[CELLS[cell].rows(forget_gate, H)] = 1
 
 
 def _parse(value: Any) -> tuple[str, float | None]:

@@ -13,17 +13,12 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks, memory
-from fastrnn.core.layout import (
-    GATES,
-    Shape,
-    window_plan,
-)
+from fastrnn.core.cells import ACTIVATIONS, CELLS, cell_of
+from fastrnn.core.layout import Shape
+from fastrnn.core.plan import window_plan
 from fastrnn.network.execution import SYMBOL_BYTES, Array, Execution, State, StateLike, checked_key
 from fastrnn.network.initialization import check_initialization, initialize
 from fastrnn.network.torch_state import from_torch_state_dict, to_torch_state_dict
-
-CELLS = tuple(GATES)
-ACTIVATIONS = ("tanh", "relu")
 
 #: The largest number of layers: more than anyone trains, and few enough to name.
 MOST_LAYERS = 1000
@@ -154,12 +149,12 @@ class Network(Execution):
     @property
     def cell(self) -> str:
         """``"rnn"``, ``"gru"`` or ``"lstm"``."""
-        return self.shape.cell
+        return self.shape.cell.name
 
     @property
     def activation(self) -> str:
         """``"tanh"`` or, of an rnn, ``"relu"``."""
-        return "relu" if self.shape.kind == "rnn_relu" else "tanh"
+        return self.shape.cell.activation
 
     @property
     def flat(self) -> Array:
@@ -224,7 +219,7 @@ class Network(Execution):
         marks = checks.private_flags("starts", flags, ids.shape)
         carried = self.checked_state(state, B)
         logits = np.empty((T, B, self.shape.V), self.dtype)
-        self._run_forward(self.backend.network_forward, logits, carried, ids, marks)
+        self._run_forward(self._logits, logits, carried, ids, marks)
         return logits, self.public_state(carried)
 
     def loss_and_gradients(
@@ -273,8 +268,9 @@ class Network(Execution):
             team.run(
                 parts,
                 lambda part: self.backend.network_gradients(
-                    losses, gradients, carried, workspace.flat, team.sync, self._flat, ids, wanted, flags,
-                    plan.numbers, 1.0, rate, key, 0, part, parts, T, B,
+                    losses=losses, grads=gradients, state=carried, workspace=workspace.flat, sync=team.sync,
+                    params=self._flat, inputs=ids, targets=wanted, starts=flags, plan=plan.numbers,
+                    scale=1.0, rate=rate, key=key, update=0, part=part, parts=parts, T=T, B=B,
                 ),
                 lasts=self.lasts(T, B),
             )  # fmt: skip
@@ -413,12 +409,8 @@ def checked_shape(
     tied: Any = False,
 ) -> Shape:
     """The shape of a network with these arguments, or an error that names the one that is wrong."""
-    kind = checks.one_of("cell", cell, CELLS)
-    function = checks.one_of("activation", activation, ACTIVATIONS)
-    if kind == "rnn":
-        kind = f"rnn_{function}"
-    elif function != "tanh":
-        raise ValueError(f"activation={activation!r} is for cell='rnn'; a {kind} has its own")
+    name = checks.one_of("cell", cell, CELLS)
+    kind = cell_of(name, checks.one_of("activation", activation, ACTIVATIONS)).kind
     L = checks.whole_number("num_layers", num_layers)
     if L > MOST_LAYERS:
         raise ValueError(f"num_layers={L} must be at most {MOST_LAYERS}")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.core import checks, memory
-from fastrnn.core.layout import GATES
+from fastrnn.core.cells import CELLS, listed
 
 Array = NDArray[Any]
 
@@ -52,18 +52,19 @@ def to_torch_state_dict(parameters: Mapping[str, Array], *, cell: str) -> dict[s
     ValueError
         The cell is not known.
     """
-    checks.one_of("cell", cell, GATES)
+    split = CELLS[checks.one_of("cell", cell, CELLS)].split_bias
     state_dict: dict[str, Array] = {}
     for name, array in parameters.items():
         kind, _, layer = name.partition("_l")
         if kind == "bias":
             second = np.zeros_like(array)
-            if cell == "gru":
-                second[2 * len(array) // 3 :] = parameters[f"bias_hn_l{layer}"]
+            if split is not None:
+                own = parameters[f"bias_h{split}_l{layer}"]
+                second[CELLS[cell].rows(split, len(own))] = own
             state_dict |= {f"rnn.bias_ih_l{layer}": array, f"rnn.bias_hh_l{layer}": second}
         elif kind in {"weight_ih", "weight_hh"}:
             state_dict[f"rnn.{name}"] = array
-        elif kind != "bias_hn":
+        elif kind != f"bias_h{split}":
             state_dict[name] = array
     if "head.weight" not in parameters:
         bias = state_dict.pop("head.bias")
@@ -174,7 +175,7 @@ def _take_recurrent(entries: dict[str, Array], cell: str | None) -> tuple[dict[s
     I = (0, *entries[f"{prefix}weight_ih_l0"].shape)[-1]
     biased = any(part[1].startswith("bias") for part in parts)
     layers: dict[str, Array] = {}
-    rows = GATES[cell] * H
+    rows, split = len(CELLS[cell].gates) * H, CELLS[cell].split_bias
     for layer in range(L):
         for name, columns in (("weight_ih", H if layer else I), ("weight_hh", H)):
             layers[f"{name}_l{layer}"] = _take(entries, f"{prefix}{name}_l{layer}", (rows, columns))
@@ -183,9 +184,10 @@ def _take_recurrent(entries: dict[str, Array], cell: str | None) -> tuple[dict[s
             for name in ("bias_ih", "bias_hh")
         )
         layers[f"bias_l{layer}"] = first + second
-        if cell == "gru":
-            layers[f"bias_l{layer}"][2 * H :] = first[2 * H :]
-            layers[f"bias_hn_l{layer}"] = second[2 * H :].copy()
+        if split is not None:
+            apart = CELLS[cell].rows(split, H)
+            layers[f"bias_l{layer}"][apart] = first[apart]
+            layers[f"bias_h{split}_l{layer}"] = second[apart].copy()
     return layers, {"hidden_size": H, "num_layers": L, "cell": cell}
 
 
@@ -206,21 +208,27 @@ def _recurrent_prefix(entries: dict[str, Array]) -> str:
 def _cell_and_size(entries: dict[str, Array], prefix: str, cell: str | None) -> tuple[str, int]:
     """The cell and H, by the shape of the first layer's ``weight_hh``."""
     if cell is not None:
-        checks.one_of("cell", cell, GATES)
-    name = f"{prefix}weight_hh_l0"
-    shape = _present(entries, name).shape
-    by_rows = {G * shape[-1]: of for of, G in GATES.items()} if len(shape) == 2 and shape[1] else {}
+        checks.one_of("cell", cell, CELLS)
+    key = f"{prefix}weight_hh_l0"
+    shape = _present(entries, key).shape
+    whole = len(shape) == 2 and shape[1] > 0
+    by_rows = {len(known.gates) * shape[1]: known.name for known in CELLS.values()} if whole else {}
     if not by_rows or shape[0] not in by_rows:
         raise ValueError(
-            f"state_dict[{name!r}] has shape {shape}; it must be (H, H) of an rnn, (3·H, H) of a gru or "
-            "(4·H, H) of an lstm"
+            f"state_dict[{key!r}] has shape {shape}; it must be "
+            + listed(f"({_times(len(known.gates))}H, H) of {name!r}" for name, known in CELLS.items())
         )
     found = by_rows[shape[0]]
     if cell not in {None, found}:
         raise ValueError(
-            f"cell={cell!r} does not fit: state_dict[{name!r}] has shape {shape}, as in {found!r}"
+            f"cell={cell!r} does not fit: state_dict[{key!r}] has shape {shape}, as in {found!r}"
         )
     return found, shape[1]
+
+
+def _times(G: int) -> str:
+    """A factor in front of a size, in an error."""
+    return "" if G == 1 else f"{G}·"
 
 
 def _heads(entries: dict[str, Array], H: int, embedding: str | None) -> list[str]:

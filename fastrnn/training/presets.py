@@ -13,12 +13,13 @@ from typing import Any, cast
 import numpy as np
 
 from fastrnn.core import checks
+from fastrnn.core.cells import ACTIVATIONS, CELLS
+from fastrnn.core.constants import REDUCTIONS
 from fastrnn.core.layout import Shape
 from fastrnn.network.initialization import check_initialization
-from fastrnn.network.network import ACTIVATIONS, CELLS, checked_shape
+from fastrnn.network.network import checked_shape
 from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer, RMSprop, get_optimizer
 from fastrnn.schedules import Constant, Exponential, Linear, Schedule, get_schedule
-from fastrnn.training.trainer import REDUCTIONS
 
 #: The fewest symbols that are worth holding out; with fewer, none are unless `validation` says so.
 LEAST_TO_HOLD_OUT = 20

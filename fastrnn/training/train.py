@@ -12,7 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks, memory
-from fastrnn.core.layout import parameter_layout, window_plan
+from fastrnn.core.layout import parameter_layout
+from fastrnn.core.plan import window_plan
 from fastrnn.core.thread_team import usable_cores
 from fastrnn.data.batches import Blocks, Rows, Streams, fit_window
 from fastrnn.data.corpus import Corpus, Documents

@@ -8,22 +8,17 @@ import re
 import numpy as np
 import pytest
 from conftest import require_backend
-from helpers.contract import HEADER, Kernel, constants, kernels
+from helpers.contract import HEADER, Kernel, generator, kernels
 
 import fastrnn
 from fastrnn import optimizers
 from fastrnn.backends import reference
-from fastrnn.backends.backend import KERNELS, STATUS
 from fastrnn.backends.registry import get_backend
-from fastrnn.core import layout
-from fastrnn.core import thread_team as threads
-from fastrnn.network import network
+from fastrnn.core import constants, layout, plan
+from fastrnn.core.constants import CELLS, OPTIMIZERS, PLAN, PLAN_OF_LAYER, STATUS
+from fastrnn.network import execution
 
 NAMES = [kernel.name for kernel in kernels()]
-
-
-def test_the_registry_lists_the_header():
-    assert list(KERNELS) == NAMES
 
 
 @pytest.mark.parametrize("kernel", kernels(), ids=NAMES)
@@ -67,91 +62,111 @@ def test_no_backend_has_a_public_kernel_that_the_header_does_not_state():
     }
 
 
-def test_the_optimizers_are_numbered_as_in_the_header():
-    values = constants()
-    for optimizer in optimizers.OPTIMIZERS.values():
-        kernel = {"adamw": "adam"}.get(optimizer.name, optimizer.name)
-        assert values[f"FR_{kernel.upper()}"] == optimizer.number
-    assert values["FR_SETTINGS"] == optimizers.SETTINGS
+def test_what_is_generated_is_what_the_header_says():
+    """After a change of the header: ``python csrc/generate_contract.py``."""
+    script, package = generator(), HEADER.parent.parent / "fastrnn"
+    for path, text in script.modules(script.read()).items():
+        assert (package / path).read_text(encoding="utf-8") == text, path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("enum { FR_OK = 0, FR_BAD };", "must be FR_NAME = number"),
+        ("enum { FR_OK = 1 << 3 };", "must be FR_NAME = number"),
+    ],
+)
+def test_the_generator_refuses_what_it_does_not_understand(text: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        generator().read(text)
+
+
+def test_every_number_of_a_kernel_has_a_type_in_python():
+    """A new C type would be an argument that no method can have."""
+    assert {a.c_type for kernel in kernels() for a in kernel.arguments if not a.is_array} <= {
+        *("double", "int64_t")
+    }
+
+
+def test_the_optimizers_are_those_of_the_header():
+    by_kernel = {kind.name.replace("adamw", "adam"): kind.number for kind in optimizers.OPTIMIZERS.values()}
+    assert by_kernel == {name: number for number, name in enumerate(OPTIMIZERS)}
 
 
 def test_every_status_has_a_message():
-    failures = {value for name, value in constants().items() if name.startswith(("FR_BAD_", "FR_ABORTED"))}
-    assert failures == set(STATUS)
+    assert set(STATUS) == {constants.BAD_SIZE, constants.BAD_SYMBOL, constants.BAD_CHOICE, constants.ABORTED}
+    assert all(STATUS.values())
 
 
-#: Constants of the header that are no names in Numba's module.
-UNUSED = {"SYNC"}
-
-
-def test_the_constants_are_those_of_the_header():
-    values = {name.removeprefix("FR_"): value for name, value in constants().items()}
-    modules = [reference]
-    assert (values["BLOCK"], values["ROWS"]) == (layout.BLOCK, layout.HEAD_ROWS)
-    assert (values["SYNC"], values["ABORT"]) == (threads.SYNC, threads.ABORT)
-    if require_backend("numba"):
-        from fastrnn.backends import numba
-
-        modules.append(numba)
-    for module in modules:
-        own = {name.rstrip("_"): value for name, value in vars(module).items() if name.rstrip("_") in values}
-        assert own == {name: values[name] for name in own}
-        expected = {"OK", "BAD_SIZE", "BAD_SYMBOL", "BAD_CHOICE"}
-        assert (set(values) - UNUSED if module is not reference else expected) <= set(own)
-
-
-#: What the header calls an array of a plan, where layout.py has PyTorch's name.
-PLAN_NAMES = {"bias": "GATE_BIAS"}
-
-
-def plan_name(name: str) -> str:
-    return "FR_" + PLAN_NAMES.get(name, name.replace(".", "_").upper())
+def test_every_array_of_a_layout_is_a_field_of_a_plan():
+    """A name that the plan does not have would be told to no kernel."""
+    for kind in CELLS:
+        for E, tied in ((0, False), (3, False), (5, True)):
+            shape = layout.Shape(kind, 1, 7, E, 5, tied)
+            entries = [
+                *plan.forward_weights(shape),
+                *plan.backward_weights(shape),
+                *plan.trace(shape, 2, 3, dropout=True),
+                *plan.backward_trace(shape, 2, 3),
+            ]
+            for entry in entries:
+                field, of_layer, _ = entry.name.partition("_l0")
+                assert field in (PLAN_OF_LAYER if of_layer else PLAN), entry
 
 
 def test_a_plan_has_the_order_of_the_header():
-    values = constants()
-    assert [values[f"FR_{kind.upper()}"] for kind in layout.KINDS] == [0, 1, 2, 3]
     shape = layout.Shape("gru", 2, 7, 5, 3, tied=False)
-    sizes = dict(zip(("CELL", "LAYERS", "VOCABULARY", "EMBEDDING", "HIDDEN"), (2, 2, 7, 5, 3), strict=True))
-    sizes |= {"PARAMETERS": layout.parameter_layout(shape).size, "HEAD_STEPS": 9}
-    plan = layout.plan_of(shape, 4, 9, {})
-    assert {name: plan[values[f"FR_{name}"]] for name in sizes} == sizes
-    arrays = [plan_name(name) for name in (*layout.PARAMETERS, *layout.SCRATCH)]
-    assert [values[name] for name in arrays] == list(range(len(sizes), values["FR_LAYER"]))
-    own = [plan_name(name) for name in (*layout.LAYER_PARAMETERS, *layout.LAYER_SCRATCH)]
-    assert [values[name] for name in own] == list(range(values["FR_LAYER_PLAN"]))
-    assert len(plan) == values["FR_LAYER"] + 2 * values["FR_LAYER_PLAN"]
+    numbers = plan.window_plan(shape, 9, 4).numbers
+    sizes = {"CELL": constants.GRU, "LAYERS": 2, "VOCABULARY": 7, "EMBEDDING": 5, "HIDDEN": 3}
+    sizes |= {"PARAMETERS": layout.parameter_layout(shape).size, "HEAD_STEPS": 9, "EMBEDDING_WEIGHT": 0}
+    assert {name: numbers[getattr(constants, name)] for name in sizes} == sizes
+    assert len(numbers) == constants.LAYER + 2 * constants.LAYER_PLAN
+    places = layout.parameter_layout(shape).places()
+    for layer in range(2):
+        own = numbers[constants.LAYER + layer * constants.LAYER_PLAN :]
+        assert own[constants.GATE_BIAS] == places[f"bias_l{layer}"]
+        assert own[constants.BIAS_HN] == places[f"bias_hn_l{layer}"]
 
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
-    [(0, 4, "no such cell"), (0, -1, "no such cell"), (1, 0, "size"), (3, -1, "size"), (4, 0, "size")],
+    [(0, 4, "does not exist"), (0, -1, "does not exist"), (1, 0, "size"), (3, -1, "size"), (4, 0, "size")],
 )
 def test_a_plan_of_no_network_is_refused(backend: str, field: int, value: int, message: str):
-    plan = layout.forward_plan(layout.Shape("lstm", 1, 3, 0, 2, tied=False), 1, 1)
-    numbers = plan.numbers.copy()
+    right = plan.forward_plan(layout.Shape("lstm", 1, 3, 0, 2, tied=False), 1, 1)
+    numbers = right.numbers.copy()
     numbers[field] = value
-    logits, state, workspace = np.zeros((1, 1, 3)), np.zeros((2, 1, 1, 2)), np.zeros(plan.size)
+    logits, state, workspace = np.zeros((1, 1, 3)), np.zeros((2, 1, 1, 2)), np.zeros(right.size)
     params = np.zeros(99)
     ids, starts = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.uint8)
     with pytest.raises(RuntimeError, match=message):
-        get_backend(backend).network_forward(logits, state, workspace, params, ids, starts, numbers, 1, 1)
+        get_backend(backend).network_forward(
+            logits=logits,
+            state=state,
+            workspace=workspace,
+            params=params,
+            inputs=ids,
+            starts=starts,
+            plan=numbers,
+            T=1,
+            B=1,
+        )
 
 
 def test_an_optimizer_that_does_not_exist_is_refused(backend: str, monkeypatch: pytest.MonkeyPatch):
     trainer = fastrnn.Trainer(fastrnn.Network(3, 2, backend=backend), optimizer="sgd")
     monkeypatch.setattr(optimizers.SGD, "number", 99)
-    with pytest.raises(RuntimeError, match="there is no such cell, optimizer or function"):
+    with pytest.raises(RuntimeError, match=STATUS[constants.BAD_CHOICE]):
         trainer.step([[0]], [[1]])
 
 
 def test_every_failure_is_raised_with_the_kernel_s_name(backend: str):
     kernels_of = get_backend(backend)
     y, weight, bias = np.zeros((1, 2)), np.zeros((3, 2)), np.zeros(2)
-    with pytest.raises(RuntimeError, match=r"gather_forward of .*id is outside"):
-        kernels_of.gather_forward(y, weight, bias, np.array([3], np.int32), 1, 3, 2)
+    with pytest.raises(RuntimeError, match=r"gather_forward of .*an id outside"):
+        kernels_of.gather_forward(y=y, weight=weight, bias=bias, ids=np.array([3], np.int32), N=1, V=3, O=2)
     with pytest.raises(RuntimeError, match="gather_forward of .*size"):
-        kernels_of.gather_forward(y, weight, bias, np.array([0], np.int32), -1, 3, 2)
+        kernels_of.gather_forward(y=y, weight=weight, bias=bias, ids=np.array([0], np.int32), N=-1, V=3, O=2)
 
 
 def test_what_is_tiny_is_the_same_everywhere():
@@ -159,8 +174,8 @@ def test_what_is_tiny_is_the_same_everywhere():
     stated = re.search(r"#define FR_TINY FR_BY_PRECISION\((\S+)f, (\S+)\)", header)
     assert stated is not None
     single, double = map(float.fromhex, stated.groups())
-    assert {"float32": single, "float64": double} == network.TINY
+    assert {"float32": single, "float64": double} == execution.TINY
     if require_backend("numba"):
-        from fastrnn.backends import numba
+        from fastrnn.backends.numba.elementary import DOUBLE, SINGLE
 
-        assert (numba.SINGLE.tiny, numba.DOUBLE.tiny) == (single, double)
+        assert (SINGLE.tiny, DOUBLE.tiny) == (single, double)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.contract import constants
+from helpers.contract import constant
 
 from fastrnn.backends.registry import get_backend
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 def compute(backend: str, name: str, x: np.ndarray) -> np.ndarray:
     y = np.empty_like(x)
-    get_backend(backend).elementary(y, x, constants()[f"FR_{name.upper()}"], x.size)
+    get_backend(backend).elementary(y=y, x=x, function=constant(name.upper()), n=x.size)
     return y
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import logging
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +24,7 @@ logging.basicConfig(format="%(message)s")
 import numpy as np
 import fastrnn
 backend, norm = fastrnn.get_backend("numba"), np.empty(1)
-backend.gradient_norm(norm, np.array([3.0, -9.0]), 4.0, 2)
+backend.gradient_norm(norm=norm, grads=np.array([3.0, -9.0]), limit=4.0, n=2)
 print(norm.tolist())
 """
 
@@ -41,9 +43,9 @@ def cache():
     return kernel_cache
 
 
-def run(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(code: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -61,12 +63,12 @@ def doubled(cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A function that compiles a small kernel anew, as a new process would, and counts its cache hits."""
     from numba.core import config
 
-    from fastrnn.backends import numba
+    from fastrnn.backends.numba import jit
 
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
 
     def compile_and_call() -> int:
-        compiled = numba.jit(lambda x: x + x)
+        compiled = jit.jit(lambda x: x + x)
         assert (compiled(3), compiled(0.5)) == (6, 1.0)
         return len(compiled.stats.cache_hits)
 
@@ -160,6 +162,15 @@ def test_a_failed_write_leaves_what_was_there(files, tmp_path: Path, monkeypatch
     assert files_in(tmp_path) == [files.path("key")]
 
 
+def test_the_log_tells_what_is_compiled(doubled, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "fastrnn")
+    doubled()
+    assert [record.message for record in caplog.records] == ["compiling <lambda>"] * 2
+    caplog.clear()
+    doubled()
+    assert not caplog.records
+
+
 def test_a_damaged_file_is_compiled_again_and_replaced(
     cache, doubled, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -187,6 +198,146 @@ def test_a_damaged_cache_of_kernels_changes_no_result(tmp_path: Path):
         assert (again.returncode, again.stdout) == (0, "[5.0]\n")
         assert len(again.stderr.splitlines()) == 1
         assert run(NORM, tmp_path).stderr == ""
+
+
+# ---- Kernels of several files ----------------------------------------------------------------------------
+
+#: Imports a kernel from a copy of the folder of kernels, calls it and tells how often the cache served.
+CALL = """
+import sys
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
+import fastrnn.backends.backend, fastrnn.backends.kernel_cache
+sys.meta_path[:] = [BuiltinImporter, FrozenImporter, PathFinder]
+fastrnn.backends.__path__ = [sys.argv[1]]
+from fastrnn.backends.numba.a import kernel
+print(kernel(0), len(kernel.stats.cache_hits))
+"""
+
+FILE_A = """
+from fastrnn.backends.numba.b import CONSTANT, called, emitted, part, spliced
+from fastrnn.backends.numba.jit import jit
+
+@jit
+def kernel(x):
+    return called(x) + spliced(x) + emitted(x) + part(x) + CONSTANT
+"""
+
+FILE_B = """
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastrnn.backends.numba.jit import inlined, jit, routine
+
+CONSTANT = 1
+
+@jit
+def called(x):
+    return x + 20
+
+@inlined
+def spliced(x):
+    return x + 300
+
+@routine
+def part(x):
+    return x + 50000
+
+@intrinsic
+def emitted(typing_context, x):
+    def emit(context, builder, signature, arguments):
+        return builder.add(arguments[0], context.get_constant(types.int64, 4000))
+    return types.int64(x), emit
+"""
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A folder whose subfolder ``numba`` compiles as the backend does and has two files of kernels."""
+    from fastrnn.backends.numba import constants, jit
+
+    folder = tmp_path / "copy" / "numba"
+    folder.mkdir(parents=True)
+    for module in (constants, jit):
+        shutil.copy(module.__file__, folder)
+    for name, text in (("__init__", ""), ("a", FILE_A), ("b", FILE_B)):
+        (folder / f"{name}.py").write_text(text)
+    return folder.parent
+
+
+def call(place: Path, cache_folder: Path) -> str:
+    done = run(CALL, cache_folder, str(place))
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        pytest.param("CONSTANT = 1", "CONSTANT = 2", 54322, id="an imported constant"),
+        pytest.param("x + 20", "x + 30", 54331, id="the body of a jitted function"),
+        pytest.param("x + 300", "x + 400", 54421, id="the body of an inlined function"),
+        pytest.param("x + 50000", "x + 60000", 64321, id="the body of a routine"),
+        pytest.param("4000", "5000", 55321, id="an intrinsic"),
+    ],
+)
+def test_an_edit_in_one_file_is_noticed_by_the_kernels_of_another(
+    copied: Path, tmp_path: Path, old: str, new: str, expected: int
+):
+    assert call(copied, tmp_path / "cache") == "54321 0"
+    assert call(copied, tmp_path / "cache") == "54321 1"
+    file = copied / "numba" / "b.py"
+    before = file.stat()
+    file.write_text(file.read_text().replace(old, new))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    shutil.rmtree(file.parent / "__pycache__", ignore_errors=True)  # Python goes by the time and the size
+    assert call(copied, tmp_path / "cache") == f"{expected} 0"
+    assert call(copied, tmp_path / "cache") == f"{expected} 1"
+
+
+def test_kernels_are_cached_beside_their_source(copied: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    for hits in (0, 1):
+        done = run(CALL, Path(), str(copied), NUMBA_CACHE_DIR="")
+        assert (done.stdout.strip(), done.stderr) == (f"54321 {hits}", "")
+    assert list((copied / "numba" / "__pycache__").glob("a.kernel-*.nbc"))
+
+
+def test_nothing_is_cached_from_a_zip(copied: Path, tmp_path: Path):
+    archive = shutil.make_archive(str(tmp_path / "archive"), "zip", copied)
+    for _ in range(2):
+        assert call(Path(archive), tmp_path / "cache") == "54321 0"
+    assert not files_in(tmp_path / "cache")
+
+
+def test_kernels_of_one_name_in_two_files_do_not_meet(copied: Path, tmp_path: Path):
+    other = FILE_A.replace("+ CONSTANT", "+ 7 * CONSTANT")
+    (copied / "numba" / "c.py").write_text(other)
+    both = CALL.replace(
+        "import kernel\n", "import kernel\nfrom fastrnn.backends.numba import c\nprint(c.kernel(0))\n"
+    )
+    for hits in (0, 1):
+        assert run(both, tmp_path / "cache", str(copied)).stdout == f"54327\n54321 {hits}\n"
+
+
+def test_no_constant_of_a_kernel_comes_from_outside_the_folder():
+    """The stamp is of the folder's files; ``jit`` alone imports others of the package."""
+    from fastrnn.backends.numba import jit
+
+    for path in Path(jit.__file__).parent.glob("*.py"):
+        sources = {
+            name
+            for node in ast.walk(ast.parse(path.read_text()))
+            for name in (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else []
+            )
+        }
+        ours = {name for name in sources if name.startswith("fastrnn")}
+        outside = {name for name in ours if not name.startswith("fastrnn.backends.numba")}
+        assert not outside or path.stem == "jit", f"{path.name} imports {outside}"
 
 
 # ---- Other users ---------------------------------------------------------------------------------------

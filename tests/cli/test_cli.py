@@ -21,12 +21,12 @@ from helpers.program import QUICK, run, started
 import fastrnn
 from fastrnn.backends.registry import AUTO_REASONS
 from fastrnn.cli.main import main
+from fastrnn.core.cells import CELLS
+from fastrnn.core.constants import REDUCTIONS
 from fastrnn.network.initialization import INITIALIZATIONS
-from fastrnn.network.network import CELLS
 from fastrnn.optimizers import OPTIMIZERS
 from fastrnn.schedules import SCHEDULES
 from fastrnn.training.presets import CHECKS, MORE_UPDATES, MOST_UPDATES, PASSES, PRESETS, RECORDS, Recipe
-from fastrnn.training.trainer import REDUCTIONS
 
 
 @pytest.fixture

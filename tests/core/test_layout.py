@@ -5,17 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastrnn.core import layout
-from fastrnn.core.layout import (
-    KINDS,
-    Entry,
-    Layout,
-    Shape,
-    forward_plan,
-    parameter_layout,
-    step_plan,
-    window_plan,
-)
+from fastrnn.core import plan
+from fastrnn.core.constants import CELLS, EMBEDDING_WEIGHT, HEAD_BIAS, HEAD_STEPS, IH_T, LAYER, LAYER_PLAN
+from fastrnn.core.layout import Entry, Layout, Shape, parameter_layout
+from fastrnn.core.plan import forward_plan, step_plan, window_plan
 
 LAYOUT = Layout((Entry("a", (2, 3), transposed=True), Entry("b", (4,))))
 
@@ -36,7 +29,7 @@ def test_views_write_through():
 
 SHAPES = [
     Shape(kind, L, 7, E, 5, tied)
-    for kind in KINDS
+    for kind in CELLS
     for L in (1, 2, 3)
     for E, tied in ((0, False), (3, False), (5, True))
 ]
@@ -54,7 +47,7 @@ def test_stored_arrays_are_contiguous(shape: Shape):
 def test_parameters_are_pytorch_s(shape: Shape):
     """All but that there is one bias where PyTorch has two, but for the gates that a GRU resets."""
     torch = pytest.importorskip("torch")
-    kind = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}.get(shape.kind, torch.nn.RNN)
+    kind = getattr(torch.nn, shape.cell.module)
     expected = {
         name: tuple(value.shape)
         for name, value in kind(shape.E or shape.V, shape.H, shape.L).named_parameters()
@@ -71,29 +64,30 @@ def test_parameters_are_pytorch_s(shape: Shape):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_place_of_a_plan_is_within_its_workspace(shape: Shape):
-    for plan in (
+    for found in (
         window_plan(shape, 6, 4, 2, dropout=True),
         window_plan(shape, 6, 4, 2),
         forward_plan(shape, 6, 4),
         step_plan(shape, 4)[0],
     ):
-        parameters, scratch = plan.numbers[7:10], plan.numbers[10:19]
-        layers = plan.numbers[19:].reshape(shape.L, 14)
+        parameters = found.numbers[EMBEDDING_WEIGHT : HEAD_BIAS + 1]
+        scratch = found.numbers[HEAD_BIAS + 1 : LAYER]
+        layers = found.numbers[LAYER:].reshape(shape.L, LAYER_PLAN)
         assert (parameters < parameter_layout(shape).size).all()
-        assert (layers[:, :4] < parameter_layout(shape).size).all()
-        most = plan.size + step_plan(shape, 4)[1]
+        assert (layers[:, :IH_T] < parameter_layout(shape).size).all()
+        most = found.size + step_plan(shape, 4)[1]
         assert (scratch <= most).all()
-        assert (layers[:, 4:] <= most).all()
+        assert (layers[:, IH_T:] <= most).all()
 
 
 def test_an_unknown_number_of_logits_is_held_a_block_at_a_time():
     """With a vocabulary of 50,000 a window's logits stay within LOGITS elements."""
     small, large = (Shape("gru", 1, V, 16, 16, tied=True) for V in (100, 50_000))
     T, B = 200, 20
-    assert window_plan(small, T, B).numbers[6] == T
-    steps = int(window_plan(large, T, B).numbers[6])
+    assert window_plan(small, T, B).numbers[HEAD_STEPS] == T
+    steps = int(window_plan(large, T, B).numbers[HEAD_STEPS])
     assert 1 <= steps < T
-    assert steps * B * large.V <= layout.LOGITS
+    assert steps * B * large.V <= plan.LOGITS
     packed = 2 * large.V * 32
-    assert window_plan(large, T, B).size < layout.LOGITS + packed + 2_000_000
-    assert window_plan(large, 1000 * T, 1).size < layout.LOGITS + packed + 1000 * T * 16 * 16
+    assert window_plan(large, T, B).size < plan.LOGITS + packed + 2_000_000
+    assert window_plan(large, 1000 * T, 1).size < plan.LOGITS + packed + 1000 * T * 16 * 16

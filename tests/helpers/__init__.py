@@ -11,6 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fastrnn import Network
+from fastrnn.core.cells import KINDS
 
 #: Sizes that find edges: one, primes, and a vector or a tile more or less than whole.
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 11, 15, 16, 17, 31, 32, 33)
@@ -57,10 +58,8 @@ def flatten(network: Network, arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 #: Every cell, as arguments of a network.
 CELLS: dict[str, dict[str, Any]] = {
-    "tanh": {"cell": "rnn"},
-    "relu": {"cell": "rnn", "activation": "relu"},
-    "gru": {"cell": "gru"},
-    "lstm": {"cell": "lstm"},
+    kind.removeprefix("rnn_"): {"cell": cell.name, "activation": cell.activation}
+    for kind, cell in KINDS.items()
 }
 
 

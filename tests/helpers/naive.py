@@ -1,6 +1,7 @@
 """An independent rendering of the equations: the seed's, one symbol and one column vector at a time.
 
-It shares no code with fastrnn, knows neither batches nor flat buffers, and is as slow as it looks.
+It shares no code with fastrnn but the table of cells, knows neither batches nor flat buffers, and is as slow
+as it looks.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from fastrnn.core.cells import KINDS
 
 NAMES = ("weight_ih_l0", "weight_hh_l0", "head.weight", "bias_l0", "head.bias")
 
@@ -93,17 +96,18 @@ def _unit(
     H = len(h)
     x_gate = [_dot(w[f"weight_ih_l{layer}"][row], x) for row in range(k, len(w[f"bias_l{layer}"]), H)]
     h_gate = [_dot(w[f"weight_hh_l{layer}"][row], h) for row in range(k, len(w[f"bias_l{layer}"]), H)]
-    bias = w[f"bias_l{layer}"][k::H]
+    bias, names = w[f"bias_l{layer}"][k::H], KINDS[kind].gates
     if kind == "gru":
-        r, z = (_sigmoid(x_gate[g] + h_gate[g] + bias[g]) for g in (0, 1))
-        n = math.tanh(x_gate[2] + bias[2] + r * (h_gate[2] + w[f"bias_hn_l{layer}"][k]))
+        x_of, h_of, b = (dict(zip(names, values, strict=True)) for values in (x_gate, h_gate, bias))
+        r, z = (_sigmoid(x_of[g] + h_of[g] + b[g]) for g in "rz")
+        n = math.tanh(x_of["n"] + b["n"] + r * (h_of["n"] + w[f"bias_hn_l{layer}"][k]))
         return n + z * (h[k] - n), 0.0
-    gates = [a + b + d for a, b, d in zip(x_gate, h_gate, bias, strict=True)]
+    gate = {name: a + b + d for name, a, b, d in zip(names, x_gate, h_gate, bias, strict=True)}
     if kind == "lstm":
-        i, f, g, o = _sigmoid(gates[0]), _sigmoid(gates[1]), math.tanh(gates[2]), _sigmoid(gates[3])
-        c_k = f * c[k] + i * g
+        i, f, o = (_sigmoid(gate[name]) for name in "ifo")
+        c_k = f * c[k] + i * math.tanh(gate["g"])
         return o * math.tanh(c_k), c_k
-    return (max(0.0, gates[0]) if kind == "rnn_relu" else math.tanh(gates[0])), 0.0
+    return (max(0.0, gate["h"]) if kind == "rnn_relu" else math.tanh(gate["h"])), 0.0
 
 
 def logits(
@@ -120,4 +124,4 @@ def logits(
             hs[layer], cs[layer] = [h for h, _ in units], [c for _, c in units]
             x = hs[layer]
         found.append([_dot(row, x) + b for row, b in zip(w["head.weight"], w["head.bias"], strict=True)])
-    return found, [hs, cs] if kind == "lstm" else [hs]
+    return found, [hs, cs][: len(KINDS[kind].state)]

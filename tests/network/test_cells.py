@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 
 from fastrnn import Network, Trainer
 from fastrnn.backends.reference import kept
-from fastrnn.core import layout
+from fastrnn.core import plan
+from fastrnn.core.constants import HEAD_STEPS
 from fastrnn.network import execution
 
 T, B, V, H = 6, 5, 11, 9
@@ -171,7 +172,7 @@ def test_matches_equations_in_scalar_loops(backend: str, cell: str):
 def torch_modules(torch: Any, net: Network) -> tuple[list[Any], dict[str, Any]]:
     """A module of PyTorch for each layer, with the network's weights, and its other parameters by name."""
     p = {name: torch.tensor(np.ascontiguousarray(value)) for name, value in net.parameters.items()}
-    kind = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[net.cell]
+    kind = getattr(torch.nn, net.shape.cell.module)
     more = {"nonlinearity": net.activation} if net.cell == "rnn" else {}
     modules = []
     for layer in range(net.num_layers):
@@ -248,7 +249,7 @@ def test_many_layers_are_pytorch_s(backend: str, cell: str):
     torch = pytest.importorskip("torch")
     net = make(backend, {**CELLS[cell], "num_layers": 4, "embedding_size": 3})
     window = Window.of(net, T, B)
-    kind = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[net.cell]
+    kind = getattr(torch.nn, net.shape.cell.module)
     more = {"nonlinearity": net.activation} if net.cell == "rnn" else {}
     module = kind(3, H, 4, dtype=torch.float64, **more)
     p = {name: torch.tensor(np.ascontiguousarray(value)) for name, value in net.parameters.items()}
@@ -306,15 +307,15 @@ def test_a_head_in_blocks_of_time_gives_the_same_bits(
     window = Window.of(make(compiled, options), 7, B)
     found = []
     try:
-        for logits, threads in itertools.product((layout.LOGITS, 1, 3 * B * V), (1, 2, 3)):
-            monkeypatch.setattr(layout, "LOGITS", logits)
-            layout.window_plan.cache_clear()
+        for logits, threads in itertools.product((plan.LOGITS, 1, 3 * B * V), (1, 2, 3)):
+            monkeypatch.setattr(plan, "LOGITS", logits)
+            plan.window_plan.cache_clear()
             net = make(compiled, {**options, "threads": threads})
-            steps = layout.window_plan(net.shape, 7, B, threads, dropout=True).numbers[6]
+            steps = plan.window_plan(net.shape, 7, B, threads, dropout=True).numbers[HEAD_STEPS]
             assert steps == {1: 1, 3 * B * V: 3}.get(logits, 7)
             found.append(digest(net, window, KEYS[1]))
     finally:
-        layout.window_plan.cache_clear()
+        plan.window_plan.cache_clear()
     assert all(each == found[0] for each in found)
 
 

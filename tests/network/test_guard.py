@@ -614,9 +614,7 @@ def test_what_a_call_costs_is_bounded(
     called: list[tuple[int, int]] = []
     monkeypatch.setattr(Network, "_run_rows", lambda *arguments: called.append(arguments[2].shape[:2]))
     out, ids = np.broadcast_to(np.float64(0), shape), np.broadcast_to(np.int32(0), shape)
-    net._run_forward(
-        net.backend.network_losses, out, np.empty((1, net.num_layers, shape[1], 0)), ids, ids, ids
-    )
+    net._run_forward(net._losses, out, np.empty((1, net.num_layers, shape[1], 0)), ids, ids, ids)
     assert sum(itertools.starmap(operator.mul, called)) == 10**6
     cost = net._cost()
     for T, B in called:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastrnn.core.cells import CELLS
 from fastrnn.network.initialization import INITIALIZATIONS, check_initialization, initialize, orthogonal
 
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+GATES = {name: len(cell.gates) for name, cell in CELLS.items()}
 NAMES = list(INITIALIZATIONS)
 
 Parameters = dict[str, np.ndarray]

@@ -24,14 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers import SIZES
+from helpers import SIZES, contract
 from helpers.contract import Argument, Kernel, kernels
 from test_kernels import draw_arguments
 
 from fastrnn.backends import c
 from fastrnn.backends.backend import Backend, Description
 from fastrnn.backends.registry import get_backend
-from fastrnn.core.layout import KINDS, Shape
+from fastrnn.core.constants import CELLS
+from fastrnn.core.layout import Shape
 from fastrnn.core.thread_team import Team
 from fastrnn.optimizers import OPTIMIZERS, SGD
 
@@ -115,7 +116,7 @@ class Case:
 
 def draw_shape(rng: random.Random, V: int, H: int) -> Shape:
     """A network of any cell, some layers, any input."""
-    kind, L = rng.choice(KINDS), rng.choice([1, 1, 2, 3])
+    kind, L = rng.choice(CELLS), rng.choice([1, 1, 2, 3])
     E, tied = rng.choice([(0, False), (rng.choice(SIZES), False), (H, True)])
     return Shape(kind, L, V, E, H, tied)
 
@@ -145,16 +146,12 @@ def cases(count: int) -> Iterator[Case]:
 
 def holds_nothing(argument: Argument) -> bool:
     """Whether a kernel may find anything in an array, and must not care."""
-    return not argument.is_input and not any(word in argument.note for word in ("in, out", "+="))
+    return argument.role in {"output", "scratch"}
 
 
 def is_output(argument: Argument) -> bool:
     """Whether a kernel fills an array; a packed matrix may have room that it does not use."""
-    return (
-        not argument.is_input
-        and "scratch" not in argument.note
-        and argument.name not in {"packed", "prepared"}
-    )
+    return argument.role in {"output", "updated", "added"} and argument.name not in {"packed", "prepared"}
 
 
 def lay_out(case: Case, memory: Heap | Pages, poison: float | None) -> list[Any]:
@@ -179,13 +176,12 @@ def lay_out(case: Case, memory: Heap | Pages, poison: float | None) -> list[Any]
 def call(backend: Backend, case: Case, arguments: list[Any]) -> None:
     """Call a kernel: each part of it, at the same time where they wait for each other."""
     names = [argument.name for argument in case.kernel.arguments]
-    kernel = getattr(backend, case.kernel.name)
 
     def work(part: int) -> None:
         own = list(arguments)
         if "parts" in names:
             own[names.index("part")], own[names.index("parts")] = part, case.parts
-        kernel(*own)
+        contract.call(backend, case.kernel.name, own)
 
     if "sync" in names:
         team.run(case.parts, work)
@@ -241,7 +237,7 @@ def builds(folder: Path) -> Iterator[Backend]:
         assert spec is not None
         module = importlib.util.module_from_spec(spec)
         level = level or module.lib.fr_processor_level()
-        bound = {kernel.name: c._bind_kernel(module, kernel.name) for kernel in kernels()}
+        bound = {kernel.name: c._bind(module, kernel) for kernel in kernels()}
         yield Backend(f"c {isa}", Description(isa, 0, fma=False), bound)
 
 

@@ -1,0 +1,319 @@
+"""Write what Python repeats of the contract, from ``fastrnn.h``: each fact is typed once, there.
+
+``python csrc/generate_contract.py`` writes ``fastrnn/core/constants.py`` (numbers, and the names of what is
+numbered), ``fastrnn/backends/contract.py`` (kernels and their arguments) and ``fastrnn/backends/kernels.py``
+(their signatures). ``fastrnn/backends/numba/constants.py`` is a copy of the first, since Numba's cache
+notices changes of its own folder alone. The results are committed, and a test generates them anew. Run it
+after each change of the header.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+PACKAGE = HERE.parent / "fastrnn"
+WIDTH = 110
+
+#: The types of an argument in a kernel's Python signature, by its C type: as an array, and as a number.
+ARRAY_TYPES = {"real": "Reals", "double": "Floats", "int32_t": "Ids", "uint8_t": "Flags", "int64_t": "Sizes"}
+NUMBER_TYPES = {"double": "float", "int64_t": "int"}
+
+#: What a comment says of an array that is not only read or only written.
+ROLES = {"(in, out)": "updated", "(+=)": "added", "(scratch)": "scratch"}
+
+#: The names of what is numbered: by a member of its enumeration, the table and what it is.
+TABLES = {
+    "EXP": ("FUNCTIONS", "The functions that `elementary` computes, by their numbers."),
+    "LSTM": ("CELLS", "The cells, by their numbers."),
+    "SGD": ("OPTIMIZERS", "The optimizers, by their numbers."),
+    "MEAN": ("REDUCTIONS", "What a window's gradient is that of, by its number."),
+    "VOCABULARY": ("PLAN", "The fields of a plan, in order; those of each layer follow."),
+    "WEIGHT_HH": ("PLAN_OF_LAYER", "The fields of a layer in a plan, in order."),
+}
+
+
+class Member(NamedTuple):
+    """A member of an enumeration, without its prefix, and the comment after it."""
+
+    name: str
+    value: int
+    note: str
+
+
+class Enumeration(NamedTuple):
+    """An enumeration, and the comment before it."""
+
+    note: str
+    members: tuple[Member, ...]
+
+
+class Argument(NamedTuple):
+    """An argument of a kernel; an array has a shape in letters, () where it is flat."""
+
+    name: str
+    c_type: str
+    role: str
+    shape: tuple[str, ...]
+
+
+class Kernel(NamedTuple):
+    """A kernel and its arguments, in order."""
+
+    name: str
+    arguments: tuple[Argument, ...]
+
+
+class Header(NamedTuple):
+    """What the header states."""
+
+    enumerations: tuple[Enumeration, ...]
+    kernels: tuple[Kernel, ...]
+
+
+# ---- Reading -----------------------------------------------------------------------------------------
+
+_ENUMERATION = re.compile(r"(?:/\*((?:(?!\*/).)*)\*/\s*)?^enum \{(.*?)\};", re.DOTALL | re.MULTILINE)
+_MEMBER = re.compile(r"\bFR_(\w+) = (\d+)\s*,?[ \t]*(?:/\*(.*?)\*/)?", re.DOTALL)
+_KERNEL = re.compile(r"^fr_status FR\((\w+)\)\((.*?)\);", re.DOTALL | re.MULTILINE)
+#: A declaration, the comma after it, and the comment after that.
+_ARGUMENT = re.compile(r"(const )?\b(\w+) (\*?)(\w+)\s*,?\s*(?:/\*(.*?)\*/)?", re.DOTALL)
+
+
+def read(text: str | None = None) -> Header:
+    """Read the header."""
+    text = (HERE / "fastrnn.h").read_text(encoding="utf-8") if text is None else text
+    enumerations = tuple(
+        Enumeration(_plain(match[1]), _members(match[2])) for match in _ENUMERATION.finditer(text)
+    )
+    kernels = tuple(
+        Kernel(match[1], tuple(map(_argument, _ARGUMENT.finditer(match[2]))))
+        for match in _KERNEL.finditer(text)
+    )
+    return Header(enumerations, kernels)
+
+
+def _plain(comment: str | None) -> str:
+    """A comment as one line."""
+    return re.sub(r"\s*\n\s*\*?\s*", " ", comment or "").strip()
+
+
+def _members(body: str) -> tuple[Member, ...]:
+    found = tuple(Member(m[1], int(m[2]), _plain(m[3])) for m in _MEMBER.finditer(body))
+    bare = re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL)
+    for member in filter(None, map(str.strip, bare.split(","))):
+        if not re.fullmatch(r"FR_\w+ = \d+", member):
+            raise ValueError(f"a member of an enumeration must be FR_NAME = number, and is {member}")
+    return found
+
+
+def _argument(match: re.Match[str]) -> Argument:
+    constant, c_type, star, name, note = match.groups()
+    if not star:
+        return Argument(name, c_type, "number", ())
+    note = _plain(note)
+    shape = re.match(r"\(([^)]*)\)", note)
+    letters = tuple(part.strip().removeprefix("FR_") for part in shape[1].split(",")) if shape else ()
+    named = [role for sign, role in ROLES.items() if sign in note]
+    return Argument(name, c_type, "input" if constant else (*named, "output")[0], letters)
+
+
+# ---- Writing -----------------------------------------------------------------------------------------
+
+
+def constants(header: Header) -> Iterator[str]:
+    """The numbers of the header, each enumeration under its comment."""
+    taken = {argument.name for kernel in header.kernels for argument in kernel.arguments}
+    for enumeration in header.enumerations:
+        yield ""
+        yield from (f"# {line}" for line in textwrap.wrap(enumeration.note, WIDTH - 2))
+        for member in enumeration.members:
+            # a dimension letter stays free for what it stands for
+            name = f"{member.name}_" if member.name in taken else member.name
+            yield f"{name}: Final = {member.value}" + (f"  # {member.note}" if member.note else "")
+
+
+def tables(header: Header) -> Iterator[str]:
+    """The names of what is numbered, and the texts of statuses."""
+    kernels = {kernel.name for kernel in header.kernels}
+    by_member = {member.name: group for group in header.enumerations for member in group.members}
+    for anchor, (table, what) in TABLES.items():
+        names = [member.name.lower() for member in by_member[anchor].members]
+        if table == "OPTIMIZERS":
+            names = [name for name in names if f"{name}_update" in kernels]
+        elif table.startswith("PLAN"):
+            names.pop()  # how many there are
+        values = [member.value for member in by_member[anchor].members][: len(names)]
+        if values != list(range(len(names))):
+            raise ValueError(f"the members of {table} must be numbered from 0 on: {values}")
+        yield ""
+        yield f"#: {what}"
+        yield from filled(f"{table}: Final = (", [f'"{name}"' for name in names], ")")
+    yield ""
+    yield "#: What each status says, but for that of success."
+    yield "STATUS: Final = {"
+    for member in by_member["OK"].members:
+        if member.value:
+            yield f"    {member.value}: {_quoted(member.note)},"
+    yield "}"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def filled(start: str, items: Iterable[str], end: str, indent: str = "") -> Iterator[str]:
+    """A bracketed list on one line if it fits there, else in filled lines."""
+    listed = list(items)
+    line = f"{indent}{start}{', '.join(listed)}{end}"
+    if len(line) <= WIDTH:
+        yield line
+        return
+    yield f"{indent}{start}"
+    line = f"{indent}   "
+    for item in listed:
+        if len(line) + len(item) + 2 > WIDTH:
+            yield line
+            line = f"{indent}   "
+        line += f" {item},"
+    yield line
+    yield f"{indent}{end}"
+
+
+HEAD = '''"""{what}
+
+Generated by csrc/generate_contract.py from csrc/fastrnn.h: change the header, and generate this anew.
+"""
+'''
+
+
+def core_module(header: Header) -> str:
+    """The module of numbers, and of the names of what is numbered."""
+    head = HEAD.format(what="The numbers of the contract, and the names of what is numbered.")
+    lines = ["", "from typing import Final", "", "# fmt: off", *constants(header), *tables(header), ""]
+    return head + "\n".join(lines)
+
+
+ARGUMENTS_HEAD = '''
+from typing import Final, NamedTuple
+
+
+class Argument(NamedTuple):
+    """An argument: its C type and its role, which is ``"number"`` or, of an array, one of five.
+
+    ``"output"``: written. ``"updated"``: read and replaced. ``"added"``: added to. ``"scratch"``: holds
+    nothing before or after the call. ``"input"``: only read. An array has a shape in the header's letters
+    and constants, or none where it is flat.
+    """
+
+    name: str
+    c_type: str
+    role: str
+    shape: tuple[str, ...] = ()
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is an array."""
+        return self.role != "number"
+
+
+class Kernel(NamedTuple):
+    """A kernel and its arguments, in order."""
+
+    name: str
+    arguments: tuple[Argument, ...]
+
+
+# fmt: off
+#: The kernels by name, in the header's order.
+KERNELS: Final = {kernel.name: kernel for kernel in (
+'''
+
+METHODS_HEAD = '''
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Reals = NDArray[np.floating[Any]]
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int32]
+Flags = NDArray[np.uint8]
+Sizes = NDArray[np.int64]
+
+
+# fmt: off
+class Kernels:
+    """The kernels of an implementation as methods: the arguments have names, and a failure is raised."""
+
+    _kernels: Mapping[str, Callable[..., int]]
+
+    def _fail(self, name: str, status: int) -> None:
+        """Raise the error that a kernel's status stands for."""
+        raise NotImplementedError
+'''
+
+
+def contract_module(header: Header) -> str:
+    """The module of kernels and their arguments."""
+    lines: list[str] = []
+    for kernel in header.kernels:
+        items = [_argument_row(argument) for argument in kernel.arguments]
+        lines += filled(f'Kernel("{kernel.name}", (', items, ")),", "    ")
+    head = HEAD.format(what="The kernels of the contract and their arguments.")
+    return head + ARGUMENTS_HEAD + "\n".join([*lines, ")}", ""])
+
+
+def kernels_module(header: Header) -> str:
+    """The module of the kernels' signatures in Python."""
+    lines = [line for kernel in header.kernels for line in ("", *_method(kernel))]
+    head = HEAD.format(what="The signatures of the contract's kernels in Python.")
+    return head + METHODS_HEAD + "\n".join([*lines, ""])
+
+
+def _argument_row(argument: Argument) -> str:
+    values = f'"{argument.name}", "{argument.c_type}", "{argument.role}"'
+    shape = ", ".join(f'"{letter}"' for letter in argument.shape)
+    if len(argument.shape) == 1:
+        shape += ","
+    return f"Argument({values}, ({shape}))" if shape else f"Argument({values})"
+
+
+def _method(kernel: Kernel) -> Iterator[str]:
+    """A method that takes the arguments by name, and passes them on in order."""
+    typed = [
+        f"{a.name}: {(NUMBER_TYPES if a.role == 'number' else ARRAY_TYPES)[a.c_type]}"
+        for a in kernel.arguments
+    ]
+    yield from filled(f"def {kernel.name}(", ["self", "*", *typed], ") -> None:", "    ")
+    names = [argument.name for argument in kernel.arguments]
+    yield from filled(f'status = self._kernels["{kernel.name}"](', names, ")", " " * 8)
+    yield "        if status != 0:"
+    yield f'            self._fail("{kernel.name}", status)'
+
+
+def modules(header: Header) -> dict[str, str]:
+    """What is written, by its path in the package."""
+    return {
+        "core/constants.py": core_module(header),
+        "backends/numba/constants.py": core_module(header),
+        "backends/contract.py": contract_module(header),
+        "backends/kernels.py": kernels_module(header),
+    }
+
+
+def main() -> None:
+    """Write the modules."""
+    for path, text in modules(read()).items():
+        (PACKAGE / path).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

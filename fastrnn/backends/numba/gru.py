@@ -1,0 +1,98 @@
+"""One step of a gated recurrent unit, forward and backward; csrc/gru.c has the equations."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastrnn.backends.numba.constants import BAD_SIZE, OK
+from fastrnn.backends.numba.elementary import constant, each_sum, flush_formula, gate_formula, tanh_formula
+from fastrnn.backends.numba.jit import routine
+from fastrnn.backends.numba.llvm import as_element, at, clear, copy, nothing
+from fastrnn.backends.numba.matmul import matmul, share, weight_gradients
+from fastrnn.backends.numba.rows import emit_row, running_rows, slope, unless_starting
+
+
+def gru_formula(p, r, z, n, share_r, share_z, share_n, h_before):
+    r, z = gate_formula(p, r + share_r), gate_formula(p, z + share_z)
+    u = flush_formula(p, share_n)
+    n = tanh_formula(p, flush_formula(p, r.times_plus(u, n)))
+    h = flush_formula(p, z.times_plus(h_before, (constant(z, 1.0) - z) * n))
+    return r, z, n, u, h
+
+
+def gru_back_formula(p, r, z, n, u, dh, h_before, goes_on):
+    one = constant(r, 1.0)
+    d, before = flush_formula(p, dh), unless_starting(h_before, goes_on)
+    dz = flush_formula(p, d * flush_formula(p, before - n))
+    dn = flush_formula(p, flush_formula(p, d * (one - z)) * (one - n * n))
+    dr, du = flush_formula(p, dn * u), flush_formula(p, dn * r)
+    straight = unless_starting(flush_formula(p, d * z), goes_on)
+    dr, dz = flush_formula(p, dr * slope(p, r)), flush_formula(p, dz * slope(p, z))
+    return dr, dz, dn, du, straight, *(unless_starting(x, goes_on) for x in (dr, dz, du))
+
+
+@intrinsic
+def gru_row(typing_context, gates, u, h, before_gates, share, h_before, n):
+    """One row of a step: r, z, n, u and h."""
+    takes = gates, u, h, before_gates, share, h_before, types.intp
+    return types.none(*takes), emit_row(gru_formula, gates, ([3, 1, 1], [3, 3, 1], 0))
+
+
+@intrinsic
+def gru_row_back(typing_context, dgates, du, straight, back, gates, u, dh, h_before, goes_on, n):
+    """One row of a step backwards; ``back`` goes through the recurrent weight, and ``straight`` past it."""
+    takes = dgates, du, straight, back, gates, u, dh, h_before, dgates.dtype, types.intp
+    return types.none(*takes), emit_row(gru_back_formula, dgates, ([3, 1, 1, 3], [3, 1, 1, 1], 1))
+
+
+@routine
+def gru_forward(h, u, gates, running, h_before, packed, bias_hn, starts, B, H):
+    if B < 0 or H < 1:
+        return BAD_SIZE
+    begin, product = at(running, B * H), at(running, (B + 3) * H)  # products start from 0, 0 and b_hn
+    before = running_rows(running, h_before, starts, B, H)
+    clear(begin, 2 * H)
+    copy(at(begin, 2 * H), at(bias_hn, 0), H)
+    if B > 0:
+        matmul(product, begin, np.int64(0), before, H, np.int64(1), at(packed, 0), B, H, 3 * H)
+    for b in range(B):
+        row, here = at(gates, 3 * b * H), b * H
+        gru_row(row, at(u, here), at(h, here), row, at(product, 3 * here), at(before, here), H)
+    return OK
+
+
+@routine
+def gru_backward(dh_before, gates, u, running, dh, h_before, packed, starts, carried, B, H):
+    if B < 0 or H < 1:
+        return BAD_SIZE
+    straight, dbefore = at(running, 3 * B * H), at(dh_before, 0)
+    for b in range(B):
+        row, here = at(gates, 3 * b * H), b * H
+        gru_row_back(
+            row, at(u, here), at(straight, here), at(running, 3 * here), row, at(u, here), at(dh, here),
+            at(h_before, here), as_element(dh, starts[b] == 0), H,
+        )  # fmt: skip
+    if carried and B > 0:
+        each_sum(dbefore, dbefore, straight, B * H)
+        matmul(dbefore, dbefore, H, at(running, 0), 3 * H, np.int64(1), at(packed, 0), B, 3 * H, H)
+    return OK
+
+
+@routine
+def gru_gradients(dweight_hh, dbias_hn, block, dx, du, h_before, starts, part, parts, N, H):
+    if part < 0 or part >= parts or N < 0 or H < 1:
+        return BAD_SIZE
+    first, last, n = share(3 * H, part, parts), share(3 * H, part + 1, parts), 2 * H
+    weight, room, before, begins = at(dweight_hh, 0), at(block, 0), at(h_before, 0), at(starts, 0)
+    if first < n:
+        weight_gradients(
+            weight, nothing(weight), room, at(dx, 0), before, begins, first, min(last, n), N, H, 3 * H
+        )
+    if last > n:
+        weight_gradients(
+            at(weight, n * H), at(dbias_hn, 0), room, at(du, 0), before, begins, max(first - n, 0), last - n,
+            N, H, H,
+        )  # fmt: skip
+    return OK

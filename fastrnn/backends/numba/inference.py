@@ -1,0 +1,131 @@
+"""A network forward only: windows, and one symbol at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastrnn.backends.numba.constants import BLOCK, H_, HEAD_BIAS, HEAD_T, HH_T, IH_T, LOGITS, OK, ROWS
+from fastrnn.backends.numba.cross_entropy import cross_entropy
+from fastrnn.backends.numba.jit import Specialized, inlined, routine
+from fastrnn.backends.numba.layers import Dropout, pack_weights, run_layers
+from fastrnn.backends.numba.linear import linear_forward
+from fastrnn.backends.numba.llvm import at, exists, no_losses, nothing
+from fastrnn.backends.numba.team import Team
+from fastrnn.backends.numba.views import array, bad_sizes, layer_array, sizes_of
+
+
+@inlined
+def alone(like):
+    """A team of one, and no dropout."""
+    return Team(nothing(like), np.int64(0), np.int64(1)), Dropout(0.0, np.int64(0), np.int64(0))
+
+
+@routine
+def forward(cell, losses, logits, state, w, params, inputs, targets, starts, plan, T, B):
+    """A window forward, some steps at a time: logits, or where there are targets losses."""
+    most = sizes_of(plan, T, B)
+    status = bad_sizes(most)
+    if status != OK:
+        return status
+    team, no_dropout = alone(inputs)
+    V, H, steps = most.V, most.H, min(T, (BLOCK + B - 1) // B)
+    head_t, head_bias = array(w, most, HEAD_T), array(params, most, HEAD_BIAS)
+    h = at(layer_array(w, most, most.L - 1, H_), B * H)
+    pack_weights(w, params, np.int64(IH_T), np.int64(HH_T), np.int64(HEAD_T), np.int64(1), team, most)
+    for t in range(0, T, steps):
+        s = sizes_of(plan, min(steps, T - t), B)
+        ids, begins = at(inputs, t * B), at(starts, t * B)
+        status = run_layers(cell, w, state, w, params, ids, begins, no_dropout, team, s)
+        if status != OK:
+            return status
+        for n in range(0, s.T * B, ROWS):
+            rows, here = min(ROWS, s.T * B - n), t * B + n
+            out = array(w, s, LOGITS) if exists(targets) else at(logits, here * V)
+            linear_forward(out, at(h, n * H), head_t, head_bias, rows, H, V)
+            if exists(targets):
+                status = cross_entropy(at(losses, here), out, out, at(targets, here), 1.0, rows, V)
+                if status != OK:
+                    return status
+    return OK
+
+
+def network_forward_for(cell):
+    """The kernel of a cell."""
+
+    def network_forward(logits, state, workspace, params, inputs, starts, plan, T, B):
+        return forward(
+            cell,
+            no_losses(), at(logits, 0), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0),
+            nothing(inputs), at(starts, 0), at(plan, 0), T, B,
+        )  # fmt: skip
+
+    return network_forward
+
+
+network_forward = Specialized(network_forward_for)
+
+
+def network_losses_for(cell):
+    """The kernel of a cell."""
+
+    def network_losses(losses, state, workspace, params, inputs, targets, starts, plan, T, B):
+        return forward(
+            cell,
+            at(losses, 0), nothing(params), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0),
+            at(targets, 0), at(starts, 0), at(plan, 0), T, B,
+        )  # fmt: skip
+
+    return network_losses
+
+
+network_losses = Specialized(network_losses_for)
+
+
+@routine
+def network_prepare(prepared, params, plan):
+    s = sizes_of(plan, np.int64(1), np.int64(1))
+    status = bad_sizes(s)
+    if status == OK:
+        team, _ = alone(plan)
+        pack_weights(
+            at(prepared, 0),
+            at(params, 0),
+            np.int64(IH_T),
+            np.int64(HH_T),
+            np.int64(HEAD_T),
+            np.int64(1),
+            team,
+            s,
+        )
+    return status
+
+
+@routine
+def step(cell, logits, state, scratch, prepared, params, inputs, starts, plan, B):
+    """The kernel `network_step`, behind pointers."""
+    s = sizes_of(plan, np.int64(1), B)
+    status = bad_sizes(s)
+    if status != OK:
+        return status
+    team, no_dropout = alone(inputs)
+    packed, trace = prepared, scratch
+    status = run_layers(cell, trace, state, packed, params, inputs, starts, no_dropout, team, s)
+    if status != OK:
+        return status
+    h, head_bias = at(layer_array(trace, s, s.L - 1, H_), B * s.H), array(params, s, HEAD_BIAS)
+    return linear_forward(logits, h, array(packed, s, HEAD_T), head_bias, B, s.H, s.V)
+
+
+def network_step_for(cell):
+    """The kernel of a cell."""
+
+    def network_step(logits, state, scratch, prepared, params, inputs, starts, plan, B):
+        return step(
+            cell, at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0), at(inputs, 0),
+            at(starts, 0), at(plan, 0), B,
+        )  # fmt: skip
+
+    return network_step
+
+
+network_step = Specialized(network_step_for)

@@ -1,0 +1,114 @@
+"""Pointers and memory, which Numba has no words for, as LLVM.
+
+``at(array, i)`` is C's ``array + i``, a pointer, where a slice would cost more than what is done with it.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+
+
+def address(context, builder, kind, value):
+    """The address of an array's first element, or a pointer itself."""
+    return value if isinstance(kind, types.CPointer) else make_array(kind)(context, builder, value).data
+
+
+@intrinsic
+def at(typing_context, array, offset):
+    """The memory of a C-contiguous array, or behind a pointer, from an element on."""
+
+    def emit(context, builder, signature, arguments):
+        return builder.gep(address(context, builder, array, arguments[0]), [arguments[1]])
+
+    return types.CPointer(array.dtype)(array, types.intp), emit
+
+
+@intrinsic(prefer_literal=True)
+def on_stack(typing_context, like, size):
+    """Memory for a constant number of elements of the type of those of ``like``."""
+
+    def emit(context, builder, signature, arguments):
+        return cgutils.alloca_once(builder, context.get_data_type(like.dtype), size=size.literal_value)
+
+    return types.CPointer(like.dtype)(like, size), emit
+
+
+@intrinsic
+def as_element(typing_context, like, number):
+    """A number in the type of the elements of ``like``."""
+
+    def emit(context, builder, signature, arguments):
+        return context.cast(builder, arguments[1], number, like.dtype)
+
+    return like.dtype(like, number), emit
+
+
+@intrinsic
+def nothing(typing_context, like):
+    """No memory, in place of an array like this one."""
+
+    def emit(context, builder, signature, arguments):
+        return ir.Constant(context.get_data_type(like.dtype).as_pointer(), None)
+
+    return types.CPointer(like.dtype)(like), emit
+
+
+@intrinsic
+def no_starts(typing_context):
+    """In place of ``starts``, where no row can start."""
+
+    def emit(context, builder, signature, arguments):
+        return ir.Constant(ir.IntType(8).as_pointer(), None)
+
+    return types.CPointer(types.uint8)(), emit
+
+
+@intrinsic
+def no_losses(typing_context):
+    """In place of losses, where none are wanted."""
+
+    def emit(context, builder, signature, arguments):
+        return ir.Constant(ir.DoubleType().as_pointer(), None)
+
+    return types.CPointer(types.float64)(), emit
+
+
+@intrinsic
+def exists(typing_context, pointer):
+    """Whether a pointer points at something."""
+
+    def emit(context, builder, signature, arguments):
+        return builder.icmp_unsigned("!=", arguments[0], ir.Constant(arguments[0].type, None))
+
+    return types.boolean(pointer), emit
+
+
+def whole(value):
+    """A constant size."""
+    return ir.Constant(ir.IntType(64), value)
+
+
+@intrinsic
+def copy(typing_context, out, x, n):
+    """Copy n elements."""
+
+    def emit(context, builder, signature, arguments):
+        cgutils.raw_memcpy(builder, *arguments, x.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(out, x, types.intp), emit
+
+
+@intrinsic
+def clear(typing_context, out, n):
+    """Set n elements to zero."""
+
+    def emit(context, builder, signature, arguments):
+        bytes_in_all = builder.mul(arguments[1], whole(out.dtype.bitwidth // 8))
+        cgutils.memset(builder, arguments[0], bytes_in_all, 0)
+        return context.get_dummy_value()
+
+    return types.none(out, types.intp), emit

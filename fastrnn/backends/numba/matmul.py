@@ -1,0 +1,242 @@
+"""The one matrix product behind every kernel, C = C0 + A B; csrc/matmul.h says how."""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from fastrnn.backends.numba.constants import BLOCK, ROWS
+from fastrnn.backends.numba.elementary import each_sum
+from fastrnn.backends.numba.jit import WIDTH, procedure
+from fastrnn.backends.numba.llvm import at, clear, copy, exists, whole
+from fastrnn.backends.numba.simd import ROW_VECTORS, TILE_ROWS, Vectors, panel_width
+
+
+@intrinsic
+def transpose(typing_context, out, out_i, x, x_i):
+    """Eight rows of eight become columns: three times the first four are shuffled into the other four."""
+
+    def emit(context, builder, signature, arguments):
+        to, to_i, start, start_i = arguments
+        v = Vectors(builder, context.get_data_type(x.dtype), 8)
+        rows = [v.load(start, builder.mul(whole(i), start_i)) for i in range(8)]
+        for _ in range(3):
+            rows = [
+                v.shuffle(rows[i], rows[i + 4], [half + lane // 2 + lane % 2 * 8 for lane in range(8)])
+                for i in range(4)
+                for half in (0, 4)
+            ]
+        for i, row in enumerate(rows):
+            v.store(row, to, builder.mul(whole(i), to_i))
+        return context.get_dummy_value()
+
+    return types.none(out, types.intp, x, types.intp), emit
+
+
+def emit_tile(builder, v, high, vectors, arguments):
+    """A tile of so many rows and vectors in a row, of which the last may be there in part."""
+    c, c_i, start, start_i, a, a_i, a_k, panels, apart, K, _, columns = arguments
+    cells = [(i, j) for i in range(high) for j in range(vectors)]
+    in_last = builder.sub(columns, whole((vectors - 1) * v.lanes))
+
+    def place(i, j, row):
+        return builder.add(builder.mul(whole(i), row), whole(j * v.lanes))
+
+    sums = []
+    for i, j in cells:
+        at_ij = place(i, j, start_i)
+        value = v.load(start, at_ij) if j < vectors - 1 else v.load_some(start, at_ij, in_last)
+        sums.append(cgutils.alloca_once_value(builder, value))
+    with cgutils.for_range(builder, K) as loop:
+        along, down = builder.mul(loop.index, a_k), builder.mul(loop.index, whole(2 * v.lanes))
+        x = [
+            v.fill(builder.load(builder.gep(a, [builder.add(builder.mul(whole(i), a_i), along)])))
+            for i in range(high)
+        ]
+        ends = [builder.add(down, whole(j % 2 * v.lanes)) for j in range(vectors)]
+        y = [v.load(panels, builder.add(builder.mul(whole(j // 2), apart), ends[j])) for j in range(vectors)]
+        for (i, j), total in zip(cells, sums, strict=True):
+            builder.store(v.fma(x[i], y[j], builder.load(total)), total)
+    for (i, j), total in zip(cells, sums, strict=True):
+        at_ij, value = place(i, j, c_i), builder.load(total)
+        if j < vectors - 1:
+            v.store(value, c, at_ij)
+        else:
+            v.store_some(value, c, at_ij, in_last)
+
+
+def emit_tiles(function, real, lanes):
+    """The body of ``tile``: one for each number of rows, and of vectors in a row."""
+    *_, rows, columns = function.args
+    entry, end = function.append_basic_block("entry"), function.append_basic_block("end")
+    builder = ir.IRBuilder(entry)
+    narrow = builder.zext(builder.icmp_signed("<=", columns, whole(lanes)), ir.IntType(64))
+    wide = builder.sdiv(builder.add(columns, whole(lanes - 1)), whole(lanes))
+    many = builder.add(builder.mul(rows, whole(2)), narrow)
+    one_row = builder.icmp_signed("==", rows, whole(1))
+    choice = builder.switch(builder.select(one_row, builder.neg(wide), many), end)
+    shapes = {-vectors: (1, vectors) for vectors in range(1, ROW_VECTORS + 1)}
+    shapes |= {2 * high + thin: (high, 2 - thin) for high in range(2, TILE_ROWS + 1) for thin in (0, 1)}
+    for key, (high, vectors) in shapes.items():
+        block = function.append_basic_block(f"tile_{high}_{vectors}")
+        choice.add_case(whole(key), block)
+        builder = ir.IRBuilder(block)
+        emit_tile(builder, Vectors(builder, real, lanes), high, vectors, function.args)
+        builder.branch(end)
+    ir.IRBuilder(end).ret_void()
+
+
+@intrinsic
+def tile(typing_context, c, c_i, start, start_i, a, a_i, a_k, panels, apart, K, rows, columns):
+    """A tile of C, kept in registers, = C0 + rows of A times panels of K rows of B, ``apart`` elements apart.
+
+    It has up to TILE_ROWS rows and a panel's columns, or one row and the columns of ROW_VECTORS vectors.
+    """
+    size, array = types.intp, types.CPointer(c.dtype)
+    lanes = WIDTH // c.dtype.bitwidth
+    takes = [array, size, array, size, array, size, size, array, *[size] * 4]
+
+    def emit(context, builder, signature, arguments):
+        real = context.get_data_type(c.dtype)
+        function_type = ir.FunctionType(ir.VoidType(), [value.type for value in arguments])
+        function = cgutils.get_or_insert_function(
+            builder.module, function_type, f"fastrnn_tile_{c.dtype}_{WIDTH}"
+        )
+        if not function.blocks:
+            function.linkage = "linkonce_odr"
+            emit_tiles(function, real, lanes)
+        builder.call(function, arguments)
+        return context.get_dummy_value()
+
+    return types.none(*takes), emit
+
+
+@intrinsic
+def share(typing_context, n, part, parts):
+    """Where a part of n things begins; the next part begins where it ends."""
+
+    def emit(context, builder, signature, arguments):
+        count, which, of = arguments
+        product = builder.mul(count, which)
+        found = cgutils.alloca_once_value(builder, product)
+        with builder.if_then(builder.icmp_signed(">", of, whole(1))):  # a division takes its time
+            builder.store(builder.sdiv(product, of), found)
+        return builder.load(found)
+
+    return types.intp(types.intp, types.intp, types.intp), emit
+
+
+@intrinsic
+def walks_back(typing_context, c, J):
+    """One row of C after the other: the panels are walked there and back; a row's address tells its turn."""
+
+    def emit(context, builder, signature, arguments):
+        address = builder.ptrtoint(arguments[0], ir.IntType(64))
+        row = builder.mul(arguments[1], whole(c.dtype.bitwidth // 8))
+        return builder.trunc(builder.udiv(address, row), ir.IntType(1))
+
+    return types.boolean(c, types.intp), emit
+
+
+@procedure
+def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
+    """C (I, J) = C0 + A B, with B (K, J) packed; A's element (i, k) stands at ``a[a_i * i + a_k * k]``.
+
+    Rows of C are J apart, those of C0 ``start_i``. Callers say ``np.int64(1)``, since for a literal 1 Numba
+    compiles a copy of its own.
+    """
+    panel = panel_width(c)
+    tiles, least, more = np.int64(1), I, np.int64(0)
+    if I > TILE_ROWS:  # as high as each other, within a row
+        tiles = (I + TILE_ROWS - 1) // TILE_ROWS
+        least, more = I // tiles, I % tiles
+    width = ROW_VECTORS * panel // 2 if I == 1 else panel
+    walks = (J + width - 1) // width
+    back = I == 1 and walks > 1 and walks_back(c, J)
+    for k in range(0, K, BLOCK):
+        for walk in range(walks):
+            j = (walks - 1 - walk if back else walk) * width
+            i = 0
+            for t in range(tiles):
+                rows = least + (t < more)
+                tile(
+                    at(c, i * J + j),
+                    J,
+                    at(start, i * start_i + j),
+                    start_i,
+                    at(a, i * a_i + k * a_k),
+                    a_i,
+                    a_k,
+                    at(packed, j * K + k * panel),
+                    K * panel,
+                    min(BLOCK, K - k),
+                    rows,
+                    min(width, J - j),
+                )
+                i += rows
+        start, start_i = c, J
+
+
+@procedure
+def pack_transposed(panel, b, K, columns):
+    """Pack one panel of a transposed matrix: its columns are rows of ``b``, of K elements."""
+    width = panel_width(b)
+    if columns < width:
+        clear(panel, K * width)
+    eights, i = K - K % 8, np.int64(0)
+    while i + 8 <= columns:
+        for k in range(0, eights, 8):
+            transpose(at(panel, k * width + i), width, at(b, i * K + k), K)
+        for k in range(eights, K):
+            for row in range(i, i + 8):
+                panel[k * width + row] = b[row * K + k]
+        i += 8
+    for row in range(i, columns):
+        for k in range(K):
+            panel[k * width + row] = b[row * K + k]
+
+
+@procedure
+def pack_rows(panel, b, b_k, K, columns):
+    """Pack one panel of a matrix as it is, ``b_k`` from row to row."""
+    width = panel_width(b)
+    for k in range(K):
+        to = at(panel, k * width)
+        if columns == width:
+            copy(to, at(b, k * b_k), width)
+        else:
+            clear(to, width)
+            copy(to, at(b, k * b_k), columns)
+
+
+@procedure
+def bias_gradients(dbias, dy, first, last, N, O):
+    """The sum of the rows, of some outputs, in their order."""
+    total = at(dbias, first)
+    for n in range(N):
+        each_sum(total, total, at(dy, n * O + first), last - first)
+
+
+@procedure
+def weight_gradients(dweight, dbias, block, dy, x, starts, first, last, N, I, O):
+    """The gradients of y = x Wᵀ + b, for some outputs: dW (O, I) += dyᵀ x and db (O) += Σ dy, over N rows.
+
+    Of a row that starts x counts as zeros. There may be no ``starts``, and no ``dbias``.
+    """
+    panel = panel_width(x)
+    for n in range(0, N, BLOCK):
+        rows, some = min(BLOCK, N - n), at(dy, n * O)
+        for i in range(0, I, panel):
+            pack_rows(at(block, i * rows), at(x, n * I + i), I, rows, min(panel, I - i))
+        if exists(starts):
+            for k in range(rows):
+                if starts[n + k] != 0:
+                    for j in range(0, I, panel):
+                        clear(at(block, j * rows + k * panel), panel)
+        for o in range(first, last, ROWS):
+            drows, few = at(dweight, o * I), min(ROWS, last - o)
+            matmul(drows, drows, I, at(some, o), np.int64(1), O, block, few, rows, I)
+        if exists(dbias):
+            bias_gradients(dbias, some, first, last, rows, O)

@@ -1,0 +1,422 @@
+"""One window forward and backward, and many windows of training in one call."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrnn.backends.numba.constants import (
+    ADAGRAD,
+    ADAM,
+    BAD_CHOICE,
+    BAD_SIZE,
+    BAD_SYMBOL,
+    BATCHMEAN,
+    BIAS_HN,
+    BLOCK,
+    BLOCKS,
+    DC,
+    DGATES,
+    DH,
+    DX,
+    EMBEDDING_WEIGHT,
+    GATE_BIAS,
+    GATES,
+    GRU,
+    H_,
+    HEAD,
+    HEAD_BIAS,
+    HEAD_STEPS,
+    HEAD_T,
+    HEAD_WEIGHT,
+    HH,
+    HH_T,
+    IH,
+    IH_T,
+    INNER,
+    LOGITS,
+    LSTM,
+    MEAN,
+    OK,
+    PARAMETERS,
+    RMSPROP,
+    RNN_RELU,
+    ROWS,
+    RUNNING,
+    SETTINGS,
+    SGD,
+    STRETCH,
+    UP,
+    WEIGHT_HH,
+    WEIGHT_IH,
+    ZEROS,
+    X,
+)
+from fastrnn.backends.numba.cross_entropy import cross_entropy
+from fastrnn.backends.numba.dropout import dropout
+from fastrnn.backends.numba.gru import gru_backward, gru_gradients
+from fastrnn.backends.numba.jit import Specialized, inlined, procedure, routine
+from fastrnn.backends.numba.layers import Dropout, hand_up, pack_weights, run_layers
+from fastrnn.backends.numba.linear import (
+    embedding_gradients,
+    gather_gradients,
+    linear_forward,
+    linear_gradients,
+    recurrent_gradients,
+)
+from fastrnn.backends.numba.llvm import at, clear, on_stack
+from fastrnn.backends.numba.lstm import lstm_backward
+from fastrnn.backends.numba.matmul import share
+from fastrnn.backends.numba.rnn import rnn_backward
+from fastrnn.backends.numba.sums import sum_of
+from fastrnn.backends.numba.team import Team, go_on, wait_for_all
+from fastrnn.backends.numba.update import (
+    adagrad_update,
+    adam_update,
+    average_update,
+    gradient_norm,
+    rmsprop_update,
+    sgd_update,
+)
+from fastrnn.backends.numba.views import array, bad_sizes, inputs_of, layer_array, sizes_of
+
+
+class Window(NamedTuple):
+    """What a window of training reads."""
+
+    inputs: Any
+    targets: Any
+    starts: Any
+    scale: float
+    dropout: Dropout
+
+
+@routine
+def run_head(losses, w, params, x, begin, count, team, s):
+    """The head at some steps, for some of the batch rows: losses, dlogits for logits, the gradient of h."""
+    B, V, H, top, d = s.B, s.V, s.H, s.L - 1, x.dropout
+    first, last = share(B, team.part, team.parts), share(B, team.part + 1, team.parts)
+    steps = count if last - first == B else 1
+    head_t, head, head_bias = array(w, s, HEAD_T), array(w, s, HEAD), array(params, s, HEAD_BIAS)
+    logits, zeros = array(w, s, LOGITS), array(w, s, ZEROS)
+    up, dh = layer_array(w, s, top, UP), layer_array(w, s, top, DH)
+    for t in range(begin, begin + count, steps):
+        end = (t + steps - 1) * B + last
+        for n in range(t * B + first, end, ROWS):
+            rows, some, back = min(ROWS, end - n), at(logits, (n - begin * B) * V), at(dh, n * H)
+            status = go_on(team)
+            if status != OK:
+                return status
+            hand_up(w, d, top, n, rows, s)
+            linear_forward(some, at(up, n * H), head_t, head_bias, rows, H, V)
+            status = cross_entropy(at(losses, n), some, some, at(x.targets, n), x.scale, rows, V)
+            if status != OK:
+                return status
+            linear_forward(back, some, head, zeros, rows, V, H)
+            if d.rate > 0:
+                dropout(back, back, d.rate, d.key, d.update, top, n, rows, B, H)
+    return OK
+
+
+@routine
+def add_head_gradients(grads, w, begin, count, block, team, s):
+    """The gradients of the head's parameters at some steps, for some of the outputs."""
+    up, dlogits = at(layer_array(w, s, s.L - 1, UP), begin * s.B * s.H), array(w, s, LOGITS)
+    dweight, dbias = array(grads, s, HEAD_WEIGHT), array(grads, s, HEAD_BIAS)
+    status, N = OK, count * s.B
+    for n in range(0, N, STRETCH):
+        status = go_on(team)
+        if status != OK:
+            break
+        linear_gradients(
+            dweight, dbias, block, at(dlogits, n * s.V), at(up, n * s.H), team.part, team.parts,
+            min(STRETCH, N - n), s.H, s.V,
+        )  # fmt: skip
+    return status
+
+
+@routine
+def run_rows_back(cell, w, x, layer, first, rows, team, s):
+    """The recurrence of a layer backwards, for batch rows from ``first`` on: the gradients of its gates."""
+    B, H, O = s.B, s.H, s.G * s.H
+    h, inner, gates = (
+        layer_array(w, s, layer, H_), layer_array(w, s, layer, INNER), layer_array(w, s, layer, GATES)
+    )  # fmt: skip
+    hh, dh, dc = layer_array(w, s, layer, HH), layer_array(w, s, layer, DH), at(array(w, s, DC), first * H)
+    running = at(array(w, s, RUNNING), (first + team.part) * (s.G + 1) * H)
+    if cell == LSTM:
+        clear(dc, rows * H)
+    for t in range(s.T - 1, -1, -1):
+        n = t * B + first
+        here, after = n * H, (n + B) * H
+        dnow, before = at(dh, here), at(dh, (max(t - 1, 0) * B + first) * H)
+        dgates, begins, carried = at(gates, n * O), at(x.starts, n), t > 0
+        status = go_on(team)
+        if status != OK:
+            return status
+        if cell == LSTM:
+            lstm_backward(
+                before,
+                dc,
+                dgates,
+                running,
+                dnow,
+                at(inner, after),
+                at(inner, here),
+                hh,
+                begins,
+                carried,
+                rows,
+                H,
+            )
+        elif cell == GRU:
+            gru_backward(
+                before, dgates, at(inner, here), running, dnow, at(h, here), hh, begins, carried, rows, H
+            )
+        elif cell == RNN_RELU:
+            rnn_backward(dnow, before, running, at(h, after), hh, begins, 1, carried, rows, H)
+        else:
+            rnn_backward(dnow, before, running, at(h, after), hh, begins, 0, carried, rows, H)
+    return OK
+
+
+@routine
+def run_layer_back(cell, w, x, layer, team, s):
+    """The same for all batch rows of a part."""
+    status, end = OK, share(s.B, team.part + 1, team.parts)
+    for b in range(share(s.B, team.part, team.parts), end, STRETCH):
+        status = run_rows_back(cell, w, x, layer, b, min(STRETCH, end - b), team, s)
+        if status != OK:
+            break
+    return status
+
+
+@routine
+def hand_down(w, x, layer, team, s):
+    """The gradient of what a dense layer takes in, for some of the rows of all steps."""
+    N, I, O, d = s.T * s.B, inputs_of(s, layer), s.G * s.H, x.dropout
+    out, dgates = array(w, s, DX), layer_array(w, s, layer, DGATES)
+    if layer > 0:
+        out = layer_array(w, s, layer - 1, DH)
+    status, end = OK, share(N, team.part + 1, team.parts)
+    for n in range(share(N, team.part, team.parts), end, STRETCH):
+        rows, some = min(STRETCH, end - n), at(out, n * I)
+        status = go_on(team)
+        if status != OK:
+            break
+        ih, zeros = layer_array(w, s, layer, IH), array(w, s, ZEROS)
+        linear_forward(some, at(dgates, n * O), ih, zeros, rows, O, I)
+        if layer > 0 and d.rate > 0:
+            dropout(some, some, d.rate, d.key, d.update, layer - 1, n, rows, s.B, s.H)
+    return status
+
+
+@procedure
+def add_gradients_of_rows(cell, grads, w, x, layer, n, N, block, team, s):
+    """What rows of all steps add to the gradients of a layer's parameters, from n on, for some outputs."""
+    H, O, part, parts = s.H, s.G * s.H, team.part, team.parts
+    dgates, h = at(layer_array(w, s, layer, DGATES), n * O), at(layer_array(w, s, layer, H_), n * H)
+    dweight_ih, dbias = layer_array(grads, s, layer, WEIGHT_IH), layer_array(grads, s, layer, GATE_BIAS)
+    dweight_hh = layer_array(grads, s, layer, WEIGHT_HH)
+    if layer == 0 and s.E == 0:
+        gather_gradients(dweight_ih, dbias, dgates, at(x.inputs, n), part, parts, N, s.V, O)
+    else:
+        I, taken = inputs_of(s, layer), layer_array(w, s, layer - 1, UP) if layer > 0 else array(w, s, X)
+        linear_gradients(dweight_ih, dbias, block, dgates, at(taken, n * I), part, parts, N, I, O)
+    if cell == GRU:
+        du, dbias_hn = at(layer_array(w, s, layer, INNER), n * H), layer_array(grads, s, layer, BIAS_HN)
+        gru_gradients(dweight_hh, dbias_hn, block, dgates, du, h, at(x.starts, n), part, parts, N, H)
+    else:
+        recurrent_gradients(dweight_hh, block, dgates, h, at(x.starts, n), part, parts, N, H, O)
+
+
+@routine
+def add_gradients(cell, grads, w, x, block, team, s):
+    """The gradients of all parameters but the head's, for some of the outputs."""
+    status, N = OK, s.T * s.B
+    for layer in range(s.L):
+        for n in range(0, N, STRETCH):
+            status = go_on(team)
+            if status != OK:
+                return status
+            add_gradients_of_rows(cell, grads, w, x, layer, n, min(STRETCH, N - n), block, team, s)
+    if s.E > 0:
+        dembedding, dx = array(grads, s, EMBEDDING_WEIGHT), array(w, s, DX)
+        for n in range(0, N, STRETCH):
+            status = go_on(team)
+            if status != OK:
+                return status
+            some, ids, rows = at(dx, n * s.E), at(x.inputs, n), min(STRETCH, N - n)
+            embedding_gradients(dembedding, some, ids, team.part, team.parts, rows, s.V, s.E)
+    return OK
+
+
+@routine
+def gradients(cell, losses, grads, state, w, params, x, team, s):
+    """A window, forward and backward, in a workspace ``w``."""
+    size, steps = s.plan[PARAMETERS], s.plan[HEAD_STEPS]
+    first = share(size, team.part, team.parts)
+    block = at(array(w, s, BLOCKS), team.part * BLOCK * ((max(s.E, s.H) + 31) // 32 * 32))
+    clear(at(grads, first), share(size, team.part + 1, team.parts) - first)
+    pack_weights(w, params, np.int64(IH_T), np.int64(HH_T), np.int64(HEAD_T), np.int64(1), team, s)
+    pack_weights(w, params, np.int64(IH), np.int64(HH), np.int64(HEAD), np.int64(0), team, s)
+    if team.part == 0:
+        clear(array(w, s, ZEROS), max(s.E, s.H))
+    status = wait_for_all(team)
+    if status == OK:
+        status = run_layers(cell, w, state, w, params, x.inputs, x.starts, x.dropout, team, s)
+    for t in range(0, s.T, steps):
+        count = min(steps, s.T - t)
+        if status == OK:
+            status = run_head(losses, w, params, x, t, count, team, s)
+        if status == OK:
+            status = wait_for_all(team)
+        if status == OK:
+            status = add_head_gradients(grads, w, t, count, block, team, s)
+        if status == OK and t + count < s.T:  # the next logits take the place of these
+            status = wait_for_all(team)
+    for layer in range(s.L - 1, -1, -1):
+        if status == OK:
+            status = run_layer_back(cell, w, x, layer, team, s)
+        if status == OK:
+            status = wait_for_all(team)
+        if status == OK and (layer > 0 or s.E > 0):
+            status = hand_down(w, x, layer, team, s)
+            if status == OK:
+                status = wait_for_all(team)
+    if status == OK:
+        status = add_gradients(cell, grads, w, x, block, team, s)
+    return wait_for_all(team) if status == OK else status
+
+
+@routine
+def bad_symbols(ids, lowest, N, V):
+    """Whether there are any; every part looks at all ids, so that they agree."""
+    bad = 0
+    for n in range(N):
+        bad |= (ids[n] < lowest) | (ids[n] >= V)
+    return bad
+
+
+def network_gradients_for(cell):
+    """The kernel of a cell."""
+
+    def network_gradients(
+        losses, grads, state, workspace, sync, params, inputs, targets, starts, plan, scale, rate, key,
+        update, part, parts, T, B,
+    ):  # fmt: skip
+        s = sizes_of(plan, T, B)
+        status = bad_sizes(s)
+        if status != OK:
+            return status
+        if part < 0 or part >= parts:
+            return BAD_SIZE
+        x = Window(at(inputs, 0), at(targets, 0), at(starts, 0), scale, Dropout(rate, key, update))
+        if bad_symbols(x.inputs, 0, T * B, s.V) or bad_symbols(x.targets, -1, T * B, s.V):
+            return BAD_SYMBOL
+        team = Team(at(sync, 0), part, parts)
+        return gradients(
+            cell, at(losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x, team, s
+        )
+
+    return network_gradients
+
+
+network_gradients = Specialized(network_gradients_for)
+
+
+@inlined
+def gradient_scale(targets, reduction, N, B):
+    """What the sum of a window's losses is multiplied by: its mean is over the targets that there are."""
+    count = B if reduction == BATCHMEAN else 0
+    if reduction == MEAN:
+        for n in range(N):
+            count += targets[n] >= 0
+    return 1.0 / count if count > 0 else 1.0
+
+
+@routine
+def update(optimizer, params, moments, grads, settings, limit, scale, part, parts, n):
+    if optimizer == SGD:
+        return sgd_update(params, moments, grads, settings, limit, scale, part, parts, n)
+    if optimizer == ADAGRAD:
+        return adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n)
+    if optimizer == ADAM:
+        return adam_update(params, moments, grads, settings, limit, scale, part, parts, n)
+    if optimizer == RMSPROP:
+        return rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, n)
+    return BAD_CHOICE
+
+
+def train_windows_for(cell, rule):
+    """The kernel of a cell and an optimizer, whose number is ``rule``."""
+
+    def train_windows(
+        losses, norms, symbol_losses, params, grads, moments, average, state, workspace, sync, inputs,
+        targets, starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, rate, key,
+        first_update, first, part, parts, A, W, S, T, B,
+    ):  # fmt: skip
+        most = sizes_of(plan, T, B)
+        status = bad_sizes(most)
+        if status != OK:
+            return status
+        if first < 0 or W < 0 or S < 1 or part < 0 or part >= parts:
+            return BAD_SIZE
+        if bad_symbols(at(inputs, 0), 0, S * B, most.V) or bad_symbols(at(targets, 0), -1, S * B, most.V):
+            return BAD_SYMBOL
+        n = params.shape[0]
+        windows = (S + T - 1) // T
+        norm, team = on_stack(norms, 1), Team(at(sync, 0), part, parts)
+        if part == 0:
+            for w in range(W):
+                losses[w] = norms[w] = math.nan
+        for w in range(W):
+            start = (first + w) % windows * T
+            s = sizes_of(plan, min(T, S - start), B)
+            y = at(targets, start * B)
+            dropped = Dropout(rate, key, first_update + w)
+            x = Window(
+                at(inputs, start * B),
+                y,
+                at(starts, start * B),
+                gradient_scale(y, reduction, s.T * B, B),
+                dropped,
+            )
+            status = gradients(
+                cell,
+                at(symbol_losses, 0),
+                at(grads, 0),
+                at(state, 0),
+                at(workspace, 0),
+                at(params, 0),
+                x,
+                team,
+                s,
+            )
+            if status != OK:
+                return status
+            # every part finds the same loss and norm, and goes on or ends like the others
+            loss = sum_of(at(symbol_losses, 0), s.T * B)
+            gradient_norm(norm, grads, value_limit, n)
+            if part == 0:
+                losses[w], norms[w] = loss, norm[0]
+            if not (math.isfinite(loss) and math.isfinite(norm[0])):
+                return OK
+            scale = norm_limit / norm[0] if norm[0] > norm_limit else 1.0
+            status = update(
+                rule, params, moments, grads, at(settings, w * SETTINGS), value_limit, scale, part, parts, n
+            )
+            if status == OK and A > 0:
+                status = average_update(average, params, weights[w], part, parts, n)
+            if status == OK:
+                status = wait_for_all(team)
+            if status != OK:
+                return status
+        return OK
+
+    return train_windows
+
+
+train_windows = Specialized(train_windows_for)

@@ -1,0 +1,79 @@
+"""Symbols drawn one after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, OK, VOCABULARY
+from fastrnn.backends.numba.elementary import each_difference, each_exp_of_negative
+from fastrnn.backends.numba.inference import step
+from fastrnn.backends.numba.jit import Specialized, routine
+from fastrnn.backends.numba.llvm import as_element, at, on_stack
+
+
+@routine
+def draw(logits, uniform, temperature, V):
+    """One id; replaces logits by e^((logit - largest) / temperature)."""
+    best = 0
+    for v in range(1, V):
+        best = v if logits[v] > logits[best] else best
+    if temperature == 0:
+        return best
+    most, divisor = logits[best], as_element(logits, temperature)
+    each_difference(logits, logits, most, V)
+    for v in range(V):
+        logits[v] /= divisor
+    each_exp_of_negative(logits, logits, V)
+    total = below = 0.0
+    for v in range(V):
+        total += np.float64(logits[v])
+    for v in range(V):
+        below += np.float64(logits[v])
+        if below > uniform * total:
+            return v
+    return best
+
+
+@routine
+def all_are_finite(x, n):
+    """Whether n elements are finite."""
+    finite = True
+    for i in range(n):
+        finite &= x[i] - x[i] == 0
+    return finite
+
+
+def sample_for(cell):
+    """The kernel of a cell."""
+
+    def sample(
+        symbols, state, scratch, logits, prepared, params, uniforms, starts, plan, temperature, symbol_before,
+        last, n,
+    ):  # fmt: skip
+        V = plan[VOCABULARY]
+        if n < 0:
+            return BAD_SIZE
+        if symbol_before < 0 or symbol_before >= V:
+            return BAD_SYMBOL
+        symbol = on_stack(symbols, 1)
+        symbol[0] = symbol_before
+        for i in range(n):
+            if i == 0 or symbol[0] != last:
+                status = step(
+                    cell, at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0), symbol,
+                    at(starts, 0), at(plan, 0), np.int64(1),
+                )  # fmt: skip
+                if status != OK:
+                    return status
+                if not all_are_finite(at(logits, 0), V):
+                    for rest in range(i, n):
+                        symbols[rest] = -1
+                    return OK
+                symbol[0] = draw(at(logits, 0), uniforms[i], temperature, V)
+            symbols[i] = symbol[0]
+        return OK
+
+    return sample
+
+
+sample = Specialized(sample_for)

@@ -1,0 +1,182 @@
+"""The norm of a gradient, and the optimizers, each one pass over flat vectors of n elements."""
+
+from __future__ import annotations
+
+import math
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastrnn.backends.numba.constants import BAD_SIZE, OK, SUMS
+from fastrnn.backends.numba.elementary import (
+    DOUBLE,
+    PRECISIONS,
+    Value,
+    constant,
+    flush,
+    flush_formula,
+    flush_square,
+)
+from fastrnn.backends.numba.jit import procedure, routine
+from fastrnn.backends.numba.llvm import as_element, at
+from fastrnn.backends.numba.matmul import share
+from fastrnn.backends.numba.simd import Vectors
+from fastrnn.backends.numba.sums import add, fold
+
+
+def clip_formula(p, x, limit, least=None):
+    g = flush_formula(p, x, least)
+    g = limit.where(g.compare(">", limit), g)
+    return (-limit).where(g.compare("<", -limit), g)
+
+
+@intrinsic
+def sum_of_squares(typing_context, x, n, limit):
+    """The sum in double precision of the squares of n elements, clipped to between -limit and limit."""
+    p = PRECISIONS[x.dtype]
+
+    def emit(context, builder, signature, arguments):
+        start, count, most = arguments
+        v = Vectors(builder, context.get_data_type(x.dtype), SUMS)
+        doubles = ir.VectorType(ir.DoubleType(), SUMS)
+        most = Value(builder, v.fill(most))
+
+        def prepare(vector):
+            g = clip_formula(p, Value(builder, vector), most).value
+            g = g if p is DOUBLE else builder.fpext(g, doubles)
+            return builder.fmul(g, g)
+
+        return fold(context, builder, x, start, count, 0.0, add, prepare)
+
+    return types.float64(x, types.intp, x.dtype), emit
+
+
+@intrinsic
+def scaled(typing_context, g, limit, factor):
+    """An element of the gradient, clipped and scaled."""
+    p = PRECISIONS[g]
+
+    def emit(context, builder, signature, arguments):
+        g, most, by = (Value(builder, argument) for argument in arguments)
+        least = constant(by, 0.5 * p.tiny) / by  # what the factor makes smaller than half of what is tiny
+        least = least.where(least.compare(">", p.tiny), p.tiny)
+        return flush_formula(p, clip_formula(p, g, most, least) * by).value
+
+    return g(g, limit, factor), emit
+
+
+@routine
+def gradient_norm(norm, grads, limit, n):
+    if n < 0:
+        return BAD_SIZE
+    norm[0] = math.sqrt(sum_of_squares(at(grads, 0), n, as_element(grads, limit)))
+    return OK
+
+
+@routine
+def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
+    if part < 0 or part >= parts or n < 0:
+        return BAD_SIZE
+    rate, most, factor = as_element(params, settings[0]), as_element(params, limit), as_element(params, scale)
+    momentum, a, b = (
+        as_element(params, settings[1]),
+        as_element(params, settings[2]),
+        as_element(params, settings[3]),
+    )
+    first, last = share(n, part, parts), share(n, part + 1, parts)
+    p, m, dp = at(params, first), at(moments, first), at(grads, first)
+    if momentum == 0:
+        for i in range(last - first):
+            p[i] -= rate * scaled(dp[i], most, factor)
+    else:
+        for i in range(last - first):
+            g = scaled(dp[i], most, factor)
+            m[i] = flush(momentum * m[i] + g)
+            p[i] -= rate * (a * g + b * m[i])
+    return OK
+
+
+@procedure
+def adagrad(p, m, grads, rate, epsilon, limit, factor, n):
+    for i in range(n):
+        g = scaled(grads[i], limit, factor)
+        m[i] += g * g
+        p[i] -= rate * g / (math.sqrt(m[i]) + epsilon)
+
+
+@routine
+def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n):
+    if part < 0 or part >= parts or n < 0:
+        return BAD_SIZE
+    rate, epsilon, most, factor = (
+        as_element(params, settings[0]),
+        as_element(params, settings[1]),
+        as_element(params, limit),
+        as_element(params, scale),
+    )
+    i, last = share(n, part, parts), share(n, part + 1, parts)
+    while i + SUMS <= last:  # no gradient, no change: so it is for absent input symbols
+        some, nonzero = at(grads, i), 0
+        for j in range(SUMS):
+            nonzero |= some[j] != 0
+        if nonzero:
+            adagrad(at(params, i), at(moments, i), some, rate, epsilon, most, factor, SUMS)
+        i += SUMS
+    adagrad(at(params, i), at(moments, i), at(grads, i), rate, epsilon, most, factor, last - i)
+    return OK
+
+
+@routine
+def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
+    if part < 0 or part >= parts or n < 0:
+        return BAD_SIZE
+    step, beta1, beta2 = (
+        as_element(params, settings[0]),
+        as_element(params, settings[1]),
+        as_element(params, settings[2]),
+    )
+    rest1, rest2 = as_element(params, 1 - settings[1]), as_element(params, 1 - settings[2])
+    epsilon, correction = as_element(params, settings[3]), as_element(params, settings[4])
+    keep, most, factor = as_element(params, settings[5]), as_element(params, limit), as_element(params, scale)
+    first = share(n, part, parts)
+    p, dp = at(params, first), at(grads, first)
+    m, v = at(moments, first), at(moments, n + first)
+    for i in range(share(n, part + 1, parts) - first):
+        g = scaled(dp[i], most, factor)
+        m[i] = flush(beta1 * m[i] + rest1 * g)
+        v[i] = flush_square(beta2 * v[i] + flush(rest2 * g) * g)
+        p[i] = keep * p[i] - step * m[i] / (math.sqrt(v[i]) / correction + epsilon)
+    return OK
+
+
+@routine
+def rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, n):
+    if part < 0 or part >= parts or n < 0:
+        return BAD_SIZE
+    rate, alpha, rest, epsilon = (
+        as_element(params, settings[0]),
+        as_element(params, settings[1]),
+        as_element(params, 1 - settings[1]),
+        as_element(params, settings[2]),
+    )
+    most, factor = as_element(params, limit), as_element(params, scale)
+    first = share(n, part, parts)
+    p, m, dp = at(params, first), at(moments, first), at(grads, first)
+    for i in range(share(n, part + 1, parts) - first):
+        g = scaled(dp[i], most, factor)
+        m[i] = flush_square(alpha * m[i] + flush(rest * g) * g)
+        p[i] -= rate * g / (math.sqrt(m[i]) + epsilon)
+    return OK
+
+
+@routine
+def average_update(average, params, weight, part, parts, n):
+    if part < 0 or part >= parts or n < 0:
+        return BAD_SIZE
+    own, rest = as_element(params, weight), as_element(params, 1 - weight)
+    first = share(n, part, parts)
+    mean, p = at(average, first), at(params, first)
+    for i in range(share(n, part + 1, parts) - first):
+        mean[i] = flush(rest * mean[i] + own * p[i])
+    return OK

@@ -1,0 +1,88 @@
+"""A network's sizes, and where a plan says that its arrays lie."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.core import types
+from numba.extending import intrinsic
+
+from fastrnn.backends.numba.constants import (
+    BAD_CHOICE,
+    BAD_SIZE,
+    CELL,
+    EMBEDDING,
+    GRU,
+    HIDDEN,
+    LAYER,
+    LAYER_PLAN,
+    LAYERS,
+    LSTM,
+    OK,
+    RNN_TANH,
+    VOCABULARY,
+)
+from fastrnn.backends.numba.jit import inlined, routine
+from fastrnn.backends.numba.llvm import address, at, whole
+
+
+class Sizes(NamedTuple):
+    """The sizes of a network and of a window."""
+
+    plan: Any
+    cell: int
+    L: int
+    V: int
+    E: int
+    H: int
+    G: int
+    T: int
+    B: int
+
+
+@inlined
+def sizes_of(plan, T, B):
+    cell = plan[CELL]
+    G = 4 if cell == LSTM else (3 if cell == GRU else 1)
+    return Sizes(
+        at(plan, 0), cell, plan[LAYERS], plan[VOCABULARY], plan[EMBEDDING], plan[HIDDEN], np.int64(G), T, B
+    )
+
+
+@routine
+def bad_sizes(s):
+    if s.cell < RNN_TANH or s.cell > LSTM:
+        return BAD_CHOICE
+    return BAD_SIZE if s.T < 1 or s.B < 1 or s.L < 1 or s.V < 1 or s.E < 0 or s.H < 1 else OK
+
+
+@intrinsic
+def array(typing_context, flat, s, field):
+    """The memory of one of the network's arrays."""
+
+    def emit(context, builder, signature, arguments):
+        plan = builder.extract_value(arguments[1], 0)
+        place = builder.load(builder.gep(plan, [arguments[2]]))
+        return builder.gep(address(context, builder, flat, arguments[0]), [place])
+
+    return types.CPointer(flat.dtype)(flat, s, types.intp), emit
+
+
+@intrinsic
+def layer_array(typing_context, flat, s, layer, field):
+    """The memory of one of a layer's arrays."""
+
+    def emit(context, builder, signature, arguments):
+        plan = builder.extract_value(arguments[1], 0)
+        number = builder.add(whole(LAYER), builder.mul(arguments[2], whole(LAYER_PLAN)))
+        place = builder.load(builder.gep(plan, [builder.add(number, arguments[3])]))
+        return builder.gep(address(context, builder, flat, arguments[0]), [place])
+
+    return types.CPointer(flat.dtype)(flat, s, types.intp, types.intp), emit
+
+
+@routine
+def inputs_of(s, layer):
+    """The elements that a layer takes in."""
+    return s.H if layer > 0 else (s.E if s.E > 0 else s.V)

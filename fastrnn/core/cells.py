@@ -1,0 +1,101 @@
+"""The table of cells: everything that is said of a cell outside of its kernels.
+
+A row is a kind of cell as the contract numbers it. The rnn has one for each activation, all with one name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fastrnn.core import constants
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A kind of cell.
+
+    Attributes
+    ----------
+    kind
+        Its name in the contract.
+    name, activation
+        The arguments of a network that name it. Of the cells that have their own functions, ``"tanh"``.
+    gates
+        The names of its gates, in the order of their rows in weights and biases: PyTorch's.
+    state
+        The names of the arrays that it carries from step to step. The output is the first.
+    split_bias
+        The gate whose two biases are kept apart; of each other gate they are one sum.
+    forget_gate
+        The gate whose bias is 1 at first.
+    module
+        PyTorch's class in ``torch.nn``.
+    operator
+        ONNX's operator.
+    operator_gates
+        The gates in ONNX's order.
+    """
+
+    kind: str
+    name: str
+    gates: tuple[str, ...]
+    module: str
+    operator: str
+    operator_gates: tuple[str, ...]
+    activation: str = "tanh"
+    state: tuple[str, ...] = ("h",)
+    split_bias: str | None = None
+    forget_gate: str | None = None
+
+    @property
+    def number(self) -> int:
+        """Its number in the contract."""
+        return constants.CELLS.index(self.kind)
+
+    def rows(self, gate: str, hidden_size: int) -> slice:
+        """The rows of a gate in a weight or a bias."""
+        first = self.gates.index(gate) * hidden_size
+        return slice(first, first + hidden_size)
+
+
+_TABLE = (
+    Cell("rnn_tanh", "rnn", ("h",), "RNN", "RNN", ("h",)),
+    Cell("rnn_relu", "rnn", ("h",), "RNN", "RNN", ("h",), activation="relu"),
+    # PyTorch's and ONNX's, with linear_before_reset: the gate n is reset after the product
+    Cell("gru", "gru", ("r", "z", "n"), "GRU", "GRU", ("z", "r", "n"), split_bias="n"),
+    Cell(
+        *("lstm", "lstm", ("i", "f", "g", "o"), "LSTM", "LSTM", ("i", "o", "f", "g")),
+        state=("h", "c"),
+        forget_gate="f",
+    ),
+)
+
+#: The cells by their kinds.
+KINDS = {cell.kind: cell for cell in _TABLE}
+
+#: The cells by their names, with the activation that they have by default.
+CELLS = {cell.name: cell for cell in _TABLE if cell.activation == "tanh"}
+
+#: The activations that an rnn may have.
+ACTIVATIONS = tuple(cell.activation for cell in _TABLE if cell.name == "rnn")
+
+
+def cell_of(name: str, activation: str = "tanh") -> Cell:
+    """The cell with this name and activation.
+
+    Raises
+    ------
+    ValueError
+        The cell has an activation of its own.
+    """
+    for cell in _TABLE:
+        if (cell.name, cell.activation) == (name, activation):
+            return cell
+    raise ValueError(f"activation={activation!r} is for cell='rnn'; a {name} has its own")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as a sentence has them: "rnn, gru or lstm"."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
