@@ -6,7 +6,7 @@ SOURCES := pyproject.toml $(wildcard csrc/*)
 CASES ?= 40
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all test-isa test-oldest lint sanitize valgrind package bench compare
+.PHONY: help demo test test-slow test-all test-isa test-oldest lint sanitize valgrind package contract bench compare
 .PHONY: claims claim-NAME clean
 
 help: ## list these targets
@@ -82,6 +82,9 @@ valgrind: build/watched ## call every kernel at odd sizes under valgrind
 package: .venv/installed-for-development ## build sdist and wheels, with and without a C compiler, and try each
 	$(BIN)/python -m pip install --quiet build
 	$(BIN)/python tests/tools/package.py
+
+contract: ## write what Python repeats of csrc/fastrnn.h, after a change of the header
+	$(PYTHON) csrc/generate_contract.py
 
 # ---- Measurements ---------------------------------------------------------------------------------------
 

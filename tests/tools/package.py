@@ -73,7 +73,13 @@ def main() -> None:
         (sdist,) = folder.glob("*.tar.gz")
         with tarfile.open(sdist) as archive:
             names = {member.partition("/")[2] for member in archive.getnames()}
-        assert {"csrc/fastrnn.h", "tests/helpers/naive.py", "Makefile", "LICENSE"} <= names, names
+        assert {
+            "csrc/fastrnn.h",
+            "docs/guide.md",
+            "tests/helpers/naive.py",
+            "Makefile",
+            "LICENSE",
+        } <= names, names
         compiled = build_wheel(sdist, folder / "compiled")
         assert modules_of(compiled) >= {"_c_baseline"}, modules_of(compiled)
         try_wheel(compiled, folder / "one", ["numba", "c", "numpy"])
