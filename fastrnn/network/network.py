@@ -268,7 +268,7 @@ class Network(Execution):
             team.run(
                 parts,
                 lambda part: self.backend.network_gradients(
-                    losses, gradients, carried, workspace.flat, team.sync, self._flat, ids, wanted, flags,
+                    losses, gradients, carried, workspace.flat, team.barrier, self._flat, ids, wanted, flags,
                     plan.numbers, 1.0, rate, key, 0, part, parts, T, B,
                 ),
                 lasts=self.lasts(T, B),

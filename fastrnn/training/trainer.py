@@ -333,7 +333,7 @@ class Trainer(checks.Sealed):
                     parts,
                     lambda part: network.backend.train_windows(
                         losses, norms, symbol_losses, self._parameters, self._gradients, self._moments,
-                        self._average, state, workspace.flat, team.sync, streams.inputs, streams.targets,
+                        self._average, state, workspace.flat, team.barrier, streams.inputs, streams.targets,
                         streams.starts, settings, weights, plan.numbers, *numbers, part, parts,
                         len(self._average), W, streams.n_steps, T, B,
                     ),
