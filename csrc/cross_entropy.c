@@ -22,15 +22,15 @@ static real largest(const real *row, int64_t V)
             most = row[v] > most ? row[v] : most;
         return most;
     }
-    vec group[GROUP];
+    fr_vec group[GROUP];
     for (int64_t g = 0; g < GROUP; g++)
-        group[g] = vec_load(row + V - FR_SUMS + g * FR_LANES);
+        group[g] = fr_vec_load(row + V - FR_SUMS + g * FR_LANES);
     for (int64_t v = 0; v < V - FR_SUMS; v += FR_SUMS)
         for (int64_t g = 0; g < GROUP; g++)
-            group[g] = vec_max(vec_load(row + v + g * FR_LANES), group[g]);
+            group[g] = fr_vec_max(fr_vec_load(row + v + g * FR_LANES), group[g]);
     real most[FR_SUMS];
     for (int64_t g = 0; g < GROUP; g++)
-        vec_store(most + g * FR_LANES, group[g]);
+        fr_vec_store(most + g * FR_LANES, group[g]);
     for (int64_t l = 1; l < FR_SUMS; l++)
         most[0] = most[l] > most[0] ? most[l] : most[0];
     return most[0];
@@ -38,15 +38,15 @@ static real largest(const real *row, int64_t V)
 
 static real sum_of(const real *row, int64_t V)
 {
-    vec group[GROUP];
+    fr_vec group[GROUP];
     for (int64_t g = 0; g < GROUP; g++)
-        group[g] = vec_fill(0);
+        group[g] = fr_vec_fill(0);
     for (int64_t v = 0; v < V; v += FR_SUMS)
         for (int64_t g = 0; g < GROUP; g++)
-            group[g] = vec_add(group[g], vec_load_some(row + v + g * FR_LANES, V - v - g * FR_LANES));
+            group[g] = fr_vec_add(group[g], fr_vec_load_some(row + v + g * FR_LANES, V - v - g * FR_LANES));
     real partial[FR_SUMS];
     for (int64_t g = 0; g < GROUP; g++)
-        vec_store(partial + g * FR_LANES, group[g]);
+        fr_vec_store(partial + g * FR_LANES, group[g]);
     return fr_add_halves(partial);
 }
 
@@ -91,7 +91,7 @@ fr_status FR(cross_entropy)(double *restrict losses, real *dlogits, const real *
     for (int64_t n = 0; n < N; n++)
         if (targets[n] < -1 || targets[n] >= V)
             return FR_BAD_SYMBOL;
-    const int64_t rows = V < FR_BLOCK ? FR_ROWS : 1 + (FR_ROWS * FR_BLOCK - 1) / V;
+    const int64_t rows = V < FR_KC ? FR_ROWS : 1 + (FR_ROWS * FR_KC - 1) / V;
     for (int64_t n = 0; n < N; n += rows)
         some_rows(losses + n, dlogits + n * V, logits + n * V, targets + n, (real)scale, fr_min(rows, N - n), V);
     return FR_OK;

@@ -28,14 +28,14 @@ fr_inline void philox(uint32_t *restrict w0, uint32_t *restrict w1, uint32_t *re
         }
 }
 
-fr_status FR(dropout)(real *y, const real *x, double rate, int64_t key, int64_t update, int64_t layer, int64_t first,
-                      int64_t N, int64_t B, int64_t H)
+fr_status FR(dropout)(real *y, const real *x, double dropout, int64_t dropout_seed, int64_t update, int64_t layer,
+                      int64_t first, int64_t N, int64_t B, int64_t H)
 {
-    if (N < 0 || B < 1 || H < 1 || first < 0 || !(rate >= 0 && rate < 1))
+    if (N < 0 || B < 1 || H < 1 || first < 0 || !(dropout >= 0 && dropout < 1))
         return FR_BAD_SIZE;
-    const uint32_t threshold = (uint32_t)(rate * 4294967296.0);
-    const uint32_t halves[2] = {(uint32_t)key, (uint32_t)((uint64_t)key >> 32)};
-    const real scale = (real)(1 / (1 - rate));
+    const uint32_t threshold = (uint32_t)(dropout * 4294967296.0);
+    const uint32_t halves[2] = {(uint32_t)dropout_seed, (uint32_t)((uint64_t)dropout_seed >> 32)};
+    const real scale = (real)(1 / (1 - dropout));
     const int64_t quarter = (H + 3) / 4;
     for (int64_t n = 0; n < N; n++) {
         const uint32_t rest[3] = {(uint32_t)((first + n) % B), (uint32_t)((first + n) / B), (uint32_t)update};

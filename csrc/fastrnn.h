@@ -46,7 +46,7 @@ enum {
     FR_BAD_SIZE = 1,   /* a size is negative, or zero where it may not be */
     FR_BAD_SYMBOL = 2, /* an id outside 0 … V-1, or a target outside -1 … V-1 */
     FR_BAD_CHOICE = 3, /* a cell, an optimizer or a function that does not exist */
-    FR_ABORTED = 4     /* it was told to end, or another part will not come */
+    FR_ABORTED = 4     /* the caller or another part ended the call */
 };
 
 /* Functions, as `elementary` numbers them. */
@@ -55,7 +55,7 @@ enum { FR_EXP = 0, FR_TANH = 1, FR_SIGMOID = 2, FR_LOG = 3 };
 /* Rows of a long product's operand that are packed at a time; rows that the head works on at a time; rows
  * after which a part of a window asks whether it is to end, whole blocks; the interleaved partial sums of a
  * reduction: element i goes into sum i mod FR_SUMS, and these are added up in halves. */
-enum { FR_BLOCK = 256, FR_ROWS = 64, FR_STRETCH = 1024, FR_SUMS = 16 };
+enum { FR_KC = 256, FR_ROWS = 64, FR_STRETCH = 1024, FR_SUMS = 16 };
 
 /* Cells, by PyTorch's names. */
 enum { FR_RNN_TANH = 0, FR_RNN_RELU = 1, FR_GRU = 2, FR_LSTM = 3 };
@@ -70,9 +70,9 @@ enum {
     FR_HEAD_BIAS = 9,        /* (V) */
     FR_HEAD_T = 10,          /* head.weightᵀ packed (H, V32) */
     FR_HEAD = 11,            /* head.weight packed (V, H32) */
-    FR_BLOCKS = 12,          /* (parts, FR_BLOCK, max(E, H)32) */
+    FR_BLOCKS = 12,          /* (parts, FR_KC, max(E, H)32) */
     FR_X = 13,               /* (T, B, E): rows of the embedding */
-    FR_RUNNING = 14,         /* (B+parts, (G+1)·H) */
+    FR_MASKED = 14,          /* (B+parts, (G+1)·H) */
     FR_DC = 15,              /* (B, H), of an lstm */
     FR_DX = 16,              /* (T, B, E) */
     FR_LOGITS = 17,          /* (head steps, B, V), or (FR_ROWS, V) */
@@ -89,18 +89,18 @@ enum {
     FR_IH = 6,        /* W_ih packed (G·H, I32) */
     FR_HH = 7,        /* W_hh packed (G·H, H32) */
     FR_H = 8,         /* (T+1, B, H): its first step is the state before the window */
-    FR_INNER = 9,     /* (T+1, B, H): the lstm's c, likewise; the gru's u, from the first step on */
+    FR_AUX = 9,       /* (T+1, B, H): the lstm's c, likewise; the gru's u, from the first step on */
     FR_GATES = 10,    /* (T, B, G·H): those of an rnn begin where h will be */
-    FR_UP = 11,       /* (T, B, H): what it hands up, with dropout; else h itself */
+    FR_OUTPUT = 11,   /* (T, B, H): its output with dropout; without dropout, h itself */
     FR_DH = 12,       /* (T, B, H) */
     FR_DGATES = 13,   /* (T, B, G·H): they take the place of the gates, in an rnn of dh */
     FR_LAYER_PLAN = 14
 };
 
 /* What the parts of a window share to wait for each other: three counters, each on a cache line of its
- * own. They begin as zeros; whoever sets the last one to 1 sends all parts home with FR_ABORTED, which takes
- * them no longer than FR_STRETCH rows. */
-enum { FR_SYNC = 48, FR_ARRIVED = 0, FR_ROUND = 16, FR_ABORT = 32 };
+ * own. They begin as zeros. Setting the last one to 1 makes all parts return FR_ABORTED after at most FR_STRETCH
+ * rows. */
+enum { FR_BARRIER = 48, FR_ARRIVED = 0, FR_GENERATION = 16, FR_ABORT = 32 };
 
 /* Optimizers, as train_windows numbers them, and the width of a row of their settings. */
 enum { FR_SGD = 0, FR_ADAGRAD = 1, FR_ADAM = 2, FR_RMSPROP = 3, FR_SETTINGS = 6 };
@@ -171,7 +171,7 @@ fr_status FR(linear_forward)(
 fr_status FR(linear_gradients)(
     real *dweight,  /* (O, I) (+=) */
     real *dbias,    /* (O) (+=) */
-    real *block,    /* (FR_BLOCK, I32) (scratch) */
+    real *block,    /* (FR_KC, I32) (scratch) */
     const real *dy, /* (N, O) */
     const real *x,  /* (N, I) */
     int64_t part, int64_t parts, int64_t N, int64_t I, int64_t O);
@@ -180,20 +180,21 @@ fr_status FR(linear_gradients)(
  * where h_before is zeros in a row that starts. A part is some of the outputs. */
 fr_status FR(recurrent_gradients)(
     real *dweight_hh,      /* (O, H) (+=) */
-    real *block,           /* (FR_BLOCK, H32) (scratch) */
+    real *block,           /* (FR_KC, H32) (scratch) */
     const real *dy,        /* (N, O) */
     const real *h_before,  /* (N, H) */
     const uint8_t *starts, /* (N) */
     int64_t part, int64_t parts, int64_t N, int64_t H, int64_t O);
 
-/* Dropout (Srivastava et al. 2014): y = x / (1 - rate) where an element is kept, and 0 elsewhere.
+/* Dropout (Srivastava et al. 2014): y = x / (1 - dropout) where an element is kept, and 0 elsewhere.
  * Row n is batch row n mod B of step n div B. With Q = ⌈H/4⌉, element w·Q + j is kept where word w of
- * Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011), with the key's low and high half as its key and
- * (layer·Q + j, batch row, step, update) as its counter, is at least rate · 2³². */
+ * Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011), with the low and high half of dropout_seed as its key and
+ * (layer·Q + j, batch row, step, update) as its counter, is at least dropout · 2³². */
 fr_status FR(dropout)(
     real *y,       /* (N, H), which may be `x` itself */
     const real *x, /* (N, H) */
-    double rate, int64_t key, int64_t update, int64_t layer, int64_t first, /* the number of the first row */
+    double dropout, int64_t dropout_seed, int64_t update, int64_t layer,
+    int64_t first, /* the number of the first row */
     int64_t N, int64_t B, int64_t H);
 
 /* ---- Cells: one layer, one step ------------------------------------------------------------------
@@ -207,7 +208,7 @@ fr_status FR(dropout)(
  * 2015). */
 fr_status FR(rnn_forward)(
     real *h,               /* (B, H) (in, out): the gate x; then h */
-    real *running,         /* (B, H) (scratch) */
+    real *masked,          /* (B, H) (scratch) */
     const real *h_before,  /* (B, H) */
     const real *packed,    /* (H, H32): W_hhᵀ */
     const uint8_t *starts, /* (B) */
@@ -217,7 +218,7 @@ fr_status FR(rnn_forward)(
 fr_status FR(rnn_backward)(
     real *dh,              /* (B, H) (in, out): then dx */
     real *dh_before,       /* (B, H) (+=) */
-    real *running,         /* (B, H) (scratch) */
+    real *masked,          /* (B, H) (scratch) */
     const real *h,         /* (B, H) */
     const real *packed,    /* (H, H32): W_hh */
     const uint8_t *starts, /* (B) */
@@ -230,7 +231,7 @@ fr_status FR(gru_forward)(
     real *h,               /* (B, H) */
     real *u,               /* (B, H) */
     real *gates,           /* (B, 3H) (in, out): x; then r, z, n */
-    real *running,         /* (B+1, 4H) (scratch) */
+    real *masked,          /* (B+1, 4H) (scratch) */
     const real *h_before,  /* (B, H) */
     const real *packed,    /* (H, 3H32): W_hhᵀ */
     const real *bias_hn,   /* (H) */
@@ -243,7 +244,7 @@ fr_status FR(gru_backward)(
     real *dh_before,       /* (B, H) (+=) */
     real *gates,           /* (B, 3H) (in, out): r, z, n; then dx */
     real *u,               /* (B, H) (in, out): then du */
-    real *running,         /* (B, 4H) (scratch) */
+    real *masked,          /* (B, 4H) (scratch) */
     const real *dh,        /* (B, H) */
     const real *h_before,  /* (B, H) */
     const real *packed,    /* (3H, H32): W_hh */
@@ -255,7 +256,7 @@ fr_status FR(gru_backward)(
 fr_status FR(gru_gradients)(
     real *dweight_hh,      /* (3H, H) (+=) */
     real *dbias_hn,        /* (H) (+=) */
-    real *block,           /* (FR_BLOCK, H32) (scratch) */
+    real *block,           /* (FR_KC, H32) (scratch) */
     const real *dx,        /* (N, 3H) */
     const real *du,        /* (N, H) */
     const real *h_before,  /* (N, H) */
@@ -269,7 +270,7 @@ fr_status FR(lstm_forward)(
     real *h,               /* (B, H) */
     real *c,               /* (B, H) */
     real *gates,           /* (B, 4H) (in, out): x; then i, f, g, o */
-    real *running,         /* (B, H) (scratch) */
+    real *masked,          /* (B, H) (scratch) */
     const real *h_before,  /* (B, H) */
     const real *c_before,  /* (B, H) */
     const real *packed,    /* (H, 4H32): W_hhᵀ */
@@ -283,7 +284,7 @@ fr_status FR(lstm_backward)(
     real *dh_before,       /* (B, H) (+=) */
     real *dc,              /* (B, H) (in, out): what reaches c; then dc_before, 0 where a row starts */
     real *gates,           /* (B, 4H) (in, out): i, f, g, o; then dx */
-    real *running,         /* (B, 4H) (scratch) */
+    real *masked,          /* (B, 4H) (scratch) */
     const real *dh,        /* (B, H) */
     const real *c,         /* (B, H) */
     const real *c_before,  /* (B, H) */
@@ -314,9 +315,9 @@ fr_status FR(gradient_norm)(
     const real *grads, /* (n) */
     double limit, int64_t n);
 
-/* p -= rate · g, or, where momentum is not 0 (Sutskever et al. 2013, as PyTorch has it),
- * m = momentum · m + g, p -= rate · (a · g + b · m).
- * settings: rate, momentum, a, b; these are 0, 1, or for Nesterov's momentum 1, momentum */
+/* p -= learning_rate · g, or, where momentum is not 0 (Sutskever et al. 2013, as PyTorch has it),
+ * m = momentum · m + g, p -= learning_rate · (a · g + b · m).
+ * settings: learning_rate, momentum, a, b; these are 0, 1, or for Nesterov's momentum 1, momentum */
 fr_status FR(sgd_update)(
     real *params,           /* (n) (in, out) */
     real *moments,          /* (M, n) (in, out): m, and none where momentum is 0 */
@@ -324,8 +325,8 @@ fr_status FR(sgd_update)(
     const double *settings, /* (FR_SETTINGS) */
     double limit, double scale, int64_t part, int64_t parts, int64_t n);
 
-/* Adagrad (Duchi, Hazan & Singer 2011): m += g², p -= rate · g / (√m + epsilon).
- * settings: rate, epsilon */
+/* Adagrad (Duchi, Hazan & Singer 2011): m += g², p -= learning_rate · g / (√m + epsilon).
+ * settings: learning_rate, epsilon */
 fr_status FR(adagrad_update)(
     real *params,           /* (n) (in, out) */
     real *moments,          /* (1, n) (in, out): m */
@@ -336,8 +337,8 @@ fr_status FR(adagrad_update)(
 /* Adam (Kingma & Ba 2015), the corrections of both moments' bias folded into the settings, and AdamW (Loshchilov
  * & Hutter 2019), where keep is not 1: m = β₁m + (1-β₁)g, v = β₂v + (1-β₂)g²,
  * p = keep · p - step · m / (√v / correction + epsilon).
- * settings: step = rate / (1-β₁ᵏ), β₁, β₂, epsilon, correction = √(1-β₂ᵏ), at update k,
- * keep = 1 - rate · weight decay */
+ * settings: step = learning_rate / (1-β₁ᵏ), β₁, β₂, epsilon, correction = √(1-β₂ᵏ), at update k,
+ * keep = 1 - learning_rate · weight decay */
 fr_status FR(adam_update)(
     real *params,           /* (n) (in, out) */
     real *moments,          /* (2, n) (in, out): m, v */
@@ -345,8 +346,8 @@ fr_status FR(adam_update)(
     const double *settings, /* (FR_SETTINGS) */
     double limit, double scale, int64_t part, int64_t parts, int64_t n);
 
-/* RMSprop (Tieleman & Hinton 2012): m = α m + (1-α)g², p -= rate · g / (√m + epsilon).
- * settings: rate, α, epsilon */
+/* RMSprop (Tieleman & Hinton 2012): m = α m + (1-α)g², p -= learning_rate · g / (√m + epsilon).
+ * settings: learning_rate, α, epsilon */
 fr_status FR(rmsprop_update)(
     real *params,           /* (n) (in, out) */
     real *moments,          /* (1, n) (in, out): m */
@@ -366,7 +367,7 @@ fr_status FR(average_update)(
  * parts, says where arrays lie in them. A workspace is quickest where it begins with a cache line. A state has
  * (Z, L, B, H): h of each layer, and for the LSTM then c of each. */
 
-/* Runs a window, and carries the state over it. The plan is one of ⌈FR_BLOCK/B⌉ steps, or of T where that is
+/* Runs a window, and carries the state over it. The plan is one of ⌈FR_KC/B⌉ steps, or of T where that is
  * less. */
 fr_status FR(network_forward)(
     real *logits,          /* (T, B, V) */
@@ -390,22 +391,23 @@ fr_status FR(network_losses)(
     const int64_t *plan,    /* flat */
     int64_t T, int64_t B);
 
-/* Forward and backward: the loss of each symbol, and the gradients of scale · Σ losses, with dropout at this
- * rate of what each layer hands up, the last one to the head.
+/* Forward and backward: the loss of each symbol, and the gradients of scale · Σ losses, with `dropout` as the
+ * fraction of each layer's output that is set to zero.
  * No gradient enters from after the window, and none leaves to before it (truncated BPTT). The parts
- * run at the same time, on the same arrays, and wait for each other in `sync`. */
+ * run at the same time, on the same arrays, and wait for each other at `barrier`. */
 fr_status FR(network_gradients)(
     double *losses,         /* (T, B) */
     real *grads,            /* (P) */
     real *state,            /* (Z, L, B, H) (in, out) */
     real *workspace,        /* flat (scratch) */
-    int32_t *sync,          /* (FR_SYNC) (in, out) */
+    int32_t *barrier,       /* (FR_BARRIER) (in, out) */
     const real *params,     /* (P) */
     const int32_t *inputs,  /* (T, B) */
     const int32_t *targets, /* (T, B) */
     const uint8_t *starts,  /* (T, B) */
     const int64_t *plan,    /* flat */
-    double scale, double rate, int64_t key, int64_t update, int64_t part, int64_t parts, int64_t T, int64_t B);
+    double scale, double dropout, int64_t dropout_seed, int64_t update, int64_t part, int64_t parts, int64_t T,
+    int64_t B);
 
 /* Truncated BPTT: W updates of forward, backward, clip by value, clip by norm, update.
  * The streams are S steps long and are cut into ⌈S/T⌉ windows of T steps, the last one shorter where T
@@ -425,16 +427,16 @@ fr_status FR(train_windows)(
     real *average,          /* (A, P) (in, out) */
     real *state,            /* (Z, L, B, H) (in, out) */
     real *workspace,        /* flat (scratch) */
-    int32_t *sync,          /* (FR_SYNC) (in, out) */
+    int32_t *barrier,       /* (FR_BARRIER) (in, out) */
     const int32_t *inputs,  /* (S, B) */
     const int32_t *targets, /* (S, B) */
     const uint8_t *starts,  /* (S, B) */
     const double *settings, /* (W, FR_SETTINGS): a row for each update */
     const double *weights,  /* (W): of the parameters in their average, after each update */
     const int64_t *plan,    /* flat */
-    int64_t optimizer, int64_t reduction, double value_limit, double norm_limit, double rate, int64_t key,
-    int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t W, int64_t S, int64_t T,
-    int64_t B);
+    int64_t optimizer, int64_t reduction, double value_limit, double norm_limit, double dropout,
+    int64_t dropout_seed, int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t W,
+    int64_t S, int64_t T, int64_t B);
 
 /* ---- One symbol at a time ------------------------------------------------------------------------
  *
@@ -461,7 +463,7 @@ fr_status FR(network_step)(
 
 /* Draws n symbols, each from the softmax of logits / temperature: the first v with p_0 + … + p_v above
  * its uniform number times the sum of all; at temperature 0 the first of the largest logits. Each is the
- * input of the step that draws the next one. What comes after the symbol `last` is `last` as well. Where a
+ * input of the step that draws the next one. What comes after `stop_symbol` is `stop_symbol` as well. Where a
  * logit is not finite, that symbol and those after it are -1. */
 fr_status FR(sample)(
     int32_t *symbols,       /* (n) */
@@ -473,6 +475,6 @@ fr_status FR(sample)(
     const double *uniforms, /* (n): from 0 to below 1 */
     const uint8_t *starts,  /* (1): of each step */
     const int64_t *plan,    /* flat */
-    double temperature, int64_t symbol_before, int64_t last, int64_t n);
+    double temperature, int64_t symbol_before, int64_t stop_symbol, int64_t n);
 
 #endif

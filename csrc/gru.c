@@ -13,48 +13,48 @@
 
 /* Row by row, since a batch row's gates stand beside each other, as their shares of the product do. */
 static void row_forward(real *restrict h, real *restrict u, real *restrict r, real *restrict z, real *restrict n,
-                        const real *restrict share, const real *restrict h_before, int64_t H)
+                        const real *restrict product, const real *restrict h_before, int64_t H)
 {
     for (int64_t k = 0; k < H; k++) {
-        r[k] = fr_gate(r[k] + share[k]);
-        z[k] = fr_gate(z[k] + share[H + k]);
+        r[k] = fr_gate(r[k] + product[k]);
+        z[k] = fr_gate(z[k] + product[H + k]);
     }
     for (int64_t k = 0; k < H; k++) {
-        u[k] = fr_flush(share[2 * H + k], FR_TINY);
+        u[k] = fr_flush(product[2 * H + k], FR_TINY);
         n[k] = fr_tanh(fr_flush(fr_fma(r[k], u[k], n[k]), FR_TINY));
         h[k] = fr_flush(fr_fma(z[k], h_before[k], (1 - z[k]) * n[k]), FR_TINY);
     }
 }
 
-/* Leaves in `back` what goes through the recurrent weight, and in `straight` what goes past it. */
-static void row_backward(real *restrict back, real *restrict straight, real *restrict r, real *restrict z,
+/* Leaves in `recurrent` what goes through the recurrent weight, and in `direct` what goes past it. */
+static void row_backward(real *restrict recurrent, real *restrict direct, real *restrict r, real *restrict z,
                          real *restrict n, real *restrict u, const real *restrict dh, const real *restrict h_before,
-                         int goes_on, int64_t H)
+                         int continues, int64_t H)
 {
     for (int64_t k = 0; k < H; k++) {
-        const real d = fr_flush(dh[k], FR_TINY), before = fr_blend(goes_on, h_before[k], 0);
+        const real d = fr_flush(dh[k], FR_TINY), before = fr_blend(continues, h_before[k], 0);
         const real dz = fr_flush(d * fr_flush(before - n[k], FR_TINY), FR_TINY);
         const real dn = fr_flush(fr_flush(d * (1 - z[k]), FR_TINY) * (1 - n[k] * n[k]), FR_TINY);
         const real dr = fr_flush(dn * u[k], FR_TINY), du = fr_flush(dn * r[k], FR_TINY);
-        straight[k] = fr_blend(goes_on, fr_flush(d * z[k], FR_TINY), 0);
+        direct[k] = fr_blend(continues, fr_flush(d * z[k], FR_TINY), 0);
         r[k] = fr_flush(dr * fr_sigmoid_slope(r[k]), FR_TINY);
         z[k] = fr_flush(dz * fr_sigmoid_slope(z[k]), FR_TINY);
         n[k] = dn;
         u[k] = du;
-        back[k] = fr_blend(goes_on, r[k], 0);
-        back[H + k] = fr_blend(goes_on, z[k], 0);
-        back[2 * H + k] = fr_blend(goes_on, du, 0);
+        recurrent[k] = fr_blend(continues, r[k], 0);
+        recurrent[H + k] = fr_blend(continues, z[k], 0);
+        recurrent[2 * H + k] = fr_blend(continues, du, 0);
     }
 }
 
-fr_status FR(gru_forward)(real *restrict h, real *restrict u, real *restrict gates, real *restrict running,
+fr_status FR(gru_forward)(real *restrict h, real *restrict u, real *restrict gates, real *restrict masked,
                           const real *restrict h_before, const real *restrict packed,
                           const real *restrict bias_hn, const uint8_t *restrict starts, int64_t B, int64_t H)
 {
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    real *from = running + B * H, *product = from + 3 * H; /* the products start from 0, 0 and b_hn */
-    const real *before = fr_running_rows(running, h_before, starts, B, H);
+    real *from = masked + B * H, *product = from + 3 * H; /* the products start from 0, 0 and b_hn */
+    const real *before = fr_mask_starts(masked, h_before, starts, B, H);
     memset(from, 0, (size_t)(2 * H) * sizeof(real));
     memcpy(from + 2 * H, bias_hn, (size_t)H * sizeof(real));
     fr_matmul(product, from, 0, before, H, 1, packed, B, H, 3 * H);
@@ -65,23 +65,23 @@ fr_status FR(gru_forward)(real *restrict h, real *restrict u, real *restrict gat
     return FR_OK;
 }
 
-fr_status FR(gru_backward)(real *restrict dh_before, real *restrict gates, real *restrict u, real *restrict running,
+fr_status FR(gru_backward)(real *restrict dh_before, real *restrict gates, real *restrict u, real *restrict masked,
                            const real *restrict dh, const real *restrict h_before, const real *restrict packed,
                            const uint8_t *restrict starts, int64_t carried, int64_t B, int64_t H)
 {
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    real *straight = running + 3 * B * H;
+    real *direct = masked + 3 * B * H;
     for (int64_t b = 0, at = 0; b < B; b++, at += H) {
         real *row = gates + 3 * at;
-        row_backward(running + 3 * at, straight + at, row, row + H, row + 2 * H, u + at, dh + at, h_before + at,
+        row_backward(masked + 3 * at, direct + at, row, row + H, row + 2 * H, u + at, dh + at, h_before + at,
                      !starts[b], H);
     }
     if (!carried)
         return FR_OK;
     for (int64_t i = 0; i < B * H; i++)
-        dh_before[i] += straight[i];
-    fr_matmul(dh_before, dh_before, H, running, 3 * H, 1, packed, B, 3 * H, H);
+        dh_before[i] += direct[i];
+    fr_matmul(dh_before, dh_before, H, masked, 3 * H, 1, packed, B, 3 * H, H);
     return FR_OK;
 }
 
@@ -91,7 +91,7 @@ fr_status FR(gru_gradients)(real *restrict dweight_hh, real *restrict dbias_hn, 
 {
     if (part < 0 || part >= parts || N < 0 || H < 1)
         return FR_BAD_SIZE;
-    const int64_t first = fr_part(3 * H, part, parts), last = fr_part(3 * H, part + 1, parts), n = 2 * H;
+    const int64_t first = fr_part_start(3 * H, part, parts), last = fr_part_start(3 * H, part + 1, parts), n = 2 * H;
     if (first < n)
         fr_weight_gradients(dweight_hh, NULL, block, dx, h_before, starts, first, fr_min(last, n), N, H, 3 * H);
     if (last > n)

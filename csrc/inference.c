@@ -2,31 +2,32 @@
 
 #include "layers.h"
 
-static int32_t unused[FR_SYNC]; /* nobody waits, and nobody tells it to end */
-static const Team ALONE = {unused, 0, 1};
-static const Dropout NO_DROPOUT = {0, 0, 0};
+static int32_t unused[FR_BARRIER]; /* nobody waits, and nobody tells it to end */
+static const fr_worker ALONE = {unused, 0, 1};
+static const fr_dropout NO_DROPOUT = {0, 0, 0};
 
-/* A window forward, FR_BLOCK rows or a step at a time, so that the workspace stays in the cache. Writes the
+/* A window forward, FR_KC rows or a step at a time, so that the workspace stays in the cache. Writes the
  * logits, or where there are targets the losses. */
 static fr_status forward(double *losses, real *logits, real *state, real *workspace, const real *params,
-                         const int32_t *inputs, const int32_t *targets, const uint8_t *starts, Sizes window)
+                         const int32_t *inputs, const int32_t *targets, const uint8_t *starts, fr_sizes window)
 {
-    RETURN_IF_BAD(bad_sizes(window));
-    const int64_t B = window.B, V = window.V, H = window.H, steps = fr_min(window.T, (FR_BLOCK + B - 1) / B);
-    const real *head_t = workspace + place_of(window, FR_HEAD_T), *head_bias = params + place_of(window, FR_HEAD_BIAS);
-    const real *h = workspace + layer_place_of(window, window.L - 1, FR_H) + B * H;
-    pack_forward(workspace, params, ALONE, window);
+    FR_RETURN_IF_BAD(fr_bad_sizes(window));
+    const int64_t B = window.B, V = window.V, H = window.H, steps = fr_min(window.T, (FR_KC + B - 1) / B);
+    const real *head_t = workspace + fr_offset_of(window, FR_HEAD_T),
+               *head_bias = params + fr_offset_of(window, FR_HEAD_BIAS);
+    const real *h = workspace + fr_layer_offset_of(window, window.L - 1, FR_H) + B * H;
+    fr_pack_forward(workspace, params, ALONE, window);
     for (int64_t t = 0; t < window.T; t += steps) {
-        Sizes s = window;
+        fr_sizes s = window;
         s.T = fr_min(steps, window.T - t);
-        RETURN_IF_BAD(run_layers(workspace, state, workspace, params, inputs + t * B, starts + t * B, NO_DROPOUT, ALONE,
-                                 s));
+        FR_RETURN_IF_BAD(fr_layers_forward(workspace, state, workspace, params, inputs + t * B, starts + t * B,
+                                           NO_DROPOUT, ALONE, s));
         for (int64_t n = 0; n < s.T * B; n += FR_ROWS) {
             const int64_t rows = fr_min(FR_ROWS, s.T * B - n), at = t * B + n;
-            real *out = targets ? workspace + place_of(s, FR_LOGITS) : logits + at * V;
-            RETURN_IF_BAD(FR(linear_forward)(out, h + n * H, head_t, head_bias, rows, H, V));
+            real *out = targets ? workspace + fr_offset_of(s, FR_LOGITS) : logits + at * V;
+            FR_RETURN_IF_BAD(FR(linear_forward)(out, h + n * H, head_t, head_bias, rows, H, V));
             if (targets)
-                RETURN_IF_BAD(FR(cross_entropy)(losses + at, out, out, targets + at, 1.0, rows, V));
+                FR_RETURN_IF_BAD(FR(cross_entropy)(losses + at, out, out, targets + at, 1.0, rows, V));
         }
     }
     return FR_OK;
@@ -36,21 +37,21 @@ fr_status FR(network_forward)(real *logits, real *state, real *workspace, const 
                               const int32_t *inputs, const uint8_t *starts, const int64_t *plan, int64_t T,
                               int64_t B)
 {
-    return forward(NULL, logits, state, workspace, params, inputs, NULL, starts, sizes_of(plan, T, B));
+    return forward(NULL, logits, state, workspace, params, inputs, NULL, starts, fr_sizes_of(plan, T, B));
 }
 
 fr_status FR(network_losses)(double *losses, real *state, real *workspace, const real *params,
                              const int32_t *inputs, const int32_t *targets, const uint8_t *starts,
                              const int64_t *plan, int64_t T, int64_t B)
 {
-    return forward(losses, NULL, state, workspace, params, inputs, targets, starts, sizes_of(plan, T, B));
+    return forward(losses, NULL, state, workspace, params, inputs, targets, starts, fr_sizes_of(plan, T, B));
 }
 
 fr_status FR(network_prepare)(real *prepared, const real *params, const int64_t *plan)
 {
-    const Sizes s = sizes_of(plan, 1, 1);
-    RETURN_IF_BAD(bad_sizes(s));
-    pack_forward(prepared, params, ALONE, s);
+    const fr_sizes s = fr_sizes_of(plan, 1, 1);
+    FR_RETURN_IF_BAD(fr_bad_sizes(s));
+    fr_pack_forward(prepared, params, ALONE, s);
     return FR_OK;
 }
 
@@ -59,10 +60,10 @@ fr_status FR(network_step)(real *restrict logits, real *restrict state, real *re
                            const int32_t *restrict inputs, const uint8_t *restrict starts, const int64_t *restrict plan,
                            int64_t B)
 {
-    const Sizes s = sizes_of(plan, 1, B);
-    RETURN_IF_BAD(bad_sizes(s));
-    RETURN_IF_BAD(run_layers(scratch, state, prepared, params, inputs, starts, NO_DROPOUT, ALONE, s));
-    const real *h = scratch + layer_place_of(s, s.L - 1, FR_H) + B * s.H;
-    return FR(linear_forward)(logits, h, prepared + place_of(s, FR_HEAD_T), params + place_of(s, FR_HEAD_BIAS), B, s.H,
-                              s.V);
+    const fr_sizes s = fr_sizes_of(plan, 1, B);
+    FR_RETURN_IF_BAD(fr_bad_sizes(s));
+    FR_RETURN_IF_BAD(fr_layers_forward(scratch, state, prepared, params, inputs, starts, NO_DROPOUT, ALONE, s));
+    const real *h = scratch + fr_layer_offset_of(s, s.L - 1, FR_H) + B * s.H;
+    return FR(linear_forward)(logits, h, prepared + fr_offset_of(s, FR_HEAD_T),
+                              params + fr_offset_of(s, FR_HEAD_BIAS), B, s.H, s.V);
 }

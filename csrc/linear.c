@@ -9,11 +9,11 @@ fr_status FR(pack)(real *restrict packed, const real *restrict weight, int64_t t
 {
     if (part < 0 || part >= parts || K < 1 || J < 1)
         return FR_BAD_SIZE;
-    const int64_t panels = (J + FR_PANEL - 1) / FR_PANEL;
-    const int64_t first = fr_part(panels, part, parts) * FR_PANEL;
-    const int64_t last = fr_min(fr_part(panels, part + 1, parts) * FR_PANEL, J);
-    for (int64_t j = first; j < last; j += FR_PANEL) {
-        const int64_t columns = fr_min(FR_PANEL, last - j);
+    const int64_t panels = (J + FR_NR - 1) / FR_NR;
+    const int64_t first = fr_part_start(panels, part, parts) * FR_NR;
+    const int64_t last = fr_min(fr_part_start(panels, part + 1, parts) * FR_NR, J);
+    for (int64_t j = first; j < last; j += FR_NR) {
+        const int64_t columns = fr_min(FR_NR, last - j);
         if (transposed)
             fr_pack_transposed(packed + j * K, weight + j * K, K, columns);
         else
@@ -41,7 +41,7 @@ fr_status FR(embedding_gradients)(real *restrict dweight, const real *restrict d
 {
     if (part < 0 || part >= parts || N < 0 || V < 1 || O < 1)
         return FR_BAD_SIZE;
-    const int64_t first = fr_part(O, part, parts), last = fr_part(O, part + 1, parts);
+    const int64_t first = fr_part_start(O, part, parts), last = fr_part_start(O, part + 1, parts);
     for (int64_t n = 0; n < N; n++) {
         const int64_t id = ids[n];
         if (id < 0 || id >= V)
@@ -75,7 +75,7 @@ fr_status FR(gather_gradients)(real *restrict dweight, real *restrict dbias, con
 {
     if (part < 0 || part >= parts || N < 0 || V < 1 || O < 1)
         return FR_BAD_SIZE;
-    const int64_t first = fr_part(O, part, parts), last = fr_part(O, part + 1, parts);
+    const int64_t first = fr_part_start(O, part, parts), last = fr_part_start(O, part + 1, parts);
     for (int64_t n = 0; n < N; n++) {
         const int64_t id = ids[n];
         if (id < 0 || id >= V)
@@ -104,7 +104,7 @@ fr_status FR(linear_gradients)(real *restrict dweight, real *restrict dbias, rea
 {
     if (part < 0 || part >= parts || N < 0 || I < 1 || O < 1)
         return FR_BAD_SIZE;
-    const int64_t first = fr_part(O, part, parts), last = fr_part(O, part + 1, parts);
+    const int64_t first = fr_part_start(O, part, parts), last = fr_part_start(O, part + 1, parts);
     fr_weight_gradients(dweight, dbias, block, dy, x, NULL, first, last, N, I, O);
     return FR_OK;
 }
@@ -115,7 +115,7 @@ fr_status FR(recurrent_gradients)(real *restrict dweight_hh, real *restrict bloc
 {
     if (part < 0 || part >= parts || N < 0 || H < 1 || O < 1)
         return FR_BAD_SIZE;
-    const int64_t first = fr_part(O, part, parts), last = fr_part(O, part + 1, parts);
+    const int64_t first = fr_part_start(O, part, parts), last = fr_part_start(O, part + 1, parts);
     fr_weight_gradients(dweight_hh, NULL, block, dy, h_before, starts, first, last, N, H, O);
     return FR_OK;
 }

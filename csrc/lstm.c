@@ -13,7 +13,7 @@
 
 /* Row by row, since a batch row's gates stand beside each other. */
 static void row_forward(real *restrict h, real *restrict c, real *restrict i, real *restrict f, real *restrict g,
-                        real *restrict o, const real *restrict c_before, int goes_on, int64_t H)
+                        real *restrict o, const real *restrict c_before, int continues, int64_t H)
 {
     for (int64_t k = 0; k < H; k++) {
         i[k] = fr_gate(i[k]);
@@ -24,13 +24,13 @@ static void row_forward(real *restrict h, real *restrict c, real *restrict i, re
         o[k] = fr_gate(o[k]);
     }
     for (int64_t k = 0; k < H; k++) {
-        c[k] = fr_flush(fr_fma(f[k], fr_blend(goes_on, c_before[k], 0), i[k] * g[k]), FR_TINY);
+        c[k] = fr_flush(fr_fma(f[k], fr_blend(continues, c_before[k], 0), i[k] * g[k]), FR_TINY);
         h[k] = fr_flush(o[k] * fr_tanh(c[k]), FR_TINY);
     }
 }
 
 static void row_backward(real *restrict dc, real *restrict i, real *restrict f, real *restrict g, real *restrict o,
-                         const real *restrict dh, const real *restrict c, const real *restrict c_before, int goes_on,
+                         const real *restrict dh, const real *restrict c, const real *restrict c_before, int continues,
                          int64_t H)
 {
     for (int64_t k = 0; k < H; k++) {
@@ -38,9 +38,9 @@ static void row_backward(real *restrict dc, real *restrict i, real *restrict f, 
         const real through = fr_flush(d * o[k], FR_TINY);
         const real dc_k = fr_flush(fr_fma(through, 1 - squashed * squashed, dc[k]), FR_TINY);
         const real di = fr_flush(dc_k * g[k], FR_TINY), dg = fr_flush(dc_k * i[k], FR_TINY);
-        const real df = fr_flush(dc_k * fr_blend(goes_on, c_before[k], 0), FR_TINY);
+        const real df = fr_flush(dc_k * fr_blend(continues, c_before[k], 0), FR_TINY);
         const real do_k = fr_flush(d * squashed, FR_TINY);
-        dc[k] = fr_blend(goes_on, fr_flush(dc_k * f[k], FR_TINY), 0);
+        dc[k] = fr_blend(continues, fr_flush(dc_k * f[k], FR_TINY), 0);
         i[k] = fr_flush(di * fr_sigmoid_slope(i[k]), FR_TINY);
         f[k] = fr_flush(df * fr_sigmoid_slope(f[k]), FR_TINY);
         g[k] = fr_flush(dg * (1 - g[k] * g[k]), FR_TINY);
@@ -48,13 +48,13 @@ static void row_backward(real *restrict dc, real *restrict i, real *restrict f, 
     }
 }
 
-fr_status FR(lstm_forward)(real *restrict h, real *restrict c, real *restrict gates, real *restrict running,
+fr_status FR(lstm_forward)(real *restrict h, real *restrict c, real *restrict gates, real *restrict masked,
                            const real *restrict h_before, const real *restrict c_before,
                            const real *restrict packed, const uint8_t *restrict starts, int64_t B, int64_t H)
 {
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    const real *before = fr_running_rows(running, h_before, starts, B, H);
+    const real *before = fr_mask_starts(masked, h_before, starts, B, H);
     fr_matmul(gates, gates, 4 * H, before, H, 1, packed, B, H, 4 * H);
     for (int64_t b = 0, at = 0; b < B; b++, at += H) {
         real *row = gates + 4 * at;
@@ -64,7 +64,7 @@ fr_status FR(lstm_forward)(real *restrict h, real *restrict c, real *restrict ga
 }
 
 fr_status FR(lstm_backward)(real *restrict dh_before, real *restrict dc, real *restrict gates,
-                            real *restrict running, const real *restrict dh, const real *restrict c,
+                            real *restrict masked, const real *restrict dh, const real *restrict c,
                             const real *restrict c_before, const real *restrict packed,
                             const uint8_t *restrict starts, int64_t carried, int64_t B, int64_t H)
 {
@@ -75,7 +75,7 @@ fr_status FR(lstm_backward)(real *restrict dh_before, real *restrict dc, real *r
         row_backward(dc + at, row, row + H, row + 2 * H, row + 3 * H, dh + at, c + at, c_before + at, !starts[b], H);
     }
     if (carried)
-        fr_matmul(dh_before, dh_before, H, fr_running_rows(running, gates, starts, B, 4 * H), 4 * H, 1, packed, B,
+        fr_matmul(dh_before, dh_before, H, fr_mask_starts(masked, gates, starts, B, 4 * H), 4 * H, 1, packed, B,
                   4 * H, H);
     return FR_OK;
 }

@@ -5,8 +5,8 @@
  * choose which chains run side by side.
  *
  * B is packed into panels of two vectors' columns, zeros in place of the columns it has not, so that a
- * tile reads it with stride one. A tile keeps up to FR_TILE_ROWS rows of a panel of C in registers while
- * it runs down the panel of B, FR_BLOCK rows at most, which stay in the cache for the next tile. */
+ * tile reads it with stride one. A tile keeps up to FR_MR rows of a panel of C in registers while
+ * it runs down the panel of B, FR_KC rows at most, which stay in the cache for the next tile. */
 #ifndef FASTRNN_MATMUL_H
 #define FASTRNN_MATMUL_H
 
@@ -17,7 +17,7 @@
 #include "fastrnn.h"
 #include "simd.h"
 
-#define FR_PANEL (2 * FR_LANES)
+#define FR_NR (2 * FR_LANES)
 
 fr_inline int64_t fr_min(int64_t a, int64_t b)
 {
@@ -25,7 +25,7 @@ fr_inline int64_t fr_min(int64_t a, int64_t b)
 }
 
 /* Where a part of n things begins; the next part begins where it ends. */
-fr_inline int64_t fr_part(int64_t n, int64_t part, int64_t parts)
+fr_inline int64_t fr_part_start(int64_t n, int64_t part, int64_t parts)
 {
     return parts == 1 ? n * part : n * part / parts;
 }
@@ -39,34 +39,34 @@ typedef struct {
     const real *a; /* element (i, k) at a[i * a_i + k * a_k] */
     int64_t a_i, a_k;
     const real *panels;
-    int64_t apart;
+    int64_t panel_stride;
     int64_t K;
-} Operands;
+} fr_operands;
 
 /* R rows of W vectors of C, of which the first `columns` columns are there. R and W are constants. */
-fr_inline void fr_tile(const int64_t R, const int64_t W, const Operands *o, int64_t columns)
+fr_inline void fr_tile(const int64_t R, const int64_t W, const fr_operands *o, int64_t columns)
 {
-    const int64_t a_i = o->a_i, a_k = o->a_k, apart = o->apart, K = o->K;
+    const int64_t a_i = o->a_i, a_k = o->a_k, panel_stride = o->panel_stride, K = o->K;
     const real *restrict a = o->a, *restrict panels = o->panels;
-    vec sum[2 * FR_TILE_ROWS];
+    fr_vec sum[2 * FR_MR];
     for (int64_t i = 0; i < R; i++)
         for (int64_t j = 0; j < W; j++)
-            sum[i * W + j] = vec_load_some(o->from + i * o->from_i + j * FR_LANES, columns - j * FR_LANES);
+            sum[i * W + j] = fr_vec_load_some(o->from + i * o->from_i + j * FR_LANES, columns - j * FR_LANES);
     for (int64_t k = 0; k < K; k++)
         for (int64_t i = 0; i < R; i++) {
-            const vec x = vec_fill(a[i * a_i + k * a_k]);
+            const fr_vec x = fr_vec_fill(a[i * a_i + k * a_k]);
             for (int64_t j = 0; j < W; j++) {
-                const vec y = vec_load(panels + (j / 2) * apart + k * FR_PANEL + (j % 2) * FR_LANES);
-                sum[i * W + j] = vec_fma(x, y, sum[i * W + j]);
+                const fr_vec y = fr_vec_load(panels + (j / 2) * panel_stride + k * FR_NR + (j % 2) * FR_LANES);
+                sum[i * W + j] = fr_vec_fma(x, y, sum[i * W + j]);
             }
         }
     for (int64_t i = 0; i < R; i++)
         for (int64_t j = 0; j < W; j++)
-            vec_store_some(o->c + i * o->c_i + j * FR_LANES, sum[i * W + j], columns - j * FR_LANES);
+            fr_vec_store_some(o->c + i * o->c_i + j * FR_LANES, sum[i * W + j], columns - j * FR_LANES);
 }
 
-/* Any number of rows up to FR_TILE_ROWS, and of columns up to a panel's. */
-static inline void fr_tile_of_rows(int64_t rows, int64_t columns, const Operands *o)
+/* Any number of rows up to FR_MR, and of columns up to a panel's. */
+static inline void fr_tile_of_rows(int64_t rows, int64_t columns, const fr_operands *o)
 {
     const int64_t narrow = columns <= FR_LANES;
     switch (2 * rows + narrow) {
@@ -74,7 +74,7 @@ static inline void fr_tile_of_rows(int64_t rows, int64_t columns, const Operands
     case 3: fr_tile(1, 1, o, columns); break;
     case 4: fr_tile(2, 2, o, columns); break;
     case 5: fr_tile(2, 1, o, columns); break;
-#if FR_TILE_ROWS > 2
+#if FR_MR > 2
     case 6: fr_tile(3, 2, o, columns); break;
     case 7: fr_tile(3, 1, o, columns); break;
     case 8: fr_tile(4, 2, o, columns); break;
@@ -84,7 +84,7 @@ static inline void fr_tile_of_rows(int64_t rows, int64_t columns, const Operands
     case 12: fr_tile(6, 2, o, columns); break;
     case 13: fr_tile(6, 1, o, columns); break;
 #endif
-#if FR_TILE_ROWS > 6
+#if FR_MR > 6
     case 14: fr_tile(7, 2, o, columns); break;
     case 15: fr_tile(7, 1, o, columns); break;
     case 16: fr_tile(8, 2, o, columns); break;
@@ -95,7 +95,7 @@ static inline void fr_tile_of_rows(int64_t rows, int64_t columns, const Operands
 }
 
 /* One row, and any number of columns up to those of FR_ROW_VECTORS vectors. */
-static inline void fr_tile_of_columns(int64_t columns, const Operands *o)
+static inline void fr_tile_of_columns(int64_t columns, const fr_operands *o)
 {
     switch ((columns + FR_LANES - 1) / FR_LANES) {
     case 1: fr_tile(1, 1, o, columns); break;
@@ -112,21 +112,21 @@ static inline void fr_tile_of_columns(int64_t columns, const Operands *o)
     }
 }
 
-typedef real Eight __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(real)), may_alias));
+typedef real fr_eight __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(real)), may_alias));
 
 #if defined(__clang__)
 #define FR_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-typedef fr_int EightLanes __attribute__((vector_size(8 * sizeof(real))));
-#define FR_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (EightLanes){__VA_ARGS__})
+typedef fr_int fr_eight_lanes __attribute__((vector_size(8 * sizeof(real))));
+#define FR_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (fr_eight_lanes){__VA_ARGS__})
 #endif
 
 /* Eight rows of eight become columns: three times the first four are shuffled into the other four. */
 static inline void fr_transpose(real *restrict out, int64_t out_i, const real *restrict x, int64_t x_i)
 {
-    Eight rows[8], next[8];
+    fr_eight rows[8], next[8];
     for (int64_t i = 0; i < 8; i++)
-        rows[i] = *(const Eight *)(x + i * x_i);
+        rows[i] = *(const fr_eight *)(x + i * x_i);
     for (int stage = 0; stage < 3; stage++) {
         for (int64_t i = 0; i < 4; i++) {
             next[2 * i] = FR_SHUFFLE(rows[i], rows[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
@@ -136,7 +136,7 @@ static inline void fr_transpose(real *restrict out, int64_t out_i, const real *r
             rows[i] = next[i];
     }
     for (int64_t i = 0; i < 8; i++)
-        *(Eight *)(out + i * out_i) = rows[i];
+        *(fr_eight *)(out + i * out_i) = rows[i];
 }
 
 /* Packs one panel of a transposed matrix: columns of B are rows of `b`, of K elements. The columns that it
@@ -145,29 +145,29 @@ static inline void fr_pack_transposed(real *restrict panel, const real *restrict
 {
     const int64_t eights = K / 8 * 8;
     int64_t i = 0;
-    if (columns < FR_PANEL)
-        memset(panel, 0, (size_t)(K * FR_PANEL) * sizeof(real));
+    if (columns < FR_NR)
+        memset(panel, 0, (size_t)(K * FR_NR) * sizeof(real));
     for (; i + 8 <= columns; i += 8)
         for (int64_t k = 0; k < eights; k += 8)
-            fr_transpose(panel + k * FR_PANEL + i, FR_PANEL, b + i * K + k, K);
+            fr_transpose(panel + k * FR_NR + i, FR_NR, b + i * K + k, K);
     for (int64_t k = eights; k < K; k++)
         for (int64_t l = 0; l < i; l++)
-            panel[k * FR_PANEL + l] = b[l * K + k];
+            panel[k * FR_NR + l] = b[l * K + k];
     for (; i < columns; i++)
         for (int64_t k = 0; k < K; k++)
-            panel[k * FR_PANEL + i] = b[i * K + k];
+            panel[k * FR_NR + i] = b[i * K + k];
 }
 
 /* Packs one panel of a matrix as it is, b_k from row to row. The columns that it has not become zeros. */
 static inline void fr_pack_panel(real *restrict panel, const real *restrict b, int64_t b_k, int64_t K,
                                  int64_t columns)
 {
-    for (int64_t k = 0; k < K; k++, panel += FR_PANEL, b += b_k) {
-        if (columns == FR_PANEL) {
-            memcpy(panel, b, FR_PANEL * sizeof(real));
+    for (int64_t k = 0; k < K; k++, panel += FR_NR, b += b_k) {
+        if (columns == FR_NR) {
+            memcpy(panel, b, FR_NR * sizeof(real));
             continue;
         }
-        for (int64_t i = 0; i < FR_PANEL; i++)
+        for (int64_t i = 0; i < FR_NR; i++)
             panel[i] = i < columns ? b[i] : 0;
     }
 }
@@ -177,13 +177,13 @@ static inline void fr_clear_starts(real *packed, const uint8_t *starts, int64_t 
 {
     for (int64_t k = 0; k < K; k++)
         if (starts[k])
-            for (int64_t j = 0; j < J; j += FR_PANEL)
-                memset(packed + j * K + k * FR_PANEL, 0, FR_PANEL * sizeof(real));
+            for (int64_t j = 0; j < J; j += FR_NR)
+                memset(packed + j * K + k * FR_NR, 0, FR_NR * sizeof(real));
 }
 
 /* One row of C after the other: the panels are walked there and back, since what was read last is still in
  * the cache. A row's address tells its turn. */
-static inline int fr_walks_back(const real *c, int64_t J)
+static inline int fr_reversed_panels(const real *c, int64_t J)
 {
     return (uintptr_t)c / ((uintptr_t)J * sizeof(real)) % 2;
 }
@@ -192,16 +192,16 @@ static inline int fr_walks_back(const real *c, int64_t J)
 static inline void fr_matmul(real *c, const real *from, int64_t from_i, const real *a, int64_t a_i, int64_t a_k,
                              const real *packed, int64_t I, int64_t K, int64_t J)
 {
-    const int64_t tiles = (I + FR_TILE_ROWS - 1) / FR_TILE_ROWS; /* as high as each other, within a row */
+    const int64_t tiles = (I + FR_MR - 1) / FR_MR; /* as high as each other, within a row */
     const int64_t least = tiles > 1 ? I / tiles : I, more = I - least * tiles;
-    const int64_t width = I == 1 ? FR_ROW_VECTORS * FR_LANES : FR_PANEL;
+    const int64_t width = I == 1 ? FR_ROW_VECTORS * FR_LANES : FR_NR;
     const int64_t walks = (J + width - 1) / width;
-    const int back = I == 1 && walks > 1 && fr_walks_back(c, J);
-    for (int64_t k = 0; k < K; k += FR_BLOCK) {
+    const int reversed = I == 1 && walks > 1 && fr_reversed_panels(c, J);
+    for (int64_t k = 0; k < K; k += FR_KC) {
         for (int64_t walk = 0; walk < walks; walk++) {
-            const int64_t j = (back ? walks - 1 - walk : walk) * width, columns = fr_min(width, J - j);
-            Operands o = {c + j, J, from + j, from_i, a + k * a_k, a_i, a_k, packed + j * K + k * FR_PANEL, K * FR_PANEL,
-                          fr_min(FR_BLOCK, K - k)};
+            const int64_t j = (reversed ? walks - 1 - walk : walk) * width, columns = fr_min(width, J - j);
+            fr_operands o = {c + j, J, from + j, from_i, a + k * a_k, a_i, a_k, packed + j * K + k * FR_NR, K * FR_NR,
+                          fr_min(FR_KC, K - k)};
             if (I == 1) {
                 fr_tile_of_columns(columns, &o);
                 continue;
@@ -235,11 +235,11 @@ static inline void fr_weight_gradients(real *dweight, real *dbias, real *block, 
                                        const uint8_t *starts, int64_t first, int64_t last, int64_t N, int64_t I,
                                        int64_t O)
 {
-    for (int64_t n = 0; n < N; n += FR_BLOCK) {
-        const int64_t rows = fr_min(FR_BLOCK, N - n);
+    for (int64_t n = 0; n < N; n += FR_KC) {
+        const int64_t rows = fr_min(FR_KC, N - n);
         const real *some = dy + n * O;
-        for (int64_t i = 0; i < I; i += FR_PANEL)
-            fr_pack_panel(block + i * rows, x + n * I + i, I, rows, fr_min(FR_PANEL, I - i));
+        for (int64_t i = 0; i < I; i += FR_NR)
+            fr_pack_panel(block + i * rows, x + n * I + i, I, rows, fr_min(FR_NR, I - i));
         if (starts)
             fr_clear_starts(block, starts + n, rows, I);
         for (int64_t o = first; o < last; o += FR_ROWS) {

@@ -8,13 +8,13 @@
 #include "matmul.h"
 #include "rows.h"
 
-fr_status FR(rnn_forward)(real *restrict h, real *restrict running, const real *restrict h_before,
+fr_status FR(rnn_forward)(real *restrict h, real *restrict masked, const real *restrict h_before,
                           const real *restrict packed, const uint8_t *restrict starts, int64_t relu, int64_t B,
                           int64_t H)
 {
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    const real *before = fr_running_rows(running, h_before, starts, B, H);
+    const real *before = fr_mask_starts(masked, h_before, starts, B, H);
     fr_matmul(h, h, H, before, H, 1, packed, B, H, H);
     if (relu)
         for (int64_t i = 0; i < B * H; i++)
@@ -25,7 +25,7 @@ fr_status FR(rnn_forward)(real *restrict h, real *restrict running, const real *
     return FR_OK;
 }
 
-fr_status FR(rnn_backward)(real *restrict dh, real *restrict dh_before, real *restrict running,
+fr_status FR(rnn_backward)(real *restrict dh, real *restrict dh_before, real *restrict masked,
                            const real *restrict h, const real *restrict packed, const uint8_t *restrict starts,
                            int64_t relu, int64_t carried, int64_t B, int64_t H)
 {
@@ -38,6 +38,6 @@ fr_status FR(rnn_backward)(real *restrict dh, real *restrict dh_before, real *re
         for (int64_t i = 0; i < B * H; i++)
             dh[i] = fr_flush((1 - h[i] * h[i]) * dh[i], FR_TINY);
     if (carried)
-        fr_matmul(dh_before, dh_before, H, fr_running_rows(running, dh, starts, B, H), H, 1, packed, B, H, H);
+        fr_matmul(dh_before, dh_before, H, fr_mask_starts(masked, dh, starts, B, H), H, 1, packed, B, H, H);
     return FR_OK;
 }

@@ -7,18 +7,18 @@
 #include "elementary.h"
 
 /* The rows (B, H) with zeros in place of those that start: themselves where none does, else a copy. */
-static inline const real *fr_running_rows(real *restrict running, const real *restrict rows,
-                                          const uint8_t *starts, int64_t B, int64_t H)
+static inline const real *fr_mask_starts(real *restrict masked, const real *restrict rows, const uint8_t *starts,
+                                         int64_t B, int64_t H)
 {
     if (!memchr(starts, 1, (size_t)B))
         return rows;
     for (int64_t b = 0; b < B; b++) {
         if (starts[b])
-            memset(running + b * H, 0, (size_t)H * sizeof(real));
+            memset(masked + b * H, 0, (size_t)H * sizeof(real));
         else
-            memcpy(running + b * H, rows + b * H, (size_t)H * sizeof(real));
+            memcpy(masked + b * H, rows + b * H, (size_t)H * sizeof(real));
     }
-    return running;
+    return masked;
 }
 
 /* The slope of a sigmoid whose value is s. */

@@ -40,10 +40,10 @@ static int32_t draw(real *logits, double uniform, double temperature, int64_t V)
     return (int32_t)best; /* wanted was rounded up to the sum */
 }
 
-fr_status FR(sample)(int32_t *restrict symbols, real *restrict state, real *restrict scratch,
-                     real *restrict logits, const real *restrict prepared, const real *restrict params,
-                     const double *restrict uniforms, const uint8_t *restrict starts,
-                     const int64_t *restrict plan, double temperature, int64_t symbol_before, int64_t last, int64_t n)
+fr_status FR(sample)(int32_t *restrict symbols, real *restrict state, real *restrict scratch, real *restrict logits,
+                     const real *restrict prepared, const real *restrict params, const double *restrict uniforms,
+                     const uint8_t *restrict starts, const int64_t *restrict plan, double temperature,
+                     int64_t symbol_before, int64_t stop_symbol, int64_t n)
 {
     const int64_t V = plan[FR_VOCABULARY];
     if (n < 0)
@@ -52,8 +52,8 @@ fr_status FR(sample)(int32_t *restrict symbols, real *restrict state, real *rest
         return FR_BAD_SYMBOL;
     int32_t symbol = (int32_t)symbol_before;
     for (int64_t i = 0; i < n; i++) {
-        if (i == 0 || symbol != last) {
-            RETURN_IF_BAD(FR(network_step)(logits, state, scratch, prepared, params, &symbol, starts, plan, 1));
+        if (i == 0 || symbol != stop_symbol) {
+            FR_RETURN_IF_BAD(FR(network_step)(logits, state, scratch, prepared, params, &symbol, starts, plan, 1));
             symbol = all_are_finite(logits, V) ? draw(logits, uniforms[i], temperature, V) : -1;
             if (symbol < 0) {
                 for (int64_t rest = i; rest < n; rest++)

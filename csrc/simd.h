@@ -4,10 +4,10 @@
  * "vector" is four reals and plain loops, which compilers turn into what the processor has. The product of a
  * lane does not depend on the width: every one is a fused multiply-add, in hardware or, slowly, in software.
  *
- * FR_TILE_ROWS rows of two vectors, or one row of FR_ROW_VECTORS (with a single row it takes more columns
+ * FR_MR rows of two vectors, or one row of FR_ROW_VECTORS (with a single row it takes more columns
  * to keep the multipliers busy), are what the registers hold of a product.
  *
- * vec_load_some and vec_store_some touch the first n lanes, none where n ≤ 0 and all where n ≥ FR_LANES;
+ * fr_vec_load_some and fr_vec_store_some touch the first n lanes, none where n ≤ 0 and all where n ≥ FR_LANES;
  * what is not loaded is 0. */
 #ifndef FASTRNN_SIMD_H
 #define FASTRNN_SIMD_H
@@ -19,99 +19,99 @@
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define FR_LANES (512 / FR_BITS)
-#define FR_TILE_ROWS 8
+#define FR_MR 8
 #define FR_ROW_VECTORS 8
 #if FR_BITS == 32
-typedef __m512 vec;
-#define vec_load _mm512_loadu_ps
-#define vec_store _mm512_storeu_ps
-#define vec_fill _mm512_set1_ps
-#define vec_fma _mm512_fmadd_ps
-#define vec_add _mm512_add_ps
-#define vec_max _mm512_max_ps
-#define vec_load_mask(x, n) _mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1), x)
-#define vec_store_mask(x, v, n) _mm512_mask_storeu_ps(x, (__mmask16)((1u << (n)) - 1), v)
+typedef __m512 fr_vec;
+#define fr_vec_load _mm512_loadu_ps
+#define fr_vec_store _mm512_storeu_ps
+#define fr_vec_fill _mm512_set1_ps
+#define fr_vec_fma _mm512_fmadd_ps
+#define fr_vec_add _mm512_add_ps
+#define fr_vec_max _mm512_max_ps
+#define fr_vec_load_mask(x, n) _mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1), x)
+#define fr_vec_store_mask(x, v, n) _mm512_mask_storeu_ps(x, (__mmask16)((1u << (n)) - 1), v)
 #else
-typedef __m512d vec;
-#define vec_load _mm512_loadu_pd
-#define vec_store _mm512_storeu_pd
-#define vec_fill _mm512_set1_pd
-#define vec_fma _mm512_fmadd_pd
-#define vec_add _mm512_add_pd
-#define vec_max _mm512_max_pd
-#define vec_load_mask(x, n) _mm512_maskz_loadu_pd((__mmask8)((1u << (n)) - 1), x)
-#define vec_store_mask(x, v, n) _mm512_mask_storeu_pd(x, (__mmask8)((1u << (n)) - 1), v)
+typedef __m512d fr_vec;
+#define fr_vec_load _mm512_loadu_pd
+#define fr_vec_store _mm512_storeu_pd
+#define fr_vec_fill _mm512_set1_pd
+#define fr_vec_fma _mm512_fmadd_pd
+#define fr_vec_add _mm512_add_pd
+#define fr_vec_max _mm512_max_pd
+#define fr_vec_load_mask(x, n) _mm512_maskz_loadu_pd((__mmask8)((1u << (n)) - 1), x)
+#define fr_vec_store_mask(x, v, n) _mm512_mask_storeu_pd(x, (__mmask8)((1u << (n)) - 1), v)
 #endif
 
 #else
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define FR_LANES (256 / FR_BITS)
-#define FR_TILE_ROWS 6
+#define FR_MR 6
 #define FR_ROW_VECTORS 8
 #if FR_BITS == 32
-typedef __m256 vec;
-#define vec_load _mm256_loadu_ps
-#define vec_store _mm256_storeu_ps
-#define vec_fill _mm256_set1_ps
-#define vec_fma _mm256_fmadd_ps
-#define vec_add _mm256_add_ps
-#define vec_max _mm256_max_ps
+typedef __m256 fr_vec;
+#define fr_vec_load _mm256_loadu_ps
+#define fr_vec_store _mm256_storeu_ps
+#define fr_vec_fill _mm256_set1_ps
+#define fr_vec_fma _mm256_fmadd_ps
+#define fr_vec_add _mm256_add_ps
+#define fr_vec_max _mm256_max_ps
 #else
-typedef __m256d vec;
-#define vec_load _mm256_loadu_pd
-#define vec_store _mm256_storeu_pd
-#define vec_fill _mm256_set1_pd
-#define vec_fma _mm256_fmadd_pd
-#define vec_add _mm256_add_pd
-#define vec_max _mm256_max_pd
+typedef __m256d fr_vec;
+#define fr_vec_load _mm256_loadu_pd
+#define fr_vec_store _mm256_storeu_pd
+#define fr_vec_fill _mm256_set1_pd
+#define fr_vec_fma _mm256_fmadd_pd
+#define fr_vec_add _mm256_add_pd
+#define fr_vec_max _mm256_max_pd
 #endif
 
 #else
 #define FR_LANES 4
-#define FR_TILE_ROWS 2
+#define FR_MR 2
 #define FR_ROW_VECTORS 4
 typedef struct {
     real lane[FR_LANES];
-} vec;
+} fr_vec;
 
-static inline vec vec_load(const real *x)
+static inline fr_vec fr_vec_load(const real *x)
 {
-    vec v;
+    fr_vec v;
     for (int l = 0; l < FR_LANES; l++)
         v.lane[l] = x[l];
     return v;
 }
 
-static inline void vec_store(real *x, vec v)
+static inline void fr_vec_store(real *x, fr_vec v)
 {
     for (int l = 0; l < FR_LANES; l++)
         x[l] = v.lane[l];
 }
 
-static inline vec vec_fill(real x)
+static inline fr_vec fr_vec_fill(real x)
 {
-    vec v;
+    fr_vec v;
     for (int l = 0; l < FR_LANES; l++)
         v.lane[l] = x;
     return v;
 }
 
-static inline vec vec_fma(vec a, vec b, vec c)
+static inline fr_vec fr_vec_fma(fr_vec a, fr_vec b, fr_vec c)
 {
     for (int l = 0; l < FR_LANES; l++)
         c.lane[l] = fr_fma(a.lane[l], b.lane[l], c.lane[l]);
     return c;
 }
 
-static inline vec vec_add(vec a, vec b)
+static inline fr_vec fr_vec_add(fr_vec a, fr_vec b)
 {
     for (int l = 0; l < FR_LANES; l++)
         a.lane[l] += b.lane[l];
     return a;
 }
 
-static inline vec vec_max(vec a, vec b)
+static inline fr_vec fr_vec_max(fr_vec a, fr_vec b)
 {
     for (int l = 0; l < FR_LANES; l++)
         a.lane[l] = a.lane[l] > b.lane[l] ? a.lane[l] : b.lane[l];
@@ -119,34 +119,34 @@ static inline vec vec_max(vec a, vec b)
 }
 #endif
 
-static inline vec vec_load_mask(const real *x, int64_t n)
+static inline fr_vec fr_vec_load_mask(const real *x, int64_t n)
 {
     real some[FR_LANES] = {0};
     for (int64_t l = 0; l < n; l++)
         some[l] = x[l];
-    return vec_load(some);
+    return fr_vec_load(some);
 }
 
-static inline void vec_store_mask(real *x, vec v, int64_t n)
+static inline void fr_vec_store_mask(real *x, fr_vec v, int64_t n)
 {
     real some[FR_LANES];
-    vec_store(some, v);
+    fr_vec_store(some, v);
     for (int64_t l = 0; l < n; l++)
         x[l] = some[l];
 }
 #endif
 
-fr_inline vec vec_load_some(const real *x, int64_t n)
+fr_inline fr_vec fr_vec_load_some(const real *x, int64_t n)
 {
-    return n >= FR_LANES ? vec_load(x) : n > 0 ? vec_load_mask(x, n) : vec_fill(0);
+    return n >= FR_LANES ? fr_vec_load(x) : n > 0 ? fr_vec_load_mask(x, n) : fr_vec_fill(0);
 }
 
-fr_inline void vec_store_some(real *x, vec v, int64_t n)
+fr_inline void fr_vec_store_some(real *x, fr_vec v, int64_t n)
 {
     if (n >= FR_LANES)
-        vec_store(x, v);
+        fr_vec_store(x, v);
     else if (n > 0)
-        vec_store_mask(x, v, n);
+        fr_vec_store_mask(x, v, n);
 }
 
 #endif

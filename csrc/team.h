@@ -11,29 +11,29 @@
 #include "fastrnn.h"
 
 typedef struct {
-    int32_t *sync; /* (FR_SYNC) */
+    int32_t *barrier; /* (FR_BARRIER) */
     int64_t part, parts;
-} Team;
+} fr_worker;
 
 /* FR_ABORTED once the parts are to end: what may last asks now and then. */
-static inline fr_status fr_go_on(Team team)
+static inline fr_status fr_check_abort(fr_worker worker)
 {
-    return __atomic_load_n(team.sync + FR_ABORT, __ATOMIC_ACQUIRE) ? FR_ABORTED : FR_OK;
+    return __atomic_load_n(worker.barrier + FR_ABORT, __ATOMIC_ACQUIRE) ? FR_ABORTED : FR_OK;
 }
 
-static inline fr_status fr_wait_for_all(Team team)
+static inline fr_status fr_barrier_wait(fr_worker worker)
 {
-    if (team.parts == 1)
+    if (worker.parts == 1)
         return FR_OK;
-    int32_t *arrived = team.sync + FR_ARRIVED, *round = team.sync + FR_ROUND;
-    const int32_t now = __atomic_load_n(round, __ATOMIC_ACQUIRE);
-    if (__atomic_add_fetch(arrived, 1, __ATOMIC_ACQ_REL) == team.parts) {
+    int32_t *arrived = worker.barrier + FR_ARRIVED, *generation = worker.barrier + FR_GENERATION;
+    const int32_t now = __atomic_load_n(generation, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(arrived, 1, __ATOMIC_ACQ_REL) == worker.parts) {
         __atomic_store_n(arrived, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(round, now + 1, __ATOMIC_RELEASE);
+        __atomic_store_n(generation, now + 1, __ATOMIC_RELEASE);
         return FR_OK;
     }
-    for (int64_t spins = 0; __atomic_load_n(round, __ATOMIC_ACQUIRE) == now; spins++) {
-        if (fr_go_on(team) != FR_OK)
+    for (int64_t spins = 0; __atomic_load_n(generation, __ATOMIC_ACQUIRE) == now; spins++) {
+        if (fr_check_abort(worker) != FR_OK)
             return FR_ABORTED;
         if (spins > 2000)
             sched_yield();

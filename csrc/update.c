@@ -26,9 +26,9 @@ fr_status FR(gradient_norm)(double *restrict norm, const real *restrict grads, d
         return FR_BAD_SIZE;
     double partial[FR_SUMS] = {0};
     const real most = (real)limit;
-    for (int64_t i = 0; i < n; i += FR_BLOCK) {
-        const int64_t count = fr_min(FR_BLOCK, n - i), whole = count / FR_SUMS * FR_SUMS;
-        real g[FR_BLOCK];
+    for (int64_t i = 0; i < n; i += FR_KC) {
+        const int64_t count = fr_min(FR_KC, n - i), whole = count / FR_SUMS * FR_SUMS;
+        real g[FR_KC];
         for (int64_t l = 0; l < count; l++)
             g[l] = clipped(grads[i + l], most, FR_TINY);
         for (int64_t l = 0; l < whole; l += FR_SUMS)
@@ -47,17 +47,18 @@ fr_status FR(sgd_update)(real *restrict params, real *restrict moments, const re
 {
     if (part < 0 || part >= parts || n < 0)
         return FR_BAD_SIZE;
-    const real rate = (real)settings[0], momentum = (real)settings[1], a = (real)settings[2], b = (real)settings[3];
+    const real learning_rate = (real)settings[0], momentum = (real)settings[1], a = (real)settings[2],
+               b = (real)settings[3];
     const real most = (real)limit, factor = (real)scale;
-    const int64_t first = fr_part(n, part, parts), last = fr_part(n, part + 1, parts);
+    const int64_t first = fr_part_start(n, part, parts), last = fr_part_start(n, part + 1, parts);
     if (momentum == 0)
         for (int64_t i = first; i < last; i++)
-            params[i] -= rate * scaled(grads[i], most, factor);
+            params[i] -= learning_rate * scaled(grads[i], most, factor);
     else
         for (int64_t i = first; i < last; i++) {
             const real g = scaled(grads[i], most, factor);
             moments[i] = fr_flush(momentum * moments[i] + g, FR_TINY);
-            params[i] -= rate * (a * g + b * moments[i]);
+            params[i] -= learning_rate * (a * g + b * moments[i]);
         }
     return FR_OK;
 }
@@ -71,13 +72,13 @@ fr_inline int all_zero(const real *x)
     return bits == 0;
 }
 
-fr_inline void adagrad(real *restrict p, real *restrict m, const real *restrict grads, real rate, real epsilon,
+fr_inline void adagrad(real *restrict p, real *restrict m, const real *restrict grads, real learning_rate, real epsilon,
                        real limit, real factor, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         const real g = scaled(grads[i], limit, factor);
         m[i] += g * g;
-        p[i] -= rate * g / (fr_sqrt(m[i]) + epsilon);
+        p[i] -= learning_rate * g / (fr_sqrt(m[i]) + epsilon);
     }
 }
 
@@ -87,13 +88,13 @@ fr_status FR(adagrad_update)(real *restrict params, real *restrict moments, cons
 {
     if (part < 0 || part >= parts || n < 0)
         return FR_BAD_SIZE;
-    const real rate = (real)settings[0], epsilon = (real)settings[1], most = (real)limit, factor = (real)scale;
-    const int64_t last = fr_part(n, part + 1, parts);
-    int64_t i = fr_part(n, part, parts);
+    const real learning_rate = (real)settings[0], epsilon = (real)settings[1], most = (real)limit, factor = (real)scale;
+    const int64_t last = fr_part_start(n, part + 1, parts);
+    int64_t i = fr_part_start(n, part, parts);
     for (; i + FR_SUMS <= last; i += FR_SUMS) /* no gradient, no change: so it is for absent input symbols */
         if (!all_zero(grads + i))
-            adagrad(params + i, moments + i, grads + i, rate, epsilon, most, factor, FR_SUMS);
-    adagrad(params + i, moments + i, grads + i, rate, epsilon, most, factor, last - i);
+            adagrad(params + i, moments + i, grads + i, learning_rate, epsilon, most, factor, FR_SUMS);
+    adagrad(params + i, moments + i, grads + i, learning_rate, epsilon, most, factor, last - i);
     return FR_OK;
 }
 
@@ -108,8 +109,8 @@ fr_status FR(adam_update)(real *restrict params, real *restrict moments, const r
     const real epsilon = (real)settings[3], correction = (real)settings[4], keep = (real)settings[5];
     const real most = (real)limit, factor = (real)scale;
     real *restrict m = moments, *restrict v = moments + n;
-    const int64_t last = fr_part(n, part + 1, parts);
-    for (int64_t i = fr_part(n, part, parts); i < last; i++) {
+    const int64_t last = fr_part_start(n, part + 1, parts);
+    for (int64_t i = fr_part_start(n, part, parts); i < last; i++) {
         const real g = scaled(grads[i], most, factor);
         m[i] = fr_flush(beta1 * m[i] + rest1 * g, FR_TINY);
         v[i] = fr_flush(beta2 * v[i] + fr_flush(rest2 * g, FR_TINY) * g, FR_TINY * FR_TINY);
@@ -124,13 +125,13 @@ fr_status FR(rmsprop_update)(real *restrict params, real *restrict moments, cons
 {
     if (part < 0 || part >= parts || n < 0)
         return FR_BAD_SIZE;
-    const real rate = (real)settings[0], alpha = (real)settings[1], rest = (real)(1 - settings[1]);
+    const real learning_rate = (real)settings[0], alpha = (real)settings[1], rest = (real)(1 - settings[1]);
     const real epsilon = (real)settings[2], most = (real)limit, factor = (real)scale;
-    const int64_t last = fr_part(n, part + 1, parts);
-    for (int64_t i = fr_part(n, part, parts); i < last; i++) {
+    const int64_t last = fr_part_start(n, part + 1, parts);
+    for (int64_t i = fr_part_start(n, part, parts); i < last; i++) {
         const real g = scaled(grads[i], most, factor);
         moments[i] = fr_flush(alpha * moments[i] + fr_flush(rest * g, FR_TINY) * g, FR_TINY * FR_TINY);
-        params[i] -= rate * g / (fr_sqrt(moments[i]) + epsilon);
+        params[i] -= learning_rate * g / (fr_sqrt(moments[i]) + epsilon);
     }
     return FR_OK;
 }
@@ -141,8 +142,8 @@ fr_status FR(average_update)(real *restrict average, const real *restrict params
     if (part < 0 || part >= parts || n < 0)
         return FR_BAD_SIZE;
     const real own = (real)weight, rest = (real)(1 - weight);
-    const int64_t last = fr_part(n, part + 1, parts);
-    for (int64_t i = fr_part(n, part, parts); i < last; i++)
+    const int64_t last = fr_part_start(n, part + 1, parts);
+    for (int64_t i = fr_part_start(n, part, parts); i < last; i++)
         average[i] = fr_flush(rest * average[i] + own * params[i], FR_TINY);
     return FR_OK;
 }

@@ -4,7 +4,7 @@
 
 #include "fastrnn.h"
 
-#define RETURN_IF_BAD(call)          \
+#define FR_RETURN_IF_BAD(call)          \
     do {                             \
         const fr_status bad = (call); \
         if (bad != FR_OK)            \
@@ -16,16 +16,16 @@ typedef struct {
     int64_t cell, L, V, E, H;
     int64_t G; /* gates of the cell */
     int64_t T, B;
-} Sizes;
+} fr_sizes;
 
-static inline Sizes sizes_of(const int64_t *plan, int64_t T, int64_t B)
+static inline fr_sizes fr_sizes_of(const int64_t *plan, int64_t T, int64_t B)
 {
     const int64_t cell = plan[FR_CELL], G = cell == FR_LSTM ? 4 : cell == FR_GRU ? 3 : 1;
-    const Sizes s = {plan, cell, plan[FR_LAYERS], plan[FR_VOCABULARY], plan[FR_EMBEDDING], plan[FR_HIDDEN], G, T, B};
+    const fr_sizes s = {plan, cell, plan[FR_LAYERS], plan[FR_VOCABULARY], plan[FR_EMBEDDING], plan[FR_HIDDEN], G, T, B};
     return s;
 }
 
-static inline fr_status bad_sizes(Sizes s)
+static inline fr_status fr_bad_sizes(fr_sizes s)
 {
     if (s.cell < FR_RNN_TANH || s.cell > FR_LSTM)
         return FR_BAD_CHOICE;
@@ -33,30 +33,30 @@ static inline fr_status bad_sizes(Sizes s)
 }
 
 /* Where an array of the network begins, or one of a layer. */
-static inline int64_t place_of(Sizes s, int64_t field)
+static inline int64_t fr_offset_of(fr_sizes s, int64_t field)
 {
     return s.plan[field];
 }
 
-static inline int64_t layer_place_of(Sizes s, int64_t layer, int64_t field)
+static inline int64_t fr_layer_offset_of(fr_sizes s, int64_t layer, int64_t field)
 {
     return s.plan[FR_LAYER + layer * FR_LAYER_PLAN + field];
 }
 
 /* Whether the input of a layer is a product, and not a row of its weight. */
-static inline int is_dense(Sizes s, int64_t layer)
+static inline int fr_is_dense(fr_sizes s, int64_t layer)
 {
     return layer > 0 || s.E > 0;
 }
 
 /* The elements that a layer takes in. */
-static inline int64_t inputs_of(Sizes s, int64_t layer)
+static inline int64_t fr_inputs_of(fr_sizes s, int64_t layer)
 {
     return layer > 0 ? s.H : s.E > 0 ? s.E : s.V;
 }
 
 /* Elements of a packed matrix of K rows and J columns. */
-static inline int64_t packed_size(int64_t K, int64_t J)
+static inline int64_t fr_packed_size(int64_t K, int64_t J)
 {
     return K * ((J + 31) / 32 * 32);
 }

@@ -93,43 +93,43 @@ class Kernels:
             self._fail("recurrent_gradients", status)
 
     def dropout(
-        self, *, y: Reals, x: Reals, rate: float, key: int, update: int, layer: int, first: int, N: int,
-        B: int, H: int,
+        self, *, y: Reals, x: Reals, dropout: float, dropout_seed: int, update: int, layer: int, first: int,
+        N: int, B: int, H: int,
     ) -> None:
-        status = self._kernels["dropout"](y, x, rate, key, update, layer, first, N, B, H)
+        status = self._kernels["dropout"](y, x, dropout, dropout_seed, update, layer, first, N, B, H)
         if status != 0:
             self._fail("dropout", status)
 
     def rnn_forward(
-        self, *, h: Reals, running: Reals, h_before: Reals, packed: Reals, starts: Flags, relu: int, B: int,
+        self, *, h: Reals, masked: Reals, h_before: Reals, packed: Reals, starts: Flags, relu: int, B: int,
         H: int,
     ) -> None:
-        status = self._kernels["rnn_forward"](h, running, h_before, packed, starts, relu, B, H)
+        status = self._kernels["rnn_forward"](h, masked, h_before, packed, starts, relu, B, H)
         if status != 0:
             self._fail("rnn_forward", status)
 
     def rnn_backward(
-        self, *, dh: Reals, dh_before: Reals, running: Reals, h: Reals, packed: Reals, starts: Flags,
+        self, *, dh: Reals, dh_before: Reals, masked: Reals, h: Reals, packed: Reals, starts: Flags,
         relu: int, carried: int, B: int, H: int,
     ) -> None:
-        status = self._kernels["rnn_backward"](dh, dh_before, running, h, packed, starts, relu, carried, B, H)
+        status = self._kernels["rnn_backward"](dh, dh_before, masked, h, packed, starts, relu, carried, B, H)
         if status != 0:
             self._fail("rnn_backward", status)
 
     def gru_forward(
-        self, *, h: Reals, u: Reals, gates: Reals, running: Reals, h_before: Reals, packed: Reals,
+        self, *, h: Reals, u: Reals, gates: Reals, masked: Reals, h_before: Reals, packed: Reals,
         bias_hn: Reals, starts: Flags, B: int, H: int,
     ) -> None:
-        status = self._kernels["gru_forward"](h, u, gates, running, h_before, packed, bias_hn, starts, B, H)
+        status = self._kernels["gru_forward"](h, u, gates, masked, h_before, packed, bias_hn, starts, B, H)
         if status != 0:
             self._fail("gru_forward", status)
 
     def gru_backward(
-        self, *, dh_before: Reals, gates: Reals, u: Reals, running: Reals, dh: Reals, h_before: Reals,
+        self, *, dh_before: Reals, gates: Reals, u: Reals, masked: Reals, dh: Reals, h_before: Reals,
         packed: Reals, starts: Flags, carried: int, B: int, H: int,
     ) -> None:
         status = self._kernels["gru_backward"](
-            dh_before, gates, u, running, dh, h_before, packed, starts, carried, B, H,
+            dh_before, gates, u, masked, dh, h_before, packed, starts, carried, B, H,
         )
         if status != 0:
             self._fail("gru_backward", status)
@@ -145,19 +145,19 @@ class Kernels:
             self._fail("gru_gradients", status)
 
     def lstm_forward(
-        self, *, h: Reals, c: Reals, gates: Reals, running: Reals, h_before: Reals, c_before: Reals,
+        self, *, h: Reals, c: Reals, gates: Reals, masked: Reals, h_before: Reals, c_before: Reals,
         packed: Reals, starts: Flags, B: int, H: int,
     ) -> None:
-        status = self._kernels["lstm_forward"](h, c, gates, running, h_before, c_before, packed, starts, B, H)
+        status = self._kernels["lstm_forward"](h, c, gates, masked, h_before, c_before, packed, starts, B, H)
         if status != 0:
             self._fail("lstm_forward", status)
 
     def lstm_backward(
-        self, *, dh_before: Reals, dc: Reals, gates: Reals, running: Reals, dh: Reals, c: Reals,
+        self, *, dh_before: Reals, dc: Reals, gates: Reals, masked: Reals, dh: Reals, c: Reals,
         c_before: Reals, packed: Reals, starts: Flags, carried: int, B: int, H: int,
     ) -> None:
         status = self._kernels["lstm_backward"](
-            dh_before, dc, gates, running, dh, c, c_before, packed, starts, carried, B, H,
+            dh_before, dc, gates, masked, dh, c, c_before, packed, starts, carried, B, H,
         )
         if status != 0:
             self._fail("lstm_backward", status)
@@ -238,28 +238,28 @@ class Kernels:
             self._fail("network_losses", status)
 
     def network_gradients(
-        self, *, losses: Floats, grads: Reals, state: Reals, workspace: Reals, sync: Ids, params: Reals,
-        inputs: Ids, targets: Ids, starts: Flags, plan: Sizes, scale: float, rate: float, key: int,
-        update: int, part: int, parts: int, T: int, B: int,
+        self, *, losses: Floats, grads: Reals, state: Reals, workspace: Reals, barrier: Ids, params: Reals,
+        inputs: Ids, targets: Ids, starts: Flags, plan: Sizes, scale: float, dropout: float,
+        dropout_seed: int, update: int, part: int, parts: int, T: int, B: int,
     ) -> None:
         status = self._kernels["network_gradients"](
-            losses, grads, state, workspace, sync, params, inputs, targets, starts, plan, scale, rate, key,
-            update, part, parts, T, B,
+            losses, grads, state, workspace, barrier, params, inputs, targets, starts, plan, scale, dropout,
+            dropout_seed, update, part, parts, T, B,
         )
         if status != 0:
             self._fail("network_gradients", status)
 
     def train_windows(
         self, *, losses: Floats, norms: Floats, symbol_losses: Floats, params: Reals, grads: Reals,
-        moments: Reals, average: Reals, state: Reals, workspace: Reals, sync: Ids, inputs: Ids, targets: Ids,
-        starts: Flags, settings: Floats, weights: Floats, plan: Sizes, optimizer: int, reduction: int,
-        value_limit: float, norm_limit: float, rate: float, key: int, first_update: int, first: int,
-        part: int, parts: int, A: int, W: int, S: int, T: int, B: int,
+        moments: Reals, average: Reals, state: Reals, workspace: Reals, barrier: Ids, inputs: Ids,
+        targets: Ids, starts: Flags, settings: Floats, weights: Floats, plan: Sizes, optimizer: int,
+        reduction: int, value_limit: float, norm_limit: float, dropout: float, dropout_seed: int,
+        first_update: int, first: int, part: int, parts: int, A: int, W: int, S: int, T: int, B: int,
     ) -> None:
         status = self._kernels["train_windows"](
-            losses, norms, symbol_losses, params, grads, moments, average, state, workspace, sync, inputs,
-            targets, starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, rate,
-            key, first_update, first, part, parts, A, W, S, T, B,
+            losses, norms, symbol_losses, params, grads, moments, average, state, workspace, barrier, inputs,
+            targets, starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, dropout,
+            dropout_seed, first_update, first, part, parts, A, W, S, T, B,
         )
         if status != 0:
             self._fail("train_windows", status)
@@ -281,12 +281,12 @@ class Kernels:
 
     def sample(
         self, *, symbols: Ids, state: Reals, scratch: Reals, logits: Reals, prepared: Reals, params: Reals,
-        uniforms: Floats, starts: Flags, plan: Sizes, temperature: float, symbol_before: int, last: int,
-        n: int,
+        uniforms: Floats, starts: Flags, plan: Sizes, temperature: float, symbol_before: int,
+        stop_symbol: int, n: int,
     ) -> None:
         status = self._kernels["sample"](
             symbols, state, scratch, logits, prepared, params, uniforms, starts, plan, temperature,
-            symbol_before, last, n,
+            symbol_before, stop_symbol, n,
         )
         if status != 0:
             self._fail("sample", status)

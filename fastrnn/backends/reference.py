@@ -144,8 +144,8 @@ def linear_gradients(
 
 def without(rows: Reals, starts: Starts) -> Reals:
     """The rows, zero where they start."""
-    running: Reals = np.where(starts[:, np.newaxis], 0, rows)
-    return running
+    masked: Reals = np.where(starts[:, np.newaxis], 0, rows)
+    return masked
 
 
 def recurrent_gradients(
@@ -180,7 +180,7 @@ def philox(counter: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
 
 
 def kept(
-    rate: float, key: int, update: int, layer: int, rows: NDArray[np.int64], B: int, H: int
+    dropout: float, dropout_seed: int, update: int, layer: int, rows: NDArray[np.int64], B: int, H: int
 ) -> NDArray[np.bool_]:
     """Which elements of some rows are kept (N, H)."""
     quarter = -(-H // 4)
@@ -189,17 +189,26 @@ def kept(
     counter[..., 1] = (rows % B)[:, np.newaxis]
     counter[..., 2] = (rows // B)[:, np.newaxis]
     counter[..., 3] = update
-    words = np.moveaxis(philox(counter, key), -1, 1)
-    return words.reshape(len(rows), 4 * quarter)[:, :H] >= int(rate * 2**32)
+    words = np.moveaxis(philox(counter, dropout_seed), -1, 1)
+    return words.reshape(len(rows), 4 * quarter)[:, :H] >= int(dropout * 2**32)
 
 
 def dropout(
-    y: Reals, x: Reals, rate: float, key: int, update: int, layer: int, first: int, N: int, B: int, H: int
+    y: Reals,
+    x: Reals,
+    dropout: float,
+    dropout_seed: int,
+    update: int,
+    layer: int,
+    first: int,
+    N: int,
+    B: int,
+    H: int,
 ) -> int:
-    if min(N, first, B - 1, H - 1) < 0 or not 0 <= rate < 1:
+    if min(N, first, B - 1, H - 1) < 0 or not 0 <= dropout < 1:
         return BAD_SIZE
-    keep = kept(rate, key, update, layer, np.arange(first, first + N), B, H)
-    y[:] = np.where(keep, x * x.dtype.type(1 / (1 - rate)), 0)
+    keep = kept(dropout, dropout_seed, update, layer, np.arange(first, first + N), B, H)
+    y[:] = np.where(keep, x * x.dtype.type(1 / (1 - dropout)), 0)
     return OK
 
 
@@ -207,7 +216,7 @@ def dropout(
 
 
 def rnn_forward(
-    h: Reals, running: Reals, h_before: Reals, packed: Reals, starts: Starts, relu: int, B: int, H: int
+    h: Reals, masked: Reals, h_before: Reals, packed: Reals, starts: Starts, relu: int, B: int, H: int
 ) -> int:
     if min(B, H - 1) < 0:
         return BAD_SIZE
@@ -217,7 +226,7 @@ def rnn_forward(
 
 
 def rnn_backward(
-    dh: Reals, dh_before: Reals, running: Reals, h: Reals, packed: Reals, starts: Starts,
+    dh: Reals, dh_before: Reals, masked: Reals, h: Reals, packed: Reals, starts: Starts,
     relu: int, carried: int, B: int, H: int,
 ) -> int:  # fmt: skip
     if min(B, H - 1) < 0:
@@ -229,7 +238,7 @@ def rnn_backward(
 
 
 def gru_forward(
-    h: Reals, u: Reals, gates: Reals, running: Reals, h_before: Reals, packed: Reals, bias_hn: Reals,
+    h: Reals, u: Reals, gates: Reals, masked: Reals, h_before: Reals, packed: Reals, bias_hn: Reals,
     starts: Starts, B: int, H: int,
 ) -> int:  # fmt: skip
     if min(B, H - 1) < 0:
@@ -246,7 +255,7 @@ def gru_forward(
 
 
 def gru_backward(
-    dh_before: Reals, gates: Reals, u: Reals, running: Reals, dh: Reals, h_before: Reals, packed: Reals,
+    dh_before: Reals, gates: Reals, u: Reals, masked: Reals, dh: Reals, h_before: Reals, packed: Reals,
     starts: Starts, carried: int, B: int, H: int,
 ) -> int:  # fmt: skip
     if min(B, H - 1) < 0:
@@ -275,7 +284,7 @@ def gru_gradients(
 
 
 def lstm_forward(
-    h: Reals, c: Reals, gates: Reals, running: Reals, h_before: Reals, c_before: Reals, packed: Reals,
+    h: Reals, c: Reals, gates: Reals, masked: Reals, h_before: Reals, c_before: Reals, packed: Reals,
     starts: Starts, B: int, H: int,
 ) -> int:  # fmt: skip
     if min(B, H - 1) < 0:
@@ -289,7 +298,7 @@ def lstm_forward(
 
 
 def lstm_backward(
-    dh_before: Reals, dc: Reals, gates: Reals, running: Reals, dh: Reals, c: Reals, c_before: Reals,
+    dh_before: Reals, dc: Reals, gates: Reals, masked: Reals, dh: Reals, c: Reals, c_before: Reals,
     packed: Reals, starts: Starts, carried: int, B: int, H: int,
 ) -> int:  # fmt: skip
     if min(B, H - 1) < 0:
@@ -342,12 +351,12 @@ def sgd_update(
         return BAD_SIZE
     if part > 0:
         return OK
-    rate, momentum, a, b = settings[:4].astype(params.dtype)
+    learning_rate, momentum, a, b = settings[:4].astype(params.dtype)
     step = np.clip(grads, -limit, limit) * scale
     if momentum != 0:
         moments[0] = momentum * moments[0] + step
         step = a * step + b * moments[0]
-    params -= rate * step
+    params -= learning_rate * step
     return OK
 
 
@@ -359,10 +368,10 @@ def adagrad_update(
         return BAD_SIZE
     if part > 0:
         return OK
-    rate, epsilon = settings[:2].astype(params.dtype)
+    learning_rate, epsilon = settings[:2].astype(params.dtype)
     g = np.clip(grads, -limit, limit) * scale
     moments[0] += g**2
-    params -= rate * g / (np.sqrt(moments[0]) + epsilon)
+    params -= learning_rate * g / (np.sqrt(moments[0]) + epsilon)
     return OK
 
 
@@ -392,10 +401,10 @@ def rmsprop_update(
         return BAD_SIZE
     if part > 0:
         return OK
-    rate, alpha, epsilon = settings[:3].astype(params.dtype)
+    learning_rate, alpha, epsilon = settings[:3].astype(params.dtype)
     g = np.clip(grads, -limit, limit) * scale
     moments[0] += (1 - alpha) * (g**2 - moments[0])
-    params -= rate * g / (np.sqrt(moments[0]) + epsilon)
+    params -= learning_rate * g / (np.sqrt(moments[0]) + epsilon)
     return OK
 
 
@@ -435,7 +444,7 @@ class LayerRun:
     inputs: Reals
     #: Both begin with the state before the window (T+1, B, H).
     h: Reals
-    inner: Reals
+    aux: Reals
     #: (T, B, G·H)
     gates: Reals
     #: What its output is multiplied by in dropout (T, B, H).
@@ -453,18 +462,23 @@ def head_weight(w: dict[str, Reals]) -> Reals:
 
 
 def dropout_mask(
-    rate: float, key: int, update: int, layer: int, shape: tuple[int, int, int], dtype: np.dtype[Any]
+    dropout: float,
+    dropout_seed: int,
+    update: int,
+    layer: int,
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
 ) -> Reals:
     """What an output (T, B, H) is multiplied by."""
     T, B, H = shape
-    if rate == 0:
+    if dropout == 0:
         return np.ones(shape, dtype)
-    keep = kept(rate, key, update, layer, np.arange(T * B), B, H).reshape(shape)
-    mask: Reals = np.where(keep, dtype.type(1 / (1 - rate)), dtype.type(0))
+    keep = kept(dropout, dropout_seed, update, layer, np.arange(T * B), B, H).reshape(shape)
+    mask: Reals = np.where(keep, dtype.type(1 / (1 - dropout)), dtype.type(0))
     return mask
 
 
-def run_layer(
+def recurrence_forward(
     shape: Shape,
     w: dict[str, Reals],
     layer: int,
@@ -479,32 +493,32 @@ def run_layer(
     W_ih, W_hh = w[f"weight_ih_l{layer}"], w[f"weight_hh_l{layer}"].T
     gates = (inputs @ W_ih.T if inputs.size else W_ih[ids]) + w[f"bias_l{layer}"]
     after = np.zeros((T, B, H), W_hh.dtype)
-    h, inner = (np.concatenate([part[layer][np.newaxis], after]) for part in (state[0], state[-1]))
+    h, aux = (np.concatenate([part[layer][np.newaxis], after]) for part in (state[0], state[-1]))
     none = np.empty(0)
     for t, begins in enumerate(starts):
         if shape.kind == "lstm":
-            lstm_forward(h[t + 1], inner[t + 1], gates[t], none, h[t], inner[t], W_hh, begins, B, H)
+            lstm_forward(h[t + 1], aux[t + 1], gates[t], none, h[t], aux[t], W_hh, begins, B, H)
         elif shape.kind == "gru":
             bias_hn = w[f"bias_hn_l{layer}"]
-            gru_forward(h[t + 1], inner[t], gates[t], none, h[t], W_hh, bias_hn, begins, B, H)
+            gru_forward(h[t + 1], aux[t], gates[t], none, h[t], W_hh, bias_hn, begins, B, H)
         else:
             h[t + 1] = gates[t]
             rnn_forward(h[t + 1], none, h[t], W_hh, begins, shape.kind == "rnn_relu", B, H)
-    state[-1, layer], state[0, layer] = inner[-1], h[-1]
-    return LayerRun(inputs, h, inner, gates, mask)
+    state[-1, layer], state[0, layer] = aux[-1], h[-1]
+    return LayerRun(inputs, h, aux, gates, mask)
 
 
 def run(
     shape: Shape, params: Reals, state: Reals, ids: Ids, starts: Starts,
-    rate: float = 0.0, key: int = 0, update: int = 0,
+    dropout: float = 0.0, dropout_seed: int = 0, update: int = 0,
 ) -> tuple[list[LayerRun], Reals]:  # fmt: skip
     """Run a window: its layers, and what reaches the head (T, B, H); the state (Z, L, B, H) is carried."""
     w = parameter_layout(shape).stored(params)
     layers: list[LayerRun] = []
     inputs = w["embedding.weight"][ids] if shape.E else np.empty(0)
     for layer in range(shape.L):
-        mask = dropout_mask(rate, key, update, layer, (*ids.shape, shape.H), params.dtype)
-        layers.append(run_layer(shape, w, layer, inputs, mask, state, ids, starts))
+        mask = dropout_mask(dropout, dropout_seed, update, layer, (*ids.shape, shape.H), params.dtype)
+        layers.append(recurrence_forward(shape, w, layer, inputs, mask, state, ids, starts))
         inputs = layers[-1].output
     return layers, inputs
 
@@ -536,7 +550,7 @@ def run_head(
     return OK
 
 
-def run_layer_back(
+def recurrence_backward(
     shape: Shape,
     w: dict[str, Reals],
     d: dict[str, Reals],
@@ -550,15 +564,15 @@ def run_layer_back(
     T, B, H = dh.shape
     N, O, W_hh = T * B, shape.G * H, w[f"weight_hh_l{layer}"]
     dh, dc, none = dh * run.mask, np.zeros((B, H), dh.dtype), np.empty(0)
-    h, inner, dgates = run.h, run.inner, run.gates
+    h, aux, dgates = run.h, run.aux, run.gates
     for t in range(T - 1, -1, -1):
         carried = t > 0
         if shape.kind == "lstm":
             lstm_backward(
-                dh[t - 1], dc, dgates[t], none, dh[t], inner[t + 1], inner[t], W_hh, starts[t], carried, B, H
+                dh[t - 1], dc, dgates[t], none, dh[t], aux[t + 1], aux[t], W_hh, starts[t], carried, B, H
             )
         elif shape.kind == "gru":
-            gru_backward(dh[t - 1], dgates[t], inner[t], none, dh[t], h[t], W_hh, starts[t], carried, B, H)
+            gru_backward(dh[t - 1], dgates[t], aux[t], none, dh[t], h[t], W_hh, starts[t], carried, B, H)
         else:
             rnn_backward(
                 dh[t], dh[t - 1], none, h[t + 1], W_hh, starts[t], shape.kind == "rnn_relu", carried, B, H
@@ -566,7 +580,7 @@ def run_layer_back(
             dgates[t] = dh[t]
     dx, before, begins = dgates.reshape(N, O), h[:-1].reshape(N, H), starts.reshape(N)
     if shape.kind == "gru":
-        dbias_hn, du = d[f"bias_hn_l{layer}"], inner[:-1].reshape(N, H)
+        dbias_hn, du = d[f"bias_hn_l{layer}"], aux[:-1].reshape(N, H)
         gru_gradients(d[f"weight_hh_l{layer}"], dbias_hn, none, dx, du, before, begins, 0, 1, N, H)
     else:
         recurrent_gradients(d[f"weight_hh_l{layer}"], none, dx, before, begins, 0, 1, N, H, O)
@@ -607,9 +621,9 @@ def network_losses(
 
 
 def network_gradients(
-    losses: Reals, grads: Reals, state: Reals, workspace: Reals, sync: Ids, params: Reals,
+    losses: Reals, grads: Reals, state: Reals, workspace: Reals, barrier: Ids, params: Reals,
     inputs: Ids, targets: Ids, starts: Starts, plan: NDArray[np.int64], scale: float,
-    rate: float, key: int, update: int, part: int, parts: int, T: int, B: int,
+    dropout: float, dropout_seed: int, update: int, part: int, parts: int, T: int, B: int,
 ) -> int:  # fmt: skip
     if bad := bad_plan(plan, T, B):
         return bad
@@ -621,13 +635,13 @@ def network_gradients(
     if part > 0:
         return OK
     grads[:] = 0
-    layers, dtop = run(known, params, state, inputs, starts, rate, key, update)
+    layers, dtop = run(known, params, state, inputs, starts, dropout, dropout_seed, update)
     status = run_head(known, params, grads, losses, dtop, targets, scale, plan)
     if status != OK:
         return status
     w, d = (parameter_layout(known).stored(flat) for flat in (params, grads))
     for layer in range(known.L - 1, -1, -1):
-        dtop = run_layer_back(known, w, d, layer, layers[layer], dtop, inputs, starts)
+        dtop = recurrence_backward(known, w, d, layer, layers[layer], dtop, inputs, starts)
     if known.E:
         np.add.at(d["embedding.weight"], inputs, dtop)
     return OK
@@ -641,9 +655,9 @@ def gradient_scale(targets: Ids, reduction: int) -> float:
 
 def train_windows(
     losses: Reals, norms: Reals, symbol_losses: Reals, params: Reals, grads: Reals, moments: Reals,
-    average: Reals, state: Reals, workspace: Reals, sync: Ids, inputs: Ids, targets: Ids, starts: Starts,
+    average: Reals, state: Reals, workspace: Reals, barrier: Ids, inputs: Ids, targets: Ids, starts: Starts,
     settings: Reals, weights: Reals, plan: NDArray[np.int64], optimizer: int, reduction: int,
-    value_limit: float, norm_limit: float, rate: float, key: int, first_update: int, first: int,
+    value_limit: float, norm_limit: float, dropout: float, dropout_seed: int, first_update: int, first: int,
     part: int, parts: int, A: int, W: int, S: int, T: int, B: int,
 ) -> int:  # fmt: skip
     if bad := bad_plan(plan, T, B):
@@ -662,8 +676,8 @@ def train_windows(
         scale = gradient_scale(y, reduction)
         window_losses = symbol_losses[: len(x)]
         status = network_gradients(
-            window_losses, grads, state, workspace, sync, params, x, y, s, plan, scale,
-            rate, key, first_update + w, 0, 1, len(x), B,
+            window_losses, grads, state, workspace, barrier, params, x, y, s, plan, scale,
+            dropout, dropout_seed, first_update + w, 0, 1, len(x), B,
         )  # fmt: skip
         if status != OK:
             return status
@@ -710,14 +724,14 @@ def draw(logits: Reals, uniform: float, temperature: float) -> int:
 def sample(
     symbols: Ids, state: Reals, scratch: Reals, logits: Reals, prepared: Reals, params: Reals,
     uniforms: Reals, starts: Starts, plan: NDArray[np.int64], temperature: float, symbol_before: int,
-    last: int, n: int,
+    stop_symbol: int, n: int,
 ) -> int:  # fmt: skip
     known = shape_of(plan)
     if n < 0:
         return BAD_SIZE
     if not 0 <= symbol_before < known.V:
         return BAD_SYMBOL
-    symbols[:] = last
+    symbols[:] = stop_symbol
     ids = np.array([symbol_before], np.int32)
     for i in range(n):
         network_step(logits, state, scratch, prepared, params, ids, starts, plan, 1)
@@ -725,6 +739,6 @@ def sample(
             symbols[i:] = -1
             break
         symbols[i] = ids[0] = draw(logits[0], uniforms[i], temperature)
-        if ids[0] == last:
+        if ids[0] == stop_symbol:
             break
     return OK

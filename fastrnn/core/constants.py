@@ -11,7 +11,7 @@ OK: Final = 0
 BAD_SIZE: Final = 1  # a size is negative, or zero where it may not be
 BAD_SYMBOL: Final = 2  # an id outside 0 … V-1, or a target outside -1 … V-1
 BAD_CHOICE: Final = 3  # a cell, an optimizer or a function that does not exist
-ABORTED: Final = 4  # it was told to end, or another part will not come
+ABORTED: Final = 4  # the caller or another part ended the call
 
 # Functions, as `elementary` numbers them.
 EXP: Final = 0
@@ -22,7 +22,7 @@ LOG: Final = 3
 # Rows of a long product's operand that are packed at a time; rows that the head works on at a time; rows
 # after which a part of a window asks whether it is to end, whole blocks; the interleaved partial sums of a
 # reduction: element i goes into sum i mod FR_SUMS, and these are added up in halves.
-BLOCK: Final = 256
+KC: Final = 256
 ROWS: Final = 64
 STRETCH: Final = 1024
 SUMS: Final = 16
@@ -48,9 +48,9 @@ HEAD_WEIGHT: Final = 8  # (V, H), which may be the embedding's
 HEAD_BIAS: Final = 9  # (V)
 HEAD_T: Final = 10  # head.weightᵀ packed (H, V32)
 HEAD: Final = 11  # head.weight packed (V, H32)
-BLOCKS: Final = 12  # (parts, FR_BLOCK, max(E, H)32)
+BLOCKS: Final = 12  # (parts, FR_KC, max(E, H)32)
 X: Final = 13  # (T, B, E): rows of the embedding
-RUNNING: Final = 14  # (B+parts, (G+1)·H)
+MASKED: Final = 14  # (B+parts, (G+1)·H)
 DC: Final = 15  # (B, H), of an lstm
 DX: Final = 16  # (T, B, E)
 LOGITS: Final = 17  # (head steps, B, V), or (FR_ROWS, V)
@@ -66,19 +66,19 @@ HH_T: Final = 5  # W_hhᵀ packed (H, G·H32)
 IH: Final = 6  # W_ih packed (G·H, I32)
 HH: Final = 7  # W_hh packed (G·H, H32)
 H_: Final = 8  # (T+1, B, H): its first step is the state before the window
-INNER: Final = 9  # (T+1, B, H): the lstm's c, likewise; the gru's u, from the first step on
+AUX: Final = 9  # (T+1, B, H): the lstm's c, likewise; the gru's u, from the first step on
 GATES: Final = 10  # (T, B, G·H): those of an rnn begin where h will be
-UP: Final = 11  # (T, B, H): what it hands up, with dropout; else h itself
+OUTPUT: Final = 11  # (T, B, H): its output with dropout; without dropout, h itself
 DH: Final = 12  # (T, B, H)
 DGATES: Final = 13  # (T, B, G·H): they take the place of the gates, in an rnn of dh
 LAYER_PLAN: Final = 14
 
 # What the parts of a window share to wait for each other: three counters, each on a cache line of its own.
-# They begin as zeros; whoever sets the last one to 1 sends all parts home with FR_ABORTED, which takes them
-# no longer than FR_STRETCH rows.
-SYNC: Final = 48
+# They begin as zeros. Setting the last one to 1 makes all parts return FR_ABORTED after at most FR_STRETCH
+# rows.
+BARRIER: Final = 48
 ARRIVED: Final = 0
-ROUND: Final = 16
+GENERATION: Final = 16
 ABORT: Final = 32
 
 # Optimizers, as train_windows numbers them, and the width of a row of their settings.
@@ -109,13 +109,13 @@ REDUCTIONS: Final = ("sum", "mean", "batchmean")
 #: The fields of a plan, in order; those of each layer follow.
 PLAN: Final = (
     "cell", "layers", "vocabulary", "embedding", "hidden", "parameters", "head_steps", "embedding_weight",
-    "head_weight", "head_bias", "head_t", "head", "blocks", "x", "running", "dc", "dx", "logits", "zeros",
+    "head_weight", "head_bias", "head_t", "head", "blocks", "x", "masked", "dc", "dx", "logits", "zeros",
 )
 
 #: The fields of a layer in a plan, in order.
 PLAN_OF_LAYER: Final = (
-    "weight_ih", "weight_hh", "gate_bias", "bias_hn", "ih_t", "hh_t", "ih", "hh", "h", "inner", "gates", "up",
-    "dh", "dgates",
+    "weight_ih", "weight_hh", "gate_bias", "bias_hn", "ih_t", "hh_t", "ih", "hh", "h", "aux", "gates",
+    "output", "dh", "dgates",
 )
 
 #: What each status says, but for that of success.
@@ -123,5 +123,5 @@ STATUS: Final = {
     1: "a size is negative, or zero where it may not be",
     2: "an id outside 0 … V-1, or a target outside -1 … V-1",
     3: "a cell, an optimizer or a function that does not exist",
-    4: "it was told to end, or another part will not come",
+    4: "the caller or another part ended the call",
 }

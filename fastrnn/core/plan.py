@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.core.constants import BLOCK, PLAN, PLAN_OF_LAYER, ROWS
+from fastrnn.core.constants import KC, PLAN, PLAN_OF_LAYER, ROWS
 from fastrnn.core.layout import Entry, Layout, Shape, parameter_layout
 from fastrnn.core.memory import readable
 
@@ -55,10 +55,10 @@ def trace(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool = False
     for layer in range(shape.L):
         entries.append(Entry(f"h_l{layer}", (T + 1, B, H)))
         if G > 1:
-            entries += [Entry(f"inner_l{layer}", (T + 1, B, H)), Entry(f"gates_l{layer}", (T, B, G * H))]
+            entries += [Entry(f"aux_l{layer}", (T + 1, B, H)), Entry(f"gates_l{layer}", (T, B, G * H))]
         if dropout:
-            entries.append(Entry(f"up_l{layer}", (T, B, H)))
-    return [*entries, Entry("running", (B + parts, (G + 1) * H))]
+            entries.append(Entry(f"output_l{layer}", (T, B, H)))
+    return [*entries, Entry("masked", (B + parts, (G + 1) * H))]
 
 
 def backward_trace(shape: Shape, T: int, B: int) -> list[Entry]:
@@ -109,7 +109,7 @@ def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArra
         own = {field: known.get(f"{field}_l{layer}", 0) for field in PLAN_OF_LAYER}
         after = own["h"] + B * shape.H
         own["gate_bias"] = known[f"bias_l{layer}"]
-        own["up"] = own["up"] or after
+        own["output"] = own["output"] or after
         own["gates"] = own["gates"] or after
         own["dh"] = own["dh"] or known.get("dh_l0", 0)
         own["dgates"] = own["gates"] if shape.G > 1 else own["dh"]
@@ -133,7 +133,7 @@ def window_plan(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool =
         (
             *forward_weights(shape),
             *backward_weights(shape),
-            _packed("blocks", parts * BLOCK, max(shape.E, shape.H)),
+            _packed("blocks", parts * KC, max(shape.E, shape.H)),
             *trace(shape, T, B, parts, dropout=dropout),
             *backward_trace(shape, T, B),
         )
@@ -144,7 +144,7 @@ def window_plan(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool =
 @lru_cache(maxsize=64)
 def forward_plan(shape: Shape, T: int, B: int) -> Plan:
     """A workspace for windows of T steps that are only run forward, a few steps at a time."""
-    steps = min(T, -(-BLOCK // B))
+    steps = min(T, -(-KC // B))
     logits = Entry("logits", (ROWS, shape.V))
     layout = Layout((*forward_weights(shape), *trace(shape, steps, B), logits))
     return Plan(plan_of(shape, B, steps, layout.places()), layout.size)

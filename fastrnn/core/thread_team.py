@@ -16,7 +16,7 @@ from threading import Lock, Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.core.constants import ABORT, SYNC
+from fastrnn.core.constants import ABORT, BARRIER
 
 #: A container's limit on processor time: microseconds of it in a period.
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -43,8 +43,8 @@ class _Call:
     books, and the caller waits with nothing but plain locks.
     """
 
-    def __init__(self, work: Callable[[int], None], parts: range, sync: NDArray[np.int32]) -> None:
-        self._work, self._sync = work, sync
+    def __init__(self, work: Callable[[int], None], parts: range, barrier: NDArray[np.int32]) -> None:
+        self._work, self._barrier = work, barrier
         self._lock = Lock()
         self._begun: set[int] = set()
         #: For each of the threads' parts a lock that is held until it has ended.
@@ -71,12 +71,12 @@ class _Call:
         with self._lock:
             if self.error is None or not isinstance(error, Exception):
                 self.error = error
-        self._sync[ABORT] = 1
+        self._barrier[ABORT] = 1
 
     def abandon(self) -> None:
         """Send all parts home, and let none begin: nobody waits for them."""
         self.error = self.error or KeyboardInterrupt()
-        self._sync[ABORT] = 1
+        self._barrier[ABORT] = 1
 
     def wait(self) -> None:
         """Wait for all parts, or after a failure for those that have begun; interrupts only hasten it."""
@@ -109,7 +109,7 @@ class Team:
     """
 
     def __init__(self) -> None:
-        self.sync = np.zeros(SYNC, np.int32)
+        self.barrier = np.zeros(BARRIER, np.int32)
         self._queues: list[SimpleQueue[tuple[_Call, int] | None]] = []
         self._process = os.getpid()
 
@@ -120,12 +120,12 @@ class Team:
         it hears Ctrl-C. An exception in any part, Ctrl-C included, ends them all, and is raised when they
         have ended.
         """
-        self.sync = np.zeros(SYNC, np.int32)
+        self.barrier = np.zeros(BARRIER, np.int32)
         others = range(0 if lasts and self.at_most(parts + 1) > parts else 1, parts)
         if not others:
             work(0)
             return
-        call = _Call(work, others, self.sync)
+        call = _Call(work, others, self.barrier)
         ended = False
         try:
             self._start_threads(len(others))

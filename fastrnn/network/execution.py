@@ -239,7 +239,7 @@ class Execution(checks.Sealed):
                 symbols=drawn, state=state, scratch=steps.scratch, logits=steps.logits,
                 prepared=steps.weights, params=self._flat, uniforms=uniforms[some], starts=never,
                 plan=steps.plan.numbers, temperature=temperature, symbol_before=symbol,
-                last=-1 if last is None else last, n=len(drawn),
+                stop_symbol=-1 if last is None else last, n=len(drawn),
             )  # fmt: skip
             if drawn.min() < 0 or not np.isfinite(state).all():
                 raise self.out_of_range()

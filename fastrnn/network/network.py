@@ -270,9 +270,10 @@ class Network(Execution):
             team.run(
                 parts,
                 lambda part: self.backend.network_gradients(
-                    losses=losses, grads=gradients, state=carried, workspace=workspace.flat, sync=team.sync,
-                    params=self._flat, inputs=ids, targets=wanted, starts=flags, plan=plan.numbers,
-                    scale=1.0, rate=rate, key=key, update=0, part=part, parts=parts, T=T, B=B,
+                    losses=losses, grads=gradients, state=carried, workspace=workspace.flat,
+                    barrier=team.barrier, params=self._flat, inputs=ids, targets=wanted, starts=flags,
+                    plan=plan.numbers, scale=1.0, dropout=rate, dropout_seed=key, update=0, part=part,
+                    parts=parts, T=T, B=B,
                 ),
                 lasts=self.lasts(T, B),
             )  # fmt: skip

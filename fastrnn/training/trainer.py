@@ -332,10 +332,10 @@ class Trainer(checks.Sealed):
                     lambda part: network.backend.train_windows(
                         losses=losses, norms=norms, symbol_losses=symbol_losses, params=self._parameters,
                         grads=self._gradients, moments=self._moments, average=self._average, state=state,
-                        workspace=workspace.flat, sync=team.sync, inputs=streams.inputs,
+                        workspace=workspace.flat, barrier=team.barrier, inputs=streams.inputs,
                         targets=streams.targets, starts=streams.starts, settings=settings, weights=weights,
                         plan=plan.numbers, optimizer=optimizer_number, reduction=reduction,
-                        value_limit=value_limit, norm_limit=norm_limit, rate=rate, key=key,
+                        value_limit=value_limit, norm_limit=norm_limit, dropout=rate, dropout_seed=key,
                         first_update=updates, first=first % streams.windows(T), part=part, parts=parts,
                         A=len(self._average), W=W, S=streams.n_steps, T=T, B=B,
                     ),

@@ -58,7 +58,15 @@ def test_no_backend_has_a_public_kernel_that_the_header_does_not_state():
     ]
     assert set(defined) - set(NAMES) == {
         *("one_hot", "sigmoid", "without", "philox", "kept", "dropout_mask", "bad_plan", "shape_of"),
-        *("head_weight", "run", "run_head", "run_layer", "run_layer_back", "gradient_scale", "draw"),
+        *(
+            "head_weight",
+            "run",
+            "run_head",
+            "recurrence_forward",
+            "recurrence_backward",
+            "gradient_scale",
+            "draw",
+        ),
     }
 
 

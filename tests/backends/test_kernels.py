@@ -96,18 +96,18 @@ def draw_arguments(
         "A": 1,
         "reduction": 0,
         "optimizer": 0,
-        "key": 7 * seed,
+        "dropout_seed": 7 * seed,
         "update": seed,
         "first_update": seed,
         "layer": seed % 3,
         "first": seed % 5,
-        "rate": 0.7,
+        "dropout": 0.7,
     }
     size = {**numbers, **size}
     plan = None
     if any(argument.name == "plan" for argument in kernel.arguments):
         shape = shape or Shape("lstm", 2, size["V"], 0, size["H"], tied=False)
-        plan, sizes = plan_of(kernel, shape, size["T"], size["B"], parts, size["rate"])
+        plan, sizes = plan_of(kernel, shape, size["T"], size["B"], parts, size["dropout"])
         size = {**size, **sizes}
     size = whole_size(size)
     arguments: list[Any] = []
@@ -376,8 +376,8 @@ def test_c_refuses_wrong_dtypes_and_memory():
 
 @pytest.mark.parametrize("kernel", kernels(), ids=lambda kernel: kernel.name)
 def test_negative_sizes_are_refused_before_anything_is_read(kernel: Kernel, backend: str):
-    size = dict.fromkeys([*letters, "K", "J", "S", "W", "M", "first", "symbol_before", "last"], 1)
-    size["symbol_before"] = size["last"] = 0
+    size = dict.fromkeys([*letters, "K", "J", "S", "W", "M", "first", "symbol_before", "stop_symbol"], 1)
+    size["symbol_before"] = size["stop_symbol"] = 0
     for letter in [a.name for a in kernel.arguments if len(a.name) == 1 and a.name in size and a.name != "A"]:
         arguments = draw_arguments(kernel, size, np.float64, 0)
         arguments[[a.name for a in kernel.arguments].index(letter)] = -1

@@ -86,7 +86,7 @@ def test_an_error_in_a_part_ends_the_others_and_is_raised(failing: int):
     def work(part):
         if part == {failing}:
             raise LookupError(f"of part {{part}}")
-        while not team.sync[ABORT]:
+        while not team.barrier[ABORT]:
             time.sleep(0.001)
         raise RuntimeError("sent home")
 
@@ -121,7 +121,7 @@ def test_an_interrupt_comes_before_an_error():
 
     def work(part: int) -> None:
         if part == 0:
-            while not team.sync[32]:
+            while not team.barrier[32]:
                 pass
             raise KeyboardInterrupt
         raise LookupError
@@ -153,7 +153,7 @@ def test_an_interrupt_of_the_caller_leaves_no_thread_at_work(where: str):
                 threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
             return
         at_work.release()
-        while not team.sync[ABORT]:
+        while not team.barrier[ABORT]:
             time.sleep(0.001)
         time.sleep(0.05)
         ended.append(part)

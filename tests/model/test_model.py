@@ -159,7 +159,7 @@ def sample_once(
         plan=plan.numbers,
         temperature=temperature,
         symbol_before=0,
-        last=-1,
+        stop_symbol=-1,
         n=n,
     )
     return symbols.tolist()

@@ -37,7 +37,7 @@ KNOWN_ANSWERS = [
 
 def mask(backend: str, N: int, B: int, H: int, **numbers: Any) -> np.ndarray:
     """What ones become (N, H)."""
-    numbers = {"rate": 0.5, "key": 11, "update": 3, "layer": 0, "first": 0, **numbers}
+    numbers = {"dropout": 0.5, "dropout_seed": 11, "update": 3, "layer": 0, "first": 0, **numbers}
     y = np.full((N, H), np.nan)
     get_backend(backend).dropout(y=y, x=np.ones((N, H)), N=N, B=B, H=H, **numbers)
     return y
@@ -62,29 +62,41 @@ def test_the_kernel_s_generator_gives_the_published_words(
     """
     layer, row, step, update = counter
     B = 1 << 32
-    numbers = {"key": key[0] | key[1] << 32, "layer": layer, "update": update, "first": step * B + row}
+    numbers = {
+        "dropout_seed": key[0] | key[1] << 32,
+        "layer": layer,
+        "update": update,
+        "first": step * B + row,
+    }
     for k, word in enumerate(words):
-        assert mask(backend, 1, B, 4, rate=word / 2**32, **numbers)[0, k] > 0
-        assert mask(backend, 1, B, 4, rate=(word + 1) / 2**32, **numbers)[0, k] == 0
+        assert mask(backend, 1, B, 4, dropout=word / 2**32, **numbers)[0, k] > 0
+        assert mask(backend, 1, B, 4, dropout=(word + 1) / 2**32, **numbers)[0, k] == 0
 
 
 @given(
     N=st.integers(1, 40), B=st.integers(1, 9), H=st.sampled_from([1, 2, 3, 4, 5, 63, 64, 65, 67, 131]),
-    rate=st.floats(0, 0.999), key=st.integers(0, 2**63 - 1), update=st.integers(0, 2**40),
+    dropout=st.floats(0, 0.999), dropout_seed=st.integers(0, 2**63 - 1), update=st.integers(0, 2**40),
     layer=st.integers(0, 1000), first=st.integers(0, 2**34),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_same_elements_are_kept_as_by_the_reference(
-    compiled: str, N: int, B: int, H: int, rate: float, key: int, update: int, layer: int, first: int
-):
-    numbers = {"rate": rate, "key": key, "update": update, "layer": layer, "first": first}
+    compiled: str, N: int, B: int, H: int, dropout: float, dropout_seed: int, update: int, layer: int,
+    first: int,
+):  # fmt: skip
+    numbers = {
+        "dropout": dropout,
+        "dropout_seed": dropout_seed,
+        "update": update,
+        "layer": layer,
+        "first": first,
+    }
     np.testing.assert_array_equal(mask(compiled, N, B, H, **numbers), mask("numpy", N, B, H, **numbers))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_as_much_is_dropped_as_is_said_and_the_mean_is_kept(backend: str, rate: float):
     N, B, H = 2000, 40, 129
-    y = mask(backend, N, B, H, rate=rate)
+    y = mask(backend, N, B, H, dropout=rate)
     deviation = np.sqrt(rate * (1 - rate))
     kept_share, n = (y > 0).mean(), y.size
     assert abs(kept_share - (1 - rate)) < 5 * deviation / np.sqrt(n)
@@ -100,8 +112,8 @@ def test_as_much_is_dropped_as_is_said_and_the_mean_is_kept(backend: str, rate: 
         assert abs((dropped * other).mean()) < 5 * rate * (1 - rate) / np.sqrt(n)
 
 
-@pytest.mark.parametrize("number", ["key", "update", "layer"])
-def test_another_key_update_or_layer_is_another_mask(backend: str, number: str):
+@pytest.mark.parametrize("number", ["dropout_seed", "update", "layer"])
+def test_another_seed_update_or_layer_is_another_mask(backend: str, number: str):
     masks = [mask(backend, 30, 5, 33, **{number: value}) for value in (0, 1, 2, 3)]
     for i, one in enumerate(masks):
         for other in masks[:i]:
@@ -109,8 +121,8 @@ def test_another_key_update_or_layer_is_another_mask(backend: str, number: str):
     np.testing.assert_array_equal(masks[2], mask(backend, 30, 5, 33, **{number: 2}))
 
 
-def test_the_upper_half_of_a_key_matters(backend: str):
-    one, other = (mask(backend, 30, 5, 33, key=key) for key in (7, 7 + (1 << 32)))
+def test_the_upper_half_of_a_seed_matters(backend: str):
+    one, other = (mask(backend, 30, 5, 33, dropout_seed=key) for key in (7, 7 + (1 << 32)))
     assert 0.4 < (one == other).mean() < 0.6
 
 
@@ -128,10 +140,12 @@ def test_a_mask_depends_on_step_and_row_alone(backend: str, H: int):
 def test_no_dropout_is_the_identity_to_the_bit(backend: str):
     x = np.random.default_rng(0).standard_normal((9, 13)).astype(np.float32)
     y = np.empty_like(x)
-    get_backend(backend).dropout(y=y, x=x, rate=0.0, key=1, update=2, layer=0, first=0, N=9, B=3, H=13)
+    get_backend(backend).dropout(
+        y=y, x=x, dropout=0.0, dropout_seed=1, update=2, layer=0, first=0, N=9, B=3, H=13
+    )
     np.testing.assert_array_equal(y, x)
     get_backend(backend).dropout(
-        y=x, x=x, rate=0.3, key=1, update=2, layer=0, first=0, N=9, B=3, H=13
+        y=x, x=x, dropout=0.3, dropout_seed=1, update=2, layer=0, first=0, N=9, B=3, H=13
     )  # in place
     np.testing.assert_array_equal(x == 0, ~kept(0.3, 1, 2, 0, np.arange(9), 3, 13))
 
@@ -139,7 +153,7 @@ def test_no_dropout_is_the_identity_to_the_bit(backend: str):
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
 def test_a_rate_that_is_none_is_refused(backend: str, rate: float):
     with pytest.raises(RuntimeError, match="dropout of .*a size is"):
-        mask(backend, 2, 2, 3, rate=rate)
+        mask(backend, 2, 2, 3, dropout=rate)
 
 
 # ---- In a network ------------------------------------------------------------------------------------
@@ -218,6 +232,6 @@ def test_float32_and_float64_drop_the_same(compiled: str):
     x = np.ones((20, 37))
     for y in (np.empty((20, 37), np.float32), np.empty((20, 37))):
         get_backend(compiled).dropout(
-            y=y, x=x.astype(y.dtype), rate=0.6, key=1, update=2, layer=1, first=0, N=20, B=4, H=37
+            y=y, x=x.astype(y.dtype), dropout=0.6, dropout_seed=1, update=2, layer=1, first=0, N=20, B=4, H=37
         )
         np.testing.assert_array_equal(y > 0, kept(0.6, 1, 2, 1, np.arange(20), 4, 37))

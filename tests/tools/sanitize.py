@@ -128,8 +128,8 @@ def draw_size(kernel: Kernel, rng: random.Random) -> tuple[dict[str, Any], Shape
     large = rng.choice("TBV" if whole else "VHNIOKJn")
     size[large] = rng.choice(LARGE[:5] if whole else LARGE)
     size |= {"W": rng.choice([0, 1, 3]), "A": rng.choice([0, 1]), "first": rng.choice([0, 1, 5])}
-    size |= {"symbol_before": rng.randrange(size["V"]), "last": rng.randrange(-1, size["V"])}
-    size |= {"reduction": rng.choice([0, 1, 2]), "rate": rng.choice([0.0, 0.3])}
+    size |= {"symbol_before": rng.randrange(size["V"]), "stop_symbol": rng.randrange(-1, size["V"])}
+    size |= {"reduction": rng.choice([0, 1, 2]), "dropout": rng.choice([0.0, 0.3])}
     optimizer = rng.choice([SGD(momentum=0.9), *(kind() for kind in OPTIMIZERS.values())])
     size |= {"optimizer": optimizer.number, "M": optimizer.moments}
     return size, draw_shape(rng, size["V"], size["H"]) if whole else None
@@ -163,7 +163,7 @@ def lay_out(case: Case, memory: Heap | Pages, poison: float | None) -> list[Any]
             arguments.append(value)
             continue
         array = memory.array(value.shape, value.dtype)
-        if argument.name == "sync":
+        if argument.name == "barrier":
             array[...] = 0
         elif not holds_nothing(argument):
             array[...] = value
@@ -183,7 +183,7 @@ def call(backend: Backend, case: Case, arguments: list[Any]) -> None:
             own[names.index("part")], own[names.index("parts")] = part, case.parts
         contract.call(backend, case.kernel.name, own)
 
-    if "sync" in names:
+    if "barrier" in names:
         team.run(case.parts, work)
     else:
         for part in range(case.parts):

@@ -7,7 +7,7 @@ import math
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, BLOCK, OK, ROWS
+from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, KC, OK, ROWS
 from fastrnn.backends.numba.elementary import each_difference, each_exp_of_negative, each_log, each_product
 from fastrnn.backends.numba.jit import procedure, routine
 from fastrnn.backends.numba.llvm import as_element, at, clear, on_stack
@@ -29,7 +29,7 @@ def largest(typing_context, x, n):
 
 
 @procedure
-def some_cross_entropy(losses, dlogits, logits, targets, scale, N, V):
+def some_rows(losses, dlogits, logits, targets, scale, N, V):
     """Some rows at a time, pass by pass: each is one long loop over elements that are in the cache."""
     shifted, sums, logs = on_stack(logits, ROWS), on_stack(logits, ROWS), on_stack(logits, ROWS)
     for n in range(N):
@@ -58,9 +58,9 @@ def cross_entropy(losses, dlogits, logits, targets, scale, N, V):
     for n in range(N):
         if targets[n] < -1 or targets[n] >= V:
             return BAD_SYMBOL
-    rows = ROWS if V < BLOCK else 1 + (ROWS * BLOCK - 1) // V
+    rows = ROWS if V < KC else 1 + (ROWS * KC - 1) // V
     for n in range(0, N, rows):
-        some_cross_entropy(
+        some_rows(
             at(losses, n), at(dlogits, n * V), at(logits, n * V), at(targets, n), as_element(logits, scale),
             min(rows, N - n), V,
         )  # fmt: skip

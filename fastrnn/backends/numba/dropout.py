@@ -46,18 +46,18 @@ def emit_philox(builder, counter, key):
 
 
 @intrinsic
-def dropout_row(typing_context, out, x, threshold, scale, first, row, step, update, key, H):
+def dropout_row(typing_context, out, x, threshold, scale, first, row, step, update, dropout_seed, H):
     """One row: what is kept of x, times ``scale``; ``first`` is the layer's first counter."""
     size = types.int64
     takes = out, x, size, out.dtype, size, size, size, size, size, size
 
     def emit(context, builder, signature, arguments):
-        to, start, least, factor, first_, row_, step_, update_, key_, n = arguments
+        to, start, least, factor, first_, row_, step_, update_, seed_, n = arguments
         word = ir.IntType(32)
         v = Vectors(builder, context.get_data_type(out.dtype), COUNTERS)
         words = Vectors(builder, word, COUNTERS)
-        low = [builder.trunc(number, word) for number in (first_, row_, step_, update_, key_, least)]
-        halves = low[4], builder.trunc(builder.lshr(key_, whole(32)), word)
+        low = [builder.trunc(number, word) for number in (first_, row_, step_, update_, seed_, least)]
+        halves = low[4], builder.trunc(builder.lshr(seed_, whole(32)), word)
         rest = [words.fill(number, word) for number in low[1:4]]
         bound, factors = words.fill(low[5], word), v.fill(factor)
         numbers = ir.Constant(ir.VectorType(word, COUNTERS), list(range(COUNTERS)))
@@ -79,13 +79,22 @@ def dropout_row(typing_context, out, x, threshold, scale, first, row, step, upda
 
 
 @routine
-def dropout(y, x, rate, key, update, layer, first, N, B, H):
-    if N < 0 or B < 1 or H < 1 or first < 0 or not 0 <= rate < 1:
+def dropout(y, x, dropout, dropout_seed, update, layer, first, N, B, H):
+    if N < 0 or B < 1 or H < 1 or first < 0 or not 0 <= dropout < 1:
         return BAD_SIZE
-    threshold, scale = np.int64(rate * 4294967296.0), as_element(y, 1 / (1 - rate))
+    threshold, scale = np.int64(dropout * 4294967296.0), as_element(y, 1 / (1 - dropout))
     for n in range(N):
         row, step = (first + n) % B, (first + n) // B
         dropout_row(
-            at(y, n * H), at(x, n * H), threshold, scale, layer * ((H + 3) // 4), row, step, update, key, H
+            at(y, n * H),
+            at(x, n * H),
+            threshold,
+            scale,
+            layer * ((H + 3) // 4),
+            row,
+            step,
+            update,
+            dropout_seed,
+            H,
         )
     return OK

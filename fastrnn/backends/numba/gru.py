@@ -10,8 +10,8 @@ from fastrnn.backends.numba.constants import BAD_SIZE, OK
 from fastrnn.backends.numba.elementary import constant, each_sum, flush_formula, gate_formula, tanh_formula
 from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import as_element, at, clear, copy, nothing
-from fastrnn.backends.numba.matmul import matmul, share, weight_gradients
-from fastrnn.backends.numba.rows import emit_row, running_rows, slope, unless_starting
+from fastrnn.backends.numba.matmul import matmul, part_start, weight_gradients
+from fastrnn.backends.numba.rows import emit_row, mask_starts, slope, unless_starting
 
 
 def gru_formula(p, r, z, n, share_r, share_z, share_n, h_before):
@@ -22,37 +22,37 @@ def gru_formula(p, r, z, n, share_r, share_z, share_n, h_before):
     return r, z, n, u, h
 
 
-def gru_back_formula(p, r, z, n, u, dh, h_before, goes_on):
+def gru_back_formula(p, r, z, n, u, dh, h_before, continues):
     one = constant(r, 1.0)
-    d, before = flush_formula(p, dh), unless_starting(h_before, goes_on)
+    d, before = flush_formula(p, dh), unless_starting(h_before, continues)
     dz = flush_formula(p, d * flush_formula(p, before - n))
     dn = flush_formula(p, flush_formula(p, d * (one - z)) * (one - n * n))
     dr, du = flush_formula(p, dn * u), flush_formula(p, dn * r)
-    straight = unless_starting(flush_formula(p, d * z), goes_on)
+    direct = unless_starting(flush_formula(p, d * z), continues)
     dr, dz = flush_formula(p, dr * slope(p, r)), flush_formula(p, dz * slope(p, z))
-    return dr, dz, dn, du, straight, *(unless_starting(x, goes_on) for x in (dr, dz, du))
+    return dr, dz, dn, du, direct, *(unless_starting(x, continues) for x in (dr, dz, du))
 
 
 @intrinsic
-def gru_row(typing_context, gates, u, h, before_gates, share, h_before, n):
+def gru_row(typing_context, gates, u, h, before_gates, product, h_before, n):
     """One row of a step: r, z, n, u and h."""
-    takes = gates, u, h, before_gates, share, h_before, types.intp
+    takes = gates, u, h, before_gates, product, h_before, types.intp
     return types.none(*takes), emit_row(gru_formula, gates, ([3, 1, 1], [3, 3, 1], 0))
 
 
 @intrinsic
-def gru_row_back(typing_context, dgates, du, straight, back, gates, u, dh, h_before, goes_on, n):
-    """One row of a step backwards; ``back`` goes through the recurrent weight, and ``straight`` past it."""
-    takes = dgates, du, straight, back, gates, u, dh, h_before, dgates.dtype, types.intp
+def gru_row_back(typing_context, dgates, du, direct, recurrent, gates, u, dh, h_before, continues, n):
+    """One row of a step backwards: ``recurrent`` goes through the recurrent weight, ``direct`` past it."""
+    takes = dgates, du, direct, recurrent, gates, u, dh, h_before, dgates.dtype, types.intp
     return types.none(*takes), emit_row(gru_back_formula, dgates, ([3, 1, 1, 3], [3, 1, 1, 1], 1))
 
 
 @routine
-def gru_forward(h, u, gates, running, h_before, packed, bias_hn, starts, B, H):
+def gru_forward(h, u, gates, masked, h_before, packed, bias_hn, starts, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
-    begin, product = at(running, B * H), at(running, (B + 3) * H)  # products start from 0, 0 and b_hn
-    before = running_rows(running, h_before, starts, B, H)
+    begin, product = at(masked, B * H), at(masked, (B + 3) * H)  # products start from 0, 0 and b_hn
+    before = mask_starts(masked, h_before, starts, B, H)
     clear(begin, 2 * H)
     copy(at(begin, 2 * H), at(bias_hn, 0), H)
     if B > 0:
@@ -64,19 +64,19 @@ def gru_forward(h, u, gates, running, h_before, packed, bias_hn, starts, B, H):
 
 
 @routine
-def gru_backward(dh_before, gates, u, running, dh, h_before, packed, starts, carried, B, H):
+def gru_backward(dh_before, gates, u, masked, dh, h_before, packed, starts, carried, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
-    straight, dbefore = at(running, 3 * B * H), at(dh_before, 0)
+    direct, dbefore = at(masked, 3 * B * H), at(dh_before, 0)
     for b in range(B):
         row, here = at(gates, 3 * b * H), b * H
         gru_row_back(
-            row, at(u, here), at(straight, here), at(running, 3 * here), row, at(u, here), at(dh, here),
+            row, at(u, here), at(direct, here), at(masked, 3 * here), row, at(u, here), at(dh, here),
             at(h_before, here), as_element(dh, starts[b] == 0), H,
         )  # fmt: skip
     if carried and B > 0:
-        each_sum(dbefore, dbefore, straight, B * H)
-        matmul(dbefore, dbefore, H, at(running, 0), 3 * H, np.int64(1), at(packed, 0), B, 3 * H, H)
+        each_sum(dbefore, dbefore, direct, B * H)
+        matmul(dbefore, dbefore, H, at(masked, 0), 3 * H, np.int64(1), at(packed, 0), B, 3 * H, H)
     return OK
 
 
@@ -84,7 +84,7 @@ def gru_backward(dh_before, gates, u, running, dh, h_before, packed, starts, car
 def gru_gradients(dweight_hh, dbias_hn, block, dx, du, h_before, starts, part, parts, N, H):
     if part < 0 or part >= parts or N < 0 or H < 1:
         return BAD_SIZE
-    first, last, n = share(3 * H, part, parts), share(3 * H, part + 1, parts), 2 * H
+    first, last, n = part_start(3 * H, part, parts), part_start(3 * H, part + 1, parts), 2 * H
     weight, room, before, begins = at(dweight_hh, 0), at(block, 0), at(h_before, 0), at(starts, 0)
     if first < n:
         weight_gradients(

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.backends.numba.constants import BLOCK, H_, HEAD_BIAS, HEAD_T, HH_T, IH_T, LOGITS, OK, ROWS
+from fastrnn.backends.numba.constants import H_, HEAD_BIAS, HEAD_T, KC, LOGITS, OK, ROWS
 from fastrnn.backends.numba.cross_entropy import cross_entropy
 from fastrnn.backends.numba.jit import Specialized, inlined, routine
-from fastrnn.backends.numba.layers import Dropout, pack_weights, run_layers
+from fastrnn.backends.numba.layers import Dropout, layers_forward, pack_forward
 from fastrnn.backends.numba.linear import linear_forward
 from fastrnn.backends.numba.llvm import at, exists, no_losses, nothing
-from fastrnn.backends.numba.team import Team
-from fastrnn.backends.numba.views import array, bad_sizes, layer_array, sizes_of
+from fastrnn.backends.numba.team import Worker
+from fastrnn.backends.numba.views import bad_sizes, layer_offset_of, offset_of, sizes_of
 
 
 @inlined
 def alone(like):
     """A team of one, and no dropout."""
-    return Team(nothing(like), np.int64(0), np.int64(1)), Dropout(0.0, np.int64(0), np.int64(0))
+    return Worker(nothing(like), np.int64(0), np.int64(1)), Dropout(0.0, np.int64(0), np.int64(0))
 
 
 @routine
@@ -27,20 +27,20 @@ def forward(cell, losses, logits, state, w, params, inputs, targets, starts, pla
     status = bad_sizes(most)
     if status != OK:
         return status
-    team, no_dropout = alone(inputs)
-    V, H, steps = most.V, most.H, min(T, (BLOCK + B - 1) // B)
-    head_t, head_bias = array(w, most, HEAD_T), array(params, most, HEAD_BIAS)
-    h = at(layer_array(w, most, most.L - 1, H_), B * H)
-    pack_weights(w, params, np.int64(IH_T), np.int64(HH_T), np.int64(HEAD_T), np.int64(1), team, most)
+    worker, no_dropout = alone(inputs)
+    V, H, steps = most.V, most.H, min(T, (KC + B - 1) // B)
+    head_t, head_bias = at(w, offset_of(most, HEAD_T)), at(params, offset_of(most, HEAD_BIAS))
+    h = at(w, layer_offset_of(most, most.L - 1, H_) + B * H)
+    pack_forward(w, params, worker, most)
     for t in range(0, T, steps):
         s = sizes_of(plan, min(steps, T - t), B)
         ids, begins = at(inputs, t * B), at(starts, t * B)
-        status = run_layers(cell, w, state, w, params, ids, begins, no_dropout, team, s)
+        status = layers_forward(cell, w, state, w, params, ids, begins, no_dropout, worker, s)
         if status != OK:
             return status
         for n in range(0, s.T * B, ROWS):
             rows, here = min(ROWS, s.T * B - n), t * B + n
-            out = array(w, s, LOGITS) if exists(targets) else at(logits, here * V)
+            out = at(w, offset_of(s, LOGITS)) if exists(targets) else at(logits, here * V)
             linear_forward(out, at(h, n * H), head_t, head_bias, rows, H, V)
             if exists(targets):
                 status = cross_entropy(at(losses, here), out, out, at(targets, here), 1.0, rows, V)
@@ -86,17 +86,8 @@ def network_prepare(prepared, params, plan):
     s = sizes_of(plan, np.int64(1), np.int64(1))
     status = bad_sizes(s)
     if status == OK:
-        team, _ = alone(plan)
-        pack_weights(
-            at(prepared, 0),
-            at(params, 0),
-            np.int64(IH_T),
-            np.int64(HH_T),
-            np.int64(HEAD_T),
-            np.int64(1),
-            team,
-            s,
-        )
+        worker, _ = alone(plan)
+        pack_forward(at(prepared, 0), at(params, 0), worker, s)
     return status
 
 
@@ -107,13 +98,16 @@ def step(cell, logits, state, scratch, prepared, params, inputs, starts, plan, B
     status = bad_sizes(s)
     if status != OK:
         return status
-    team, no_dropout = alone(inputs)
+    worker, no_dropout = alone(inputs)
     packed, trace = prepared, scratch
-    status = run_layers(cell, trace, state, packed, params, inputs, starts, no_dropout, team, s)
+    status = layers_forward(cell, trace, state, packed, params, inputs, starts, no_dropout, worker, s)
     if status != OK:
         return status
-    h, head_bias = at(layer_array(trace, s, s.L - 1, H_), B * s.H), array(params, s, HEAD_BIAS)
-    return linear_forward(logits, h, array(packed, s, HEAD_T), head_bias, B, s.H, s.V)
+    h, head_bias = (
+        at(trace, layer_offset_of(s, s.L - 1, H_) + B * s.H),
+        at(params, offset_of(s, HEAD_BIAS)),
+    )
+    return linear_forward(logits, h, at(packed, offset_of(s, HEAD_T)), head_bias, B, s.H, s.V)
 
 
 def network_step_for(cell):

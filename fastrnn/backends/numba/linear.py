@@ -8,17 +8,17 @@ from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, OK
 from fastrnn.backends.numba.elementary import each_sum
 from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import at, copy, no_starts, nothing
-from fastrnn.backends.numba.matmul import matmul, pack_rows, pack_transposed, share, weight_gradients
-from fastrnn.backends.numba.simd import panel_width
+from fastrnn.backends.numba.matmul import matmul, pack_rows, pack_transposed, part_start, weight_gradients
+from fastrnn.backends.numba.simd import panel_columns
 
 
 @routine
 def pack(packed, weight, transposed, part, parts, K, J):
     if part < 0 or part >= parts or K < 1 or J < 1:
         return BAD_SIZE
-    panel = panel_width(weight)
+    panel = panel_columns(weight)
     panels = (J + panel - 1) // panel
-    first, last = share(panels, part, parts) * panel, min(share(panels, part + 1, parts) * panel, J)
+    first, last = part_start(panels, part, parts) * panel, min(part_start(panels, part + 1, parts) * panel, J)
     for j in range(first, last, panel):
         out, columns = at(packed, j * K), min(panel, last - j)
         if transposed:
@@ -44,8 +44,8 @@ def embedding_forward(y, weight, ids, N, V, O):
 def embedding_gradients(dweight, dy, ids, part, parts, N, V, O):
     if part < 0 or part >= parts or N < 0 or V < 1 or O < 1:
         return BAD_SIZE
-    first = share(O, part, parts)
-    columns = share(O, part + 1, parts) - first
+    first = part_start(O, part, parts)
+    columns = part_start(O, part + 1, parts) - first
     for n in range(N):
         v = ids[n]
         if v < 0 or v >= V:
@@ -71,8 +71,8 @@ def gather_forward(y, weight, bias, ids, N, V, O):
 def gather_gradients(dweight, dbias, dy, ids, part, parts, N, V, O):
     if part < 0 or part >= parts or N < 0 or V < 1 or O < 1:
         return BAD_SIZE
-    first = share(O, part, parts)
-    columns, total = share(O, part + 1, parts) - first, at(dbias, first)
+    first = part_start(O, part, parts)
+    columns, total = part_start(O, part + 1, parts) - first, at(dbias, first)
     for n in range(N):
         v = ids[n]
         if v < 0 or v >= V:
@@ -96,7 +96,7 @@ def linear_forward(y, x, packed, bias, N, I, O):
 def linear_gradients(dweight, dbias, block, dy, x, part, parts, N, I, O):
     if part < 0 or part >= parts or N < 0 or I < 1 or O < 1:
         return BAD_SIZE
-    first, last = share(O, part, parts), share(O, part + 1, parts)
+    first, last = part_start(O, part, parts), part_start(O, part + 1, parts)
     weight_gradients(
         at(dweight, 0), at(dbias, 0), at(block, 0), at(dy, 0), at(x, 0), no_starts(), first, last, N, I, O
     )
@@ -107,7 +107,7 @@ def linear_gradients(dweight, dbias, block, dy, x, part, parts, N, I, O):
 def recurrent_gradients(dweight_hh, block, dy, h_before, starts, part, parts, N, H, O):
     if part < 0 or part >= parts or N < 0 or H < 1 or O < 1:
         return BAD_SIZE
-    first, last = share(O, part, parts), share(O, part + 1, parts)
+    first, last = part_start(O, part, parts), part_start(O, part + 1, parts)
     weight_gradients(
         at(dweight_hh, 0), nothing(dweight_hh), at(block, 0), at(dy, 0), at(h_before, 0), at(starts, 0),
         first, last, N, H, O,

@@ -11,52 +11,52 @@ from fastrnn.backends.numba.elementary import constant, flush_formula, gate_form
 from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import as_element, at
 from fastrnn.backends.numba.matmul import matmul
-from fastrnn.backends.numba.rows import emit_row, running_rows, slope, unless_starting
+from fastrnn.backends.numba.rows import emit_row, mask_starts, slope, unless_starting
 
 
-def lstm_formula(p, i, f, g, o, c_before, goes_on):
+def lstm_formula(p, i, f, g, o, c_before, continues):
     i, f, o = (gate_formula(p, x) for x in (i, f, o))
     g = tanh_formula(p, flush_formula(p, g))
-    c = flush_formula(p, f.times_plus(unless_starting(c_before, goes_on), i * g))
+    c = flush_formula(p, f.times_plus(unless_starting(c_before, continues), i * g))
     return i, f, g, o, c, flush_formula(p, o * tanh_formula(p, c))
 
 
-def lstm_back_formula(p, i, f, g, o, dh, c, c_before, dc, goes_on):
+def lstm_back_formula(p, i, f, g, o, dh, c, c_before, dc, continues):
     one = constant(i, 1.0)
     d, squashed = flush_formula(p, dh), tanh_formula(p, c)
     through = flush_formula(p, d * o)
     dc = flush_formula(p, through.times_plus(one - squashed * squashed, dc))
     di, dg = flush_formula(p, dc * g), flush_formula(p, dc * i)
-    df = flush_formula(p, dc * unless_starting(c_before, goes_on))
+    df = flush_formula(p, dc * unless_starting(c_before, continues))
     do = flush_formula(p, d * squashed)
     return (
         flush_formula(p, di * slope(p, i)),
         flush_formula(p, df * slope(p, f)),
         flush_formula(p, dg * (one - g * g)),
         flush_formula(p, do * slope(p, o)),
-        unless_starting(flush_formula(p, dc * f), goes_on),
+        unless_starting(flush_formula(p, dc * f), continues),
     )
 
 
 @intrinsic
-def lstm_row(typing_context, gates, c, h, before_gates, c_before, goes_on, n):
+def lstm_row(typing_context, gates, c, h, before_gates, c_before, continues, n):
     """One row of a step: i, f, g, o, c and h."""
     takes = gates, c, h, before_gates, c_before, gates.dtype, types.intp
     return types.none(*takes), emit_row(lstm_formula, gates, ([4, 1, 1], [4, 1], 1))
 
 
 @intrinsic
-def lstm_row_back(typing_context, dgates, dc_before, gates, dh, c, c_before, dc, goes_on, n):
+def lstm_row_back(typing_context, dgates, dc_before, gates, dh, c, c_before, dc, continues, n):
     """One row of a step backwards."""
     takes = dgates, dc_before, gates, dh, c, c_before, dc, dgates.dtype, types.intp
     return types.none(*takes), emit_row(lstm_back_formula, dgates, ([4, 1], [4, 1, 1, 1, 1], 1))
 
 
 @routine
-def lstm_forward(h, c, gates, running, h_before, c_before, packed, starts, B, H):
+def lstm_forward(h, c, gates, masked, h_before, c_before, packed, starts, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
-    x, before = at(gates, 0), running_rows(running, h_before, starts, B, H)
+    x, before = at(gates, 0), mask_starts(masked, h_before, starts, B, H)
     if B > 0:
         matmul(x, x, 4 * H, before, H, np.int64(1), at(packed, 0), B, H, 4 * H)
     for b in range(B):
@@ -66,7 +66,7 @@ def lstm_forward(h, c, gates, running, h_before, c_before, packed, starts, B, H)
 
 
 @routine
-def lstm_backward(dh_before, dc, gates, running, dh, c, c_before, packed, starts, carried, B, H):
+def lstm_backward(dh_before, dc, gates, masked, dh, c, c_before, packed, starts, carried, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
     dbefore = at(dh_before, 0)
@@ -77,6 +77,6 @@ def lstm_backward(dh_before, dc, gates, running, dh, c, c_before, packed, starts
             as_element(dh, starts[b] == 0), H,
         )  # fmt: skip
     if carried and B > 0:
-        rows = running_rows(running, gates, starts, B, 4 * H)
+        rows = mask_starts(masked, gates, starts, B, 4 * H)
         matmul(dbefore, dbefore, H, rows, 4 * H, np.int64(1), at(packed, 0), B, 4 * H, H)
     return OK

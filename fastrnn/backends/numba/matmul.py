@@ -7,11 +7,11 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastrnn.backends.numba.constants import BLOCK, ROWS
+from fastrnn.backends.numba.constants import KC, ROWS
 from fastrnn.backends.numba.elementary import each_sum
 from fastrnn.backends.numba.jit import WIDTH, procedure
 from fastrnn.backends.numba.llvm import at, clear, copy, exists, whole
-from fastrnn.backends.numba.simd import ROW_VECTORS, TILE_ROWS, Vectors, panel_width
+from fastrnn.backends.numba.simd import MR, ROW_VECTORS, Vectors, panel_columns
 
 
 @intrinsic
@@ -37,7 +37,7 @@ def transpose(typing_context, out, out_i, x, x_i):
 
 def emit_tile(builder, v, high, vectors, arguments):
     """A tile of so many rows and vectors in a row, of which the last may be there in part."""
-    c, c_i, start, start_i, a, a_i, a_k, panels, apart, K, _, columns = arguments
+    c, c_i, start, start_i, a, a_i, a_k, panels, panel_stride, K, _, columns = arguments
     cells = [(i, j) for i in range(high) for j in range(vectors)]
     in_last = builder.sub(columns, whole((vectors - 1) * v.lanes))
 
@@ -56,7 +56,10 @@ def emit_tile(builder, v, high, vectors, arguments):
             for i in range(high)
         ]
         ends = [builder.add(down, whole(j % 2 * v.lanes)) for j in range(vectors)]
-        y = [v.load(panels, builder.add(builder.mul(whole(j // 2), apart), ends[j])) for j in range(vectors)]
+        y = [
+            v.load(panels, builder.add(builder.mul(whole(j // 2), panel_stride), ends[j]))
+            for j in range(vectors)
+        ]
         for (i, j), total in zip(cells, sums, strict=True):
             builder.store(v.fma(x[i], y[j], builder.load(total)), total)
     for (i, j), total in zip(cells, sums, strict=True):
@@ -78,7 +81,7 @@ def emit_tiles(function, real, lanes):
     one_row = builder.icmp_signed("==", rows, whole(1))
     choice = builder.switch(builder.select(one_row, builder.neg(wide), many), end)
     shapes = {-vectors: (1, vectors) for vectors in range(1, ROW_VECTORS + 1)}
-    shapes |= {2 * high + thin: (high, 2 - thin) for high in range(2, TILE_ROWS + 1) for thin in (0, 1)}
+    shapes |= {2 * high + thin: (high, 2 - thin) for high in range(2, MR + 1) for thin in (0, 1)}
     for key, (high, vectors) in shapes.items():
         block = function.append_basic_block(f"tile_{high}_{vectors}")
         choice.add_case(whole(key), block)
@@ -89,10 +92,12 @@ def emit_tiles(function, real, lanes):
 
 
 @intrinsic
-def tile(typing_context, c, c_i, start, start_i, a, a_i, a_k, panels, apart, K, rows, columns):
-    """A tile of C, kept in registers, = C0 + rows of A times panels of K rows of B, ``apart`` elements apart.
+def tile(typing_context, c, c_i, start, start_i, a, a_i, a_k, panels, panel_stride, K, rows, columns):
+    """A tile of C, kept in registers: C0 + rows of A times panels of K rows of B.
 
-    It has up to TILE_ROWS rows and a panel's columns, or one row and the columns of ROW_VECTORS vectors.
+    From panel to panel it is ``panel_stride`` elements.
+
+    It has up to MR rows and a panel's columns, or one row and the columns of ROW_VECTORS vectors.
     """
     size, array = types.intp, types.CPointer(c.dtype)
     lanes = WIDTH // c.dtype.bitwidth
@@ -114,7 +119,7 @@ def tile(typing_context, c, c_i, start, start_i, a, a_i, a_k, panels, apart, K, 
 
 
 @intrinsic
-def share(typing_context, n, part, parts):
+def part_start(typing_context, n, part, parts):
     """Where a part of n things begins; the next part begins where it ends."""
 
     def emit(context, builder, signature, arguments):
@@ -129,7 +134,7 @@ def share(typing_context, n, part, parts):
 
 
 @intrinsic
-def walks_back(typing_context, c, J):
+def reversed_panels(typing_context, c, J):
     """One row of C after the other: the panels are walked there and back; a row's address tells its turn."""
 
     def emit(context, builder, signature, arguments):
@@ -147,17 +152,17 @@ def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
     Rows of C are J apart, those of C0 ``start_i``. Callers say ``np.int64(1)``, since for a literal 1 Numba
     compiles a copy of its own.
     """
-    panel = panel_width(c)
+    panel = panel_columns(c)
     tiles, least, more = np.int64(1), I, np.int64(0)
-    if I > TILE_ROWS:  # as high as each other, within a row
-        tiles = (I + TILE_ROWS - 1) // TILE_ROWS
+    if I > MR:  # as high as each other, within a row
+        tiles = (I + MR - 1) // MR
         least, more = I // tiles, I % tiles
     width = ROW_VECTORS * panel // 2 if I == 1 else panel
     walks = (J + width - 1) // width
-    back = I == 1 and walks > 1 and walks_back(c, J)
-    for k in range(0, K, BLOCK):
+    reverse = I == 1 and walks > 1 and reversed_panels(c, J)
+    for k in range(0, K, KC):
         for walk in range(walks):
-            j = (walks - 1 - walk if back else walk) * width
+            j = (walks - 1 - walk if reverse else walk) * width
             i = 0
             for t in range(tiles):
                 rows = least + (t < more)
@@ -171,7 +176,7 @@ def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
                     a_k,
                     at(packed, j * K + k * panel),
                     K * panel,
-                    min(BLOCK, K - k),
+                    min(KC, K - k),
                     rows,
                     min(width, J - j),
                 )
@@ -182,7 +187,7 @@ def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
 @procedure
 def pack_transposed(panel, b, K, columns):
     """Pack one panel of a transposed matrix: its columns are rows of ``b``, of K elements."""
-    width = panel_width(b)
+    width = panel_columns(b)
     if columns < width:
         clear(panel, K * width)
     eights, i = K - K % 8, np.int64(0)
@@ -201,7 +206,7 @@ def pack_transposed(panel, b, K, columns):
 @procedure
 def pack_rows(panel, b, b_k, K, columns):
     """Pack one panel of a matrix as it is, ``b_k`` from row to row."""
-    width = panel_width(b)
+    width = panel_columns(b)
     for k in range(K):
         to = at(panel, k * width)
         if columns == width:
@@ -225,9 +230,9 @@ def weight_gradients(dweight, dbias, block, dy, x, starts, first, last, N, I, O)
 
     Of a row that starts x counts as zeros. There may be no ``starts``, and no ``dbias``.
     """
-    panel = panel_width(x)
-    for n in range(0, N, BLOCK):
-        rows, some = min(BLOCK, N - n), at(dy, n * O)
+    panel = panel_columns(x)
+    for n in range(0, N, KC):
+        rows, some = min(KC, N - n), at(dy, n * O)
         for i in range(0, I, panel):
             pack_rows(at(block, i * rows), at(x, n * I + i), I, rows, min(panel, I - i))
         if exists(starts):

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fastrnn.backends.numba.constants import (
     ADAGRAD,
     ADAM,
+    AUX,
     BAD_CHOICE,
     BAD_SIZE,
     BAD_SYMBOL,
     BATCHMEAN,
     BIAS_HN,
-    BLOCK,
     BLOCKS,
     DC,
     DGATES,
@@ -32,23 +30,21 @@ from fastrnn.backends.numba.constants import (
     HEAD_T,
     HEAD_WEIGHT,
     HH,
-    HH_T,
     IH,
-    IH_T,
-    INNER,
+    KC,
     LOGITS,
     LSTM,
+    MASKED,
     MEAN,
     OK,
+    OUTPUT,
     PARAMETERS,
     RMSPROP,
     RNN_RELU,
     ROWS,
-    RUNNING,
     SETTINGS,
     SGD,
     STRETCH,
-    UP,
     WEIGHT_HH,
     WEIGHT_IH,
     ZEROS,
@@ -58,20 +54,21 @@ from fastrnn.backends.numba.cross_entropy import cross_entropy
 from fastrnn.backends.numba.dropout import dropout
 from fastrnn.backends.numba.gru import gru_backward, gru_gradients
 from fastrnn.backends.numba.jit import Specialized, inlined, procedure, routine
-from fastrnn.backends.numba.layers import Dropout, hand_up, pack_weights, run_layers
+from fastrnn.backends.numba.layers import Dropout, apply_dropout, layers_forward, pack_forward
 from fastrnn.backends.numba.linear import (
     embedding_gradients,
     gather_gradients,
     linear_forward,
     linear_gradients,
+    pack,
     recurrent_gradients,
 )
 from fastrnn.backends.numba.llvm import at, clear, on_stack
 from fastrnn.backends.numba.lstm import lstm_backward
-from fastrnn.backends.numba.matmul import share
+from fastrnn.backends.numba.matmul import part_start
 from fastrnn.backends.numba.rnn import rnn_backward
 from fastrnn.backends.numba.sums import sum_of
-from fastrnn.backends.numba.team import Team, go_on, wait_for_all
+from fastrnn.backends.numba.team import Worker, barrier_wait, check_abort
 from fastrnn.backends.numba.update import (
     adagrad_update,
     adam_update,
@@ -80,7 +77,15 @@ from fastrnn.backends.numba.update import (
     rmsprop_update,
     sgd_update,
 )
-from fastrnn.backends.numba.views import array, bad_sizes, inputs_of, layer_array, sizes_of
+from fastrnn.backends.numba.views import (
+    bad_sizes,
+    inputs_of,
+    is_dense,
+    layer_offset_of,
+    offset_of,
+    packed_size,
+    sizes_of,
+)
 
 
 class Window(NamedTuple):
@@ -93,59 +98,85 @@ class Window(NamedTuple):
     dropout: Dropout
 
 
+@procedure
+def pack_backward(w, params, worker, s):
+    part, parts, O = worker.part, worker.parts, s.G * s.H
+    for layer in range(s.L):
+        if is_dense(s, layer):
+            ih, I = at(params, layer_offset_of(s, layer, WEIGHT_IH)), inputs_of(s, layer)
+            pack(at(w, layer_offset_of(s, layer, IH)), ih, 0, part, parts, O, I)
+        hh = at(params, layer_offset_of(s, layer, WEIGHT_HH))
+        pack(at(w, layer_offset_of(s, layer, HH)), hh, 0, part, parts, O, s.H)
+    pack(at(w, offset_of(s, HEAD)), at(params, offset_of(s, HEAD_WEIGHT)), 0, part, parts, s.V, s.H)
+    if part == 0:
+        clear(at(w, offset_of(s, ZEROS)), max(s.E, s.H))
+
+
 @routine
-def run_head(losses, w, params, x, begin, count, team, s):
+def run_head(losses, w, params, x, begin, count, worker, s):
     """The head at some steps, for some of the batch rows: losses, dlogits for logits, the gradient of h."""
     B, V, H, top, d = s.B, s.V, s.H, s.L - 1, x.dropout
-    first, last = share(B, team.part, team.parts), share(B, team.part + 1, team.parts)
+    first, last = part_start(B, worker.part, worker.parts), part_start(B, worker.part + 1, worker.parts)
     steps = count if last - first == B else 1
-    head_t, head, head_bias = array(w, s, HEAD_T), array(w, s, HEAD), array(params, s, HEAD_BIAS)
-    logits, zeros = array(w, s, LOGITS), array(w, s, ZEROS)
-    up, dh = layer_array(w, s, top, UP), layer_array(w, s, top, DH)
+    head_t, head, head_bias = (
+        at(w, offset_of(s, HEAD_T)),
+        at(w, offset_of(s, HEAD)),
+        at(params, offset_of(s, HEAD_BIAS)),
+    )
+    logits, zeros = at(w, offset_of(s, LOGITS)), at(w, offset_of(s, ZEROS))
+    output, dh = at(w, layer_offset_of(s, top, OUTPUT)), at(w, layer_offset_of(s, top, DH))
     for t in range(begin, begin + count, steps):
         end = (t + steps - 1) * B + last
         for n in range(t * B + first, end, ROWS):
-            rows, some, back = min(ROWS, end - n), at(logits, (n - begin * B) * V), at(dh, n * H)
-            status = go_on(team)
+            rows, some, dh_rows = min(ROWS, end - n), at(logits, (n - begin * B) * V), at(dh, n * H)
+            status = check_abort(worker)
             if status != OK:
                 return status
-            hand_up(w, d, top, n, rows, s)
-            linear_forward(some, at(up, n * H), head_t, head_bias, rows, H, V)
+            apply_dropout(w, d, top, n, rows, s)
+            linear_forward(some, at(output, n * H), head_t, head_bias, rows, H, V)
             status = cross_entropy(at(losses, n), some, some, at(x.targets, n), x.scale, rows, V)
             if status != OK:
                 return status
-            linear_forward(back, some, head, zeros, rows, V, H)
-            if d.rate > 0:
-                dropout(back, back, d.rate, d.key, d.update, top, n, rows, B, H)
+            linear_forward(dh_rows, some, head, zeros, rows, V, H)
+            if d.dropout > 0:
+                dropout(dh_rows, dh_rows, d.dropout, d.seed, d.update, top, n, rows, B, H)
     return OK
 
 
 @routine
-def add_head_gradients(grads, w, begin, count, block, team, s):
+def add_head_gradients(grads, w, begin, count, block, worker, s):
     """The gradients of the head's parameters at some steps, for some of the outputs."""
-    up, dlogits = at(layer_array(w, s, s.L - 1, UP), begin * s.B * s.H), array(w, s, LOGITS)
-    dweight, dbias = array(grads, s, HEAD_WEIGHT), array(grads, s, HEAD_BIAS)
+    output, dlogits = (
+        at(w, layer_offset_of(s, s.L - 1, OUTPUT) + begin * s.B * s.H),
+        at(w, offset_of(s, LOGITS)),
+    )
+    dweight, dbias = at(grads, offset_of(s, HEAD_WEIGHT)), at(grads, offset_of(s, HEAD_BIAS))
     status, N = OK, count * s.B
     for n in range(0, N, STRETCH):
-        status = go_on(team)
+        status = check_abort(worker)
         if status != OK:
             break
         linear_gradients(
-            dweight, dbias, block, at(dlogits, n * s.V), at(up, n * s.H), team.part, team.parts,
+            dweight, dbias, block, at(dlogits, n * s.V), at(output, n * s.H), worker.part, worker.parts,
             min(STRETCH, N - n), s.H, s.V,
         )  # fmt: skip
     return status
 
 
 @routine
-def run_rows_back(cell, w, x, layer, first, rows, team, s):
+def recurrence_backward_rows(cell, w, x, layer, first, rows, worker, s):
     """The recurrence of a layer backwards, for batch rows from ``first`` on: the gradients of its gates."""
     B, H, O = s.B, s.H, s.G * s.H
-    h, inner, gates = (
-        layer_array(w, s, layer, H_), layer_array(w, s, layer, INNER), layer_array(w, s, layer, GATES)
+    h, aux, gates = (
+        at(w, layer_offset_of(s, layer, H_)), at(w, layer_offset_of(s, layer, AUX)),
+        at(w, layer_offset_of(s, layer, GATES)),
     )  # fmt: skip
-    hh, dh, dc = layer_array(w, s, layer, HH), layer_array(w, s, layer, DH), at(array(w, s, DC), first * H)
-    running = at(array(w, s, RUNNING), (first + team.part) * (s.G + 1) * H)
+    hh, dh, dc = (
+        at(w, layer_offset_of(s, layer, HH)),
+        at(w, layer_offset_of(s, layer, DH)),
+        at(w, offset_of(s, DC) + first * H),
+    )
+    masked = at(w, offset_of(s, MASKED) + (first + worker.part) * (s.G + 1) * H)
     if cell == LSTM:
         clear(dc, rows * H)
     for t in range(s.T - 1, -1, -1):
@@ -153,7 +184,7 @@ def run_rows_back(cell, w, x, layer, first, rows, team, s):
         here, after = n * H, (n + B) * H
         dnow, before = at(dh, here), at(dh, (max(t - 1, 0) * B + first) * H)
         dgates, begins, carried = at(gates, n * O), at(x.starts, n), t > 0
-        status = go_on(team)
+        status = check_abort(worker)
         if status != OK:
             return status
         if cell == LSTM:
@@ -161,10 +192,10 @@ def run_rows_back(cell, w, x, layer, first, rows, team, s):
                 before,
                 dc,
                 dgates,
-                running,
+                masked,
                 dnow,
-                at(inner, after),
-                at(inner, here),
+                at(aux, after),
+                at(aux, here),
                 hh,
                 begins,
                 carried,
@@ -173,122 +204,132 @@ def run_rows_back(cell, w, x, layer, first, rows, team, s):
             )
         elif cell == GRU:
             gru_backward(
-                before, dgates, at(inner, here), running, dnow, at(h, here), hh, begins, carried, rows, H
+                before, dgates, at(aux, here), masked, dnow, at(h, here), hh, begins, carried, rows, H
             )
         elif cell == RNN_RELU:
-            rnn_backward(dnow, before, running, at(h, after), hh, begins, 1, carried, rows, H)
+            rnn_backward(dnow, before, masked, at(h, after), hh, begins, 1, carried, rows, H)
         else:
-            rnn_backward(dnow, before, running, at(h, after), hh, begins, 0, carried, rows, H)
+            rnn_backward(dnow, before, masked, at(h, after), hh, begins, 0, carried, rows, H)
     return OK
 
 
 @routine
-def run_layer_back(cell, w, x, layer, team, s):
+def recurrence_backward(cell, w, x, layer, worker, s):
     """The same for all batch rows of a part."""
-    status, end = OK, share(s.B, team.part + 1, team.parts)
-    for b in range(share(s.B, team.part, team.parts), end, STRETCH):
-        status = run_rows_back(cell, w, x, layer, b, min(STRETCH, end - b), team, s)
+    status, end = OK, part_start(s.B, worker.part + 1, worker.parts)
+    for b in range(part_start(s.B, worker.part, worker.parts), end, STRETCH):
+        status = recurrence_backward_rows(cell, w, x, layer, b, min(STRETCH, end - b), worker, s)
         if status != OK:
             break
     return status
 
 
 @routine
-def hand_down(w, x, layer, team, s):
+def input_gradient(w, x, layer, worker, s):
     """The gradient of what a dense layer takes in, for some of the rows of all steps."""
     N, I, O, d = s.T * s.B, inputs_of(s, layer), s.G * s.H, x.dropout
-    out, dgates = array(w, s, DX), layer_array(w, s, layer, DGATES)
+    out, dgates = at(w, offset_of(s, DX)), at(w, layer_offset_of(s, layer, DGATES))
     if layer > 0:
-        out = layer_array(w, s, layer - 1, DH)
-    status, end = OK, share(N, team.part + 1, team.parts)
-    for n in range(share(N, team.part, team.parts), end, STRETCH):
+        out = at(w, layer_offset_of(s, layer - 1, DH))
+    status, end = OK, part_start(N, worker.part + 1, worker.parts)
+    for n in range(part_start(N, worker.part, worker.parts), end, STRETCH):
         rows, some = min(STRETCH, end - n), at(out, n * I)
-        status = go_on(team)
+        status = check_abort(worker)
         if status != OK:
             break
-        ih, zeros = layer_array(w, s, layer, IH), array(w, s, ZEROS)
+        ih, zeros = at(w, layer_offset_of(s, layer, IH)), at(w, offset_of(s, ZEROS))
         linear_forward(some, at(dgates, n * O), ih, zeros, rows, O, I)
-        if layer > 0 and d.rate > 0:
-            dropout(some, some, d.rate, d.key, d.update, layer - 1, n, rows, s.B, s.H)
+        if layer > 0 and d.dropout > 0:
+            dropout(some, some, d.dropout, d.seed, d.update, layer - 1, n, rows, s.B, s.H)
     return status
 
 
 @procedure
-def add_gradients_of_rows(cell, grads, w, x, layer, n, N, block, team, s):
+def add_gradients_of_rows(cell, grads, w, x, layer, n, N, block, worker, s):
     """What rows of all steps add to the gradients of a layer's parameters, from n on, for some outputs."""
-    H, O, part, parts = s.H, s.G * s.H, team.part, team.parts
-    dgates, h = at(layer_array(w, s, layer, DGATES), n * O), at(layer_array(w, s, layer, H_), n * H)
-    dweight_ih, dbias = layer_array(grads, s, layer, WEIGHT_IH), layer_array(grads, s, layer, GATE_BIAS)
-    dweight_hh = layer_array(grads, s, layer, WEIGHT_HH)
-    if layer == 0 and s.E == 0:
+    H, O, part, parts = s.H, s.G * s.H, worker.part, worker.parts
+    dgates, h = (
+        at(w, layer_offset_of(s, layer, DGATES) + n * O),
+        at(w, layer_offset_of(s, layer, H_) + n * H),
+    )
+    dweight_ih, dbias = (
+        at(grads, layer_offset_of(s, layer, WEIGHT_IH)),
+        at(grads, layer_offset_of(s, layer, GATE_BIAS)),
+    )
+    dweight_hh = at(grads, layer_offset_of(s, layer, WEIGHT_HH))
+    if not is_dense(s, layer):
         gather_gradients(dweight_ih, dbias, dgates, at(x.inputs, n), part, parts, N, s.V, O)
     else:
-        I, taken = inputs_of(s, layer), layer_array(w, s, layer - 1, UP) if layer > 0 else array(w, s, X)
+        I, taken = (
+            inputs_of(s, layer),
+            at(w, layer_offset_of(s, layer - 1, OUTPUT)) if layer > 0 else at(w, offset_of(s, X)),
+        )
         linear_gradients(dweight_ih, dbias, block, dgates, at(taken, n * I), part, parts, N, I, O)
     if cell == GRU:
-        du, dbias_hn = at(layer_array(w, s, layer, INNER), n * H), layer_array(grads, s, layer, BIAS_HN)
+        du, dbias_hn = (
+            at(w, layer_offset_of(s, layer, AUX) + n * H),
+            at(grads, layer_offset_of(s, layer, BIAS_HN)),
+        )
         gru_gradients(dweight_hh, dbias_hn, block, dgates, du, h, at(x.starts, n), part, parts, N, H)
     else:
         recurrent_gradients(dweight_hh, block, dgates, h, at(x.starts, n), part, parts, N, H, O)
 
 
 @routine
-def add_gradients(cell, grads, w, x, block, team, s):
+def add_gradients(cell, grads, w, x, block, worker, s):
     """The gradients of all parameters but the head's, for some of the outputs."""
     status, N = OK, s.T * s.B
     for layer in range(s.L):
         for n in range(0, N, STRETCH):
-            status = go_on(team)
+            status = check_abort(worker)
             if status != OK:
                 return status
-            add_gradients_of_rows(cell, grads, w, x, layer, n, min(STRETCH, N - n), block, team, s)
+            add_gradients_of_rows(cell, grads, w, x, layer, n, min(STRETCH, N - n), block, worker, s)
     if s.E > 0:
-        dembedding, dx = array(grads, s, EMBEDDING_WEIGHT), array(w, s, DX)
+        dembedding, dx = at(grads, offset_of(s, EMBEDDING_WEIGHT)), at(w, offset_of(s, DX))
         for n in range(0, N, STRETCH):
-            status = go_on(team)
+            status = check_abort(worker)
             if status != OK:
                 return status
             some, ids, rows = at(dx, n * s.E), at(x.inputs, n), min(STRETCH, N - n)
-            embedding_gradients(dembedding, some, ids, team.part, team.parts, rows, s.V, s.E)
+            embedding_gradients(dembedding, some, ids, worker.part, worker.parts, rows, s.V, s.E)
     return OK
 
 
 @routine
-def gradients(cell, losses, grads, state, w, params, x, team, s):
+def gradients(cell, losses, grads, state, w, params, x, worker, s):
     """A window, forward and backward, in a workspace ``w``."""
     size, steps = s.plan[PARAMETERS], s.plan[HEAD_STEPS]
-    first = share(size, team.part, team.parts)
-    block = at(array(w, s, BLOCKS), team.part * BLOCK * ((max(s.E, s.H) + 31) // 32 * 32))
-    clear(at(grads, first), share(size, team.part + 1, team.parts) - first)
-    pack_weights(w, params, np.int64(IH_T), np.int64(HH_T), np.int64(HEAD_T), np.int64(1), team, s)
-    pack_weights(w, params, np.int64(IH), np.int64(HH), np.int64(HEAD), np.int64(0), team, s)
-    if team.part == 0:
-        clear(array(w, s, ZEROS), max(s.E, s.H))
-    status = wait_for_all(team)
+    first = part_start(size, worker.part, worker.parts)
+    block = at(w, offset_of(s, BLOCKS) + worker.part * packed_size(KC, max(s.E, s.H)))
+    clear(at(grads, first), part_start(size, worker.part + 1, worker.parts) - first)
+    pack_forward(w, params, worker, s)
+    pack_backward(w, params, worker, s)
+    status = barrier_wait(worker)
     if status == OK:
-        status = run_layers(cell, w, state, w, params, x.inputs, x.starts, x.dropout, team, s)
+        status = layers_forward(cell, w, state, w, params, x.inputs, x.starts, x.dropout, worker, s)
     for t in range(0, s.T, steps):
         count = min(steps, s.T - t)
         if status == OK:
-            status = run_head(losses, w, params, x, t, count, team, s)
+            status = run_head(losses, w, params, x, t, count, worker, s)
         if status == OK:
-            status = wait_for_all(team)
+            status = barrier_wait(worker)
         if status == OK:
-            status = add_head_gradients(grads, w, t, count, block, team, s)
+            status = add_head_gradients(grads, w, t, count, block, worker, s)
         if status == OK and t + count < s.T:  # the next logits take the place of these
-            status = wait_for_all(team)
+            status = barrier_wait(worker)
     for layer in range(s.L - 1, -1, -1):
         if status == OK:
-            status = run_layer_back(cell, w, x, layer, team, s)
+            status = recurrence_backward(cell, w, x, layer, worker, s)
         if status == OK:
-            status = wait_for_all(team)
-        if status == OK and (layer > 0 or s.E > 0):
-            status = hand_down(w, x, layer, team, s)
+            status = barrier_wait(worker)
+        if status == OK and is_dense(s, layer):
+            status = input_gradient(w, x, layer, worker, s)
             if status == OK:
-                status = wait_for_all(team)
+                status = barrier_wait(worker)
     if status == OK:
-        status = add_gradients(cell, grads, w, x, block, team, s)
-    return wait_for_all(team) if status == OK else status
+        status = add_gradients(cell, grads, w, x, block, worker, s)
+    return barrier_wait(worker) if status == OK else status
 
 
 @routine
@@ -304,8 +345,8 @@ def network_gradients_for(cell):
     """The kernel of a cell."""
 
     def network_gradients(
-        losses, grads, state, workspace, sync, params, inputs, targets, starts, plan, scale, rate, key,
-        update, part, parts, T, B,
+        losses, grads, state, workspace, barrier, params, inputs, targets, starts, plan, scale, dropout,
+        dropout_seed, update, part, parts, T, B,
     ):  # fmt: skip
         s = sizes_of(plan, T, B)
         status = bad_sizes(s)
@@ -313,12 +354,14 @@ def network_gradients_for(cell):
             return status
         if part < 0 or part >= parts:
             return BAD_SIZE
-        x = Window(at(inputs, 0), at(targets, 0), at(starts, 0), scale, Dropout(rate, key, update))
+        x = Window(
+            at(inputs, 0), at(targets, 0), at(starts, 0), scale, Dropout(dropout, dropout_seed, update)
+        )
         if bad_symbols(x.inputs, 0, T * B, s.V) or bad_symbols(x.targets, -1, T * B, s.V):
             return BAD_SYMBOL
-        team = Team(at(sync, 0), part, parts)
+        worker = Worker(at(barrier, 0), part, parts)
         return gradients(
-            cell, at(losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x, team, s
+            cell, at(losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x, worker, s
         )
 
     return network_gradients
@@ -354,9 +397,9 @@ def train_windows_for(cell, rule):
     """The kernel of a cell and an optimizer, whose number is ``rule``."""
 
     def train_windows(
-        losses, norms, symbol_losses, params, grads, moments, average, state, workspace, sync, inputs,
-        targets, starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, rate, key,
-        first_update, first, part, parts, A, W, S, T, B,
+        losses, norms, symbol_losses, params, grads, moments, average, state, workspace, barrier, inputs,
+        targets, starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, dropout,
+        dropout_seed, first_update, first, part, parts, A, W, S, T, B,
     ):  # fmt: skip
         most = sizes_of(plan, T, B)
         status = bad_sizes(most)
@@ -368,7 +411,7 @@ def train_windows_for(cell, rule):
             return BAD_SYMBOL
         n = params.shape[0]
         windows = (S + T - 1) // T
-        norm, team = on_stack(norms, 1), Team(at(sync, 0), part, parts)
+        norm, worker = on_stack(norms, 1), Worker(at(barrier, 0), part, parts)
         if part == 0:
             for w in range(W):
                 losses[w] = norms[w] = math.nan
@@ -376,7 +419,7 @@ def train_windows_for(cell, rule):
             start = (first + w) % windows * T
             s = sizes_of(plan, min(T, S - start), B)
             y = at(targets, start * B)
-            dropped = Dropout(rate, key, first_update + w)
+            dropped = Dropout(dropout, dropout_seed, first_update + w)
             x = Window(
                 at(inputs, start * B),
                 y,
@@ -392,7 +435,7 @@ def train_windows_for(cell, rule):
                 at(workspace, 0),
                 at(params, 0),
                 x,
-                team,
+                worker,
                 s,
             )
             if status != OK:
@@ -411,7 +454,7 @@ def train_windows_for(cell, rule):
             if status == OK and A > 0:
                 status = average_update(average, params, weights[w], part, parts, n)
             if status == OK:
-                status = wait_for_all(team)
+                status = barrier_wait(worker)
             if status != OK:
                 return status
         return OK

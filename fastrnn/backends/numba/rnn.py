@@ -9,7 +9,7 @@ from fastrnn.backends.numba.elementary import constant, each, each_two, flush_fo
 from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import at
 from fastrnn.backends.numba.matmul import matmul
-from fastrnn.backends.numba.rows import running_rows
+from fastrnn.backends.numba.rows import mask_starts
 
 
 def relu_formula(p, x):
@@ -26,11 +26,11 @@ each_relu, each_through_relu = each(relu_formula), each_two(relu_slope_formula)
 
 
 @routine
-def rnn_forward(h, running, h_before, packed, starts, relu, B, H):
+def rnn_forward(h, masked, h_before, packed, starts, relu, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
     out = at(h, 0)
-    before = running_rows(running, h_before, starts, B, H)
+    before = mask_starts(masked, h_before, starts, B, H)
     if B > 0:
         matmul(out, out, H, before, H, np.int64(1), at(packed, 0), B, H, H)
     if relu:
@@ -41,7 +41,7 @@ def rnn_forward(h, running, h_before, packed, starts, relu, B, H):
 
 
 @routine
-def rnn_backward(dh, dh_before, running, h, packed, starts, relu, carried, B, H):
+def rnn_backward(dh, dh_before, masked, h, packed, starts, relu, carried, B, H):
     if B < 0 or H < 1:
         return BAD_SIZE
     dx, dbefore = at(dh, 0), at(dh_before, 0)
@@ -50,6 +50,6 @@ def rnn_backward(dh, dh_before, running, h, packed, starts, relu, carried, B, H)
     else:
         each_through_tanh(dx, dx, at(h, 0), B * H)
     if carried and B > 0:
-        rows = running_rows(running, dh, starts, B, H)
+        rows = mask_starts(masked, dh, starts, B, H)
         matmul(dbefore, dbefore, H, rows, H, np.int64(1), at(packed, 0), B, H, H)
     return OK

@@ -12,8 +12,8 @@ def slope(p, s):
     return flush_formula(p, s * (constant(s, 1.0) - s))
 
 
-def unless_starting(x, goes_on):
-    return x.where(goes_on.compare("!=", 0.0), 0.0)
+def unless_starting(x, continues):
+    return x.where(continues.compare("!=", 0.0), 0.0)
 
 
 def emit_row(formula, kind, shares):
@@ -38,7 +38,7 @@ def emit_row(formula, kind, shares):
 
 
 @inlined
-def running_rows(running, rows, starts, B, H):
+def mask_starts(masked, rows, starts, B, H):
     """The rows (B, H) with zeros in place of those that start: themselves where none does, else a copy."""
     any_start = False
     for b in range(B):
@@ -47,7 +47,7 @@ def running_rows(running, rows, starts, B, H):
         return at(rows, 0)
     for b in range(B):
         if starts[b] != 0:
-            clear(at(running, b * H), H)
+            clear(at(masked, b * H), H)
         else:
-            copy(at(running, b * H), at(rows, b * H), H)
-    return at(running, 0)
+            copy(at(masked, b * H), at(rows, b * H), H)
+    return at(masked, 0)

@@ -48,7 +48,7 @@ def sample_for(cell):
 
     def sample(
         symbols, state, scratch, logits, prepared, params, uniforms, starts, plan, temperature, symbol_before,
-        last, n,
+        stop_symbol, n,
     ):  # fmt: skip
         V = plan[VOCABULARY]
         if n < 0:
@@ -58,7 +58,7 @@ def sample_for(cell):
         symbol = on_stack(symbols, 1)
         symbol[0] = symbol_before
         for i in range(n):
-            if i == 0 or symbol[0] != last:
+            if i == 0 or symbol[0] != stop_symbol:
                 status = step(
                     cell, at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0), symbol,
                     at(starts, 0), at(plan, 0), np.int64(1),

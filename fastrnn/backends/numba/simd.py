@@ -8,12 +8,12 @@ from numba.extending import intrinsic
 
 from fastrnn.backends.numba.jit import FUSES, WIDTH
 
-TILE_ROWS = (8 if WIDTH == 512 else 6) if FUSES else 2
+MR = (8 if WIDTH == 512 else 6) if FUSES else 2
 ROW_VECTORS = 8 if FUSES else 4
 
 
 @intrinsic
-def panel_width(typing_context, array):
+def panel_columns(typing_context, array):
     """The columns of a panel, two vectors."""
     width = 2 * WIDTH // array.dtype.bitwidth
 

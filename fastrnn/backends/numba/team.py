@@ -9,7 +9,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastrnn.backends.numba.constants import ABORT, ABORTED, ARRIVED, OK, ROUND
+from fastrnn.backends.numba.constants import ABORT, ABORTED, ARRIVED, GENERATION, OK
 from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import address, exists
 
@@ -37,40 +37,40 @@ def atomic_load(typing_context, array, i):
 
 
 #: Gives way to other threads.
-give_way = types.ExternalFunction(
+yield_cpu = types.ExternalFunction(
     "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
 )
 
 
 @routine
-def go_on(team):
+def check_abort(worker):
     """ABORTED once the parts are to end: what may last asks now and then."""
-    return ABORTED if exists(team.sync) and atomic_load(team.sync, ABORT) != 0 else OK
+    return ABORTED if exists(worker.barrier) and atomic_load(worker.barrier, ABORT) != 0 else OK
 
 
 @routine
-def wait_for_all(team):
-    sync, parts = team.sync, team.parts
+def barrier_wait(worker):
+    barrier, parts = worker.barrier, worker.parts
     if parts == 1:
         return OK
-    now = atomic_load(sync, ROUND)
-    if atomic_add(sync, ARRIVED, np.int32(1)) == parts - 1:
-        atomic_add(sync, ARRIVED, np.int32(-parts))
-        atomic_add(sync, ROUND, np.int32(1))
+    now = atomic_load(barrier, GENERATION)
+    if atomic_add(barrier, ARRIVED, np.int32(1)) == parts - 1:
+        atomic_add(barrier, ARRIVED, np.int32(-parts))
+        atomic_add(barrier, GENERATION, np.int32(1))
         return OK
     spins = 0
-    while atomic_load(sync, ROUND) == now:
-        if go_on(team) != OK:
+    while atomic_load(barrier, GENERATION) == now:
+        if check_abort(worker) != OK:
             return ABORTED
         spins += 1
         if spins > 2000:
-            give_way()
+            yield_cpu()
     return OK
 
 
-class Team(NamedTuple):
+class Worker(NamedTuple):
     """What a part of a team has."""
 
-    sync: Any
+    barrier: Any
     part: int
     parts: int

@@ -20,7 +20,7 @@ from fastrnn.backends.numba.elementary import (
 )
 from fastrnn.backends.numba.jit import procedure, routine
 from fastrnn.backends.numba.llvm import as_element, at
-from fastrnn.backends.numba.matmul import share
+from fastrnn.backends.numba.matmul import part_start
 from fastrnn.backends.numba.simd import Vectors
 from fastrnn.backends.numba.sums import add, fold
 
@@ -78,52 +78,56 @@ def gradient_norm(norm, grads, limit, n):
 def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
-    rate, most, factor = as_element(params, settings[0]), as_element(params, limit), as_element(params, scale)
+    learning_rate, most, factor = (
+        as_element(params, settings[0]),
+        as_element(params, limit),
+        as_element(params, scale),
+    )
     momentum, a, b = (
         as_element(params, settings[1]),
         as_element(params, settings[2]),
         as_element(params, settings[3]),
     )
-    first, last = share(n, part, parts), share(n, part + 1, parts)
+    first, last = part_start(n, part, parts), part_start(n, part + 1, parts)
     p, m, dp = at(params, first), at(moments, first), at(grads, first)
     if momentum == 0:
         for i in range(last - first):
-            p[i] -= rate * scaled(dp[i], most, factor)
+            p[i] -= learning_rate * scaled(dp[i], most, factor)
     else:
         for i in range(last - first):
             g = scaled(dp[i], most, factor)
             m[i] = flush(momentum * m[i] + g)
-            p[i] -= rate * (a * g + b * m[i])
+            p[i] -= learning_rate * (a * g + b * m[i])
     return OK
 
 
 @procedure
-def adagrad(p, m, grads, rate, epsilon, limit, factor, n):
+def adagrad(p, m, grads, learning_rate, epsilon, limit, factor, n):
     for i in range(n):
         g = scaled(grads[i], limit, factor)
         m[i] += g * g
-        p[i] -= rate * g / (math.sqrt(m[i]) + epsilon)
+        p[i] -= learning_rate * g / (math.sqrt(m[i]) + epsilon)
 
 
 @routine
 def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
-    rate, epsilon, most, factor = (
+    learning_rate, epsilon, most, factor = (
         as_element(params, settings[0]),
         as_element(params, settings[1]),
         as_element(params, limit),
         as_element(params, scale),
     )
-    i, last = share(n, part, parts), share(n, part + 1, parts)
+    i, last = part_start(n, part, parts), part_start(n, part + 1, parts)
     while i + SUMS <= last:  # no gradient, no change: so it is for absent input symbols
         some, nonzero = at(grads, i), 0
         for j in range(SUMS):
             nonzero |= some[j] != 0
         if nonzero:
-            adagrad(at(params, i), at(moments, i), some, rate, epsilon, most, factor, SUMS)
+            adagrad(at(params, i), at(moments, i), some, learning_rate, epsilon, most, factor, SUMS)
         i += SUMS
-    adagrad(at(params, i), at(moments, i), at(grads, i), rate, epsilon, most, factor, last - i)
+    adagrad(at(params, i), at(moments, i), at(grads, i), learning_rate, epsilon, most, factor, last - i)
     return OK
 
 
@@ -139,10 +143,10 @@ def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
     rest1, rest2 = as_element(params, 1 - settings[1]), as_element(params, 1 - settings[2])
     epsilon, correction = as_element(params, settings[3]), as_element(params, settings[4])
     keep, most, factor = as_element(params, settings[5]), as_element(params, limit), as_element(params, scale)
-    first = share(n, part, parts)
+    first = part_start(n, part, parts)
     p, dp = at(params, first), at(grads, first)
     m, v = at(moments, first), at(moments, n + first)
-    for i in range(share(n, part + 1, parts) - first):
+    for i in range(part_start(n, part + 1, parts) - first):
         g = scaled(dp[i], most, factor)
         m[i] = flush(beta1 * m[i] + rest1 * g)
         v[i] = flush_square(beta2 * v[i] + flush(rest2 * g) * g)
@@ -154,19 +158,19 @@ def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
 def rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
-    rate, alpha, rest, epsilon = (
+    learning_rate, alpha, rest, epsilon = (
         as_element(params, settings[0]),
         as_element(params, settings[1]),
         as_element(params, 1 - settings[1]),
         as_element(params, settings[2]),
     )
     most, factor = as_element(params, limit), as_element(params, scale)
-    first = share(n, part, parts)
+    first = part_start(n, part, parts)
     p, m, dp = at(params, first), at(moments, first), at(grads, first)
-    for i in range(share(n, part + 1, parts) - first):
+    for i in range(part_start(n, part + 1, parts) - first):
         g = scaled(dp[i], most, factor)
         m[i] = flush_square(alpha * m[i] + flush(rest * g) * g)
-        p[i] -= rate * g / (math.sqrt(m[i]) + epsilon)
+        p[i] -= learning_rate * g / (math.sqrt(m[i]) + epsilon)
     return OK
 
 
@@ -175,8 +179,8 @@ def average_update(average, params, weight, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
     own, rest = as_element(params, weight), as_element(params, 1 - weight)
-    first = share(n, part, parts)
+    first = part_start(n, part, parts)
     mean, p = at(average, first), at(params, first)
-    for i in range(share(n, part + 1, parts) - first):
+    for i in range(part_start(n, part + 1, parts) - first):
         mean[i] = flush(rest * mean[i] + own * p[i])
     return OK

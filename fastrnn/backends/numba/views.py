@@ -24,7 +24,7 @@ from fastrnn.backends.numba.constants import (
     VOCABULARY,
 )
 from fastrnn.backends.numba.jit import inlined, routine
-from fastrnn.backends.numba.llvm import address, at, whole
+from fastrnn.backends.numba.llvm import at, whole
 
 
 class Sizes(NamedTuple):
@@ -58,31 +58,41 @@ def bad_sizes(s):
 
 
 @intrinsic
-def array(typing_context, flat, s, field):
-    """The memory of one of the network's arrays."""
+def offset_of(typing_context, s, field):
+    """Where an array of the network begins."""
 
     def emit(context, builder, signature, arguments):
-        plan = builder.extract_value(arguments[1], 0)
-        place = builder.load(builder.gep(plan, [arguments[2]]))
-        return builder.gep(address(context, builder, flat, arguments[0]), [place])
+        plan = builder.extract_value(arguments[0], 0)
+        return builder.load(builder.gep(plan, [arguments[1]]))
 
-    return types.CPointer(flat.dtype)(flat, s, types.intp), emit
+    return types.intp(s, types.intp), emit
 
 
 @intrinsic
-def layer_array(typing_context, flat, s, layer, field):
-    """The memory of one of a layer's arrays."""
+def layer_offset_of(typing_context, s, layer, field):
+    """Where an array of a layer begins."""
 
     def emit(context, builder, signature, arguments):
-        plan = builder.extract_value(arguments[1], 0)
-        number = builder.add(whole(LAYER), builder.mul(arguments[2], whole(LAYER_PLAN)))
-        place = builder.load(builder.gep(plan, [builder.add(number, arguments[3])]))
-        return builder.gep(address(context, builder, flat, arguments[0]), [place])
+        plan = builder.extract_value(arguments[0], 0)
+        number = builder.add(whole(LAYER), builder.mul(arguments[1], whole(LAYER_PLAN)))
+        return builder.load(builder.gep(plan, [builder.add(number, arguments[2])]))
 
-    return types.CPointer(flat.dtype)(flat, s, types.intp, types.intp), emit
+    return types.intp(s, types.intp, types.intp), emit
+
+
+@routine
+def is_dense(s, layer):
+    """Whether the input of a layer is a product, and not a row of its weight."""
+    return layer > 0 or s.E > 0
 
 
 @routine
 def inputs_of(s, layer):
     """The elements that a layer takes in."""
     return s.H if layer > 0 else (s.E if s.E > 0 else s.V)
+
+
+@routine
+def packed_size(K, J):
+    """Elements of a packed matrix of K rows and J columns."""
+    return K * ((J + 31) // 32 * 32)
