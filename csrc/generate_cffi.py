@@ -1,7 +1,7 @@
 """Write the C source of the cffi module, from the contract's header.
 
-Called by CMake: ``python generate_cffi.py NAME OUTPUT``, where NAME is the module's full dotted name.
-The header states each kernel once, for a type called ``real``; the module has it for both precisions.
+CMake runs ``python generate_cffi.py NAME OUTPUT``; NAME is the full dotted name of the module. The header
+declares each kernel once, for a type ``real``; the module has each kernel for both precisions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def build_information() -> str:
 
 
 def all_declarations() -> str:
-    """Everything that the module offers: each kernel twice, and what the build is."""
+    """All declarations of the module: each kernel for both precisions, and those of build_info.h."""
     kernels = read().kernels
     prototypes = [prototype(kernel, *named) for named in PRECISIONS.items() for kernel in kernels]
     return "\n".join([*prototypes, build_information()])

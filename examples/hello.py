@@ -1,4 +1,4 @@
-"""A character RNN learns "hello": the losses and the sample of the script that fastrnn grew from."""
+"""A character RNN learns "hello": the losses and the sample of the script that fastrnn began as."""
 
 import numpy as np
 

@@ -5,7 +5,7 @@
 >>> round(model.history[-1]["loss"], 4)
 0.0011
 
-The public names are imported when they are first used, so that ``import fastrnn`` costs next to nothing.
+A public name is imported when it is first used, so ``import fastrnn`` takes almost no time.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The errors that are fastrnn's own; wrong arguments are ``ValueError`` and ``TypeError``."""
+"""The errors of fastrnn. A wrong argument is a ``ValueError`` or a ``TypeError`` instead."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from typing import Any
 
 
 class FastrnnError(Exception):
-    """The base of fastrnn's errors, but for `TrainingInterrupted`, which is a ``KeyboardInterrupt``."""
+    """The base class of fastrnn's errors except `TrainingInterrupted`, which is a ``KeyboardInterrupt``."""
 
 
 class BackendUnavailableError(FastrnnError):
-    """A backend was asked for that cannot run here; the message says why, and how to get it."""
+    """The requested backend cannot run here; the message says why, and how to get it."""
 
 
 class CheckpointError(FastrnnError):
-    """A model file that is damaged, not a model, or of a format that this version cannot read."""
+    """A model file is damaged, is not a model, or has a format that this version cannot read."""
 
 
 class DivergenceError(FastrnnError):
     """Training reached a loss, a gradient or parameters that are not finite.
 
-    Where `fastrnn.train` raised it, ``model`` is the `fastrnn.Model` that training had reached: the best one
-    where a part of the text was held out; else the one before that update or, where the update itself
-    overflowed, the one of the last record. It is ``None`` where nothing was learnt.
+    If `fastrnn.train` raises it, ``model`` is the `fastrnn.Model` that training had reached: the best one if
+    the best weights are kept; else the one before that update or, if the update itself overflowed, that of
+    the last record. It is ``None`` if nothing was learnt.
     """
 
     model: Any = None
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during `fastrnn.train`: the `fastrnn.Model` that it had reached after so many ``updates``."""
+    """Ctrl-C during `fastrnn.train`; ``model`` is the `fastrnn.Model` after this number of ``updates``."""
 
     def __init__(self, message: str, model: Any, updates: int) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""Optimizers: settings only; the arithmetic of an update is a kernel.
+"""Optimizers. They hold settings; a kernel does the arithmetic of an update.
 
-An optimizer names its kernel, says how many moments it keeps for each parameter, and turns learning
-rates into the rows of settings that the kernel reads. Names and defaults are PyTorch's.
+An optimizer has the number of its kernel and of the moments of each parameter, and makes from learning rates
+the rows of settings that the kernel reads. Names and defaults are PyTorch's.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from fastrnn.core.constants import SETTINGS
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What every optimizer has."""
+    """The base class of the optimizers."""
 
     name: ClassVar[str]
-    #: The number by which `train_windows` knows it.
+    #: The optimizer's number in `train_windows`.
     number: ClassVar[int]
 
     @property
     def moments(self) -> int:
-        """How many moments it keeps for each parameter."""
+        """The number of moments of each parameter."""
         return 1
 
     def initial_moments(self, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -37,12 +37,12 @@ class Optimizer:
         return np.zeros((self.moments, n), dtype)
 
     def describe(self) -> dict[str, Any]:
-        """The name and the settings as plain data, for the model file."""
+        """Return the name and the settings as plain data, for the model file."""
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
         return {"name": self.name, **plain}
 
     def settings(self, rates: Floats, done: int) -> Floats:  # noqa: ARG002
-        """A row of settings for each of these learning rates, after ``done`` updates."""
+        """Return a row of settings for each of these learning rates; ``done`` updates were done before."""
         rows = np.zeros((len(rates), SETTINGS))
         rows[:, 0] = rates
         return rows
@@ -50,14 +50,14 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """Gradient descent, as ``torch.optim.SGD`` has it, with its dampening at zero.
+    """Gradient descent, as in ``torch.optim.SGD`` with ``dampening=0``.
 
     Parameters
     ----------
     momentum
-        How much of the last step each update keeps, below one; at zero there are no moments.
+        The factor of the previous step in each update, from 0 to below 1. At 0 there are no moments.
     nesterov
-        Nesterov's momentum: look a step ahead; needs a momentum.
+        Whether to use Nesterov's momentum; it needs a momentum above 0.
 
     Raises
     ------
@@ -89,17 +89,16 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True)
 class Adagrad(Optimizer):
-    """Adagrad (Duchi, Hazan & Singer 2011), as ``torch.optim.Adagrad`` has it.
+    """Adagrad (Duchi, Hazan & Singer 2011), as in ``torch.optim.Adagrad``.
 
-    min-char-rnn's form, which divides by ``sqrt(m + 1e-8)``, is this one with
-    ``initial_accumulator_value=1e-8, eps=0``.
+    With ``initial_accumulator_value=1e-8, eps=0`` it is min-char-rnn's, which divides by ``sqrt(m + 1e-8)``.
 
     Parameters
     ----------
     initial_accumulator_value
-        What the sum of squared gradients starts from, zero or more.
+        The first value of the sum of squared gradients, zero or more.
     eps
-        Added to its root, zero or more; not both zero.
+        This is added to the root of the sum, zero or more. Not both may be zero.
 
     Raises
     ------
@@ -130,14 +129,14 @@ class Adagrad(Optimizer):
 
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
-    """RMSprop (Tieleman & Hinton 2012), as ``torch.optim.RMSprop`` and char-rnn have it: not centered.
+    """RMSprop (Tieleman & Hinton 2012), not centered, as in ``torch.optim.RMSprop`` and char-rnn.
 
     Parameters
     ----------
     alpha
-        How much of the mean of the squared gradients each update keeps; below one.
+        The decay of the moving average of the squared gradients, from 0 to below 1.
     eps
-        Added to its root, above zero.
+        This is added to the root of the average, above zero.
 
     Raises
     ------
@@ -163,14 +162,14 @@ class RMSprop(Optimizer):
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Adam (Kingma & Ba 2015), as ``torch.optim.Adam`` has it.
+    """Adam (Kingma & Ba 2015), as in ``torch.optim.Adam``.
 
     Parameters
     ----------
     betas
-        How much of the mean of the gradients, and of their squares, each update keeps; below one.
+        The decays of the moving averages of the gradients and of their squares, from 0 to below 1.
     eps
-        Added to the root of the second, above zero.
+        This is added to the root of the second average, above zero.
 
     Raises
     ------
@@ -208,14 +207,14 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), as ``torch.optim.AdamW`` has it.
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), as in ``torch.optim.AdamW``.
 
     Parameters
     ----------
     betas, eps
-        As `Adam`'s.
+        As in `Adam`.
     weight_decay
-        Zero or more; each update first multiplies all parameters, biases too, by
+        Zero or more. Each update first multiplies all parameters, also the biases, by
         ``1 - learning_rate * weight_decay``.
 
     Raises
@@ -239,14 +238,14 @@ class AdamW(Adam):
         return rows
 
 
-#: The optimizers by their names. It is read-only: an update is a kernel, which relies on its optimizer.
+#: The optimizers by their names. It is read-only, because each optimizer needs a kernel.
 OPTIMIZERS: Mapping[str, type[Optimizer]] = MappingProxyType(
     {kind.name: kind for kind in (SGD, Adagrad, RMSprop, Adam, AdamW)}
 )
 
 
 def get_optimizer(value: str | Optimizer) -> Optimizer:
-    """Return an optimizer from its name, with its defaults, or as it is."""
+    """Return the optimizer with this name and its default settings, or an optimizer as it is."""
     if isinstance(value, Optimizer):
         if type(value) not in OPTIMIZERS.values():
             raise TypeError(f"optimizer={value!r} must be one of fastrnn's: its update is a kernel")

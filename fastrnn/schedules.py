@@ -1,8 +1,8 @@
-"""Learning-rate schedules: factors of the learning rate, from how far training has come.
+"""Learning-rate schedules: factors of the learning rate, which depend on the progress of training.
 
-Every one is a pure function of a `Progress`, so that a training can be continued from its history, and is
-computed without libm, so that its values are the same bits on every machine. Where PyTorch has the same
-schedule, its settings have PyTorch's names and, if not said otherwise, defaults.
+Each schedule is a pure function of a `Progress`, so a training can be continued from its history. It does not
+use libm, so its values have the same bits on every machine. If PyTorch has the same schedule, the settings
+have PyTorch's names and, unless a docstring says otherwise, its defaults.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands before each of some updates.
+    """The progress of training before each of some updates.
 
     Attributes
     ----------
     updates
         int64 (W): the number of each update, from 0.
     part
-        float64 (W): the part of training that is done before it, from 0 to 1.
+        float64 (W): the fraction of training that is done before it, from 0 to 1.
     epochs
         int64 (W): the number of the pass over the text that it belongs to, from 0.
     losses
@@ -45,29 +45,29 @@ class Progress:
 
 
 class Schedule(ABC):
-    """What every schedule has."""
+    """The base class of the schedules."""
 
     name: ClassVar[str]
-    #: Whether it reads the losses, so that a factor holds only until the next one is recorded.
+    #: Whether it reads the losses; if so, a factor is valid only until the next loss is recorded.
     reads_losses: ClassVar[bool] = False
 
     def describe(self) -> dict[str, Any]:
-        """The name and the settings as plain data, for the model file."""
+        """Return the name and the settings as plain data, for the model file."""
         return {"name": self.name, **vars(self)}
 
     @abstractmethod
     def factors(self, progress: Progress) -> Floats:
-        """What the learning rate of each update is multiplied by, float64 (W)."""
+        """Return the factor of the learning rate of each update, float64 (W)."""
 
 
 def _warm_up(updates: Ints, warmup: int) -> Floats:
-    """A line that reaches one at the last of so many updates."""
+    """Factors that rise linearly and are 1 from the last of the ``warmup`` updates on."""
     return np.minimum(1, (updates + 1) / max(1, warmup))
 
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The learning rate as it is."""
+    """The learning rate does not change."""
 
     name: ClassVar[str] = "constant"
 
@@ -82,7 +82,7 @@ class Linear(Schedule):
     Parameters
     ----------
     warmup
-        The updates over which the rate rises, in a line; 0 is none.
+        The number of updates over which the learning rate rises linearly; 0 is no warm-up.
 
     Raises
     ------
@@ -103,14 +103,14 @@ class Linear(Schedule):
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """A factor every few epochs, as ``torch.optim.lr_scheduler.StepLR`` has it.
+    """Multiplies by a factor every few epochs, as ``torch.optim.lr_scheduler.StepLR`` does.
 
     Parameters
     ----------
     step_size
-        Epochs, passes over the text, between two steps.
+        The number of epochs (passes over the text) from one step to the next.
     gamma
-        What the rate is multiplied by at each; above zero, at most one.
+        The factor of each step; above zero, at most one.
 
     Raises
     ------
@@ -133,15 +133,15 @@ class Step(Schedule):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """A factor each epoch, as ``torch.optim.lr_scheduler.ExponentialLR`` has it.
+    """Multiplies by a factor after each epoch, as ``torch.optim.lr_scheduler.ExponentialLR`` does.
 
     Parameters
     ----------
     gamma
-        What the rate is multiplied by after each epoch, a pass over the text; above zero, at most one.
-        The default is char-rnn's; PyTorch has none.
+        The factor after each epoch (a pass over the text); above zero, at most one. The default is that
+        of char-rnn; PyTorch has none.
     after
-        How many epochs there are before the first of these factors. PyTorch's is 1, char-rnn's 10.
+        The number of epochs before the first factor: 1 in PyTorch, 10 in char-rnn.
 
     Raises
     ------
@@ -166,15 +166,15 @@ class Exponential(Schedule):
 class Cosine(Schedule):
     """Warm-up, then half a cosine until the end of training (Loshchilov & Hutter 2017, without restarts).
 
-    With n updates in all it is ``torch.optim.lr_scheduler.CosineAnnealingLR`` over ``n - warmup`` of them,
-    behind ``LinearLR(start_factor=1 / warmup, total_iters=warmup - 1)``.
+    With n updates in all it is ``LinearLR(start_factor=1 / warmup, total_iters=warmup - 1)`` of
+    ``torch.optim.lr_scheduler`` and then ``CosineAnnealingLR`` over ``n - warmup`` updates.
 
     Parameters
     ----------
     warmup
-        The updates over which the rate rises, in a line; 0 is none.
+        The number of updates over which the learning rate rises linearly; 0 is no warm-up.
     final
-        The factor that it ends at, from 0 to 1.
+        The last factor, from 0 to 1.
 
     Raises
     ------
@@ -194,7 +194,7 @@ class Cosine(Schedule):
     def factors(self, progress: Progress) -> Floats:
         updates, part = progress.updates, progress.part
         done = np.zeros(len(updates))
-        # where a time limit ends training, the number of updates in all is what the part done tells
+        # a time limit may end training, so the number of all updates is estimated from the part that is done
         later = (updates > self.warmup) & (part > 0)
         in_all = updates[later] / part[later]
         done[later] = np.minimum(1, (updates[later] - self.warmup) / (in_all - self.warmup))
@@ -204,23 +204,23 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class Plateau(Schedule):
-    """A factor whenever the loss has stopped to fall: PyTorch's ``ReduceLROnPlateau`` with ``eps=0``.
+    """Multiplies by a factor when the loss stops falling: PyTorch's ``ReduceLROnPlateau`` with ``eps=0``.
 
-    It reads the losses of the records of the history: the validation losses where there are any, else the
-    training losses.
+    It reads the losses of the history's records: the validation losses if there are any, else the training
+    losses.
 
     Parameters
     ----------
     factor
-        What the rate is multiplied by; above zero, below one.
+        The factor of a reduction; above zero, below one.
     patience
-        How many records in a row may be no better than the best before; the next one reduces the rate.
+        How many records in a row may be no better than the best one; the next one reduces the learning rate.
     threshold
-        By which part of itself the best loss must be undercut to count as better; below one.
+        A loss is better if it is below ``(1 - threshold)`` times the best one; from zero to below one.
     cooldown
-        How many records after a reduction do not count.
+        How many records after a reduction are not counted as bad.
     min_factor
-        The factor that it does not go below, from 0 to 1.
+        The smallest factor, from 0 to 1.
 
     Raises
     ------
@@ -265,7 +265,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
 
 
 def get_schedule(value: str | Schedule) -> Schedule:
-    """Return a schedule from its name, with its defaults, or as it is."""
+    """Return the schedule with this name and its default settings, or a schedule as it is."""
     if isinstance(value, Schedule):
         if type(value) not in SCHEDULES.values():
             raise TypeError(f"schedule={value!r} must be one of fastrnn's: a model file names it")

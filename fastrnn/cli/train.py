@@ -37,7 +37,7 @@ _TRAINING_OPTIONS = [
     click.option(
         "--initialization",
         help="How weights are drawn: orthogonal, identity, uniform, normal, or for example uniform(0.08)."
-        "  [default: orthogonal; for relu, identity]",
+        "  [default: orthogonal] (with relu: identity)",
     ),
     click.option("--seq-length", type=int, help="Steps of a window.  [default: 64]"),
     click.option("--batch-size", type=int, help="Rows of a window.  [default: 32]"),
