@@ -6,7 +6,7 @@ SOURCES := pyproject.toml $(wildcard csrc/*)
 CASES ?= 40
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-isa test-oldest lint sanitize valgrind package bench compare
+.PHONY: help demo test test-slow test-all test-isa test-oldest lint sanitize valgrind package bench compare
 .PHONY: claims claim-NAME clean
 
 help: ## list these targets
@@ -20,8 +20,11 @@ demo: .venv/installed ## install, train for twenty seconds on a text that is alr
 test: .venv/installed-for-development ## install with the test extra and run the tests, except the slow ones
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-test-all: test ## run all tests
-	$(BIN)/python -m pytest -m slow
+# One test at a time goes to a process that is free: the first few are most of the time.
+test-slow: .venv/installed-for-development ## run the slow tests
+	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist load --maxschedchunk 1
+
+test-all: test test-slow ## run all tests
 
 test-isa: .venv/installed-for-development ## run the tests of the kernels for each instruction set of the processor
 	$(BIN)/python tests/tools/isa.py
@@ -39,7 +42,7 @@ OLDEST := backends/test_backends.py backends/test_contract.py backends/test_kern
   model/test_checkpoint.py model/test_model.py training/test_training.py cli/test_cli.py test_documents.py
 
 test-oldest: build/oldest/installed ## run a selection of the tests with the oldest packages that are allowed
-	cd tests && FASTRNN_DATA= ../build/oldest/bin/python -m pytest --quiet $(OLDEST)
+	cd tests && FASTRNN_DATA= ../build/oldest/bin/python -m pytest --quiet --numprocesses 2 --dist loadfile $(OLDEST)
 
 # ---- Checks ---------------------------------------------------------------------------------------------
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
+from fastrnn.backends.kernels import Kernels
 from fastrnn.core import checks
 from fastrnn.core.constants import STATUS
 from fastrnn.errors import BackendUnavailableError
@@ -27,8 +28,8 @@ class Description:
     shares_work: bool = True
 
 
-class Backend(checks.Sealed):
-    """The kernels of one implementation: each is an attribute, a function that raises on failure."""
+class Backend(checks.Sealed, Kernels):
+    """The kernels of one implementation: each is a method that takes its arguments by name."""
 
     name: Final[str]
     description: Final[Description]
@@ -36,19 +37,10 @@ class Backend(checks.Sealed):
     def __init__(self, name: str, description: Description, kernels: Mapping[str, Kernel]) -> None:
         self.name = name
         self.description = description
-        vars(self).update({kernel: self._checked(kernel, function) for kernel, function in kernels.items()})
+        self._kernels = dict(kernels)
 
-    def _checked(self, kernel_name: str, kernel: Kernel) -> Callable[..., None]:
-        def call(*arguments: Any) -> None:
-            status = kernel(*arguments)
-            if status != 0:
-                raise RuntimeError(f"kernel {kernel_name} of {self.name}: {STATUS.get(status, status)}")
-
-        return call
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, kernel_name: str) -> Callable[..., None]: ...
+    def _fail(self, name: str, status: int) -> None:
+        raise RuntimeError(f"kernel {name} of {self.name}: {STATUS.get(status, status)}")
 
     def __repr__(self) -> str:
         return f"<fastrnn backend {self.name!r}: {self.description.version}>"

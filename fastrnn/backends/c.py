@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -17,19 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.backends.backend import Backend, Description, forced_isa
-from fastrnn.backends.contract import KERNELS
+from fastrnn.backends.contract import KERNELS, Kernel
 from fastrnn.errors import BackendUnavailableError
 
 PRECISIONS: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
 
-#: Array types by the C type of their elements.
+#: Array types by the C type of their elements, where it is not the precision's.
 DTYPES: dict[str, np.dtype[Any]] = {
-    "float": np.dtype(np.float32),
     "double": np.dtype(np.float64),
     "int32_t": np.dtype(np.int32),
     "int64_t": np.dtype(np.int64),
     "uint8_t": np.dtype(np.uint8),
 }
+
+C_TYPES = {dtype: c_type for c_type, dtype in DTYPES.items()} | {np.dtype(np.float32): "float"}
 
 
 def _import_build(isa: str) -> ModuleType:
@@ -61,52 +61,44 @@ def _choose_build() -> tuple[str, ModuleType]:
     return "baseline", baseline
 
 
-def _array_converter(ffi: Any, c_type: str) -> Callable[[NDArray[Any]], Any]:
+def _array_converter(ffi: Any, expected: np.dtype[Any]) -> Callable[[NDArray[Any]], Any]:
     """A function from an array to a pointer to its memory, which refuses what the kernel cannot read."""
-    expected = DTYPES[c_type]
-    array_type = ffi.typeof(f"{c_type}[]")
+    from_buffer, array_type = ffi.from_buffer, ffi.typeof(f"{C_TYPES[expected]}[]")
 
     def convert(array: NDArray[Any]) -> Any:
-        if array.dtype != expected:
+        if array.dtype is not expected and array.dtype != expected:  # NumPy has one of each, as a rule
             raise TypeError(f"a kernel wants an array of {expected}, and was given {array.dtype}")
         # raises where the array is not contiguous, or read-only
-        return ffi.from_buffer(array_type, array, require_writable=True)
+        return from_buffer(array_type, array, True)
 
     return convert
 
 
-def _bind(ffi: Any, function: Any) -> Callable[..., int]:
-    """The C function as a function of arrays and numbers."""
-    converters = [
-        (position, _array_converter(ffi, argument.item.cname))
-        for position, argument in enumerate(ffi.typeof(function).args)
-        if argument.kind == "pointer"
-    ]
+def _bind(module: ModuleType, kernel: Kernel) -> Callable[..., int]:
+    """A kernel as a function of arrays and numbers, for both precisions: its first array of reals tells."""
+    arguments = kernel.arguments
+    functions: dict[np.dtype[Any], tuple[Any, list[tuple[int, Callable[[NDArray[Any]], Any]]]]] = {}
+    for suffix, dtype in PRECISIONS.items():
+        converters = [
+            (position, _array_converter(module.ffi, DTYPES.get(argument.c_type, dtype)))
+            for position, argument in enumerate(arguments)
+            if argument.is_array
+        ]
+        functions[dtype] = getattr(module.lib, f"fr_{kernel.name}_{suffix}"), converters
+    first = next(position for position, argument in enumerate(arguments) if argument.c_type == "real")
 
-    def call(*arguments: Any) -> int:
-        converted = list(arguments)
+    def call(*given: Any) -> int:
+        converted = list(given)
+        try:
+            function, converters = functions[given[first].dtype]
+        except KeyError:
+            found = given[first].dtype
+            raise TypeError(f"a kernel wants arrays of float32 or float64, and was given {found}") from None
         for position, convert in converters:
             converted[position] = convert(converted[position])
-        return int(function(*converted))
+        return function(*converted)  # type: ignore[no-any-return]
 
     return call
-
-
-def _dispatch(by_dtype: dict[np.dtype[Any], Callable[..., int]], position: int, *arguments: Any) -> int:
-    """Call the function for the precision of the array at this position."""
-    dtype = arguments[position].dtype
-    if dtype not in by_dtype:
-        raise TypeError(f"a kernel wants arrays of float32 or float64, and was given {dtype}")
-    return by_dtype[dtype](*arguments)
-
-
-def _bind_kernel(module: ModuleType, name: str) -> Callable[..., int]:
-    """One kernel for both precisions, told apart by the first argument in which they differ."""
-    functions = {suffix: getattr(module.lib, f"fr_{name}_{suffix}") for suffix in PRECISIONS}
-    argument_types = [module.ffi.typeof(function).args for function in functions.values()]
-    position = next(i for i, types in enumerate(zip(*argument_types, strict=True)) if len(set(types)) > 1)
-    by_dtype = {PRECISIONS[suffix]: _bind(module.ffi, function) for suffix, function in functions.items()}
-    return partial(_dispatch, by_dtype, position)
 
 
 def load() -> Backend:
@@ -121,4 +113,4 @@ def load() -> Backend:
     description = Description(
         f"C build {isa}", module.lib.fr_vector_bits(), fma=bool(module.lib.fr_has_fma())
     )
-    return Backend("c", description, {name: _bind_kernel(module, name) for name in KERNELS})
+    return Backend("c", description, {name: _bind(module, kernel) for name, kernel in KERNELS.items()})

@@ -1,7 +1,7 @@
 """Files that are written whole or not at all.
 
-The new file is written beside the one whose place it takes, synced, and moved there. What a process that was
-killed leaves beside it is removed by a later one.
+The new file is written in the same folder under a temporary name, synced and renamed. If a process is killed
+before that, a later one removes its temporary file.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path
 
 from fastrnn.core.checks import shown
 
-#: The names of files that are being written.
+#: The temporary names of files that are being written.
 BESIDE = re.compile(r"\.fastrnn-[0-9a-f]{16}\.tmp")
 
-#: Seconds after which a file that nobody writes any more is removed.
+#: The age in seconds at which a temporary file is removed if no process is writing it.
 LEFT_BEHIND = 3600.0
 
-#: The mode of a new file, less the umask; and of one whose mode comes later.
+#: The mode of a new file, before the umask; and of one that will get the mode of the file it replaces.
 NEW, PRIVATE = 0o666, 0o600
 
 
 def checked_path(path: str | os.PathLike[str]) -> str:
-    """A path that a file can have; one with a NUL is a ``ValueError``."""
+    """Return a path as a str; a path with a NUL is a ``ValueError``."""
     name = os.fsdecode(path)
     if "\0" in name:
         raise ValueError(f"path={shown(name)} has a NUL, which no name of a file has")
@@ -34,22 +34,21 @@ def checked_path(path: str | os.PathLike[str]) -> str:
 
 
 def require_place(path: str | os.PathLike[str]) -> Path:
-    """The file that a path stands for, links followed, if one can be written there; else ``OSError``.
+    """Return the file that a path leads to, through links; if it cannot be written, raise an ``OSError``.
 
-    A link that points to nothing stands for the file that it points to; links that point to each other are
-    an error.
+    A link may lead to a file that does not exist yet. Links that point to each other are an error.
     """
     name = checked_path(path)
     try:
-        status = os.stat(name)  # noqa: PTH116  (it fails for what is too long, a loop, or behind a file)
+        status = os.stat(name)  # noqa: PTH116  (it fails for a long name, a loop, or a file as folder)
     except FileNotFoundError:
         status = None
     target = Path(os.path.realpath(name))
-    names_none = not os.path.basename(name)  # noqa: PTH119  (it ends in a slash, which a Path drops)
+    names_none = not os.path.basename(name)  # noqa: PTH119  (a Path drops a slash at the end)
     if names_none or (status is not None and stat.S_ISDIR(status.st_mode)):
         raise IsADirectoryError(f"{shown(name)} is a directory; the model needs the path of a file")
     if status is not None and not stat.S_ISREG(status.st_mode):
-        raise FileExistsError(f"{shown(name)} is no regular file: a model would take its place")
+        raise FileExistsError(f"{shown(name)} is not a regular file: a model would replace it")
     if status is not None and not os.access(target, os.W_OK):
         raise PermissionError(f"{shown(name)} is not writable")
     if not target.parent.is_dir():
@@ -62,9 +61,9 @@ def require_place(path: str | os.PathLike[str]) -> Path:
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file whole or not at all.
 
-    A file that was there keeps its mode, its access control list and, where that is allowed, its owner and
-    its group; nobody who could not read it can read the new one, at any time. A new file has the mode that
-    the umask gives it.
+    If there is a file already, the new one gets its mode, its access control list and, if that is allowed,
+    its owner and group. A user who could not read the old file cannot read the new one, not even while it is
+    written. If there is none, the umask decides the mode.
     """
     target = require_place(path)
     try:
@@ -92,7 +91,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def _take_over(descriptor: int, before: os.stat_result, target: Path) -> None:
-    """Give a new file the owner, group, mode and attributes of the one whose place it takes."""
+    """Give a new file the owner, group, mode and attributes of the file that it replaces."""
     if not hasattr(os, "fchown"):
         return
     mode, now = stat.S_IMODE(before.st_mode), os.fstat(descriptor)
@@ -103,15 +102,15 @@ def _take_over(descriptor: int, before: os.stat_result, target: Path) -> None:
         try:
             os.fchown(descriptor, -1, before.st_gid)
         except OSError:
-            # what its group could do, another group may only do if everybody could
+            # the new file has another group, which may do only what everybody could do
             mode &= ~0o070 | (mode & 0o007) << 3
     if hasattr(os, "listxattr"):
         _take_over_attributes(descriptor, target)
-    os.fchmod(descriptor, mode)  # last: it limits what an access control list allows
+    os.fchmod(descriptor, mode)  # this comes last: a mode limits an access control list
 
 
 def _take_over_attributes(descriptor: int, target: Path) -> None:
-    """Copy extended attributes, and remove others, such as an access control list that a folder gave."""
+    """Copy extended attributes, and remove others, such as an access control list from the folder."""
     with suppress(OSError):
         theirs = os.listxattr(target)
         for name in os.listxattr(descriptor):
@@ -124,7 +123,7 @@ def _take_over_attributes(descriptor: int, target: Path) -> None:
 
 
 def _lock(descriptor: int) -> None:
-    """Tell other processes that a file is being written, where the file system can."""
+    """Lock a file, so that other processes know that it is being written, if the file system can do so."""
     with suppress(ImportError, OSError):
         import fcntl
 
@@ -132,7 +131,7 @@ def _lock(descriptor: int) -> None:
 
 
 def _remove_left_behind(folder: Path, before: float) -> None:
-    """Remove what was last written before a time by processes of this user that are no more."""
+    """Remove this user's temporary files that ended processes last wrote before a time."""
     with suppress(ImportError, OSError):
         import fcntl
 
@@ -144,14 +143,14 @@ def _remove_left_behind(folder: Path, before: float) -> None:
                     continue
                 descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
                 try:
-                    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # fails while someone writes it
+                    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # it fails during a write
                     path.unlink()
                 finally:
                     os.close(descriptor)
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a rename last; it was done, and systems that cannot open a directory do without."""
+    """Sync a rename to the disk. The rename is done already, so an error, such as on Windows, is ignored."""
     with suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:

@@ -1,6 +1,6 @@
-"""Checks of arguments and attributes. Each error names it, the value it had and what is allowed.
+"""Checks of arguments and attributes. Each error names the argument, its value and what is allowed.
 
-What a kernel reads is copied first and checked then, so that no other thread changes it in between.
+An array that a kernel reads is copied first and then checked, so that no other thread changes it in between.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from numpy.typing import DTypeLike, NDArray
 
 DTYPES = ("float32", "float64")
 
-#: Types of what a kernel reads.
+#: The types of arrays that a kernel reads.
 INT32, UINT8, FLOAT64 = np.dtype(np.int32), np.dtype(np.uint8), np.dtype(np.float64)
 
-#: The largest whole number that there may be: sizes and counts are int64 in the kernels.
+#: The largest whole number that is allowed: sizes and counts are int64 in the kernels.
 LARGEST = (1 << 63) - 1
 
-#: The largest size of what is refused with the memory that it would need.
+#: The largest size that passes its check and is then refused with the memory that it would need.
 LARGEST_SIZE = 10**100
 
-#: Elements of an array that are copied and checked at a time: a few milliseconds, so that Ctrl-C is heard.
+#: How many elements of an array are copied and checked at a time: it takes milliseconds, so Ctrl-C works.
 PIECE = 1 << 22
 
-#: Characters of a value that an error's message shows, at most.
+#: The most characters of a value that an error message shows.
 LONGEST_SHOWN = 200
 
 
 def shown(value: object) -> str:
-    """A value in an error's message: its repr, shortened where it is long, whatever the repr does."""
+    """Return the repr of a value for an error message; a long repr is shortened, a failing one replaced."""
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001  (such as that of an int of more than 4,300 digits)
+    except Exception:  # noqa: BLE001  (an int of more than 4,300 digits has no repr)
         return f"<{type(value).__name__} without a repr>"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
@@ -55,7 +55,7 @@ def whole_number(name: str, value: Any, *, minimum: int = 1, maximum: int = LARG
 
 
 def real_number(name: str, value: Any, *, zero: bool = False) -> float:
-    """Return the value as a finite float above zero, or from zero on."""
+    """Return the value as a finite float above zero; ``zero`` allows zero too."""
     allowed = "a finite number, zero or more" if zero else "a finite number above zero"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}={shown(value)} must be {allowed}")
@@ -69,7 +69,7 @@ def real_number(name: str, value: Any, *, zero: bool = False) -> float:
 
 
 def part_of_one(name: str, value: Any, *, zero: bool = False, one: bool = False) -> float:
-    """Return the value as a float between zero and one, either end only where it is allowed."""
+    """Return the value as a float between zero and one; ``zero`` and ``one`` allow the ends too."""
     part = real_number(name, value, zero=zero)
     if part > 1 or (part == 1 and not one):
         raise ValueError(f"{name}={shown(value)} must be {'at most' if one else 'below'} one")
@@ -77,7 +77,7 @@ def part_of_one(name: str, value: Any, *, zero: bool = False, one: bool = False)
 
 
 def unknown(value: Any) -> str | float:
-    """Return what to do about a symbol that a model does not know: ``"error"``, ``"skip"``, a probability."""
+    """Return what to do with an unknown symbol: ``"error"``, ``"skip"`` or its probability."""
     if isinstance(value, str) and value in ("error", "skip"):
         return value
     try:
@@ -116,7 +116,7 @@ def real_dtype(value: DTypeLike) -> np.dtype[Any]:
 
 
 def as_array(name: str, value: Any, allowed: str) -> NDArray[Any]:
-    """Return the value as an array; nested lists of unequal lengths are none."""
+    """Return the value as an array; nested lists of unequal lengths are a ``TypeError``."""
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -124,7 +124,7 @@ def as_array(name: str, value: Any, allowed: str) -> NDArray[Any]:
 
 
 def id_array(name: str, value: Any) -> NDArray[Any]:
-    """Return (T, B) whole numbers as an array, of which no element is read; see `private_copy`."""
+    """Return whole numbers (T, B) as an array; `private_copy` checks its elements."""
     array = as_array(name, value, "whole numbers in an array (T, B)")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be whole numbers, and has dtype {array.dtype}")
@@ -134,7 +134,7 @@ def id_array(name: str, value: Any) -> NDArray[Any]:
 
 
 def flag_array(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any] | None:
-    """Return zeros and ones of this shape as an array, of which no element is read; ``None`` stays."""
+    """Return zeros and ones of this shape as an array, or ``None``; `private_flags` checks its elements."""
     if value is None:
         return None
     array = as_array(name, value, "booleans, zeros or ones in an array (T, B)")
@@ -145,9 +145,9 @@ def flag_array(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any] | 
 
 
 def private_copy(name: str, array: NDArray[Any], dtype: Any, lowest: int, highest: int) -> NDArray[Any]:
-    """Return a copy of an array (T, B) whose elements are found within these bounds.
+    """Return a copy of an array (T, B); an element outside these bounds is a ``ValueError``.
 
-    The copy is checked, and not the array, to which another thread may write.
+    The copy is checked, because another thread may write to the array.
     """
     if array.size <= PIECE:
         return _within(name, np.array(array, order="C"), lowest, highest).astype(dtype, copy=False)
@@ -158,7 +158,7 @@ def private_copy(name: str, array: NDArray[Any], dtype: Any, lowest: int, highes
 
 
 def private_flags(name: str, array: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return a copy of an array (T, B) that is found to have zeros and ones; ``None`` is all zeros."""
+    """Return a copy of an array (T, B) of zeros and ones, which are checked; ``None`` is all zeros."""
     if array is None:
         return np.zeros(shape, np.uint8)
     try:
@@ -168,7 +168,7 @@ def private_flags(name: str, array: NDArray[Any] | None, shape: tuple[int, ...])
 
 
 def _pieces(T: int, B: int) -> Iterator[tuple[slice, slice]]:
-    """What an array (T, B) is cut into, PIECE elements at most each."""
+    """The slices of an array (T, B) that cut it into parts of at most PIECE elements."""
     rows = min(B, PIECE)
     steps = max(1, PIECE // rows)
     for t in range(0, T, steps):
@@ -184,7 +184,7 @@ def _within(name: str, array: NDArray[Any], lowest: int, highest: int) -> NDArra
 
 
 def buffer(name: str, array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    """Require an array that a kernel can be given: of this type and shape, in one piece, writable."""
+    """Require an array that a kernel can take: of this type and shape, C-contiguous and writable."""
     if (
         type(array) is not np.ndarray
         or array.dtype != dtype
@@ -203,8 +203,8 @@ def same_shape(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
 def random_generator(rng: Any) -> np.random.Generator | np.random.RandomState:
     """Return the source of random numbers that ``rng`` names.
 
-    A ``Generator`` or a ``RandomState`` is itself, and its draws go on; anything else makes a new
-    ``Generator`` (SPEC 7): an int or a ``SeedSequence`` a repeatable one, ``None`` a fresh one.
+    A ``Generator`` or a ``RandomState`` is returned as it is. Anything else makes a new ``Generator`` (SPEC 7
+    of Scientific Python): an int or a ``SeedSequence`` makes a repeatable one, ``None`` an unpredictable one.
     """
     if isinstance(rng, np.random.RandomState):
         return rng
@@ -221,7 +221,7 @@ def random_generator(rng: Any) -> np.random.Generator | np.random.RandomState:
 
 
 def uniforms(rng: Any, n: int) -> NDArray[np.float64]:
-    """Return n draws from 0 to below 1 of a source of random numbers, which may be of the user's making."""
+    """Return n draws, from 0 to below 1. They are checked, because a user may have written the source."""
     drawn = np.array(as_array("rng.random(n)", rng.random(n), "an array of float64"))
     if drawn.shape != (n,) or drawn.dtype != np.float64:
         raise ValueError(
@@ -235,7 +235,7 @@ def uniforms(rng: Any, n: int) -> NDArray[np.float64]:
 
 
 def window_buffers(inputs: Any, targets: Any, starts: Any, shape: tuple[int, int]) -> None:
-    """Require inputs, targets and starts (T, B) that a kernel can be given; it looks at the ids itself."""
+    """Require inputs, targets and starts (T, B) that a kernel can take; the kernel checks the ids itself."""
     buffer("inputs", inputs, INT32, shape)
     buffer("targets", targets, INT32, shape)
     buffer("starts", starts, UINT8, shape)
@@ -245,11 +245,12 @@ def window_buffers(inputs: Any, targets: Any, starts: Any, shape: tuple[int, int
 
 
 class Sealed:
-    """An object whose public attributes change by a check or not at all.
+    """An object whose public attributes cannot be set without a check.
 
-    Its class declares them in annotations; what is declared ``Final`` is set once, by ``__init__``. A
-    property is set where it has a setter, which checks. Setting anything else that is public, or deleting, is
-    an ``AttributeError``. A subclass replaces none of them.
+    Its class declares attributes in annotations. An attribute that is declared ``Final`` is set once, by
+    ``__init__``. A property can be set if it has a setter, which checks the value. Setting any other public
+    attribute is an ``AttributeError``, and so is deleting one. A subclass may not replace a ``Final``
+    attribute or a property.
     """
 
     #: What to do instead of setting an attribute, by its name.

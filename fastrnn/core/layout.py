@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
@@ -72,22 +72,22 @@ class Shape:
     H: int
     tied: bool
 
-    @property
+    @cached_property
     def cell(self) -> Cell:
         """The cell's row in the table of cells."""
         return KINDS[self.kind]
 
-    @property
+    @cached_property
     def G(self) -> int:  # noqa: N802  (a dimension letter)
         """The gates of the cell."""
         return len(self.cell.gates)
 
-    @property
+    @cached_property
     def Z(self) -> int:  # noqa: N802  (a dimension letter)
         """The arrays of a state: h, and for the LSTM c."""
         return len(self.cell.state)
 
-    @property
+    @cached_property
     def operations(self) -> int:
         """Floating-point operations of the products of a symbol's forward pass."""
         inputs = self.E + (self.L - 1) * self.H

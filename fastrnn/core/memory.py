@@ -1,6 +1,6 @@
-"""Memory: what cannot fit is refused before it is allocated, and what is read in vectors is aligned.
+"""Memory: a check that an array fits before it is allocated, and arrays that are aligned for vectors.
 
-What users get views of cannot be taken from under the kernels.
+A user who has a view of an array cannot free its memory while a kernel uses it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Bytes that nobody needs to ask for.
+#: Up to this size in bytes, memory is allocated without a check.
 ALWAYS_FITS = 1 << 20
 
-#: More bytes than that are not told apart.
+#: Larger numbers of bytes are shown as this one.
 LARGEST_READABLE = 10**100
 
 #: Bytes of a cache line.
@@ -29,9 +29,9 @@ _CGROUP_FILES = (
 
 
 def available() -> int | None:
-    """Bytes of memory that this process can still get, or ``None`` where the system does not say.
+    """Return how many bytes of memory this process can still get, or ``None`` if the system does not say.
 
-    On systems without ``/proc`` it is all that the machine has.
+    On a system without ``/proc`` this is all the memory of the machine.
     """
     limits = _available_to_machine(), _available_to_container(), _available_to_process()
     return min((value for value in limits if value is not None), default=None)
@@ -53,13 +53,13 @@ def _available_to_container() -> int | None:
     for limit, used in _CGROUP_FILES:
         try:
             return int(Path(limit).read_text(encoding="ascii")) - int(Path(used).read_text(encoding="ascii"))
-        except (OSError, ValueError):  # not this version, or no limit: "max"
+        except (OSError, ValueError):  # the system has the other version, or the limit is "max": none
             continue
     return None
 
 
 def _available_to_process() -> int | None:
-    """What is left of the address space that the process may have (``ulimit -v``)."""
+    """How much of the process's limit of address space (``ulimit -v``) is not in use."""
     try:
         import resource
 
@@ -73,14 +73,14 @@ def _available_to_process() -> int | None:
 
 
 def require(n_bytes: int, what: str) -> None:
-    """Raise ``MemoryError`` where ``n_bytes`` cannot fit; ``what`` says what they are for."""
+    """Raise a ``MemoryError`` if ``n_bytes`` cannot fit; ``what`` says what needs them."""
     limit = available() if n_bytes > ALWAYS_FITS else None
     if limit is not None and n_bytes > limit:
         raise MemoryError(f"{what} needs {readable(n_bytes)}, and {readable(limit)} are available")
 
 
 def readable(n_bytes: int) -> str:
-    """A number of bytes for people, such as ``1.5 GB``."""
+    """Return a number of bytes with a unit, such as ``1.5 GB``."""
     size = float(min(n_bytes, LARGEST_READABLE))
     for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
         if size < 1000 or unit == "PB":
@@ -90,7 +90,7 @@ def readable(n_bytes: int) -> str:
 
 
 def aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An uninitialised vector that begins with a cache line."""
+    """Return an uninitialised vector that begins at a cache line."""
     spare = CACHE_LINE // dtype.itemsize
     flat = np.empty(size + spare, dtype)
     start = -flat.ctypes.data % CACHE_LINE // dtype.itemsize
@@ -98,9 +98,10 @@ def aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 class _Owner:
-    """Holds the memory of arrays that are made from it, and gives it to nobody else.
+    """Owns the memory of the arrays that are made from it.
 
-    An array that owns its memory can be resized by whoever has a view of it, the view's ``base``.
+    An array that owns its memory is the ``base`` of its views, so anyone who has a view can resize it. An
+    `_Owner` takes its place as the ``base`` and cannot be resized.
     """
 
     def __init__(self, array: NDArray[Any]) -> None:
@@ -112,14 +113,14 @@ class _Owner:
 
 
 def lasting(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An aligned vector of zeros whose memory stays as long as there are views of it."""
+    """Return an aligned vector of zeros whose memory stays as long as a view of it exists."""
     vector = aligned(size, dtype)
     vector[:] = 0
     return np.asarray(_Owner(vector))
 
 
 def is_lasting(array: NDArray[Any]) -> bool:
-    """Whether an array is a view of what `lasting` made."""
+    """Whether an array is a view of an array that `lasting` made."""
     owner: Any = array
     while isinstance(owner, np.ndarray):
         owner = owner.base

@@ -1,7 +1,8 @@
-"""What the command line writes: data on stdout, which has to arrive, and words on stderr, which need not.
+"""What the command line writes: data on stdout and messages on stderr.
 
-Files, models and their samples may come from anyone, and a terminal obeys what they hold; so nothing is shown
-on one before it was escaped.
+A failure to write data is an error; a failure to write a message is ignored. Files, models and samples may
+come from anyone, and a terminal obeys control characters in them, so each text is escaped before a terminal
+shows it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import unicodedata
 from contextlib import nullcontext, suppress
 from typing import Any, TextIO, cast
 
-#: What a sample may hold and a terminal shows as it should.
+#: Control characters that are not escaped in a sample.
 LINE_END_AND_TAB = "\n\t"
 
 
 def escaped(text: str, keep: str = "") -> str:
-    r"""A text in which everything that is not printable is written as in a str's repr, such as ``\x1b``.
+    r"""Return a text in which each unprintable character is written as in a str's repr, such as ``\x1b``.
 
-    Controls, those that change the direction of writing and lone surrogates are not printable; spaces of any
-    width are, and so is what is in ``keep``.
+    Control characters, characters that change the direction of writing and lone surrogates are unprintable.
+    Spaces of any width, and the characters in ``keep``, are not escaped.
     """
     if text.isprintable():
         return text
@@ -31,14 +32,14 @@ def escaped(text: str, keep: str = "") -> str:
     )
 
 
-# ---- Words for people, on stderr ---------------------------------------------------------------------
+# ---- Messages, on stderr -----------------------------------------------------------------------------
 
 
 class BestEffort:
-    """The stderr of the moment as a file that takes anything: what cannot be written there is lost."""
+    """The current ``sys.stderr`` as a file whose writes never fail: text that it does not take is lost."""
 
     def write(self, text: str) -> int:
-        """Write a text, if that can be done."""
+        """Write a text; ignore a failure."""
         if sys.stderr is not None:
             with suppress(OSError, ValueError):
                 sys.stderr.write(text)
@@ -46,26 +47,26 @@ class BestEffort:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: what was written was flushed."""
+        """Do nothing: `write` flushes."""
 
     def isatty(self) -> bool:
         """Whether it is a terminal."""
         try:
             return sys.stderr is not None and sys.stderr.isatty()
-        except (AttributeError, OSError, ValueError):  # it was closed, or is no whole file
+        except (AttributeError, OSError, ValueError):  # it is closed, or does not have this method
             return False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr, name)
 
 
-#: Where progress bars go: what is only told does not decide what is done.
+#: Where progress bars are written. If they cannot be written, the work goes on.
 STDERR = BestEffort()
 
 
 def tell(message: str) -> None:
-    """Write a line to stderr, escaped, above the progress bars on `STDERR`, if that can be done."""
-    tqdm: Any = sys.modules.get("tqdm")  # without it there is no bar
+    """Write a line to stderr, escaped, above the progress bars on `STDERR`; ignore a failure."""
+    tqdm: Any = sys.modules.get("tqdm")  # if it is not imported, there is no bar
     with tqdm.tqdm.external_write_mode(file=STDERR) if tqdm is not None else nullcontext():
         STDERR.write(escaped(message) + "\n")
 
@@ -74,12 +75,12 @@ def tell(message: str) -> None:
 
 
 def write(data: str | bytes) -> None:
-    """Write to stdout, at once. A str is written in stdout's encoding, escaped where that lacks a character.
+    """Write to stdout and flush it. A character of a str that stdout's encoding lacks is escaped.
 
     Raises
     ------
     OSError
-        It is closed, or cannot be written.
+        stdout is closed, or cannot be written.
     """
     if sys.stdout is None:
         raise OSError("stdout is closed")
@@ -91,14 +92,14 @@ def write(data: str | bytes) -> None:
 
 
 class Sample:
-    """Writes the pieces of a text that is drawn to stdout: as it is, or escaped where that is a terminal."""
+    """Writes the pieces of a sample to stdout: unchanged, or escaped if stdout is a terminal."""
 
     def __init__(self) -> None:
         self._escapes = sys.stdout is not None and sys.stdout.isatty()
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, text: str | bytes, *, final: bool = False) -> None:
-        """Write the next piece, bytes or a str in UTF-8. Errors as in `write`."""
+        """Write the next piece, bytes or a str as UTF-8; errors are those of the function `write`."""
         data = text.encode(errors="replace") if isinstance(text, str) else text
         if self._escapes:
             write(escaped(self._decoder.decode(data, final), LINE_END_AND_TAB))
@@ -110,7 +111,7 @@ class Sample:
 
 
 class _Closed(io.TextIOBase):
-    """In place of a stdout that is closed, which Python gives as ``None`` and others take as written."""
+    """Replaces a closed stdout. Python sets it to ``None``, and other libraries then drop text silently."""
 
     def write(self, text: str) -> int:
         del text
@@ -122,7 +123,7 @@ class _Closed(io.TextIOBase):
 
 
 def open_streams() -> None:
-    """See to it that no file that the program opens takes the number of a standard stream that is closed."""
+    """Open the null device for each closed standard stream, so that no other file gets its number."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -133,7 +134,7 @@ def open_streams() -> None:
 
 
 def settle_streams() -> None:
-    """Flush stdout and stderr, and let go of what they do not take: Python does not fail at its own flush."""
+    """Flush stdout and stderr, and drop text that they do not take: else Python would fail at its exit."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

@@ -1,4 +1,4 @@
-"""A sequence becomes B parallel rows of symbol ids, read in blocks from which training cuts its windows."""
+"""Lays a sequence out as B parallel rows of symbol ids, and reads them in blocks of training windows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from fastrnn.data.corpus import Sequence
 
-#: A block has about so many symbols; with very many rows more, for each must be worth the reading.
+#: The symbols of a block, about, and its fewest steps: with very many rows a block has more symbols, because
+#: reading only a few steps of each row would be slow.
 BLOCK_SYMBOLS = 1 << 17
 LEAST_STEPS = 1 << 10
 
 
 @dataclass(frozen=True)
 class Streams:
-    """Steps of B parallel rows: each step's inputs and targets, (N, B), and where rows start."""
+    """Steps of B parallel rows: inputs, targets and starts, (N, B); a start is 1 where the state is zero."""
 
     inputs: NDArray[np.int32]
     targets: NDArray[np.int32]
@@ -35,16 +36,16 @@ class Streams:
         return int(self.inputs.shape[1])
 
     def windows(self, seq_length: int) -> int:
-        """How many windows one pass has; the last may be shorter."""
+        """The number of windows of one pass; the last one may be shorter."""
         return -(-self.n_steps // seq_length)
 
 
 class Rows:
-    """A sequence laid out as rows that together cover its first transitions; any steps of them are read.
+    """The first transitions of a sequence as B parallel rows, which `read` reads in part.
 
-    The rows are equally long, and evenly placed; where their number does not divide the sequence, they
-    overlap by a symbol here and there, so that nothing is left out. A row starts at its first step,
-    unless the state is to be carried from the end of the row, and wherever its input is the boundary.
+    The rows have one length and begin at even distances. If B does not divide the number of transitions, some
+    rows overlap by a symbol, so that no transition is left out. The state of a row starts anew at its first
+    step, unless it is carried from the row's end, and at each step whose input is the boundary.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Rows:
         return len(self._places)
 
     def first(self, steps: int) -> Rows:
-        """The same rows, but so many steps long."""
+        """The first steps of the same rows."""
         shorter = copy.copy(self)
         shorter.n_steps = steps
         return shorter
@@ -89,15 +90,15 @@ class Rows:
 
 
 class Blocks:
-    """The windows of some rows, over and over, in blocks of whole windows; one block is held at a time.
+    """The windows of some rows, pass after pass, in blocks of whole windows. One block is in memory.
 
-    A sequence that is no longer than a block is one block, which is read once.
+    If the rows are no longer than a block, there is one block, which is read once.
     """
 
     def __init__(self, rows: Rows, seq_length: int) -> None:
         self.rows = rows
         self.seq_length = seq_length
-        #: How many windows one pass has; the last may be shorter.
+        #: The number of windows of one pass; the last one may be shorter.
         self.windows = -(-rows.n_steps // seq_length)
         steps = max(BLOCK_SYMBOLS // rows.batch_size, LEAST_STEPS)
         self._windows_of_block = min(max(1, steps // seq_length), self.windows)
@@ -106,18 +107,18 @@ class Blocks:
 
     @property
     def n_bytes(self) -> int:
-        """The bytes that a block takes."""
+        """The bytes of memory of a block."""
         steps = min(self._windows_of_block * self.seq_length, self.rows.n_steps)
         return (steps + 1) * self.rows.batch_size * (4 + 1)
 
     def at(self, window: int) -> tuple[Streams, int, int]:
-        """The block that has a window, counted over passes.
+        """The block that has a window. Windows are numbered through all passes.
 
         Returns
         -------
         streams, first, left
-            The block; the window's number in it; how many windows there are in it from there on, without
-            end where the block is the whole pass and may be gone through again.
+            The block; the window's number in it; how many windows may be read from there on: those left
+            in the block or, if the block is a whole pass, any number, because it may be read again.
         """
         number, first = divmod(window % self.windows, self._windows_of_block)
         if number != self._number:
@@ -131,6 +132,6 @@ class Blocks:
 
 
 def fit_window(transitions: int, seq_length: int | None, batch_size: int) -> tuple[int, int]:
-    """Shrink a window of T steps and B rows to a sequence of so many transitions; fewer rows first."""
+    """Return T and B of a window that fits a sequence of so many transitions; B is reduced first."""
     T = transitions if seq_length is None else min(seq_length, transitions)
     return T, min(batch_size, max(1, transitions // T))

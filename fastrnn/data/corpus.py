@@ -1,7 +1,7 @@
-"""What is trained on: a running text in memory or in a file, or documents; split, counted, read as ids.
+"""The texts to train on: a running text in memory or in a file, or documents; split, counted, read as ids.
 
-Documents become one plain sequence in which the vocabulary's boundary ends each of them and comes before
-the first. Nothing is laid out as ids as a whole: a sequence is read in parts.
+Documents become one sequence: the vocabulary's boundary comes before the first document and after each one.
+A sequence is read in parts, so its ids are never all in memory.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from fastrnn.data.vocabulary import (
     count_symbols,
 )
 
-#: What stands for a boundary where documents are spelled: a symbol of their unit, number 0.
+#: The symbol that `Documents.spell` writes for a boundary, by unit: the symbol number 0.
 SEPARATORS: dict[str, Any] = {"character": "\0", "byte": b"\0", "token": np.zeros(1, np.int32)}
 
-#: Symbols that are counted at once.
+#: How many symbols are counted at a time.
 PIECE = 1 << 16
 
 
@@ -42,10 +42,10 @@ class Sequence(Protocol):
 
 
 class Corpus(ABC):
-    """Texts of one unit. It may hold a file open: it is closed by a ``with`` statement, if not before."""
+    """Texts of one unit. It may hold an open file, which `close` or a ``with`` statement closes."""
 
     unit: str
-    #: What the rule of newlines changed in the texts, in words.
+    #: What the rule of newlines changed in the texts, as messages for the log.
     changes: tuple[str, ...]
 
     @property
@@ -55,18 +55,18 @@ class Corpus(ABC):
 
     @abstractmethod
     def split(self, held_out: float) -> tuple[Corpus, Corpus]:
-        """Split off the last part: of the symbols of a running text, or of the documents."""
+        """Split in two; ``held_out`` is the second part's share of the symbols, or of the documents."""
 
     @abstractmethod
     def counts(self) -> NDArray[np.int64]:
-        """How often each code point occurs, as `count_symbols` has it."""
+        """How often each code point occurs, as in `count_symbols`."""
 
     @abstractmethod
     def sequence(self, vocabulary: Vocabulary) -> Sequence:
         """All texts as one sequence of ids, with boundaries around documents."""
 
-    def close(self) -> None:  # noqa: B027  (most have none)
-        """Close the file, where there is one."""
+    def close(self) -> None:  # noqa: B027  (most corpora have no file)
+        """Close the file, if there is one."""
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +79,7 @@ class Corpus(ABC):
 
 @dataclass(frozen=True)
 class TokenText:
-    """A running text of tokens whose slices are found right or wrong, as int32."""
+    """A running text of tokens; each slice is checked and becomes int32."""
 
     tokens: NDArray[Any]
     vocabulary: TokenVocabulary
@@ -139,7 +139,7 @@ class _RunningSequence:
 
 
 def _encode(vocabulary: Vocabulary, part: Text, source: object) -> NDArray[np.int32]:
-    """The ids of a part of a text; the vocabulary knew all symbols of a file when it was counted."""
+    """The ids of a part of a text. A file that has an unknown symbol has changed since the count."""
     try:
         return vocabulary.encode_as_is(part)
     except ValueError as error:
@@ -150,16 +150,16 @@ def _encode(vocabulary: Vocabulary, part: Text, source: object) -> NDArray[np.in
 
 @dataclass(frozen=True)
 class Documents(Corpus):
-    """Texts, each of which is learnt with its end.
+    """Texts; a model learns each one with its end.
 
     Attributes
     ----------
     texts
-        All texts that are there, such as `Lines` of a file.
+        All the texts, such as the `Lines` of a file.
     lengths
-        int64: the symbols of each of them.
+        int64: the number of symbols of each text.
     order
-        int64: which of them there are in this corpus, in which order.
+        int64: the numbers of the texts that this corpus has, in its order.
     """
 
     texts: PySequence[Text]
@@ -170,7 +170,7 @@ class Documents(Corpus):
 
     @classmethod
     def of(cls, texts: PySequence[Text], unit: str, changes: tuple[str, ...] = ()) -> Documents:
-        """All of these texts, in their order."""
+        """The corpus of all these texts, in their order."""
         if isinstance(texts, Lines):
             lengths = texts.lengths
         else:
@@ -197,7 +197,7 @@ class Documents(Corpus):
         return self.length - len(self.boundaries)
 
     def shuffled(self, rng: Any) -> Documents:
-        """The same documents in an order that is drawn."""
+        """The same documents in a random order."""
         order = self.order[np.argsort(rng.random(len(self)), kind="stable")]
         return replace(self, order=order)
 
@@ -206,15 +206,13 @@ class Documents(Corpus):
         return replace(self, order=self.order[:count]), replace(self, order=self.order[count:])
 
     def counts(self) -> NDArray[np.int64]:
-        in_order = replace(
-            self, order=np.sort(self.order)
-        )  # so that a file is read from its begin to its end
+        in_order = replace(self, order=np.sort(self.order))  # this reads a file from its beginning to its end
         places = range(0, self.length, PIECE)
         pieces = (in_order.spell(place, min(place + PIECE, self.length)) for place in places)
         try:
             counts = count_symbols(pieces)
         except ValueError:
-            for text in self.texts:  # one that is wrong says where in its document
+            for text in self.texts:  # raises again, with the position in the document
                 code_points(text)
             raise
         counts[0] -= len(self.boundaries)
@@ -224,13 +222,13 @@ class Documents(Corpus):
         return _DocumentSequence(self, vocabulary)
 
     def spell(self, start: int, stop: int, separator: Any = None) -> Any:
-        """A part of the sequence as a text, with a separator in the place of each boundary."""
+        """A part of the sequence as a text; each boundary becomes the separator."""
         separator = SEPARATORS[self.unit] if separator is None else separator
         first = int(np.searchsorted(self.boundaries, start, "right")) - 1
         last = min(int(np.searchsorted(self.boundaries, stop, "left")), len(self))
         pieces = self._take(self.order[first:last])
         skipped = 0
-        if pieces:  # only parts of the outer documents, which may be long
+        if pieces:  # cut the first and the last document, which may be long
             pieces[-1] = pieces[-1][: stop - int(self.boundaries[last - 1]) - 1]
             skipped = max(0, start - int(self.boundaries[first]) - 1)
             pieces[0] = pieces[0][skipped:]
@@ -239,7 +237,7 @@ class Documents(Corpus):
         return joined[begin : begin + stop - start]
 
     def _take(self, places: NDArray[np.int64]) -> list[Any]:
-        """Some of the texts."""
+        """The texts with these numbers."""
         return (
             self.texts.take(places)
             if isinstance(self.texts, Lines)
@@ -272,7 +270,7 @@ class _DocumentSequence:
 
 
 def _joined(texts: list[Any], separator: Any) -> Any:
-    """Texts of one unit one after the other, with a separator between them."""
+    """Join texts of one unit, with a separator between them."""
     if isinstance(separator, str | bytes):
         return separator.join(texts)
     alternating = [separator] * (2 * len(texts) - 1)

@@ -1,4 +1,4 @@
-"""What `fastrnn.train` is given, read as a corpus: a text, a file, or documents from anywhere."""
+"""Reads the first argument of `fastrnn.train` as a corpus: a text, a file, or an iterable of documents."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from fastrnn.data.vocabulary import (
     whole_numbers,
 )
 
-#: What a file may be read as.
+#: The units in which a file can be read.
 FILE_UNITS = ("character", "byte")
 
-#: What `fastrnn.train` takes: a text, a file's path, or documents.
+#: The first argument of `fastrnn.train`: a text, a file's path, or documents.
 Source = Text | os.PathLike[str] | Iterable[Text]
 
-#: What the lines of a text end with.
+#: The characters and bytes that end a line.
 LINE_ENDS = ("\n", "\r", b"\n", b"\r")
 
-#: The longest text that is looked up as the name of a file, and how many documents are.
+#: The most symbols of a text that is looked up as the name of a file, and how many documents are looked up.
 LONGEST_NAME, LOOKED_UP = 4096, 100
 
 
@@ -49,18 +49,18 @@ def read_corpus(
     newlines: str = "universal",
     lines: bool = False,
 ) -> Corpus:
-    """What `fastrnn.train` is given; a file is opened, and read in parts when they are asked for.
+    """Read the first argument of `fastrnn.train`. A file is opened and read in parts, when needed.
 
-    Tokens come with their vocabulary, and nothing else does.
+    A vocabulary is required for tokens, and not allowed for other texts.
 
     Raises
     ------
     TypeError
-        The source is none of a str, bytes, a path or an iterable of texts, or mixes str and bytes; or it
-        has tokens and there is no vocabulary, or the other way round.
+        The source is not a str, bytes, a path or an iterable of texts, or it mixes str and bytes. It has
+        tokens without a vocabulary, or a vocabulary without tokens.
     ValueError
         A token is outside the vocabulary.
-        A file is not in its encoding; an option is unknown, or is for a file and there is none.
+        A file is not in its encoding; an option is unknown, or it is for a file and the source is not one.
     OSError
         A file cannot be read.
     """
@@ -116,7 +116,7 @@ def _read_file(
 
 
 def _read_open_file(source: Iterable[Any], newlines: str) -> Documents:
-    """The lines of a file that is open, which take no more memory than their bytes and where they begin."""
+    """The lines of an open file as documents. They take the memory of their bytes and two int64 each."""
     changes, kept, unit = Changes(newlines), io.BytesIO(), "character"
     for place, line in enumerate(lines_of(map(changes.noted, source))):
         if place == 0:
@@ -125,7 +125,7 @@ def _read_open_file(source: Iterable[Any], newlines: str) -> Documents:
         try:
             kept.write(text.encode() if isinstance(text, str) else text)
         except UnicodeEncodeError:
-            code_points(text)  # says where
+            code_points(text)  # raises again, with the position
         kept.write(b"\n")
     kept.seek(0)
     name = str(getattr(source, "name", "the file"))
@@ -148,7 +148,7 @@ def _read_documents(source: Iterable[Any], newlines: str) -> Documents:
 
 
 def _warn_of_shapes(documents: Documents) -> None:
-    """Warn where all documents are symbols of one text, or lines with their ends."""
+    """Warn if each document is a single symbol, or if each ends with a line end."""
     if len(documents) < 2:
         return
     if np.all(documents.lengths == 1):
@@ -166,7 +166,7 @@ def _warn_of_shapes(documents: Documents) -> None:
 
 
 def _warn_of_a_file_name(text: Any) -> None:
-    """Warn where a text is the name of a file: the file may be meant."""
+    """Warn if a text is the name of a file: the user may mean the file."""
     if 0 < len(text) <= LONGEST_NAME and _is_file(text):
         warnings.warn(
             f"the text {text!r} is the name of a file, and its {len(text)} symbols are trained on, not what "
@@ -178,12 +178,12 @@ def _warn_of_a_file_name(text: Any) -> None:
 def _is_file(name: Any) -> bool:
     try:
         return os.path.isfile(name)  # noqa: PTH113  (bytes are names too)
-    except (OSError, ValueError, TypeError):  # no name that there could be
+    except (OSError, ValueError, TypeError):  # no file can have this name
         return False
 
 
 def require_order(source: Any) -> None:
-    """Require that what a source gives are texts, in an order of its own, or raise a ``TypeError``."""
+    """Raise a ``TypeError`` if a source gives keys or names instead of texts, or has no order."""
     kind = type(source).__name__
     is_mapping = isinstance(source, Mapping) or (hasattr(source, "keys") and not hasattr(source, "dtype"))
     if is_mapping or hasattr(source, "columns") or hasattr(source, "__dataframe__"):
@@ -196,32 +196,32 @@ def require_order(source: Any) -> None:
 
 
 class Changes:
-    """Reads texts by the rule of newlines, and notes what that changed, for the log."""
+    """Reads texts by the rule of newlines, and notes for the log what the rule changed."""
 
     def __init__(self, newlines: str) -> None:
         self._universal = newlines == "universal"
         self._marks = self._returns = 0
 
     def noted(self, text: Any) -> Any:
-        """A text, of which is noted what the rule will change."""
+        """Return the text as it is, and note what the rule will change in it."""
         if self._universal and isinstance(text, str):
             self._marks += text.startswith(BYTE_ORDER_MARK)
             self._returns += "\r" in text
         return text
 
     def as_read(self, text: Any) -> Any:
-        """A text as it is trained on."""
+        """Return the text as the rule reads it, and note what the rule changed."""
         is_changed = self._universal and isinstance(self.noted(text), str)
         return universal_newlines(text) if is_changed else text
 
     def told(self) -> tuple[str, ...]:
-        """What was changed, in words."""
+        """What the rule changed, as messages for the log."""
         told = ["a byte order mark at the beginning is left out"] if self._marks else []
         return (*told, *(["line ends \\r\\n or \\r are read as \\n"] if self._returns else []))
 
 
 def _read_tokens(source: Any, vocabulary: TokenVocabulary) -> Corpus:
-    """A running text of tokens, which is read in parts, or documents of them."""
+    """Read tokens as a running text, which is read in parts, or as documents."""
     if isinstance(source, str | bytes | bytearray | memoryview) or not isinstance(source, Iterable):
         raise _not_tokens(source)
     require_order(source)
@@ -241,7 +241,7 @@ def _read_tokens(source: Any, vocabulary: TokenVocabulary) -> Corpus:
 
 
 def _is_running(tokens: Any) -> bool:
-    """Whether an array or a list has numbers, and not documents."""
+    """Whether an array or a list has numbers instead of documents."""
     if isinstance(tokens, np.ndarray) and tokens.dtype != object:
         return tokens.ndim < 2
     return len(tokens) > 0 and isinstance(tokens[0], numbers.Real)
@@ -262,7 +262,7 @@ def _plain(text: Any) -> Text:
     """A text as str or bytes; anything else is a ``TypeError``."""
     if isinstance(text, numbers.Integral | np.ndarray | list | tuple | array.array):
         raise TypeError(
-            f"a text must be str or bytes, and this is {type(text).__name__}; whole numbers want "
+            f"a text must be str or bytes, and this is {type(text).__name__}; whole numbers need "
             "vocabulary=, the tokens' names or how many there are"
         )
     if hasattr(text, "as_py"):  # a scalar of Arrow's

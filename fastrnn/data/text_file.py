@@ -1,8 +1,8 @@
-"""Texts in files: sliced as a str or bytes is, and read only as far as a slice asks.
+"""Texts in files: they have slices as a str or bytes has, and a slice reads only the bytes that it needs.
 
-A character's place among the bytes of a file is found with an index, made by one pass over the file: how many
-characters come before each few thousand bytes, and the state of the decoder there. What cannot be read
-twice, such as a pipe, is kept in memory as it came.
+An index finds the bytes of a character. One pass over the file makes it: it has an entry for every 8,192
+bytes, which holds the number of characters before them and the state of the decoder there. A file that cannot
+be read twice, such as a pipe, is kept in memory.
 """
 
 from __future__ import annotations
@@ -23,55 +23,55 @@ from fastrnn.data.vocabulary import BYTE_ORDER_MARK, Text, code_points
 #: Bytes of a file for each entry of its index.
 STRETCH = 1 << 13
 
-#: Bytes of a file that are decoded at once where it is read once, from its beginning to its end.
+#: How many bytes are decoded at a time when a file is read once, from its beginning to its end.
 CHUNK = 1 << 18
 
-#: Symbols of a file that are searched for line ends at once.
+#: How many symbols of a file are searched for line ends at a time.
 PIECE = 1 << 16
 
-#: Symbols of a line that comes in pieces.
+#: A line with more symbols than this is read in pieces.
 LONG = 1 << 18
 
-#: The largest file that is kept in memory, in bytes: its lines are quicker to find there.
+#: The largest file in bytes that is kept in memory, where its lines are found faster.
 IN_MEMORY = 1 << 21
 
-#: What helps where a file to train on is not in its encoding, in Python and on the command line.
+#: What to do if a file to train on is not in its encoding, in Python and on the command line.
 ADVICE = "; unit='byte' (--bytes) reads it as bytes, encoding=… (--encoding …) in another encoding"
 
 LINE_FEED, CARRIAGE_RETURN = 10, 13
 
-#: What a file in UTF-16 begins with, in either byte order.
+#: The first bytes of a file in UTF-16, in both byte orders.
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class TextFile:
     """A file that has a length in symbols and slices that are str or bytes.
 
-    It stays open until it is closed, and must stay as it is for so long.
+    The file stays open until `close`, and must not change before.
 
     Parameters
     ----------
     file
-        Open for reading bytes, and seekable.
+        A file that is open for reading bytes, and seekable.
     name
-        What errors call it.
+        The name of the file in errors.
     unit
         ``"character"`` or ``"byte"``.
     encoding
-        Of characters.
+        The encoding, if the unit is the character.
     newlines
         ``"universal"``: a byte order mark at the beginning is left out, and CR LF and CR are read as
-        LF. ``"keep"``: characters are read as they are. Bytes always are.
+        LF. ``"keep"``: characters are read unchanged. Bytes are always unchanged.
 
     Attributes
     ----------
     changes
-        What ``newlines`` changed, in words for the log.
+        What ``newlines`` changed, as messages for the log.
 
     Raises
     ------
     ValueError
-        It is not in its encoding; and from a slice, where the file has changed.
+        The file is not in its encoding. A slice raises it if the file has changed.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class TextFile:
         self._universal = newlines == "universal"
         self._as_it_was = self._version()
         self.changes: list[str] = []
-        #: The last symbols that were read, and the places of the first and behind the last.
+        #: The symbols that were read last, and the places where they begin and end.
         self._held: Any = "" if unit == "character" else b""
         self._held_from = self._held_to = 0
-        #: Whether there is a byte order mark that is left out.
+        #: 1 if there is a byte order mark that is left out, else 0.
         self._mark = 0
         self._index_bytes() if unit == "byte" else self._index_characters()
         if isinstance(file, io.BytesIO) and len(self) and self._as_it_was[0] <= IN_MEMORY:
@@ -102,7 +102,7 @@ class TextFile:
         return found[0]
 
     def slices(self, starts: Sequence[int], stops: Sequence[int]) -> list[Any]:
-        """Many slices; those that follow each other in the file are quicker."""
+        """Many slices. It is faster if they are in the order of the file."""
         mark, found = self._mark, []
         for start, stop in zip(starts, stops, strict=True):
             if not (self._held_from <= start + mark and stop + mark <= self._held_to) and stop > start:
@@ -112,24 +112,24 @@ class TextFile:
         return found
 
     def changed(self) -> ValueError:
-        """The error that the file is not what it was."""
+        """The error that says that the file has changed."""
         return ValueError(
             f"{self._name} changed while it was trained on; it must stay as it is until training ends"
         )
 
     def close(self) -> None:
-        """Close the file; there are no more slices."""
+        """Close the file. After this it has no slices."""
         self._file.close()
 
     def _version(self) -> tuple[int, int]:
-        """What changes when the file does: its size, and when it was written."""
+        """The file's size and the time of its last write, which tell whether it has changed."""
         if isinstance(self._file, io.BytesIO):
             return self._file.getbuffer().nbytes, 0
         status = os.fstat(self._file.fileno())
         return status.st_size, status.st_mtime_ns
 
     def _read(self, start: int, stop: int) -> bytes:
-        """The bytes from ``start`` up to ``stop`` or the end."""
+        """The bytes from ``start`` up to ``stop``, or up to the end of the file."""
         self._file.seek(start)
         data = self._file.read(stop - start)
         if self._version() != self._as_it_was:
@@ -137,7 +137,7 @@ class TextFile:
         return data
 
     def _hold(self, start: int, stop: int) -> None:
-        """Read the stretches in which these symbols begin."""
+        """Read the stretches of bytes in which these symbols begin."""
         first = int(self._begun[:-1].searchsorted(start, "right")) - 1
         last = int(self._begun.searchsorted(stop, "left"))
         data = self._read(first * STRETCH, last * STRETCH)
@@ -151,7 +151,7 @@ class TextFile:
             raise self.changed()
 
     def _decoded(self, data: bytes, first: int, last: int) -> Text:
-        """Some stretches as symbols."""
+        """Decode the bytes of the stretches from ``first`` up to ``last``."""
         if self._unit == "byte":
             return data
         self._decoder.setstate(self._states[first])
@@ -161,11 +161,11 @@ class TextFile:
 
     def _index_bytes(self) -> None:
         self._length, _ = self._as_it_was
-        #: How many symbols begin before each stretch, and in all.
+        #: How many symbols begin before each stretch; the last entry is for the whole file.
         self._begun = np.minimum(np.arange(1 - (-self._length // STRETCH)) * STRETCH, self._length)
 
     def _index_characters(self) -> None:
-        """Decode the whole file once, and note at each stretch what the decoder had read so far."""
+        """Decode the whole file once, and note the state of the decoder before each stretch."""
         self._decoder = _new_decoder(self._encoding, "universal" if self._universal else "keep")
         size, _ = self._as_it_was
         begun = np.zeros(1 - (-size // STRETCH), np.int64)
@@ -194,13 +194,13 @@ class TextFile:
 
 
 def _new_decoder(encoding: str, newlines: str) -> io.IncrementalNewlineDecoder:
-    """A decoder of pieces of a text that reads newlines by their rule."""
+    """A decoder for a text in pieces, which reads newlines by their rule."""
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     return io.IncrementalNewlineDecoder(decoder, translate=newlines == "universal")
 
 
 def _changes(mark: int, newlines: Any) -> list[str]:
-    """What the rule of newlines and byte order marks changed, in words."""
+    """What the rule of newlines and byte order marks changed, as messages for the log."""
     found = (newlines,) if isinstance(newlines, str) else newlines or ()
     ends = " and ".join(ascii(end)[1:-1] for end in ("\r\n", "\r") if end in found)
     told = ["a byte order mark at the beginning is left out"] if mark else []
@@ -208,14 +208,14 @@ def _changes(mark: int, newlines: Any) -> list[str]:
 
 
 class Lines(Sequence[Text]):
-    """The lines of a file, without their ends, read when they are asked for.
+    """The lines of a file without their ends; a line is read when it is needed.
 
-    A line ends with LF, CR LF or CR, and the last one with the file.
+    A line ends with LF, CR LF or CR. The last line may end with the file.
     """
 
     def __init__(self, file: TextFile) -> None:
         self.file = file
-        #: Where each line begins, and how many symbols it has.
+        #: The place where each line begins, and its number of symbols.
         self.starts, self.lengths = _find_lines(file)
 
     def __len__(self) -> int:
@@ -226,7 +226,7 @@ class Lines(Sequence[Text]):
         return line
 
     def take(self, places: NDArray[np.int64]) -> list[Any]:
-        """Some of the lines, by their numbers from 0."""
+        """The lines with these numbers, counted from 0."""
         starts = self.starts[places]
         return self.file.slices(starts.tolist(), (starts + self.lengths[places]).tolist())
 
@@ -247,13 +247,13 @@ def _find_lines(file: TextFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     behind[:-1] += second[1:]
     starts = np.concatenate([np.zeros(1, np.int64), behind[~second]])
     ends = np.append(ends[~second], len(file))
-    if starts[-1] == len(file):  # nothing is behind the last line end
+    if starts[-1] == len(file):  # the file ends with a line end
         starts, ends = starts[:-1], ends[:-1]
     return starts, ends - starts
 
 
 class OpenFile(NamedTuple):
-    """A file that is open for reading bytes, and what errors call it."""
+    """A file that is open for reading bytes, and its name in errors."""
 
     file: BinaryIO
     name: str
@@ -262,13 +262,13 @@ class OpenFile(NamedTuple):
 def open_text(
     source: os.PathLike[str] | OpenFile, unit: str, encoding: str = "utf-8", newlines: str = "universal"
 ) -> TextFile:
-    """The text of a file; what is small, was open before or is no file on a disk is kept in memory."""
+    """Open the text of a file. It is kept in memory if it is small, not on a disk, or was open."""
     if isinstance(source, OpenFile):
         return TextFile(io.BytesIO(source.file.read()), source.name, unit, encoding, newlines)
     file: BinaryIO = Path(source).open("rb")  # noqa: SIM115  (a TextFile keeps it open)
     try:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size <= IN_MEMORY:  # one of /proc has a size of 0
+        if not stat.S_ISREG(status.st_mode) or status.st_size <= IN_MEMORY:  # files of /proc have size 0
             with file:
                 file = io.BytesIO(file.read())
         return TextFile(file, os.fspath(source), unit, encoding, newlines)
@@ -280,12 +280,12 @@ def open_text(
 def iter_pieces(
     file: BinaryIO, name: str, unit: str, encoding: str = "utf-8", newlines: str = "universal"
 ) -> Iterator[Any]:
-    """A file's text in pieces, read when they are asked for, from a file that need not be seekable.
+    """Yield a file's text in pieces, each read when it is needed. The file need not be seekable.
 
     Raises
     ------
     ValueError
-        It is to be characters, and is not in its encoding.
+        The unit is the character, and the file is not in its encoding.
     """
     decoder = _new_decoder(checked_encoding(encoding), newlines)
     offset, is_first, is_end = 0, newlines == "universal", False
@@ -305,9 +305,9 @@ def iter_pieces(
 
 
 def iter_lines(pieces: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
-    """The lines of a text that comes in pieces, without their ends, LF, CR LF or CR.
+    """Yield the lines of a text that comes in pieces, without their ends (LF, CR LF or CR).
 
-    A line of more than `LONG` symbols comes in pieces itself: with each is whether the line ends with it.
+    A line of more than `LONG` symbols is yielded in pieces. The flag of a piece says whether its line ends.
     """
     rest: Any = None
     is_within = is_after_return = False
@@ -330,7 +330,7 @@ def iter_lines(pieces: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
 
 
 def lines_of(file: Iterable[Any]) -> Iterator[Any]:
-    """The lines of an open file without their ends, LF, CR LF or CR, read when they are asked for."""
+    """Yield the lines of an open file without their ends (LF, CR LF or CR), each read when it is needed."""
     begun: list[Any] = []
     for piece, is_end in iter_lines(file):
         begun.append(piece)
@@ -340,7 +340,7 @@ def lines_of(file: Iterable[Any]) -> Iterator[Any]:
 
 
 def decode_utf8(data: bytes, name: str = "the text") -> str:
-    """Decode UTF-8, or raise a ``ValueError`` that names the text and the place."""
+    """Decode UTF-8, or raise a ``ValueError`` with the text's name and the position."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -351,11 +351,11 @@ def checked_encoding(encoding: Any) -> str:
     """Return the name of an encoding of text that Python knows, or raise a ``ValueError``."""
     try:
         b"a".decode(encoding)
-    except UnicodeDecodeError:  # it has more than one byte for each character
+    except UnicodeDecodeError:  # one byte is not a character in this encoding, such as UTF-16
         pass
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(
-            f"encoding={encoding!r} is none that Python reads text in; it is a name such as 'utf-8', "
+            f"encoding={encoding!r} is not a text encoding of Python; it must be a name such as 'utf-8', "
             "'utf-16', 'latin-1' or 'cp1252'"
         ) from error
     return codecs.lookup(encoding).name
@@ -364,7 +364,7 @@ def checked_encoding(encoding: Any) -> str:
 def _not_decodable(
     error: UnicodeDecodeError, name: str, encoding: str, offset: int, advice: str = ""
 ) -> ValueError:
-    """The error for people; ``offset`` is where the bytes that were decoded begin."""
+    """The error to show; ``offset`` is the place in the file of the first byte that was decoded."""
     byte, place = error.object[error.start], offset + error.start
     shown = "UTF-8" if encoding == "utf-8" else encoding
     looks = "; it begins as UTF-16 does" if place == 0 and error.object[:2] in UTF_16_MARKS else ""

@@ -1,8 +1,8 @@
 """Symbols and their ids.
 
 A symbol is a character (of a ``str``), a byte (of ``bytes``) or a token (of a sequence of whole numbers).
-Ids run from 0 in the order of the symbols' code points; a token is its own id. Where texts are documents,
-one more id, the last, is their boundary.
+Ids run from 0 in the order of the symbols' code points; a token is its own id. If the texts are documents,
+the last id is their boundary.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Text = str | bytes | Sequence[int] | NDArray[Any]
 
 UNITS = ("character", "byte", "token")
 
-#: What a text may begin with to tell its encoding; it is no symbol of it.
+#: A mark of the encoding that a text may begin with; it is not part of the text.
 BYTE_ORDER_MARK = "\ufeff"
 
 #: How a model reads a str: ``"universal"`` leaves out a byte order mark at its beginning and reads ``\\r\\n``
-#: and ``\\r`` as ``\\n``, as Python reads text files; ``"keep"`` takes it as it is. Bytes are as they are.
+#: and ``\\r`` as ``\\n``, as Python reads text files; ``"keep"`` changes nothing. Bytes are never changed.
 NEWLINES = ("universal", "keep")
 
-#: The most tokens there may be: with the boundary, their number is an int32 as well.
+#: The most tokens of a vocabulary: the number of ids with the boundary is then an int32 too.
 MOST_TOKENS = (1 << 31) - 2
 
-#: Bytes of memory for each token: its number, and how often it occurs.
+#: Bytes of memory for each token: its id and its count.
 TOKEN_BYTES = 4 + 8
 
 
@@ -55,11 +55,11 @@ def universal_newlines(text: str) -> str:
 
 
 def whole_numbers(text: object) -> NDArray[Any]:
-    """A text of tokens as an array (n), which is not copied where it is one."""
+    """Return a text of tokens as an array (n); an array is not copied."""
     if isinstance(text, str | bytes | bytearray | memoryview):
         raise TypeError(f"tokens are whole numbers in a sequence, and this is {type(text).__name__}")
     array = checks.as_array("tokens", text, "whole numbers in a sequence")
-    if array.shape == (0,):  # an empty list has the dtype of floats
+    if array.shape == (0,):  # NumPy makes an empty list an array of floats
         return np.empty(0, np.int32)
     if array.ndim != 1:
         shape = f"has shape {array.shape}" if array.ndim else f"is {type(text).__name__}"
@@ -72,8 +72,8 @@ def whole_numbers(text: object) -> NDArray[Any]:
 def code_points(text: Any, position: int = 0, *, surrogates: bool = False) -> NDArray[Any]:
     """The numbers of a text's symbols: uint32 code points, uint8 bytes, or tokens as they are.
 
-    ``position`` is where the text begins in a longer one, for the error; with ``surrogates`` there may be
-    lone ones, which are no characters.
+    ``position`` is the place of the text in a longer one, for the error. ``surrogates`` allows lone
+    surrogates, which are not characters.
     """
     if isinstance(text, np.ndarray):
         return text
@@ -89,9 +89,9 @@ def code_points(text: Any, position: int = 0, *, surrogates: bool = False) -> ND
 
 
 def count_symbols(pieces: Iterable[Text], position: int = 0) -> NDArray[np.int64]:
-    """How often each code point, or byte, occurs in the pieces of a text, up to the highest that does.
+    """Count each code point, byte or token of a text in pieces; the last count is that of the highest one.
 
-    ``position`` is where the first piece begins in the text, for errors.
+    ``position`` is the place of the first piece in the text, for errors.
     """
     counts = np.zeros(1, np.int64)
     for piece in pieces:
@@ -104,14 +104,14 @@ def count_symbols(pieces: Iterable[Text], position: int = 0) -> NDArray[np.int64
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The symbols that a model knows: characters or bytes; tokens are a `TokenVocabulary`'s.
+    """The symbols that a model knows: characters or bytes; a `TokenVocabulary` has tokens.
 
     Attributes
     ----------
     unit
         ``"character"``, ``"byte"`` or ``"token"``.
     symbols
-        uint32, ascending: code points, all bytes from 0 to 255, or all tokens from 0 on.
+        uint32, ascending: code points, the bytes from 0 to 255, or the tokens from 0.
     boundary
         Whether there is one more symbol, which ends each document and comes before the first.
     newlines
@@ -130,7 +130,7 @@ class Vocabulary:
         Raises
         ------
         ValueError
-            It is empty, or has a lone surrogate.
+            The alphabet is empty, or has a lone surrogate.
         """
         symbols = np.arange(128, dtype=np.uint32) if alphabet == "ascii" else np.unique(code_points(alphabet))
         if not symbols.size:
@@ -151,7 +151,7 @@ class Vocabulary:
         boundary: bool = False,
         newlines: str = "keep",
     ) -> Vocabulary:
-        """The vocabulary of the code points that any of these counts has; for bytes, every byte."""
+        """The vocabulary of the code points with a count above 0 in any of these; for bytes, every byte."""
         found = [np.arange(256)] if unit == "byte" else [np.flatnonzero(one) for one in counts]
         return cls(unit, np.unique(np.concatenate(found)).astype(np.uint32), boundary, newlines=newlines)
 
@@ -162,11 +162,11 @@ class Vocabulary:
 
     @property
     def boundary_id(self) -> int | None:
-        """The boundary's id, the last one; ``None`` where there is no boundary."""
+        """The boundary's id, the last one; ``None`` if there is no boundary."""
         return len(self.symbols) if self.boundary else None
 
     def by_id(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Counts by code point as counts by id (V); there are none of the boundary."""
+        """Turn counts by code point into counts by id (V); the boundary's count is 0."""
         found = np.zeros(self.size, np.int64)
         ids = np.flatnonzero(self.symbols < len(counts))
         found[ids] = counts[self.symbols[ids]]
@@ -174,35 +174,35 @@ class Vocabulary:
 
     @cached_property
     def _ids(self) -> NDArray[np.int32]:
-        """Ids by code point, -1 where there is none; the last entry stands for all higher ones."""
+        """Ids by code point, -1 for one without an id; the last entry is for all higher code points."""
         table = np.full(int(self.symbols.max(initial=0)) + 2, -1, np.int32)
         table[self.symbols] = np.arange(len(self.symbols), dtype=np.int32)
         return table
 
     def encode(self, text: Text, *, unknown: str | float = "error") -> NDArray[np.int32]:
-        """The ids of a text's symbols, after its newlines were read as `newlines` says.
+        """The ids of a text's symbols; its newlines are read first, as `newlines` says.
 
-        Unless ``unknown`` is ``"error"``, the id of a symbol that the vocabulary has not is -1.
+        Unless ``unknown`` is ``"error"``, the id of a symbol that is not in the vocabulary is -1.
 
         Raises
         ------
         TypeError
             The text is not of the vocabulary's unit.
         ValueError
-            The text has a symbol that the vocabulary has not.
+            The text has a symbol that is not in the vocabulary.
         """
         return self.encode_as_is(self.as_read(text), unknown=unknown)
 
     def as_read(self, text: Any) -> Any:
-        """A text with its newlines as the vocabulary reads them."""
+        """Return a text with its newlines changed as the vocabulary reads them."""
         return universal_newlines(text) if self.newlines == "universal" and isinstance(text, str) else text
 
     def encode_as_is(
         self, text: Text, position: int = 0, *, unknown: str | float = "error"
     ) -> NDArray[np.int32]:
-        """The ids of a text that was read already, or of a piece of one; otherwise as `encode`.
+        """As `encode`, for a text, or a piece of one, whose newlines were read already.
 
-        ``position`` is where the piece begins in the text, for the error.
+        ``position`` is the place of the piece in the text, for the error.
         """
         if unit_of(text) != self.unit:
             wanted = "str" if self.unit == "character" else "bytes"
@@ -226,9 +226,9 @@ class Vocabulary:
         unknown: str | float = "error",
         named: Callable[[int], str] = "text {}: ".format,
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The ids of many texts that were read already, one after the other, and the length of each.
+        """The ids of many texts, joined, and the length of each; the texts' newlines were read already.
 
-        Errors are those of `encode`, after what a text is ``named`` by its place in the list.
+        Errors are those of `encode`. They begin with what ``named`` returns for the text's place in the list.
         """
         try:
             ids = self.encode_as_is(self.joined(texts), unknown=unknown)
@@ -242,29 +242,29 @@ class Vocabulary:
         return ids, np.fromiter(map(len, texts), np.int64, len(texts))
 
     def joined(self, texts: list[Any]) -> Text:
-        """Texts one after the other."""
+        """Join texts."""
         return "".join(texts) if self.unit == "character" else b"".join(texts)
 
     def decode(self, ids: NDArray[Any]) -> Text:
-        """The text that these ids spell; none of them may be the boundary's."""
+        """The text of these ids; the boundary's id is not allowed."""
         codes = self.symbols[ids]
         if self.unit == "byte":
             return bytes(codes.astype(np.uint8))
         return str(codes.astype("<u4").tobytes(), "utf-32-le")
 
     def joined_pieces(self, pieces: Iterable[Any]) -> Text:
-        """Texts that `decode` returned, one after the other."""
+        """Join texts that `decode` returned."""
         return "".join(pieces) if self.unit == "character" else b"".join(pieces)
 
     def name_of(self, symbol: int) -> str:
-        """What errors call the symbol that has an id."""
+        """The name in errors of the symbol with this id."""
         if symbol == self.boundary_id:
             return "the end of a document"
         return f"the token {symbol}" if self.unit == "token" else repr(self.decode(np.array([symbol])))
 
 
 def _is_utf8(name: str) -> bool:
-    """Whether a str can be written as UTF-8: whether it has no lone surrogate."""
+    """Whether a str can be written as UTF-8: it has no lone surrogate."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -274,28 +274,28 @@ def _is_utf8(name: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class TokenVocabulary(Vocabulary):
-    """Tokens: whole numbers that someone else gave to words, or to anything; each is its own id.
+    """Tokens: whole numbers that stand for words or for anything else; each is its own id.
 
     Attributes
     ----------
     tokens
-        Their names in the order of their ids; ``None`` where they have none.
+        The names of the tokens in the order of their ids, or ``None``.
     """
 
     tokens: tuple[str, ...] | None = None
 
     @classmethod
     def of_tokens(cls, vocabulary: object) -> Self:
-        """The vocabulary of tokens that have these names, or of so many tokens.
+        """The vocabulary of tokens with these names, or of this number of tokens.
 
         Raises
         ------
         TypeError
-            It is no whole number and no sequence of str.
+            ``vocabulary`` is neither a whole number nor a sequence of str.
         ValueError
-            There are none, or too many; two have one name; a name has a lone surrogate.
+            There are no tokens, or too many; two have the same name; a name has a lone surrogate.
         MemoryError
-            It cannot fit.
+            The vocabulary does not fit into memory.
         """
         if isinstance(vocabulary, numbers.Integral):
             return cls.of_count(checks.whole_number("vocabulary", vocabulary))
@@ -309,7 +309,7 @@ class TokenVocabulary(Vocabulary):
 
     @classmethod
     def of_count(cls, count: int, boundary: bool = False, names: tuple[str, ...] | None = None) -> Self:
-        """The vocabulary of so many tokens."""
+        """The vocabulary of this number of tokens."""
         if count > MOST_TOKENS:
             raise ValueError(f"vocabulary={count} must be at most {MOST_TOKENS}")
         memory.require(TOKEN_BYTES * count, f"a vocabulary of {count} tokens")
@@ -336,14 +336,14 @@ class TokenVocabulary(Vocabulary):
     def encode_as_is(
         self, text: Text, position: int = 0, *, unknown: str | float = "error"
     ) -> NDArray[np.int32]:
-        """The ids of a text's tokens, which are the same numbers; not copied where they are int32.
+        """The ids of a text's tokens, which are the same numbers; an int32 array is not copied.
 
         ``position`` and ``unknown`` are as in `Vocabulary.encode_as_is`.
 
         Raises
         ------
         TypeError
-            The text is no sequence of whole numbers.
+            The text is not a sequence of whole numbers.
         ValueError
             A number is outside the vocabulary.
         """
@@ -365,7 +365,7 @@ class TokenVocabulary(Vocabulary):
                 found[(ids < 0) | (ids >= V)] = -1
                 return found
             at = int(np.argmax((ids < 0) | (ids >= V)))
-            boundary = ", the boundary, which documents get by themselves" * bool(ids[at] == self.boundary_id)
+            boundary = ", the boundary, which fastrnn adds to documents" * bool(ids[at] == self.boundary_id)
             raise ValueError(
                 f"the token at position {position + at} is {ids[at]}{boundary}; it must be within 0 … {V - 1}"
             )
@@ -375,7 +375,7 @@ class TokenVocabulary(Vocabulary):
         if len(texts) == 1:
             return whole_numbers(texts[0])
         arrays = [np.empty(0, np.int64), *map(whole_numbers, texts)]
-        # a number too large for int64 becomes one below 0, which is none either
+        # a number too large for int64 becomes negative, so it is unknown too
         return np.concatenate(arrays, dtype=np.int64, casting="unsafe")
 
     def decode(self, ids: NDArray[Any]) -> NDArray[np.int32]:

@@ -13,14 +13,14 @@ from fastrnn.inference.scoring import Ids, Reading, Scorer, first_symbol_probabi
 from fastrnn.network import execution
 from fastrnn.network.network import Network
 
-#: Symbols of a block, at most.
+#: The most symbols of a block.
 MOST_AT_ONCE = 1 << 14
 
 
 def draw(probabilities: NDArray[np.float64], temperature: float, rng: Any) -> int:
-    """One index, drawn with these probabilities at a temperature, from one uniform draw.
+    """Draw an index with these probabilities at a temperature; it takes one uniform draw.
 
-    At 0 it is the likeliest. At 1 it is what ``RandomState.choice`` draws.
+    At temperature 0 it is the most probable index. At 1 it is what ``RandomState.choice`` draws.
     """
     (uniform,) = checks.uniforms(rng, 1)
     if temperature == 0:
@@ -41,10 +41,10 @@ def continuation(
     last: int | None = None,
     block: int = 1,
 ) -> Iterator[Ids]:
-    """Draw n ids that continue what was read, of which there is at least one symbol.
+    """Draw n ids that continue a reading, which has at least one symbol.
 
-    They come in blocks, the first of so many ids and each twice as long as the one before, up to a limit, and
-    end early before ``last``. Each id takes one uniform draw, and those of a block are drawn at once.
+    They come in blocks. The first one has ``block`` ids, and each next one twice as many, up to a limit. They
+    end before the id ``last``. Each id takes one uniform draw; the draws of a block are made at once.
     """
     most = min(MOST_AT_ONCE, max(1, execution.CALL_OPERATIONS // network.shape.operations))
     prepared, done = network.prepare_steps(), 0
@@ -71,8 +71,8 @@ def continuation(
 def drawn(
     scorer: Scorer, reading: Reading, n: int, *, temperature: float, rng: Any, block: int
 ) -> Iterator[Ids]:
-    """Draw n ids that continue what was read, which may be nothing; they come in blocks, as above."""
-    if n > 0 and reading.before < 0:  # a running text that has not begun
+    """Draw n ids that continue a reading, which may be empty; they come in blocks as in `continuation`."""
+    if n > 0 and reading.before < 0:  # the beginning of a running text
         reading.before = draw(first_symbol_probabilities(scorer.counts), temperature, rng)
         yield np.array([reading.before], np.int32)
         n -= 1

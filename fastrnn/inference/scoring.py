@@ -1,7 +1,7 @@
-"""How many nats or bits a model gives each symbol of texts, given all before it.
+"""The nats or bits that a model gives each symbol of a text, given all symbols before it.
 
-Many texts are scored side by side: they are laid out one after the other in parallel rows, and the state
-starts anew where one begins. A text that comes in pieces is scored by itself, with its state carried along.
+Many texts are scored in parallel: they are joined in a few rows, and the state starts anew where a text
+begins. A text that comes in pieces is scored alone, and the state is carried from piece to piece.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.network.execution import Array
 from fastrnn.network.network import Network
 
-#: From this power of two on a float is infinite.
+#: Two to this power, and to any higher one, is infinite as a float.
 MAX_EXPONENT = 1024
 
-#: Rows that texts are scored in, at most; and the floating-point operations of a native call, about.
+#: The most rows in which texts are scored, and about the floating-point operations of a native call.
 ROWS, CALL_OPERATIONS = 64, 1 << 32
 
-#: Steps of a native call, at most.
+#: The most steps of a native call.
 WINDOW = 1 << 14
 
-#: Symbols of texts that are scored at once, about: of a list; of an iterator, which is read so far ahead, at
-#: first and at most.
+#: About how many symbols of texts are scored at a time: of a list; of an iterator, at first and at most. An
+#: iterator is read so far ahead.
 SYMBOLS_AT_ONCE, FIRST_AHEAD, MOST_AHEAD = 1 << 19, 1 << 10, 1 << 17
 
-#: A text, or a piece of one, and whether the text ends with it.
+#: A text, or a piece of one, and whether it is the end of the text.
 Piece = tuple[Text, bool]
 
-#: What errors call a text, by its place among the texts; it ends with a colon and a space, or is empty.
+#: Returns the name of a text in errors, by its place; the name ends with a colon and a space, or is empty.
 Named = Callable[[int], str]
 
 Floats = NDArray[np.float64]
@@ -45,23 +45,23 @@ Ids = NDArray[np.int32]
 
 
 def first_symbol_probabilities(counts: NDArray[np.int64]) -> Floats:
-    """The chance of each symbol to be a running text's first: add-one smoothed frequencies (V)."""
+    """The probability of each symbol to begin a running text: add-one smoothed frequencies (V)."""
     probabilities: Floats = (counts + 1.0) / (counts.sum() + len(counts))
     return probabilities
 
 
 def perplexity(bits_per_symbol: float) -> float:
-    """``2 ** bits_per_symbol``; infinite where it is larger than a float can be."""
+    """``2 ** bits_per_symbol``; infinity if that is too large for a float."""
     return 2.0**bits_per_symbol if bits_per_symbol < MAX_EXPONENT else math.inf
 
 
 def steps_at_once(network: Network, B: int) -> int:
-    """The steps of a native call with B rows."""
+    """How many steps a native call with B rows does."""
     return max(1, min(WINDOW, CALL_OPERATIONS // (B * network.shape.operations)))
 
 
 def losses_of_rows(network: Network, rows: Streams) -> Floats:
-    """Nats (N, B) of the targets of some rows, from a state of zeros."""
+    """The nats (N, B) of the targets of some rows; the first state is zero."""
     losses = np.empty(rows.inputs.shape)
     state = network.checked_state(None, rows.batch_size)
     T = steps_at_once(network, rows.batch_size)
@@ -74,15 +74,15 @@ def losses_of_rows(network: Network, rows: Streams) -> Floats:
 
 
 def mean_loss(network: Network, rows: Streams) -> float:
-    """Mean nats of the targets of some rows, from a state of zeros; exactly summed, for schedules read it."""
+    """The mean nats of the targets of some rows; the sum is exact, because schedules read it."""
     losses = losses_of_rows(network, rows)
     return math.fsum(losses.ravel().tolist()) / losses.size
 
 
 def symbol_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], first: Floats) -> Floats:
-    """Nats of each symbol of some running texts, given all before it in its text.
+    """The nats of each symbol of some running texts, given all before it in its text.
 
-    ``ids`` has the texts one after the other, each as long as ``lengths`` says; ``first`` (V) is the
+    ``ids`` joins the ids of all texts, and ``lengths`` are the texts' lengths; ``first`` (V) is the
     probability of each symbol to be the first of a text.
     """
     losses = np.empty(len(ids))
@@ -96,7 +96,7 @@ def symbol_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], first:
 
 
 def document_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], boundary: int) -> Floats:
-    """Nats of each symbol of some documents and of each document's end; arguments as above."""
+    """The nats of each symbol of some documents and of their ends; ids and lengths as in `symbol_losses`."""
     begins, _ = _places(lengths + 1)
     inputs = np.full(len(ids) + len(lengths), boundary, np.int32)
     is_symbol = np.ones(len(inputs), bool)
@@ -107,15 +107,15 @@ def document_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], boun
 
 
 def _places(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where texts of these lengths begin and end, one after the other; empty ones left out."""
+    """Where texts of these lengths begin and end when they are joined; empty ones are left out."""
     ends = np.cumsum(lengths[lengths > 0])
     return ends - lengths[lengths > 0], ends
 
 
 def _losses_of_texts(network: Network, inputs: Ids, targets: Ids, begins: NDArray[np.int64]) -> Floats:
-    """Nats of each target of a sequence in which a text begins at each of ``begins``.
+    """The nats of each target of a sequence in which a text begins at each of ``begins``.
 
-    The rows are cut between texts; one that is shorter than the others leaves the batch when it is done.
+    The sequence is cut between texts into rows. A row that ends before the others leaves the batch.
     """
     losses, starts = np.empty(len(inputs)), np.zeros(len(inputs), np.uint8)
     starts[begins] = 1
@@ -137,7 +137,7 @@ def _losses_of_texts(network: Network, inputs: Ids, targets: Ids, begins: NDArra
 
 
 def _cut(begins: NDArray[np.int64], n: int) -> list[slice]:
-    """Cut a sequence of n steps into at most ROWS rows of about one length, the longest first."""
+    """Cut a sequence of n steps into at most ROWS rows of similar lengths, and return the longest first."""
     count = min(ROWS, len(begins))
     if not count:
         return []
@@ -153,7 +153,7 @@ def _length(piece: slice) -> int:
 def _side_by_side(
     T: int, pieces: list[slice], inputs: Ids, targets: Ids, starts: NDArray[np.uint8]
 ) -> Streams:
-    """Pieces of a sequence as rows of T steps; what is beyond the end of a row has no target."""
+    """Pieces of a sequence as rows of T steps; steps after the end of a piece have no target."""
     shape = (T, len(pieces))
     rows = Streams(np.zeros(shape, np.int32), np.full(shape, -1, np.int32), np.zeros(shape, np.uint8))
     for b, piece in enumerate(pieces):
@@ -164,14 +164,14 @@ def _side_by_side(
 
 
 class Reading:
-    """One text that is read in pieces: its last symbol so far, and the state of the network before that.
+    """One text that is read in pieces: its last symbol so far, and the network's state before that symbol.
 
     Attributes
     ----------
     before
-        The id of the last symbol; before the first the boundary's, or -1 in a running text.
+        The id of the last symbol. Before the first symbol it is the boundary's id, or -1 in a running text.
     state
-        (Z, L, 1, H).
+        The state, (Z, L, 1, H).
     """
 
     def __init__(self, network: Network, before: int, first: Floats) -> None:
@@ -180,7 +180,7 @@ class Reading:
         self.state: Array = network.checked_state(None, 1)
 
     def losses(self, ids: Ids) -> Floats:
-        """Nats of the next symbols, given all before them."""
+        """The nats of the next symbols, given all before them."""
         losses = np.empty(len(ids))
         begun = 0
         if self.before < 0 and len(ids):
@@ -206,11 +206,11 @@ class Scorer:
     network, vocabulary, counts
         The model's.
     end
-        Whether the end of each document is scored, too.
+        Whether the end of each document is scored too.
     unknown
-        What becomes of symbols that the model does not know: ``"error"``, ``"skip"``, or their probability.
+        How symbols that the model does not know are scored: ``"error"``, ``"skip"``, or their probability.
     bits
-        Whether scores are in bits, else in nats.
+        Whether scores are in bits; else they are in nats.
     """
 
     network: Network
@@ -221,13 +221,13 @@ class Scorer:
     bits: bool = True
 
     def new_reading(self) -> Reading:
-        """A reading of a text from its beginning on."""
+        """A reading that is at the beginning of a text."""
         boundary = self.vocabulary.boundary_id
         first = first_symbol_probabilities(self.counts)
         return Reading(self.network, -1 if boundary is None else boundary, first)
 
     def of_texts(self, texts: list[Text], named: Named) -> tuple[Floats, NDArray[np.int64]]:
-        """The scores of some texts that were read already, one after the other, and how many each has."""
+        """The scores of some texts, joined, and how many each has; the texts' newlines were read already."""
         ids, lengths = self.vocabulary.encode_many(texts, unknown=self.unknown, named=named)
         known, ends = ids >= 0, np.cumsum(lengths)
         so_far = np.append(0, np.cumsum(known))
@@ -239,7 +239,7 @@ class Scorer:
         return scores, known_lengths + self.end if self.unknown == "skip" else lengths
 
     def of_piece(self, reading: Reading, piece: Text, position: int, *, is_last: bool, name: str) -> Floats:
-        """The scores of the next piece of a text, which begins at a position in it."""
+        """The scores of the next piece of a text, which begins at ``position``."""
         try:
             ids = self.vocabulary.encode_as_is(piece, position, unknown=self.unknown)
         except (TypeError, ValueError) as error:
@@ -250,7 +250,7 @@ class Scorer:
         return self._scores(losses, ids, np.array([len(ids)]), lambda _: name, position)
 
     def of_text(self, text: Text) -> Floats:
-        """The scores of one text, which is read in pieces where it is long."""
+        """The scores of one text; a long one is scored in pieces."""
         text = self.vocabulary.as_read(text)
         pieces = _cut_text(text)
         if len(pieces) == 1:
@@ -260,7 +260,7 @@ class Scorer:
         return np.concatenate(list(self.of_pieces(known, _unnamed)))
 
     def of_prime(self, prime: Text | None) -> Reading:
-        """A reading of a text that is to be continued; ``None`` is one that has not begun."""
+        """A reading after a prime, from which sampling continues; ``None`` is the beginning of a text."""
         reading = self.new_reading()
         if prime is not None:
             prime = self.vocabulary.as_read(prime)
@@ -275,19 +275,19 @@ class Scorer:
         return list(self._of_groups(_in_groups(self._whole(texts), SYMBOLS_AT_ONCE, SYMBOLS_AT_ONCE), named))
 
     def of_iterator(self, texts: Iterable[Text], named: Named) -> Iterator[Floats]:
-        """The scores of each text, of which some are read ahead."""
+        """Yield the scores of each text; some texts are read ahead."""
         return self.of_pieces(self._whole(texts), named)
 
     def _whole(self, texts: Iterable[Text]) -> Iterator[Piece]:
-        """Texts, each as its only piece."""
+        """Yield each text as a single piece."""
         return ((self.vocabulary.as_read(text), True) for text in texts)
 
     def of_pieces(self, pieces: Iterable[Piece], named: Named) -> Iterator[Floats]:
-        """The scores of each piece of texts, of which some are read ahead."""
+        """Yield the scores of each piece of the texts; some pieces are read ahead."""
         return self._of_groups(_in_groups(pieces, FIRST_AHEAD, MOST_AHEAD), named)
 
     def _of_groups(self, groups: Iterable[tuple[list[Text], bool | None]], named: Named) -> Iterator[Floats]:
-        """The scores of what `_in_groups` gives: an array for each piece."""
+        """Yield an array of scores for each piece in the groups of `_in_groups`."""
         reading, position, place = self.new_reading(), 0, 0
         for group, is_last in groups:
             if is_last is None:
@@ -303,7 +303,7 @@ class Scorer:
                 reading, position, place = self.new_reading(), 0, place + 1
 
     def _losses(self, ids: Ids, lengths: NDArray[np.int64]) -> Floats:
-        """Nats of the known symbols of some texts, and of their ends where those are scored."""
+        """The nats of the known symbols of some texts, and of their ends if those are scored."""
         boundary = self.vocabulary.boundary_id
         if boundary is None:
             return symbol_losses(self.network, ids, lengths, first_symbol_probabilities(self.counts))
@@ -313,10 +313,10 @@ class Scorer:
     def _scores(
         self, losses: Floats, ids: Ids, lengths: NDArray[np.int64], named: Named, position: int = 0
     ) -> Floats:
-        """The scores of ids, -1 where one is not known, from the nats of the known ones, which are replaced.
+        """The scores of ids, where -1 is an unknown symbol, from the nats of the known ones.
 
-        ``lengths`` are those of the texts that the ids have one after the other, and ``position`` is where
-        the first one begins in a longer text, for the error.
+        ``losses`` may be overwritten. ``lengths`` are those of the texts that ``ids`` joins, and ``position``
+        is the place of the first one in a longer text, for the error.
         """
         if self.bits:
             with np.errstate(over="ignore"):
@@ -339,32 +339,32 @@ class Scorer:
 
 
 def _cut_text(text: Text) -> list[slice]:
-    """The pieces in which a text is read; one that has no length is refused when it is encoded."""
+    """The slices in which a text is scored; a text without a length is refused when it is encoded."""
     n = len(text) if hasattr(text, "__len__") else 0
     return [slice(start, min(start + SYMBOLS_AT_ONCE, n)) for start in range(0, max(1, n), SYMBOLS_AT_ONCE)]
 
 
 def _unnamed(_: int) -> str:
-    """What errors call the only text."""
+    """The name in errors of an only text: it has none."""
     return ""
 
 
 def _named_from(named: Named, first: int, place: int) -> str:
-    """What errors call a text by its place in a group that begins with the text ``first``."""
+    """The name in errors of a text, by its place in a group that begins with the text ``first``."""
     return named(first + place)
 
 
 def _in_groups(pieces: Iterable[Piece], first: int, most: int) -> Iterator[tuple[list[Text], bool | None]]:
-    """Texts that come whole in groups that grow from ``first`` to ``most`` symbols, about, and ``None``.
+    """Yield groups of whole texts with ``None``, and each other piece alone with whether its text ends.
 
-    Other pieces of texts are alone, with whether the text ends with it.
+    The groups grow from about ``first`` to about ``most`` symbols.
     """
     group: list[Text] = []
     size, enough, is_within = 0, first, False
     for piece, is_last in pieces:
         if is_last and not is_within:
             group.append(piece)
-            size += 1 + (len(piece) if hasattr(piece, "__len__") else 0)  # what has none is refused below
+            size += 1 + (len(piece) if hasattr(piece, "__len__") else 0)  # without one, it is refused later
             if size < enough:
                 continue
         if group:

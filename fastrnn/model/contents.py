@@ -1,7 +1,7 @@
-"""What a model has, and the one place that says what may be there.
+"""What a model has, and all checks of it.
 
-`Model` asks it for what a user gives, writing a file for what became of that since, and reading a file for
-what stands there: what one of them takes, the others take.
+The same checks are made of a user's arguments to `Model`, before a file is written, and when one is read:
+each of them accepts what the others accept.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from fastrnn.network.network import Network
 
 MAX_CODE_POINT = 0x10FFFF
 
-#: How many symbols a unit has, at least and at most, boundaries not counted.
+#: The fewest and the most symbols of each unit, without the boundary.
 SYMBOLS = {"character": (0, MAX_CODE_POINT + 1), "byte": (256, 256), "token": (1, MOST_TOKENS)}
 
-#: The most levels of the settings, dicts and lists in one another, and digits of a whole number there.
+#: The most levels of nested dicts and lists in the settings, and the most digits of a whole number there.
 MOST_LEVELS, MOST_DIGITS = 100, 1000
 
 
 @dataclass(frozen=True)
 class Contents:
-    """All that a model has, and that its file holds."""
+    """Everything that a model has and its file holds."""
 
     network: Network
     vocabulary: Vocabulary
@@ -43,7 +43,7 @@ class Contents:
 
     @classmethod
     def checked(cls, network: Any, vocabulary: Any, counts: Any, settings: Any, history: Any) -> Self:
-        """Contents that a file can hold: as they are given, or converted where nothing is lost.
+        """Return contents that a file can hold; they are converted if that loses nothing.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class Contents:
         if vocabulary.size != network.vocab_size:
             raise ValueError(
                 f"the vocabulary has {vocabulary.size} symbols, and the network {network.vocab_size}; "
-                "they must have as many"
+                "they must have the same number"
             )
         for name, parameter in network.parameters.items() if not _all_finite(network.flat) else ():
             if not _all_finite(parameter):
@@ -75,7 +75,7 @@ def _all_finite(array: NDArray[Any]) -> bool:
 
 
 def checked_vocabulary(vocabulary: object) -> Vocabulary:
-    """The vocabulary, if its symbols can be those of its unit; they become uint32."""
+    """Return the vocabulary with its symbols as uint32; they must be possible symbols of its unit."""
     if not isinstance(vocabulary, Vocabulary):
         raise TypeError(
             f"vocabulary is {type(vocabulary).__name__}; it must be a fastrnn.data.vocabulary.Vocabulary"
@@ -102,7 +102,7 @@ def checked_vocabulary(vocabulary: object) -> Vocabulary:
 
 
 def _checked_unit(vocabulary: Vocabulary) -> str:
-    """The unit of a vocabulary, if what it says of itself goes together."""
+    """Return the unit of a vocabulary; its class, boundary and newlines must fit the unit."""
     unit = checks.one_of("vocabulary.unit", vocabulary.unit, UNITS)
     if isinstance(vocabulary, TokenVocabulary) != (unit == "token"):
         raise TypeError(
@@ -117,7 +117,7 @@ def _checked_unit(vocabulary: Vocabulary) -> str:
 
 
 def _check_names(names: Any, count: int) -> None:
-    """Require that tokens have names by which each can be told from the others."""
+    """Require that tokens have distinct names."""
     if not isinstance(names, tuple) or len(names) != count:
         raise ValueError(f"vocabulary.tokens must be a tuple of {count} str, one for each token")
     try:
@@ -127,17 +127,17 @@ def _check_names(names: Any, count: int) -> None:
 
 
 def _checked_counts(counts: Any, V: int) -> NDArray[np.int64]:
-    """Counts as int64 (V) that nobody else has and that cannot be written."""
+    """Return a copy of counts as int64 (V) that cannot be made writable."""
     given = _vector("counts", counts)
     checks.same_shape("counts", given, (V,))
     found = _whole_numbers("counts", given, np.int64, (1 << 62) // V)
     if isinstance(found.base, bytes) and len(found.base) == found.nbytes:
-        return found  # such a view cannot be made writable
+        return found  # an array of bytes cannot be made writable
     return np.frombuffer(found.tobytes(), np.int64)
 
 
 def _vector(name: str, value: Any) -> NDArray[Any]:
-    """Numbers as a vector, of which no element is read: it may be as long as no memory is."""
+    """Return numbers as a vector. Its elements are not read, because it may be longer than memory is."""
     array = checks.as_array(name, value, "whole numbers in a vector")
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be whole numbers, and has dtype {array.dtype}")
@@ -147,7 +147,7 @@ def _vector(name: str, value: Any) -> NDArray[Any]:
 
 
 def _whole_numbers(name: str, array: NDArray[Any], dtype: Any, largest: int) -> NDArray[Any]:
-    """Whole numbers from 0 to ``largest`` in this dtype, not copied where they are that already."""
+    """Return whole numbers from 0 to ``largest`` in this dtype; an array that has it is not copied."""
     if array.dtype.kind == "f" and not np.array_equal(array, np.floor(array)):
         raise ValueError(f"{name} must be whole numbers, and not all of them are")
     least, most = (array.min().item(), array.max().item()) if array.size else (0, 0)
@@ -159,18 +159,18 @@ def _whole_numbers(name: str, array: NDArray[Any], dtype: Any, largest: int) -> 
 
 
 def checked_settings(settings: Any) -> dict[str, Any]:
-    """Settings as JSON gives them back: dicts with str, lists, str, bool, finite numbers and None.
+    """Return settings as JSON would return them: dicts with str keys, lists, str, bool, finite numbers, None.
 
     Numbers of NumPy become Python's, and tuples become lists.
     """
     if not isinstance(settings, Mapping):
-        raise TypeError(f"settings is {type(settings).__name__}; it must be a dict of what JSON can say")
+        raise TypeError(f"settings is {type(settings).__name__}; it must be a dict of values that JSON has")
     found: dict[str, Any] = _plain("settings", settings, MOST_LEVELS)
     return found
 
 
 def _plain(name: str, value: Any, levels: int) -> Any:
-    """A value of the settings as JSON gives it back; ``name`` says where it is."""
+    """Return a value of the settings as JSON would return it; ``name`` is its name in errors."""
     if value is None or isinstance(value, bool | np.bool_):
         return value if value is None else bool(value)
     if isinstance(value, str):
@@ -178,7 +178,7 @@ def _plain(name: str, value: Any, levels: int) -> Any:
     if isinstance(value, numbers.Real):
         return _plain_number(name, value)
     if not isinstance(value, Mapping | list | tuple):
-        raise TypeError(f"{name} is {shown(value)}; it must be what JSON can say")
+        raise TypeError(f"{name} is {shown(value)}; it must be a value that JSON has")
     if not levels:
         raise ValueError(f"settings have more than {MOST_LEVELS} levels")
     if isinstance(value, Mapping):
@@ -193,12 +193,12 @@ def _plain_dict(name: str, value: Mapping[Any, Any], levels: int) -> dict[str, A
             raise TypeError(f"{name} has the key {shown(key)}; it must be str")
         found[_plain_text(key)] = _plain(f"{name}[{shown(key)}]", one, levels - 1)
     if len(found) != len(value):
-        raise ValueError(f"{name} has two keys that are one in JSON")
+        raise ValueError(f"{name} has two keys that are equal in JSON")
     return found
 
 
 def _plain_text(value: str) -> str:
-    """A str; two surrogates that stand for a character become that character."""
+    """Return a str; a pair of surrogates becomes the character that it encodes."""
     text = str(value)
     return text if text.isascii() else str(json.loads(json.dumps(text)))
 

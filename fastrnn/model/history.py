@@ -1,7 +1,7 @@
-"""What a training recorded, as a sequence of records that is kept in columns.
+"""The records of a training, as a sequence that is stored in columns.
 
-A record is a dict of numbers. Each key has one column of floats, NaN where a record has not that key, so that
-millions of records take eight bytes for each number.
+A record is a dict of numbers. Each key has one column of floats; the value is NaN if a record does not have
+the key. So millions of records take eight bytes for each number.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ Record = dict[str, float]
 #: The keys that each record has.
 REQUIRED = ("step", "loss")
 
-#: Steps are below it: every whole number up to here is a float.
+#: A step is below this number: every whole number up to it is exact as a float.
 STEP_LIMIT = 1 << 53
 
-#: The bits of the NaN that stands where a record has not a key.
+#: The bits of the NaN of a key that a record does not have.
 NAN_BITS = int(np.array(math.nan).view(np.uint64))
 
-#: How many records `repr` shows, at most.
+#: The most records that `repr` shows.
 LONGEST_REPR = 1000
 
 
 class History(Sequence[Record]):
     """Records in the order of their updates; `append` and `extend` add to them.
 
-    It behaves as a list of dicts that can only grow. A record that it returns is a copy.
+    It behaves like a list of dicts to which records can only be added. It returns copies of its records.
 
     Parameters
     ----------
     records
         Mappings of str to numbers. Each has ``step``, a whole number from 0 on, and ``loss``, which is
-        finite. A key whose value is NaN is as if it were not there.
+        finite. A key whose value is NaN is left out.
 
     Raises
     ------
     TypeError, ValueError
-        A record is none; the message says which one, and why.
+        A record is invalid; the message says which one, and why.
     """
 
     def __init__(self, records: Iterable[Mapping[str, float]] = ()) -> None:
@@ -57,12 +57,12 @@ class History(Sequence[Record]):
 
     @classmethod
     def of_columns(cls, columns: Mapping[str, NDArray[np.float64]]) -> Self:
-        """The history that has these columns, which are just those that `columns` returns for it.
+        """Return the history with these columns; they must be exactly what its `columns` returns.
 
         Raises
         ------
         ValueError
-            No history has such columns.
+            No history has these columns.
         """
         history = cls()
         if columns and not columns.keys() >= set(REQUIRED):
@@ -81,7 +81,7 @@ class History(Sequence[Record]):
             if key not in self._columns:
                 self._columns[key] = array("d", [math.nan]) * place
         for key, column in self._columns.items():
-            # from its place on: an append that was interrupted may have left a value there
+            # replace the rest: an interrupted append may have left a value there
             column[place:] = array("d", [values.get(key, math.nan)])
         self._length += 1
 
@@ -93,9 +93,9 @@ class History(Sequence[Record]):
             self.append(record)
 
     def columns(self) -> dict[str, NDArray[np.float64]]:
-        """Copies of the columns by key, float64 (n), where n is the number of records.
+        """Return copies of the columns by key, float64 (n), where n is the number of records.
 
-        Where a record has not a key, there is NaN. Each key is that of a record.
+        The value is NaN if a record does not have the key. At least one record has each key.
         """
         columns = {key: np.array(column[: self._length]) for key, column in self._columns.items()}
         return {key: column for key, column in columns.items() if not np.isnan(column).all()}
@@ -142,12 +142,12 @@ class History(Sequence[Record]):
 
 
 def as_history(records: Iterable[Mapping[str, float]]) -> History:
-    """A history as it is, or the one that has these records."""
+    """Return a history as it is, or a new one with these records."""
     return records if isinstance(records, History) else History(records)
 
 
 def _checked_record(name: str, record: object) -> dict[str, float]:
-    """The values of a record as floats, those that are NaN left out."""
+    """Return the values of a record as floats, without those that are NaN."""
     if not isinstance(record, Mapping):
         raise TypeError(f"{name} is {shown(record)}; it must be a dict of numbers")
     values = {checked_key(name, key): _number(f"{name}[{key!r}]", value) for key, value in record.items()}
@@ -164,7 +164,7 @@ def _checked_record(name: str, record: object) -> dict[str, float]:
 
 
 def checked_key(name: str, key: object) -> str:
-    """A key of a record, which names a tensor of a file; ``name`` is what has it."""
+    """Return a key of a record if it can name a tensor of a file; ``name`` is the record's name in errors."""
     if not isinstance(key, str):
         raise TypeError(f"{name} has the key {shown(key)}; it must be str")
     try:
@@ -175,7 +175,7 @@ def checked_key(name: str, key: object) -> str:
 
 
 def _number(name: str, value: Any) -> float:
-    """A number as a float, if it is one without a loss."""
+    """Return a number as a float; it must be exact as a float."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {shown(value)}; it must be a number")
     try:
@@ -183,12 +183,12 @@ def _number(name: str, value: Any) -> float:
     except OverflowError:
         number = math.inf
     if number != value and not math.isnan(number):
-        raise ValueError(f"{name} is {shown(value)}, which is no float64")
+        raise ValueError(f"{name} is {shown(value)}, which is not a float64")
     return number
 
 
 def _check_column(key: str, column: NDArray[np.float64]) -> None:
-    """Require that a column holds just what `History.append` puts there."""
+    """Require that a column holds only values that `History.append` writes."""
     missing = np.isnan(column)
     if key in REQUIRED:
         good = bool(np.isfinite(column).all())

@@ -1,4 +1,4 @@
-"""What a user holds: a network, the symbols it speaks and the record of its training."""
+"""The model: a network, its symbols, and the history of its training."""
 
 from __future__ import annotations
 
@@ -31,50 +31,49 @@ SAMPLED_AT_ONCE = 1 << 10
 class Model(checks.Sealed):
     """A trained language model; `fastrnn.train` and `fastrnn.load` return one.
 
-    A model of one running text predicts each symbol from all before it, and the first from the
-    training text's frequencies (add-one smoothed). A model of documents predicts the first symbol and
-    the end of a document as well. To a model of tokens a text is a sequence of whole numbers.
+    A model of one running text predicts each symbol from all before it, and the first symbol from the
+    training text's frequencies (add-one smoothed). The network of a model of documents also predicts the
+    first symbol and the end of a document. For a model of tokens, a text is a sequence of whole numbers.
 
     Parameters
     ----------
     network
-        The `Network`, whose parameters are finite.
+        A `Network` with finite parameters.
     vocabulary
-        The `fastrnn.data.vocabulary.Vocabulary`, of as many symbols as the network has.
+        A `fastrnn.data.vocabulary.Vocabulary` with as many symbols as the network has.
     counts
-        Whole numbers (V), as the attribute.
+        Whole numbers (V); see the attribute.
     settings
-        A mapping of what JSON can say: str, numbers, bool, ``None``, and lists and dicts of them.
+        A mapping of values that JSON has: str, numbers, bool, ``None``, and lists and dicts of them.
     history
-        A `History`, or a sequence of the records that make one.
+        A `History`, or a sequence of its records.
 
     Attributes
     ----------
     network
         The `Network`.
     vocabulary
-        The `fastrnn.data.vocabulary.Vocabulary`; of tokens a `fastrnn.data.vocabulary.TokenVocabulary`, whose
-        ``tokens`` are their names.
+        The `fastrnn.data.vocabulary.Vocabulary`. For tokens it is a
+        `fastrnn.data.vocabulary.TokenVocabulary`, whose attribute ``tokens`` has their names.
     counts
-        int64 (V), read-only: how often each symbol occurs in the training text; with ``split="rows"`` in all
-        of it.
+        int64 (V), read-only: how often each symbol occurs in the training text; with ``split="rows"``, in the
+        whole text.
     settings
-        The settings of its training, a dict. It can be changed, and set.
+        The settings of the training, a dict. It can be changed and set.
     history
-        What training recorded: a `fastrnn.model.history.History`, which is a sequence of
-        ``{"step": …, "loss": …, "gradient_norm": …}``, with
-        ``"validation_loss"`` where a part of the text was held out. ``step`` is the number of the update,
-        from 0; ``loss`` is in nats, the mean per symbol since the record before, or with
-        ``reduction="sum"`` the sum over the window of that update; ``gradient_norm`` is the norm of that
-        update's gradient, after the clip by value and before the clip by norm; ``validation_loss`` is the
-        mean per symbol, in nats, of the first 32,768 that are held out, with ``split="rows"`` of all; with
-        ``averaging`` it is that of the average, and the others are not. It can be appended to, and set, to a
-        list of records as well.
+        The records of the training, a `fastrnn.model.history.History`: a sequence of
+        ``{"step": …, "loss": …, "gradient_norm": …}``, with ``"validation_loss"`` if a part of the text was
+        held out. ``step`` is the number of the update, from 0. ``loss`` is in nats: the mean per symbol since
+        the previous record or, with ``reduction="sum"``, the sum over the window of that update.
+        ``gradient_norm`` is the norm of that update's gradient, after the clip by value and before the clip
+        by norm. ``validation_loss`` is the mean in nats per symbol of the first 32,768 symbols that are held
+        out; with ``split="rows"``, of all of them. With ``averaging``, the validation loss alone is that
+        of the averaged parameters. Records can be appended, and the attribute can be set to a list of them.
 
     Raises
     ------
     TypeError, ValueError
-        An argument is not what a model's file can hold; the message says which one, and why.
+        A model's file cannot hold an argument; the message says which one, and why.
     """
 
     def __init__(
@@ -95,14 +94,14 @@ class Model(checks.Sealed):
 
     @classmethod
     def _of(cls, contents: Contents) -> Self:
-        """The model that has these contents, which were checked."""
+        """The model with these contents, which were checked."""
         model = cls.__new__(cls)
-        model._contents = contents  # noqa: SLF001  (it is a model, too)
+        model._contents = contents  # noqa: SLF001  (it is a model too)
         return model
 
     @property
     def network(self) -> Network:
-        """The network; a model of another one is another `Model`."""
+        """The network. It cannot be set: make another `Model` for another network."""
         return self._contents.network
 
     @property
@@ -126,7 +125,7 @@ class Model(checks.Sealed):
 
     @property
     def history(self) -> History:
-        """What training recorded."""
+        """The records of the training."""
         return self._contents.history
 
     @history.setter
@@ -135,7 +134,7 @@ class Model(checks.Sealed):
 
     @property
     def kept_record(self) -> Record | None:
-        """The record of the weights that the model has: the best one or, where none was kept, the last."""
+        """The record of the model's weights: the best one if the best weights were kept, else the last."""
         if not self.history:
             return None
         if self.settings.get("keep") != "best":
@@ -148,38 +147,39 @@ class Model(checks.Sealed):
     def surprisal(
         self, text: Text, *, end: bool = False, unknown: str | float = "error"
     ) -> NDArray[np.float64]:
-        """Bits of each symbol of a text, given all before it.
+        """Return the bits of each symbol of a text, given all symbols before it.
 
         Parameters
         ----------
         text
-            A str, bytes for a model of bytes, or whole numbers (n) for a model of tokens; for a model of
-            documents, one document.
+            A str for a model of characters, bytes for one of bytes, or whole numbers (n) for one of tokens.
+            For a model of documents, it is one document.
         end
-            Add the bits of the document's end, for a model of documents.
+            Whether to add the bits of the document's end; only for a model of documents.
         unknown
-            What becomes of a symbol that the model does not know. ``"error"``: it is a ``ValueError``.
-            ``"skip"``: the text is scored as if it were absent, without a number for it. A probability p,
-            above 0 and at most 1: it has ``-log2 p`` bits, and what follows is scored as if it were absent.
+            How a symbol that the model does not know is scored. ``"error"``: it is a ``ValueError``.
+            ``"skip"``: the symbol is left out before scoring, and the result has no number for it. A
+            probability p, above 0 and at most 1: the symbol has ``-log2 p`` bits, and the other symbols are
+            scored as if it were left out.
 
         Returns
         -------
         float64 (n)
-            ``-log2 p``; their sum is the text's code length. One more with ``end``.
+            ``-log2 p`` of each symbol; their sum is the text's code length. With ``end``, n is one larger.
 
         Raises
         ------
         TypeError
             The text is not of the model's type.
         ValueError
-            It has a symbol that the model does not know; ``end`` is asked of a model without documents;
-            ``unknown`` is none of the above; or the model gives a symbol no finite number of bits, for its
-            parameters are out of range.
+            The text has a symbol that the model does not know; ``end`` is True and the model is not of
+            documents; ``unknown`` is none of the above; or a symbol's bits are not finite, because the
+            model's parameters are out of range.
         """
         return self._scorer(end=end, unknown=unknown).of_text(text)
 
     @overload
-    def score_many(  # type: ignore[overload-overlap]  # what has a length is an iterable, too
+    def score_many(  # type: ignore[overload-overlap]  # a Collection is an Iterable too
         self, texts: Collection[Text], *, end: bool = ..., unknown: str | float = ...
     ) -> list[NDArray[np.float64]]: ...
 
@@ -191,25 +191,25 @@ class Model(checks.Sealed):
     def score_many(
         self, texts: Iterable[Text], *, end: bool = False, unknown: str | float = "error"
     ) -> list[NDArray[np.float64]] | Iterator[NDArray[np.float64]]:
-        """Bits of each symbol of many texts, which are scored side by side: `surprisal` of each, faster.
+        """Return what `surprisal` returns for each of many texts; this is faster than one by one.
 
         Parameters
         ----------
         texts
-            An iterable of texts. The lines of an open file are texts without their ends.
+            An iterable of texts. An open file gives its lines, without their ends.
         end, unknown
             As in `surprisal`.
 
         Returns
         -------
         list or iterator of float64 (n)
-            In the order of the texts: a list where ``texts`` has a length. Else an iterator that reads some
-            texts ahead, at first a few and then about 130,000 symbols, and keeps nothing of those before.
+            In the order of the texts: a list if ``texts`` has a length, else an iterator. The iterator reads
+            some texts ahead, first about 1,000 symbols and later about 130,000, and keeps no earlier ones.
 
         Raises
         ------
         TypeError, ValueError
-            As in `surprisal`; the message says which text, from 0, or which line of a file, from 1.
+            As in `surprisal`; the message has the number of the text, from 0, or of the file's line, from 1.
         """
         if isinstance(texts, str | bytes | bytearray | memoryview):
             raise TypeError(f"texts is one {type(texts).__name__}; it must be an iterable of texts")
@@ -227,19 +227,19 @@ class Model(checks.Sealed):
     def score_pieces(
         self, pieces: Iterable[Piece], named: Named, *, unknown: str | float = "error"
     ) -> Iterator[NDArray[np.float64]]:
-        """Bits of texts in pieces, with the ends of documents, an array for each piece. Internal."""
+        """Yield an array of bits for each piece of texts, with the ends of documents. Internal."""
         return self._scorer(end=self.vocabulary.boundary, unknown=unknown).of_pieces(pieces, named)
 
     def log_prob(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
-        """The natural logarithm of the text's probability; arguments and errors as in `surprisal`."""
+        """Return the natural logarithm of the text's probability; arguments and errors as in `surprisal`."""
         scorer = self._scorer(end=end, unknown=unknown, bits=False)
         with np.errstate(over="ignore"):
             return -_finite(scorer.of_text(text).sum())
 
     def bits_per_symbol(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
-        """Mean bits of a text's symbols; arguments and errors as in `surprisal`.
+        """Return the mean bits of a text's symbols; arguments and errors as in `surprisal`.
 
-        A text without symbols, or with none but those that are skipped, is a ``ValueError``.
+        A text without symbols, or whose symbols are all skipped, is a ``ValueError``.
         """
         bits = self.surprisal(text, end=end, unknown=unknown)
         if not bits.size:
@@ -252,7 +252,7 @@ class Model(checks.Sealed):
             return _finite(bits.mean())
 
     def perplexity(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
-        """``2 ** bits_per_symbol``; arguments and errors as there."""
+        """Return ``2 ** bits_per_symbol``; arguments and errors as in `bits_per_symbol`."""
         return scoring.perplexity(self.bits_per_symbol(text, end=end, unknown=unknown))
 
     def _scorer(self, *, end: bool, unknown: str | float, bits: bool = True) -> Scorer:
@@ -277,23 +277,24 @@ class Model(checks.Sealed):
         Parameters
         ----------
         n
-            How many symbols. A model of documents stops earlier where the document ends.
+            How many symbols. A model of documents stops earlier if the document ends.
         prime
-            What the text continues; ``None`` begins one.
+            A text that the generated text continues; ``None`` begins a new text.
         temperature
-            Logits are divided by it: below 1 is more cautious, above 1 bolder; 0 takes the likeliest.
+            Logits are divided by it: below 1, probable symbols become more probable; above 1, less; 0 always
+            takes the most probable symbol.
         rng
-            An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws. It gives a uniform
-            draw for each symbol, in order, in blocks of 1,024 and then more: where a document ends, the draws
-            of the rest of its block are taken as well, though never more than n in all.
+            An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for unpredictable draws. Each symbol
+            takes one uniform draw, in order. The draws are made in blocks, of 1,024 at first and more later.
+            If a document ends within a block, all draws of the block are made, but never more than n in all.
         unknown
-            What becomes of a symbol of the prime that the model does not know: ``"error"``, or it is left
-            out, with ``"skip"`` and, as in `surprisal`, with a probability.
+            What happens to a symbol of the prime that the model does not know. ``"error"``: it is a
+            ``ValueError``. ``"skip"`` or a probability, as in `surprisal`: it is left out.
 
         Returns
         -------
         str, bytes or int32 (n)
-            The generated symbols, without the prime, in the type of the training text.
+            The generated symbols, without the prime, as the type of the training text.
 
         Raises
         ------
@@ -302,7 +303,7 @@ class Model(checks.Sealed):
             model does not know; the model's parameters are out of range, so that its state or its logits
             overflow.
         MemoryError
-            The text cannot fit.
+            The text does not fit into memory.
         """
         pieces = self.sample_pieces(
             n, prime, temperature=temperature, rng=rng, unknown=unknown, block=SAMPLED_AT_ONCE
@@ -321,7 +322,7 @@ class Model(checks.Sealed):
         unknown: str | float = "error",
         block: int = 1,
     ) -> Iterator[Text]:
-        """What `sample` returns, in pieces, as it is drawn: in blocks that grow. Internal."""
+        """Return the text of `sample` in pieces, each when it is drawn; the pieces grow. Internal."""
         n = checks.whole_number("n", n, minimum=0)
         temperature = checks.real_number("temperature", temperature, zero=True)
         generator = checks.random_generator(rng)
@@ -333,13 +334,12 @@ class Model(checks.Sealed):
     # ---- Files -----------------------------------------------------------------------------------
 
     def to_bytes(self) -> bytes:
-        """The model as the bytes of its file; `from_bytes` reads them. The same model, the same bytes.
+        """Return the bytes of the model's file; `from_bytes` reads them. Equal models give equal bytes.
 
         Raises
         ------
         TypeError, ValueError
-            What was changed since the model was made is not what a file can hold, such as parameters that are
-            NaN.
+            The model was changed, and a file cannot hold it now: for example, a parameter is NaN.
         """
         return model_file.to_bytes(self._contents)
 
@@ -350,14 +350,14 @@ class Model(checks.Sealed):
         Parameters
         ----------
         data
-            What `to_bytes` returned, or a file's content.
+            The bytes that `to_bytes` returned, or that a model's file has.
         backend, threads
             As for `fastrnn.load`.
 
         Raises
         ------
         fastrnn.CheckpointError
-            They are damaged or not a model.
+            The bytes are damaged or not a model.
         ValueError, TypeError, fastrnn.BackendUnavailableError
             There is no such backend, or it cannot run here; ``threads`` is out of range or of the wrong type.
         MemoryError
@@ -371,23 +371,23 @@ class Model(checks.Sealed):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file, whole or not at all.
 
-        A file that was there is replaced only when the new one is safely on disk, which keeps its mode and,
-        where that is allowed, its owner. A link stays, and the file that it points to is written. What saves
-        that were killed more than an hour ago have left in the folder is removed.
+        If there is a file already, it is replaced only when the new one is on disk. The new one gets its mode
+        and, if that is allowed, its owner. A link is kept, and the file that it points to is written.
+        Temporary files in the folder are removed if a save that was killed left them more than an hour ago.
 
         Raises
         ------
         OSError
             The file cannot be written.
         MemoryError
-            Its bytes do not fit into memory.
+            The file's bytes do not fit into memory.
         TypeError, ValueError
-            As for `to_bytes`; the path has a NUL.
+            As in `to_bytes`; or the path has a NUL.
 
         Notes
         -----
-        Whatever is raised has the model: after ``fastrnn.train(…).save(path)`` on a full disk,
-        ``error.model.save(elsewhere)`` saves it.
+        Every error of `save` has the attribute ``model``: if ``fastrnn.train(…).save(path)`` fails on a full
+        disk, ``error.model.save(other_path)`` saves the model.
         """
         try:
             write_atomically(path, self.to_bytes())
@@ -409,7 +409,7 @@ class Model(checks.Sealed):
 
 
 def _finite(bits: np.float64) -> float:
-    """A sum or a mean, or an error where it overflowed."""
+    """Return a sum or a mean as a float; raise a ``ValueError`` if it overflowed."""
     if not np.isfinite(bits):
         raise ValueError(f"the text has {bits} bits or nats: the model's parameters are out of range")
     return float(bits)
@@ -425,19 +425,19 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int | 
     Parameters
     ----------
     path
-        What `Model.save` wrote.
+        A file that `Model.save` wrote.
     backend
-        As for `fastrnn.train`; a model of one backend runs on every other.
+        As for `fastrnn.train`. A model that one backend trained runs on all others.
     threads
-        The most threads that a call of the model works with; ``None`` is as many as the process may use
-        cores. Results do not depend on it.
+        The most threads that a call of the model uses; ``None`` is one for each core that the process may
+        use. Results do not depend on it.
 
     Raises
     ------
     fastrnn.CheckpointError
-        The file is damaged, or is no model of fastrnn's; the message says why.
+        The file is damaged, or is not a model of fastrnn; the message says why.
     OSError
-        It cannot be read.
+        The file cannot be read.
     ValueError, TypeError, fastrnn.BackendUnavailableError
         There is no such backend, or it cannot run here; ``threads`` is out of range or of the wrong type.
     MemoryError

@@ -1,10 +1,11 @@
-"""Model files: one safetensors file that holds everything, and is believed only after it was checked.
+"""Model files: one safetensors file holds everything, and it is used only after all of it was checked.
 
 The tensors are the parameters by name, ``vocabulary.symbols``, ``vocabulary.counts`` and one column for
-each key of the history; where tokens have names, ``vocabulary.names``, all of them in UTF-8, and
-``vocabulary.lengths``, how many characters each has. The one metadata key, ``fastrnn``, is sorted JSON: the
-format's version, what the network and the vocabulary are, the settings of the training, and a SHA-256
-checksum over all of this and every tensor. A file holds no clock, path, backend or thread count.
+each key of the history. If tokens have names, there are two more: ``vocabulary.names`` has all names in
+UTF-8, and ``vocabulary.lengths`` the number of characters of each. The only metadata key, ``fastrnn``, is
+sorted JSON: the format's version, the options of the network and the vocabulary, the training's settings,
+and a SHA-256 checksum over all of this and every tensor. A file holds no time, path, backend or number of
+threads.
 """
 
 from __future__ import annotations
@@ -43,23 +44,23 @@ from fastrnn.network.network import OPTIONS, Network, checked_shape
 
 FORMAT_VERSION = 3
 
-#: What the name of a column of the history begins with.
+#: The names of the history's columns begin with this.
 HISTORY_PREFIX = "history."
 
-#: Bytes of memory that reading a byte of a file takes, at most, before it is found right or wrong.
+#: The most bytes of memory that reading takes for each byte of a file, before the file is checked.
 READING_COST = 3
 
-#: Bytes of memory that a token's name takes, at most, beside its characters, and that a character takes.
+#: The most bytes of memory that a token's name takes without its characters, and that a character takes.
 NAME_COST, CHARACTER_COST = 256, 8
 
-#: What the metadata of the first version has.
+#: The keys of the metadata of version 1.
 KEYS = {
     *("cell", "checksum", "documents", "dtype", "format_version", "hidden_size", "record_keys"),
     *("records", "settings", "unit", "vocab_size"),
 }
 
-#: What each later version added, and what it is in a file of an earlier one. ``name_bytes`` is the size of
-#: the tokens' names, or null where they have none.
+#: The keys that each later version added, and their values for a file of an earlier version.
+#: ``name_bytes`` is the number of bytes of the tokens' names, or null if they have none.
 ADDED: dict[int, dict[str, Any]] = {
     2: {
         "name_bytes": None,
@@ -82,7 +83,7 @@ def to_bytes(contents: Contents) -> bytes:
     Raises
     ------
     TypeError, ValueError
-        The model is none that a file can hold.
+        A file cannot hold the model.
     """
     contents = Contents.checked(**vars(contents))
     tensors = _tensors(contents)
@@ -102,7 +103,7 @@ def to_bytes(contents: Contents) -> bytes:
 def _describe(
     contents: Contents, tensors: Mapping[str, NDArray[Any]], version: int = FORMAT_VERSION
 ) -> dict[str, Any]:
-    """What the metadata of a version says of a model that has these tensors, but for the checksum."""
+    """The metadata of a model with these tensors in a version of the format, without the checksum."""
     network, vocabulary = contents.network, contents.vocabulary
     description = {
         "format_version": version,
@@ -126,7 +127,7 @@ def _describe(
 
 
 def _tensors(contents: Contents) -> dict[str, NDArray[Any]]:
-    """The tensors of a model's file, C-contiguous and with the types of files."""
+    """The tensors of a model's file, C-contiguous and little-endian."""
     tensors = {
         **contents.network.parameters,
         "vocabulary.symbols": contents.vocabulary.symbols,
@@ -140,7 +141,7 @@ def _tensors(contents: Contents) -> dict[str, NDArray[Any]]:
 
 
 def _name_tensors(vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
-    """The names of tokens as tensors, where they have names."""
+    """The names of tokens as tensors, if they have names."""
     names = vocabulary.tokens if isinstance(vocabulary, TokenVocabulary) else None
     if names is None:
         return {}
@@ -159,7 +160,7 @@ def read_file(path: str | os.PathLike[str], backend: str = "auto") -> Contents:
         with _opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             memory.require(READING_COST * size, f"reading {os.fspath(path)}")
-            start = file.read(8) if size else b""  # one of /proc has a size of 0, and may never end
+            start = file.read(8) if size else b""  # a file of /proc has size 0, and may never end
             header = file.read(header_size(start, size))
             found = _parse_header(header, size)
             file.seek(0)
@@ -176,30 +177,30 @@ def _unchanged(data: bytes, beginning: bytes, size: int) -> bytes:
 
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a regular file; what is none, such as a pipe that nobody writes to, is refused, not waited for."""
+    """Open a regular file. Any other, such as a pipe, is refused without waiting for data."""
     name = checked_path(path)
-    _require_regular(os.stat(name))  # noqa: PTH116  (a Path takes "" for ".")
+    _require_regular(os.stat(name))  # noqa: PTH116  (a Path reads "" as ".")
 
     def without_waiting(name: Any, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
-    # unbuffered: a buffer is joined to what comes after it in more memory
+    # unbuffered: joining a buffer with the rest of the file would take more memory
     with open(name, "rb", buffering=0, opener=without_waiting) as file:
-        _require_regular(os.fstat(file.fileno()))  # another may be in its place by now
+        _require_regular(os.fstat(file.fileno()))  # the file may have been replaced since the check
         yield file
 
 
 def _require_regular(status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # open says what a folder is
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a folder is an error
         raise CheckpointError("it is not a regular file")
 
 
 def from_bytes(data: bytes, backend: str = "auto") -> Contents:
     """Read what `to_bytes` wrote, and nothing else: `to_bytes` of the result gives the same bytes.
 
-    Nothing is allocated before the header was found to be just what is written for the network's settings,
-    and nothing is used before the checksum was found right. Of a file of an earlier version it is that
-    version's description that has to come back.
+    Nothing is allocated before the header is found to be exactly what is written for the network's settings,
+    and nothing is used before the checksum is found correct. For a file of an earlier version, the same
+    description of that version must result.
     """
     data = bytes(data)
     header = data[8 : 8 + header_size(data[:8], len(data))]
@@ -209,7 +210,7 @@ def from_bytes(data: bytes, backend: str = "auto") -> Contents:
 def _read_tensors(
     data: bytes, description: dict[str, Any], expected: Mapping[str, TensorSpec], backend: str
 ) -> Contents:
-    """Read what comes after the header, the last bytes of a file."""
+    """Read the tensors, which are the last bytes of a file, and make the contents."""
     tensors, start = {}, len(data) - sum(tensor.nbytes for tensor in expected.values())
     for name in in_order(expected):
         dtype, shape = expected[name]
@@ -225,7 +226,7 @@ def _read_tensors(
 
 
 def _parse_header(header: bytes, total: int) -> tuple[dict[str, Any], dict[str, TensorSpec]]:
-    """The description in a header and its tensors, if header and file are just as they would be written."""
+    """Return a header's description and its tensors; both must be exactly as fastrnn writes them."""
     entries = parse_json(header, "header")
     metadata = entries.pop("__metadata__", None)
     if not isinstance(metadata, dict) or list(metadata) != [METADATA_KEY]:
@@ -261,7 +262,7 @@ def _unquoted(value: object) -> str:
 
 
 def _check_keys(description: Mapping[str, Any]) -> None:
-    """Require a version that is known, and just its keys."""
+    """Require a known version, and exactly its keys."""
     version = description.get("format_version")
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise CheckpointError(
@@ -278,14 +279,14 @@ def _keys(version: int) -> set[str]:
 
 
 def _as_newest(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The description as the newest version has it."""
+    """Return the description as in the newest version."""
     version = description["format_version"]
     later = [added for since, added in ADDED.items() if since > version]
     return {**description, **{key: value for added in later for key, value in added.items()}}
 
 
 def _expected_tensors(description: Mapping[str, Any]) -> dict[str, TensorSpec]:
-    """The tensors that a file of this description has; the description is checked on the way."""
+    """Check a description, and return the tensors that its file must have."""
     try:
         unit = checks.one_of("unit", description["unit"], UNITS)
         checks.one_of("dtype", description["dtype"], checks.DTYPES)
@@ -353,9 +354,9 @@ def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], 
 
 
 def _build_vocabulary(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Vocabulary:
-    """Make the vocabulary, which is checked with the rest."""
+    """Make the vocabulary; it is checked with the other contents."""
     unit, boundary = description["unit"], description["documents"]
-    symbols = tensors["vocabulary.symbols"].astype(np.uint32)  # a copy: the file's bytes are not kept
+    symbols = tensors["vocabulary.symbols"].astype(np.uint32)  # a copy, so that the file's bytes can be freed
     if unit == "token":
         return TokenVocabulary(
             unit, symbols, boundary, newlines=description["newlines"], tokens=_names(tensors)
@@ -364,7 +365,7 @@ def _build_vocabulary(description: Mapping[str, Any], tensors: Mapping[str, NDAr
 
 
 def _names(tensors: Mapping[str, NDArray[Any]]) -> tuple[str, ...] | None:
-    """The tokens' names, where they have names."""
+    """The tokens' names, if they have names."""
     if "vocabulary.names" not in tensors:
         return None
     joined, lengths = tensors["vocabulary.names"], tensors["vocabulary.lengths"]

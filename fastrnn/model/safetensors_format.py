@@ -1,7 +1,7 @@
-"""The safetensors format, in the one form in which fastrnn writes and reads it.
+"""The safetensors format, in the only form that fastrnn writes and reads.
 
-A file has the size of its header, the header, which is JSON and says of each tensor its type, its shape and
-where it lies, and the tensors. Written here are the bytes that the safetensors package writes.
+A file has the size of its header, the header and the tensors. The header is JSON; it has the type, the shape
+and the place of each tensor. The bytes are the same as those that the safetensors package writes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from fastrnn.model.contents import MOST_DIGITS
 
 METADATA_KEY = "fastrnn"
 
-#: The largest header that is written and read, in bytes: some hundred times what a model has.
+#: The most bytes of a header that is written or read: about a hundred times those of a model's header.
 HEADER_LIMIT = 1 << 20
 
-#: A file's tensors and their offsets are multiples of it.
+#: A header is padded so that the tensors begin at a multiple of this.
 ALIGNMENT = 8
 
-#: Types of a file's tensors, as safetensors names them, in the order in which it has them.
+#: The types of a file's tensors by their names in safetensors, in the order by which it sorts tensors.
 TYPE_NAMES: dict[str, np.dtype[Any]] = {
     "I64": np.dtype("<i8"),
     "F64": np.dtype("<f8"),
@@ -44,7 +44,7 @@ class TensorSpec(NamedTuple):
 
     @property
     def type_name(self) -> str:
-        """Its type as safetensors names it."""
+        """The type's name in safetensors."""
         return list(TYPE_NAMES)[TYPES.index(self.dtype)]
 
     @property
@@ -58,7 +58,7 @@ def in_order(expected: Mapping[str, TensorSpec]) -> list[str]:
 
 
 def header_of(description: Mapping[str, Any], expected: Mapping[str, TensorSpec]) -> bytes:
-    """The header of the file that has this metadata and these tensors, as safetensors writes it."""
+    """The header of a file with this metadata and these tensors, as safetensors writes it."""
     entries: dict[str, Any] = {"__metadata__": {METADATA_KEY: to_json(description)}}
     start = 0
     for name in in_order(expected):
@@ -75,7 +75,7 @@ def header_of(description: Mapping[str, Any], expected: Mapping[str, TensorSpec]
 
 
 def to_json(description: Mapping[str, Any]) -> str:
-    """A description as JSON: the same text each time."""
+    """Return a description as JSON; equal descriptions give the same text."""
     return json.dumps(description, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
 
@@ -92,17 +92,17 @@ def checksum_of(description: Mapping[str, Any], tensors: Mapping[str, NDArray[An
 
 
 def header_size(start: bytes, total: int) -> int:
-    """The size of the header that the first eight bytes announce."""
+    """Return the size of the header, which the first eight bytes of a file hold."""
     size = int.from_bytes(start, "little")
     if len(start) < 8 or size > total - 8:
-        raise CheckpointError("it is truncated, or no safetensors file")
+        raise CheckpointError("it is truncated, or not a safetensors file")
     if size > HEADER_LIMIT:
-        raise CheckpointError(f"its header has {size} bytes, and may have {HEADER_LIMIT}")
+        raise CheckpointError(f"its header has {size} bytes; at most {HEADER_LIMIT} are allowed")
     return size
 
 
 def parse_json(text: str | bytes, what: str) -> dict[str, Any]:
-    """The object that a JSON text is, or a `CheckpointError` that says what it is of."""
+    """Return the object of a JSON text, or raise a `CheckpointError`; ``what`` is the text's name in it."""
     try:
         value = json.loads(
             text,

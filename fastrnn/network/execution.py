@@ -127,12 +127,29 @@ class Execution(checks.Sealed):
         checks.buffer("losses", losses, checks.FLOAT64, (T, B))
         checks.buffer("state", state, self.dtype, (self.shape.Z, self.shape.L, B, self.shape.H))
         checks.window_buffers(inputs, targets, starts, (T, B))
-        self._run_forward(self.backend.network_losses, losses, state, inputs, targets, starts)
+        self._run_forward(self._losses, losses, state, inputs, targets, starts)
 
-    def _run_forward(self, kernel: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
-        """Run a kernel that only goes forward, in short calls, between which the state is carried.
+    def _logits(
+        self, logits: Array, state: Array, workspace: Array, plan: Plan, inputs: Array, starts: Array
+    ) -> None:
+        T, B = inputs.shape
+        self.backend.network_forward(
+            logits=logits, state=state, workspace=workspace, params=self._flat, inputs=inputs, starts=starts,
+            plan=plan.numbers, T=T, B=B,
+        )  # fmt: skip
 
-        It fills ``out`` (T, B, …), and replaces the state (Z, L, B, H); a window's arrays are (T, B).
+    def _losses(self, losses: Array, state: Array, workspace: Array, plan: Plan, *window: Array) -> None:
+        (inputs, targets, starts), (T, B) = window, losses.shape
+        self.backend.network_losses(
+            losses=losses, state=state, workspace=workspace, params=self._flat, inputs=inputs,
+            targets=targets, starts=starts, plan=plan.numbers, T=T, B=B,
+        )  # fmt: skip
+
+    def _run_forward(self, run: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
+        """Run a window forward only, in short calls, between which the state is carried.
+
+        A call is `_logits` or `_losses`. It fills ``out`` (T, B, …), and replaces the state (Z, L, B, H); a
+        window's arrays are (T, B).
         """
         T, B = out.shape[:2]
         cost = self._cost()
@@ -143,7 +160,7 @@ class Execution(checks.Sealed):
             rows = slice(row, row + rows_at_once)
             for step in range(0, T, steps_at_once):
                 piece = slice(step, step + steps_at_once), rows
-                self._run_rows(kernel, out[piece], state[:, :, rows], *(array[piece] for array in window))
+                self._run_rows(run, out[piece], state[:, :, rows], *(array[piece] for array in window))
 
     def lasts(self, T: int, B: int) -> bool:
         """Whether a window's gradients last, so that whoever waits for them must hear Ctrl-C. Internal.
@@ -165,7 +182,7 @@ class Execution(checks.Sealed):
             self.shape.L * self.shape.G * self.shape.H + self.shape.V
         )
 
-    def _run_rows(self, kernel: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
+    def _run_rows(self, run: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
         """Do one call of `_run_forward`, some of the rows in each thread."""
         T, B = out.shape[:2]
 
@@ -173,10 +190,9 @@ class Execution(checks.Sealed):
             rows = slice(B * part // parts, B * (part + 1) // parts)
             seen = out[:, rows], state[:, :, rows], *(array[:, rows] for array in window)
             some_out, some_state, *some_window = own = [np.ascontiguousarray(array) for array in seen]
-            sizes = T, rows.stop - rows.start
-            plan = forward_plan(self.shape, *sizes)
+            plan = forward_plan(self.shape, T, rows.stop - rows.start)
             with self.workspace(plan.size) as workspace:
-                kernel(some_out, some_state, workspace.flat, self._flat, *some_window, plan.numbers, *sizes)
+                run(some_out, some_state, workspace.flat, plan, *some_window)
             for array, copied in zip(seen[:2], own, strict=False):
                 if copied is not array:
                     array[...] = copied
@@ -189,7 +205,7 @@ class Execution(checks.Sealed):
         """Pack the weights for single steps of one row. Internal."""
         plan, size = step_plan(self.shape, 1)
         weights, scratch = memory.aligned(size, self.dtype), memory.aligned(plan.size, self.dtype)
-        self.backend.network_prepare(weights, self._flat, plan.numbers)
+        self.backend.network_prepare(prepared=weights, params=self._flat, plan=plan.numbers)
         return Prepared(plan, weights, scratch, np.empty((1, self.shape.V), self.dtype))
 
     def sample(
@@ -220,8 +236,10 @@ class Execution(checks.Sealed):
             some = slice(start, start + at_once)
             drawn = symbols[some]
             self.backend.sample(
-                drawn, state, steps.scratch, steps.logits, steps.weights, self._flat, uniforms[some], never,
-                steps.plan.numbers, temperature, symbol, -1 if last is None else last, len(drawn),
+                symbols=drawn, state=state, scratch=steps.scratch, logits=steps.logits,
+                prepared=steps.weights, params=self._flat, uniforms=uniforms[some], starts=never,
+                plan=steps.plan.numbers, temperature=temperature, symbol_before=symbol,
+                stop_symbol=-1 if last is None else last, n=len(drawn),
             )  # fmt: skip
             if drawn.min() < 0 or not np.isfinite(state).all():
                 raise self.out_of_range()

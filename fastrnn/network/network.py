@@ -219,7 +219,7 @@ class Network(Execution):
         marks = checks.private_flags("starts", flags, ids.shape)
         carried = self.checked_state(state, B)
         logits = np.empty((T, B, self.shape.V), self.dtype)
-        self._run_forward(self.backend.network_forward, logits, carried, ids, marks)
+        self._run_forward(self._logits, logits, carried, ids, marks)
         return logits, self.public_state(carried)
 
     def loss_and_gradients(
@@ -268,8 +268,10 @@ class Network(Execution):
             team.run(
                 parts,
                 lambda part: self.backend.network_gradients(
-                    losses, gradients, carried, workspace.flat, team.barrier, self._flat, ids, wanted, flags,
-                    plan.numbers, 1.0, rate, key, 0, part, parts, T, B,
+                    losses=losses, grads=gradients, state=carried, workspace=workspace.flat,
+                    barrier=team.barrier, params=self._flat, inputs=ids, targets=wanted, starts=flags,
+                    plan=plan.numbers, scale=1.0, dropout=rate, dropout_seed=key, update=0, part=part,
+                    parts=parts, T=T, B=B,
                 ),
                 lasts=self.lasts(T, B),
             )  # fmt: skip

@@ -318,11 +318,9 @@ class Trainer(checks.Sealed):
         settings, weights = optimizer.settings(rates, self.updates), self._averaging_weights(W)
         checks.buffer("settings", settings, checks.FLOAT64, (W, SETTINGS))
         # what may be set is read once, for all parts alike
-        numbers = (
-            optimizer.number, REDUCTIONS.index(self.reduction), self.clip_value or math.inf,
-            self.clip_norm or math.inf, network.dropout, self.dropout_key, self.updates,
-            first % streams.windows(T),
-        )  # fmt: skip
+        optimizer_number, reduction = optimizer.number, REDUCTIONS.index(self.reduction)
+        value_limit, norm_limit = self.clip_value or math.inf, self.clip_norm or math.inf
+        rate, key, updates = network.dropout, self.dropout_key, self.updates
         parts = network.parts(T, B)
         plan = window_plan(network.shape, T, B, parts, dropout=network.dropout > 0)
         try:
@@ -332,10 +330,14 @@ class Trainer(checks.Sealed):
                 team.run(
                     parts,
                     lambda part: network.backend.train_windows(
-                        losses, norms, symbol_losses, self._parameters, self._gradients, self._moments,
-                        self._average, state, workspace.flat, team.barrier, streams.inputs, streams.targets,
-                        streams.starts, settings, weights, plan.numbers, *numbers, part, parts,
-                        len(self._average), W, streams.n_steps, T, B,
+                        losses=losses, norms=norms, symbol_losses=symbol_losses, params=self._parameters,
+                        grads=self._gradients, moments=self._moments, average=self._average, state=state,
+                        workspace=workspace.flat, barrier=team.barrier, inputs=streams.inputs,
+                        targets=streams.targets, starts=streams.starts, settings=settings, weights=weights,
+                        plan=plan.numbers, optimizer=optimizer_number, reduction=reduction,
+                        value_limit=value_limit, norm_limit=norm_limit, dropout=rate, dropout_seed=key,
+                        first_update=updates, first=first % streams.windows(T), part=part, parts=parts,
+                        A=len(self._average), W=W, S=streams.n_steps, T=T, B=B,
                     ),
                     lasts=network.lasts(T, B),
                 )  # fmt: skip

@@ -120,7 +120,10 @@ import json, re, sys
 import numpy as np
 import fastrnn
 backend = fastrnn.get_backend("numba")
-backend.sgd_update(np.ones(99), np.ones((0, 99)), np.ones(99), np.zeros(6), 1.0, 1.0, 0, 1, 99)
+backend.sgd_update(
+    params=np.ones(99), moments=np.ones((0, 99)), grads=np.ones(99), settings=np.zeros(6), limit=1.0,
+    scale=1.0, part=0, parts=1, n=99,
+)
 from fastrnn.backends.numba import jit, sgd_update
 (code,) = sgd_update.inspect_asm().values()
 registers = re.findall(r"%([xyz])mm", code)
@@ -172,7 +175,7 @@ NORM = """
 import numpy as np
 import fastrnn
 norm = np.empty(1)
-fastrnn.get_backend("numba").gradient_norm(norm, np.array([3.0, -9.0]), 4.0, 2)
+fastrnn.get_backend("numba").gradient_norm(norm=norm, grads=np.array([3.0, -9.0]), limit=4.0, n=2)
 print(norm.tolist())
 """
 

@@ -148,7 +148,17 @@ def test_a_plan_of_no_network_is_refused(backend: str, field: int, value: int, m
     params = np.zeros(99)
     ids, starts = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.uint8)
     with pytest.raises(RuntimeError, match=message):
-        get_backend(backend).network_forward(logits, state, workspace, params, ids, starts, numbers, 1, 1)
+        get_backend(backend).network_forward(
+            logits=logits,
+            state=state,
+            workspace=workspace,
+            params=params,
+            inputs=ids,
+            starts=starts,
+            plan=numbers,
+            T=1,
+            B=1,
+        )
 
 
 def test_an_optimizer_that_does_not_exist_is_refused(backend: str, monkeypatch: pytest.MonkeyPatch):
@@ -162,9 +172,9 @@ def test_every_failure_is_raised_with_the_kernel_s_name(backend: str):
     kernels_of = get_backend(backend)
     y, weight, bias = np.zeros((1, 2)), np.zeros((3, 2)), np.zeros(2)
     with pytest.raises(RuntimeError, match=r"gather_forward of .*an id outside"):
-        kernels_of.gather_forward(y, weight, bias, np.array([3], np.int32), 1, 3, 2)
+        kernels_of.gather_forward(y=y, weight=weight, bias=bias, ids=np.array([3], np.int32), N=1, V=3, O=2)
     with pytest.raises(RuntimeError, match="gather_forward of .*size"):
-        kernels_of.gather_forward(y, weight, bias, np.array([0], np.int32), -1, 3, 2)
+        kernels_of.gather_forward(y=y, weight=weight, bias=bias, ids=np.array([0], np.int32), N=-1, V=3, O=2)
 
 
 def test_what_is_tiny_is_the_same_everywhere():

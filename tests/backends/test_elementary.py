@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 def compute(backend: str, name: str, x: np.ndarray) -> np.ndarray:
     y = np.empty_like(x)
-    get_backend(backend).elementary(y, x, constant(name.upper()), x.size)
+    get_backend(backend).elementary(y=y, x=x, function=constant(name.upper()), n=x.size)
     return y
 
 

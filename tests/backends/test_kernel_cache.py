@@ -24,7 +24,7 @@ logging.basicConfig(format="%(message)s")
 import numpy as np
 import fastrnn
 backend, norm = fastrnn.get_backend("numba"), np.empty(1)
-backend.gradient_norm(norm, np.array([3.0, -9.0]), 4.0, 2)
+backend.gradient_norm(norm=norm, grads=np.array([3.0, -9.0]), limit=4.0, n=2)
 print(norm.tolist())
 """
 

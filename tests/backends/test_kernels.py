@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import require_backend
 from helpers import SIZES, assert_close
-from helpers.contract import Argument, Kernel, constant, kernels
+from helpers.contract import Argument, Kernel, call, constant, kernels
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -134,11 +134,13 @@ def run(kernel: Kernel, backend: str, arguments: list[Any], size: dict[str, int]
             K, J = (size[letter.removesuffix("32")] for letter in argument.shape)
             weight = np.ascontiguousarray(arguments[position][:, :J])
             arguments[position] = np.full_like(arguments[position], np.nan)
-            implementation.pack(arguments[position], weight, 0, 0, 1, K, J)
+            implementation.pack(
+                packed=arguments[position], weight=weight, transposed=0, part=0, parts=1, K=K, J=J
+            )
     for part in range(parts if "parts" in names else 1):
         if "parts" in names:
             arguments[names.index("part")], arguments[names.index("parts")] = part, parts
-        getattr(implementation, kernel.name)(*arguments)
+        call(implementation, kernel.name, arguments)
 
 
 def compare(kernel: Kernel, backend: str, size: dict[str, int], seed: int) -> None:
@@ -165,8 +167,10 @@ def test_a_packed_matrix_is_the_right_operand(K: int, J: int, parts: int, transp
     packed, y = np.full((K, -(-J // 32) * 32), np.nan), np.empty((5, J))
     for part in range(parts):
         weight = np.ascontiguousarray(B.T if transposed else B)
-        get_backend(backend).pack(packed, weight, transposed, part, parts, K, J)
-    get_backend(backend).linear_forward(y, x, packed, zeros, 5, K, J)
+        get_backend(backend).pack(
+            packed=packed, weight=weight, transposed=transposed, part=part, parts=parts, K=K, J=J
+        )
+    get_backend(backend).linear_forward(y=y, x=x, packed=packed, bias=zeros, N=5, I=K, O=J)
     assert_close(y, x @ B, 1e-12)
 
 
@@ -212,7 +216,7 @@ def test_no_rows_are_nothing_to_do(name: str, backend: str):
     size = defaultdict(lambda: 3, N=0, n=0)
     arguments = draw_arguments(kernel, {letter: size[letter] for letter in letters}, np.float64, 0)
     before = [a.copy() for a in arguments if isinstance(a, np.ndarray)]
-    getattr(get_backend(backend), name)(*arguments)
+    call(get_backend(backend), name, arguments)
     after = [a for a in arguments if isinstance(a, np.ndarray)]
     for old, new in zip(before, after, strict=True):
         if name != "gradient_norm":  # it writes the norm, which is 0
@@ -222,7 +226,15 @@ def test_no_rows_are_nothing_to_do(name: str, backend: str):
 def test_softmax_of_huge_logits_is_stable(backend: str):
     logits = np.array([[1e4, 0.0, -1e4], [-1e4, -1e4, -1e4]])
     losses, gradients = np.empty(2), np.empty((2, 3))
-    get_backend(backend).cross_entropy(losses, gradients, logits, np.array([1, 2], np.int32), 1.0, 2, 3)
+    get_backend(backend).cross_entropy(
+        losses=losses,
+        dlogits=gradients,
+        logits=logits,
+        targets=np.array([1, 2], np.int32),
+        scale=1.0,
+        N=2,
+        V=3,
+    )
     assert_close(losses, [1e4, np.log(3)], 1e-15)
     assert_close(gradients, [[1, -1, 0], [1 / 3, 1 / 3, -2 / 3]], 1e-15)
 
@@ -230,18 +242,26 @@ def test_softmax_of_huge_logits_is_stable(backend: str):
 def test_a_masked_target_has_no_loss_and_no_gradient_even_beside_nan(backend: str):
     logits = np.array([[np.nan, 0.0], [1.0, 1.0]])
     losses, gradients = np.empty(2), np.empty((2, 2))
-    get_backend(backend).cross_entropy(losses, gradients, logits, np.array([-1, 0], np.int32), 1.0, 2, 2)
+    get_backend(backend).cross_entropy(
+        losses=losses,
+        dlogits=gradients,
+        logits=logits,
+        targets=np.array([-1, 0], np.int32),
+        scale=1.0,
+        N=2,
+        V=2,
+    )
     assert losses[0] == 0
     assert (gradients[0] == 0).all()
 
 
 def test_the_norm_is_that_of_the_clipped_gradient(backend: str):
     norm = np.empty(1)
-    get_backend(backend).gradient_norm(norm, np.array([3.0, 40.0]), 4.0, 2)
+    get_backend(backend).gradient_norm(norm=norm, grads=np.array([3.0, 40.0]), limit=4.0, n=2)
     assert norm[0] == 5
-    get_backend(backend).gradient_norm(norm, np.array([3.0, -4.0]), np.inf, 2)
+    get_backend(backend).gradient_norm(norm=norm, grads=np.array([3.0, -4.0]), limit=np.inf, n=2)
     assert norm[0] == 5
-    get_backend(backend).gradient_norm(norm, np.array([np.nan, 1.0]), 4.0, 2)
+    get_backend(backend).gradient_norm(norm=norm, grads=np.array([np.nan, 1.0]), limit=4.0, n=2)
     assert np.isnan(norm[0])
 
 
@@ -249,7 +269,17 @@ def test_an_update_clips_and_then_scales(backend: str):
     params, moments = np.array([1.0, 1.0, 1.0]), np.empty((0, 3))
     settings = np.array([1.0, 0, 0, 0, 0, 0])
     gradients = np.array([-7.0, 0.5, 7.0])
-    get_backend(backend).sgd_update(params, moments, gradients, settings, 5.0, 0.5, 0, 1, 3)
+    get_backend(backend).sgd_update(
+        params=params,
+        moments=moments,
+        grads=gradients,
+        settings=settings,
+        limit=5.0,
+        scale=0.5,
+        part=0,
+        parts=1,
+        n=3,
+    )
     np.testing.assert_array_equal(params, [3.5, 0.75, -1.5])
 
 
@@ -260,7 +290,17 @@ def test_momentum_looks_back_and_nesterov_s_ahead(backend: str):
         found = []
         for gradients[0] in (1.0, 2.0):
             row = np.array(settings[name])
-            get_backend(backend).sgd_update(params, moments, gradients, row, np.inf, 1.0, 0, 1, 1)
+            get_backend(backend).sgd_update(
+                params=params,
+                moments=moments,
+                grads=gradients,
+                settings=row,
+                limit=np.inf,
+                scale=1.0,
+                part=0,
+                parts=1,
+                n=1,
+            )
             found.append(params[0])
         assert (moments[0, 0], found) == (2.75, expected)
 
@@ -268,7 +308,9 @@ def test_momentum_looks_back_and_nesterov_s_ahead(backend: str):
 def test_an_average_moves_to_the_parameters(backend: str):
     average, params = np.array([1.0, -2.0, 0.0]), np.array([3.0, 2.0, 0.5])
     for weight, expected in ((0.0, [1, -2, 0]), (0.25, [1.5, -1, 0.125]), (1.0, [3, 2, 0.5])):
-        get_backend(backend).average_update(average, params, weight, 0, 1, 3)
+        get_backend(backend).average_update(
+            average=average, params=params, weight=weight, part=0, parts=1, n=3
+        )
         np.testing.assert_array_equal(average, expected)
 
 
@@ -276,7 +318,9 @@ def test_an_average_that_fades_is_zero_rather_than_tiny(compiled: str):
     for dtype in (np.float32, np.float64):
         average, params = np.ones(37, dtype), np.zeros(37, dtype)
         for _ in range(600):
-            get_backend(compiled).average_update(average, params, 0.5, 0, 1, 37)
+            get_backend(compiled).average_update(
+                average=average, params=params, weight=0.5, part=0, parts=1, n=37
+            )
         np.testing.assert_array_equal(average, 0)
 
 
@@ -310,15 +354,24 @@ def test_kernels_have_the_same_bits_in_c_and_numba(kernel: Kernel, real: Any, n:
 def test_c_refuses_wrong_dtypes_and_memory():
     c = get_backend(require_backend("c"))
     with pytest.raises(TypeError, match="float32 or float64"):
-        c.elementary(np.zeros(3, np.int32), np.zeros(3, np.int32), 0, 3)
+        c.elementary(y=np.zeros(3, np.int32), x=np.zeros(3, np.int32), function=0, n=3)
     with pytest.raises(TypeError, match="int32"):
-        c.embedding_gradients(np.zeros((2, 2)), np.zeros((1, 2)), np.zeros(1, np.int64), 0, 1, 1, 2, 2)
+        c.embedding_gradients(
+            dweight=np.zeros((2, 2)),
+            dy=np.zeros((1, 2)),
+            ids=np.zeros(1, np.int64),
+            part=0,
+            parts=1,
+            N=1,
+            V=2,
+            O=2,
+        )
     with pytest.raises(ValueError, match="contiguous"):
-        c.elementary(np.zeros(6)[::2], np.zeros(3), 0, 3)
+        c.elementary(y=np.zeros(6)[::2], x=np.zeros(3), function=0, n=3)
     fixed = np.ones(3)
     fixed.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
-        c.elementary(fixed, np.zeros(3), 0, 3)
+        c.elementary(y=fixed, x=np.zeros(3), function=0, n=3)
 
 
 @pytest.mark.parametrize("kernel", kernels(), ids=lambda kernel: kernel.name)
@@ -329,7 +382,7 @@ def test_negative_sizes_are_refused_before_anything_is_read(kernel: Kernel, back
         arguments = draw_arguments(kernel, size, np.float64, 0)
         arguments[[a.name for a in kernel.arguments].index(letter)] = -1
         with pytest.raises(RuntimeError, match=re.escape(STATUS[BAD_SIZE])):
-            getattr(get_backend(backend), kernel.name)(*arguments)
+            call(get_backend(backend), kernel.name, arguments)
 
 
 @pytest.mark.parametrize(
@@ -344,4 +397,4 @@ def test_symbols_outside_the_vocabulary_are_refused(name: str, symbol: int, back
         if argument.name in ("ids", "targets"):
             value[1] = symbol
     with pytest.raises(RuntimeError, match=re.escape(STATUS[BAD_SYMBOL])):
-        getattr(get_backend(backend), name)(*arguments)
+        call(get_backend(backend), name, arguments)

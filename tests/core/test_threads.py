@@ -219,8 +219,8 @@ def test_an_interrupted_training_counts_what_it_did_and_goes_on(compiled: str):
     whole.step(streams[:-1], streams[1:])
     kernel = interrupted.network.backend.train_windows
 
-    def struck(*arguments: object) -> None:
-        kernel(*arguments)
+    def struck(**arguments: object) -> None:
+        kernel(**arguments)
         raise KeyboardInterrupt
 
     vars(interrupted.network.backend)["train_windows"] = struck
@@ -228,7 +228,7 @@ def test_an_interrupted_training_counts_what_it_did_and_goes_on(compiled: str):
         with pytest.raises(KeyboardInterrupt):
             interrupted.step(streams[:-1], streams[1:])
     finally:
-        vars(interrupted.network.backend)["train_windows"] = kernel
+        del vars(interrupted.network.backend)["train_windows"]
     assert interrupted.updates == 1
     assert whole.step(streams[:-1], streams[1:]) == interrupted.step(streams[:-1], streams[1:])
     np.testing.assert_array_equal(whole.network.flat, interrupted.network.flat)

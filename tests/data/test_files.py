@@ -115,7 +115,7 @@ def test_what_the_rule_of_newlines_changes_is_told(data: bytes, changes: list[st
 
 @pytest.mark.parametrize("encoding", ["hex", "utf-9", "rot13", "", "a\0b", 8, None])
 def test_what_is_no_encoding_is_named(encoding: object):
-    with pytest.raises(ValueError, match="encoding=.* is none that Python reads text in"):
+    with pytest.raises(ValueError, match="encoding=.* is not a text encoding of Python"):
         checked_encoding(encoding)
 
 

@@ -78,7 +78,7 @@ class Table:
         (np.array("hello"), "text is ndarray; it must be a str, bytes, a path or an iterable of texts"),
         (5, "text is int; it must be"),
         (None, "text is NoneType; it must be"),
-        ([*NAMES, 5], "document 10: a text must be str or bytes, and this is int; whole numbers want vocab"),
+        ([*NAMES, 5], "document 10: a text must be str or bytes, and this is int; whole numbers need vocab"),
         ([*NAMES, None], "document 10: a text must be str or bytes, and this is NoneType"),
         ([*NAMES, float("nan")], "document 10: a text must be str or bytes, and this is float"),
         ([*NAMES, ["a", "b"]], "document 10: a text must be str or bytes, and this is list"),
@@ -232,7 +232,7 @@ def test_an_encoding_is_read(tmp_path: Path, encoding: str):
         ("hello", {"encoding": "latin-1"}, "encoding='latin-1' is for a file"),
         ("hello", {"lines": True}, "lines=True is for a file"),
         (NAMES, {"encoding": "latin-1"}, "encoding='latin-1' is for a file"),
-        (Path(__file__), {"encoding": "klingon"}, "encoding='klingon' is none that Python reads text in"),
+        (Path(__file__), {"encoding": "klingon"}, "encoding='klingon' is not a text encoding of Python"),
         (
             Path(__file__),
             {"encoding": "latin-1", "unit": "byte"},

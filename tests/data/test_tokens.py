@@ -269,10 +269,10 @@ def test_names_of_numpy_s_str_are_str():
 @pytest.mark.parametrize(
     ("ids", "vocabulary", "error", "message"),
     [
-        ([0, 1, 2], None, TypeError, "this is int; whole numbers want vocabulary="),
-        (np.array([0, 1]), None, TypeError, "this is int64; whole numbers want vocabulary="),
-        ([[0, 1], [2]], None, TypeError, "this is list; whole numbers want vocabulary="),
-        (np.zeros((2, 2), int), None, TypeError, "this is ndarray; whole numbers want vocabulary="),
+        ([0, 1, 2], None, TypeError, "this is int; whole numbers need vocabulary="),
+        (np.array([0, 1]), None, TypeError, "this is int64; whole numbers need vocabulary="),
+        ([[0, 1], [2]], None, TypeError, "this is list; whole numbers need vocabulary="),
+        (np.zeros((2, 2), int), None, TypeError, "this is ndarray; whole numbers need vocabulary="),
         ("hello", 9, TypeError, "text is str, and vocabulary is for whole numbers: leave it out"),
         (b"hello", 9, TypeError, "text is bytes, and vocabulary"),
         (Path("x"), 9, TypeError, "text is PosixPath, and vocabulary"),
@@ -314,7 +314,7 @@ def test_names_of_numpy_s_str_are_str():
             [0, 1],
             "ab",
             TypeError,
-            "this is int; whole numbers want vocabulary=, the tokens' names or how many",
+            "this is int; whole numbers need vocabulary=, the tokens' names or how many",
         ),
         ([0, 1], {"a": 0}, TypeError, "vocabulary is dict; it must be a sequence"),
         ([0, 1], {"a", "b"}, TypeError, "vocabulary is set; it must be a sequence"),
@@ -372,7 +372,7 @@ def test_only_tokens_are_scored(text: Any, error: type, message: str, model: fas
 
 
 def test_the_boundary_is_no_token(documents: fastrnn.Model):
-    message = "is 8, the boundary, which documents get by themselves; it must be within 0 … 7"
+    message = "is 8, the boundary, which fastrnn adds to documents; it must be within 0 … 7"
     with pytest.raises(ValueError, match=message):
         documents.surprisal([1, 8])
     with pytest.raises(ValueError, match=message):

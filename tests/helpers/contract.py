@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from fastrnn.backends.backend import Backend
 from fastrnn.backends.contract import KERNELS, Argument, Kernel
 from fastrnn.core import constants
 
-__all__ = ["HEADER", "Argument", "Kernel", "constant", "generator", "kernels"]
+__all__ = ["HEADER", "Argument", "Kernel", "call", "constant", "generator", "kernels"]
 
 HEADER = Path(__file__).parents[2] / "csrc" / "fastrnn.h"
 
@@ -35,3 +38,9 @@ def constant(name: str) -> int:
     value = getattr(constants, name)
     assert isinstance(value, int)
     return value
+
+
+def call(backend: Backend, name: str, arguments: Sequence[Any]) -> None:
+    """Call a kernel with arguments that were made from the contract, in its order."""
+    names = [argument.name for argument in KERNELS[name].arguments]
+    getattr(backend, name)(**dict(zip(names, arguments, strict=True)))

@@ -146,11 +146,22 @@ def sample_once(
     symbols, kernels = np.empty(n, np.int32), get_backend(backend)
     plan, size = step_plan(Shape("rnn_tanh", 1, V, 0, 1, tied=False), 1)
     prepared, scratch = np.empty(size, dtype), np.empty(plan.size, dtype)
-    kernels.network_prepare(prepared, params, plan.numbers)
+    kernels.network_prepare(prepared=prepared, params=params, plan=plan.numbers)
     kernels.sample(
-        symbols, np.zeros((1, 1, 1, 1), dtype), scratch, np.empty((1, V), dtype), prepared, params, uniforms,
-        np.zeros(1, np.uint8), plan.numbers, temperature, 0, -1, n,
-    )  # fmt: skip
+        symbols=symbols,
+        state=np.zeros((1, 1, 1, 1), dtype),
+        scratch=scratch,
+        logits=np.empty((1, V), dtype),
+        prepared=prepared,
+        params=params,
+        uniforms=uniforms,
+        starts=np.zeros(1, np.uint8),
+        plan=plan.numbers,
+        temperature=temperature,
+        symbol_before=0,
+        stop_symbol=-1,
+        n=n,
+    )
     return symbols.tolist()
 
 

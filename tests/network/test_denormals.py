@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from helpers import parts_of
+from helpers.contract import call
 
 from fastrnn import Network, Trainer
 from fastrnn.data.batches import Streams
@@ -206,18 +207,18 @@ class Watch:
         return self
 
     def __exit__(self, *error: object) -> None:
-        vars(self._backend)[self._name] = self._kernel
+        del vars(self._backend)[self._name]
 
-    def _watched(self, *arguments: Any) -> None:
+    def _watched(self, **arguments: Any) -> None:
         if not self._libm:
-            self._kernel(*arguments)
+            self._kernel(**arguments)
             return
         environment = np.zeros(8, np.uint32)  # glibc's fenv_t, whose last word is the register MXCSR
         address = ctypes.c_void_p(environment.ctypes.data)
         self._libm.fegetenv(address)
         environment[7] &= ~np.uint32(self.ALL)
         self._libm.fesetenv(address)
-        self._kernel(*arguments)
+        self._kernel(**arguments)
         self._libm.fegetenv(address)
         self.met |= int(environment[7]) & (self.DENORMAL | self.UNDERFLOW)
 
@@ -328,10 +329,10 @@ def test_no_update_computes_with_what_it_makes_zero(compiled: str, dtype: str, o
         for scale in SCALES if dtype == "float32" else np.power(SCALES, 8):
             params, moments = np.ones(n, dtype), np.zeros((optimizer.moments, n), dtype)
             arguments = params, moments, gradients, row, 5.0, scale, 0, 1, n
-            getattr(network.backend, kernel)(*arguments)
+            call(network.backend, kernel, arguments)
             moments[...] = 0
             with Watch(network, kernel) as watch:
-                getattr(network.backend, kernel)(*arguments)
+                call(network.backend, kernel, arguments)
             assert not watch.met
             assert not denormals(moments)
 
@@ -344,6 +345,14 @@ def test_the_watch_sees_denormals(compiled: str, weight: float, rate: float):
     settings = np.array([rate, 0, 0, 0, 0, 0])
     with Watch(network, "sgd_update") as watch:
         network.backend.sgd_update(
-            weights, moments, np.full(1, 1e-15, np.float32), settings, 1.0, 1.0, 0, 1, 1
+            params=weights,
+            moments=moments,
+            grads=np.full(1, 1e-15, np.float32),
+            settings=settings,
+            limit=1.0,
+            scale=1.0,
+            part=0,
+            parts=1,
+            n=1,
         )
     assert watch.met

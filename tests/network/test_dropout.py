@@ -37,9 +37,9 @@ KNOWN_ANSWERS = [
 
 def mask(backend: str, N: int, B: int, H: int, **numbers: Any) -> np.ndarray:
     """What ones become (N, H)."""
-    numbers = {"rate": 0.5, "key": 11, "update": 3, "layer": 0, "first": 0, **numbers}
+    numbers = {"dropout": 0.5, "dropout_seed": 11, "update": 3, "layer": 0, "first": 0, **numbers}
     y = np.full((N, H), np.nan)
-    get_backend(backend).dropout(y, np.ones((N, H)), *numbers.values(), N, B, H)
+    get_backend(backend).dropout(y=y, x=np.ones((N, H)), N=N, B=B, H=H, **numbers)
     return y
 
 
@@ -62,10 +62,15 @@ def test_the_kernel_s_generator_gives_the_published_words(
     """
     layer, row, step, update = counter
     B = 1 << 32
-    numbers = {"key": key[0] | key[1] << 32, "layer": layer, "update": update, "first": step * B + row}
+    numbers = {
+        "dropout_seed": key[0] | key[1] << 32,
+        "layer": layer,
+        "update": update,
+        "first": step * B + row,
+    }
     for k, word in enumerate(words):
-        assert mask(backend, 1, B, 4, rate=word / 2**32, **numbers)[0, k] > 0
-        assert mask(backend, 1, B, 4, rate=(word + 1) / 2**32, **numbers)[0, k] == 0
+        assert mask(backend, 1, B, 4, dropout=word / 2**32, **numbers)[0, k] > 0
+        assert mask(backend, 1, B, 4, dropout=(word + 1) / 2**32, **numbers)[0, k] == 0
 
 
 @given(
@@ -77,14 +82,14 @@ def test_the_kernel_s_generator_gives_the_published_words(
 def test_the_same_elements_are_kept_as_by_the_reference(
     compiled: str, N: int, B: int, H: int, rate: float, key: int, update: int, layer: int, first: int
 ):
-    numbers = {"rate": rate, "key": key, "update": update, "layer": layer, "first": first}
+    numbers = {"dropout": rate, "dropout_seed": key, "update": update, "layer": layer, "first": first}
     np.testing.assert_array_equal(mask(compiled, N, B, H, **numbers), mask("numpy", N, B, H, **numbers))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_as_much_is_dropped_as_is_said_and_the_mean_is_kept(backend: str, rate: float):
     N, B, H = 2000, 40, 129
-    y = mask(backend, N, B, H, rate=rate)
+    y = mask(backend, N, B, H, dropout=rate)
     deviation = np.sqrt(rate * (1 - rate))
     kept_share, n = (y > 0).mean(), y.size
     assert abs(kept_share - (1 - rate)) < 5 * deviation / np.sqrt(n)
@@ -100,7 +105,7 @@ def test_as_much_is_dropped_as_is_said_and_the_mean_is_kept(backend: str, rate: 
         assert abs((dropped * other).mean()) < 5 * rate * (1 - rate) / np.sqrt(n)
 
 
-@pytest.mark.parametrize("number", ["key", "update", "layer"])
+@pytest.mark.parametrize("number", ["dropout_seed", "update", "layer"])
 def test_another_key_update_or_layer_is_another_mask(backend: str, number: str):
     masks = [mask(backend, 30, 5, 33, **{number: value}) for value in (0, 1, 2, 3)]
     for i, one in enumerate(masks):
@@ -110,7 +115,7 @@ def test_another_key_update_or_layer_is_another_mask(backend: str, number: str):
 
 
 def test_the_upper_half_of_a_key_matters(backend: str):
-    one, other = (mask(backend, 30, 5, 33, key=key) for key in (7, 7 + (1 << 32)))
+    one, other = (mask(backend, 30, 5, 33, dropout_seed=key) for key in (7, 7 + (1 << 32)))
     assert 0.4 < (one == other).mean() < 0.6
 
 
@@ -128,16 +133,20 @@ def test_a_mask_depends_on_step_and_row_alone(backend: str, H: int):
 def test_no_dropout_is_the_identity_to_the_bit(backend: str):
     x = np.random.default_rng(0).standard_normal((9, 13)).astype(np.float32)
     y = np.empty_like(x)
-    get_backend(backend).dropout(y, x, 0.0, 1, 2, 0, 0, 9, 3, 13)
+    get_backend(backend).dropout(
+        y=y, x=x, dropout=0.0, dropout_seed=1, update=2, layer=0, first=0, N=9, B=3, H=13
+    )
     np.testing.assert_array_equal(y, x)
-    get_backend(backend).dropout(x, x, 0.3, 1, 2, 0, 0, 9, 3, 13)  # in place
+    get_backend(backend).dropout(
+        y=x, x=x, dropout=0.3, dropout_seed=1, update=2, layer=0, first=0, N=9, B=3, H=13
+    )  # in place
     np.testing.assert_array_equal(x == 0, ~kept(0.3, 1, 2, 0, np.arange(9), 3, 13))
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
 def test_a_rate_that_is_none_is_refused(backend: str, rate: float):
     with pytest.raises(RuntimeError, match="dropout of .*a size is"):
-        mask(backend, 2, 2, 3, rate=rate)
+        mask(backend, 2, 2, 3, dropout=rate)
 
 
 # ---- In a network ------------------------------------------------------------------------------------
@@ -215,5 +224,7 @@ def test_float32_and_float64_drop_the_same(compiled: str):
     require_backend(compiled)
     x = np.ones((20, 37))
     for y in (np.empty((20, 37), np.float32), np.empty((20, 37))):
-        get_backend(compiled).dropout(y, x.astype(y.dtype), 0.6, 1, 2, 1, 0, 20, 4, 37)
+        get_backend(compiled).dropout(
+            y=y, x=x.astype(y.dtype), dropout=0.6, dropout_seed=1, update=2, layer=1, first=0, N=20, B=4, H=37
+        )
         np.testing.assert_array_equal(y > 0, kept(0.6, 1, 2, 1, np.arange(20), 4, 37))

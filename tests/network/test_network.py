@@ -436,13 +436,21 @@ def test_a_step_is_a_window_of_one(backend: str, B: int, cell: str):
         expected, after = network.forward(window.inputs, window.state, window.starts)
         plan, size = step_plan(network.shape, B)
         prepared, scratch = (memory.aligned(n, network.dtype) for n in (size, plan.size))
-        network.backend.network_prepare(prepared, network.flat, plan.numbers)
+        network.backend.network_prepare(prepared=prepared, params=network.flat, plan=plan.numbers)
         logits, state = np.empty((B, 7)), network.checked_state(window.state, B)
         ids = window.inputs[0].astype(np.int32)
         for _ in range(2):  # what is prepared may be read again
             again = state.copy()
             network.backend.network_step(
-                logits, again, scratch, prepared, network.flat, ids, window.starts[0], plan.numbers, B
+                logits=logits,
+                state=again,
+                scratch=scratch,
+                prepared=prepared,
+                params=network.flat,
+                inputs=ids,
+                starts=window.starts[0],
+                plan=plan.numbers,
+                B=B,
             )
             np.testing.assert_array_equal(logits, expected[0])
             for actual, wanted in zip(again, parts_of(after), strict=True):

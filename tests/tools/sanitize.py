@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers import SIZES
+from helpers import SIZES, contract
 from helpers.contract import Argument, Kernel, kernels
 from test_kernels import draw_arguments
 
@@ -176,13 +176,12 @@ def lay_out(case: Case, memory: Heap | Pages, poison: float | None) -> list[Any]
 def call(backend: Backend, case: Case, arguments: list[Any]) -> None:
     """Call a kernel: each part of it, at the same time where they wait for each other."""
     names = [argument.name for argument in case.kernel.arguments]
-    kernel = getattr(backend, case.kernel.name)
 
     def work(part: int) -> None:
         own = list(arguments)
         if "parts" in names:
             own[names.index("part")], own[names.index("parts")] = part, case.parts
-        kernel(*own)
+        contract.call(backend, case.kernel.name, own)
 
     if "barrier" in names:
         team.run(case.parts, work)
@@ -238,7 +237,7 @@ def builds(folder: Path) -> Iterator[Backend]:
         assert spec is not None
         module = importlib.util.module_from_spec(spec)
         level = level or module.lib.fr_processor_level()
-        bound = {kernel.name: c._bind_kernel(module, kernel.name) for kernel in kernels()}
+        bound = {kernel.name: c._bind(module, kernel) for kernel in kernels()}
         yield Backend(f"c {isa}", Description(isa, 0, fma=False), bound)
 
 
