@@ -61,7 +61,7 @@ def pack_forward(packed, params, worker, s):
 
 @procedure
 def apply_dropout(trace, d, layer, n, rows, s):
-    """Drop a part of what some rows of a layer hand output, from row n on; else they hand output h itself."""
+    """Write the output of some rows of a layer, from row n on, with dropout; else the output is h itself."""
     if d.dropout > 0:
         h, output = at(trace, layer_offset_of(s, layer, H_)), at(trace, layer_offset_of(s, layer, OUTPUT))
         dropout(
