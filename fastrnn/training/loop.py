@@ -74,7 +74,7 @@ def fit(run: Run, *, progress: bool) -> None:
     with ProgressDisplay(progress) as display:
         try:
             if trainer.network.backend.name == "numba":
-                display.announce("compiling, which takes half a minute where nothing is cached")
+                display.announce("compiling, which takes some ten seconds where nothing is cached")
             _compile(run)
             run.began = display.began = time.monotonic()
             while trainer.updates == 0 or run.part_done(trainer.updates) < 1:

@@ -6,10 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from fastrnn.backends.numba.constants import (
-    ADAGRAD,
-    ADAM,
     AUX,
-    BAD_CHOICE,
     BAD_SIZE,
     BAD_SYMBOL,
     BATCHMEAN,
@@ -39,11 +36,9 @@ from fastrnn.backends.numba.constants import (
     OK,
     OUTPUT,
     PARAMETERS,
-    RMSPROP,
     RNN_RELU,
     ROWS,
     SETTINGS,
-    SGD,
     STRETCH,
     WEIGHT_HH,
     WEIGHT_IH,
@@ -69,14 +64,7 @@ from fastrnn.backends.numba.matmul import part_start
 from fastrnn.backends.numba.rnn import rnn_backward
 from fastrnn.backends.numba.sums import sum_of
 from fastrnn.backends.numba.team import Worker, barrier_wait, check_abort
-from fastrnn.backends.numba.update import (
-    adagrad_update,
-    adam_update,
-    average_update,
-    gradient_norm,
-    rmsprop_update,
-    sgd_update,
-)
+from fastrnn.backends.numba.update import average_update, gradient_norm, update
 from fastrnn.backends.numba.views import (
     bad_sizes,
     inputs_of,
@@ -380,19 +368,6 @@ def gradient_scale(targets, reduction, N, B):
     return 1.0 / count if count > 0 else 1.0
 
 
-@routine
-def update(optimizer, params, moments, grads, settings, limit, scale, part, parts, n):
-    if optimizer == SGD:
-        return sgd_update(params, moments, grads, settings, limit, scale, part, parts, n)
-    if optimizer == ADAGRAD:
-        return adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n)
-    if optimizer == ADAM:
-        return adam_update(params, moments, grads, settings, limit, scale, part, parts, n)
-    if optimizer == RMSPROP:
-        return rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, n)
-    return BAD_CHOICE
-
-
 def train_windows_for(cell, rule):
     """The kernel of a cell and an optimizer, whose number is ``rule``."""
 
@@ -420,24 +395,12 @@ def train_windows_for(cell, rule):
             s = sizes_of(plan, min(T, S - start), B)
             y = at(targets, start * B)
             dropped = Dropout(dropout, dropout_seed, first_update + w)
-            x = Window(
-                at(inputs, start * B),
-                y,
-                at(starts, start * B),
-                gradient_scale(y, reduction, s.T * B, B),
-                dropped,
-            )
+            scaled = gradient_scale(y, reduction, s.T * B, B)
+            x = Window(at(inputs, start * B), y, at(starts, start * B), scaled, dropped)
             status = gradients(
-                cell,
-                at(symbol_losses, 0),
-                at(grads, 0),
-                at(state, 0),
-                at(workspace, 0),
-                at(params, 0),
-                x,
-                worker,
-                s,
-            )
+                cell, at(symbol_losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x,
+                worker, s,
+            )  # fmt: skip
             if status != OK:
                 return status
             # every part finds the same loss and norm, and goes on or ends like the others
