@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from fastrnn.backends.backend import forced_isa
 from fastrnn.backends.kernel_cache import cache_on_disk
-from fastrnn.backends.numba.constants import BAD_CHOICE, CELL, CELLS, OPTIMIZERS
+from fastrnn.backends.numba.constants import BAD_CHOICE, CELL, CELLS
 from fastrnn.errors import BackendUnavailableError
 
 
@@ -126,37 +126,30 @@ def compile_into_library(context: Any, function: Callable[..., Any], signature: 
 
 
 class Specialized:
-    """A kernel that is compiled for one cell at a time, and for one optimizer where it has one.
+    """A kernel that is compiled for one cell at a time: a network uses one, and each takes seconds.
 
-    ``make`` returns its Python function for a cell's number, or for a cell's and an optimizer's. The
-    arguments ``plan`` and ``optimizer`` choose. Where there is no such cell or optimizer, the kernel returns
-    BAD_CHOICE.
+    ``make`` returns its Python function for a cell's number. The argument ``plan`` chooses. Where there is
+    no such cell, the kernel returns BAD_CHOICE.
     """
 
-    def __init__(self, make: Callable[..., Callable[..., Any]]) -> None:
+    def __init__(self, make: Callable[[int], Callable[..., Any]]) -> None:
         self.make = make
-        self.choices = (CELLS, OPTIMIZERS)[: len(inspect.signature(make).parameters)]
-        self.py_func = make(*(0 for _ in self.choices))
-        names = list(inspect.signature(self.py_func).parameters)
-        self.plan = names.index("plan")
-        self.optimizer = names.index("optimizer") if len(self.choices) == 2 else None
-        self.kernels: dict[tuple[int, ...], Callable[..., int]] = {}
+        self.py_func = make(0)
+        self.plan = list(inspect.signature(self.py_func).parameters).index("plan")
+        self.kernels: dict[int, Callable[..., int]] = {}
 
     def __call__(self, *arguments: Any) -> int:
         cell = arguments[self.plan][CELL]
-        choice = (cell,) if self.optimizer is None else (cell, arguments[self.optimizer])
-        kernel = self.kernels.get(choice)
+        kernel = self.kernels.get(cell)
         if kernel is None:
-            if not all(0 <= one < len(names) for one, names in zip(choice, self.choices, strict=True)):
+            if not 0 <= cell < len(CELLS):
                 return BAD_CHOICE
-            kernel = self.kernel_for(*map(int, choice))
+            kernel = self.kernel_for(int(cell))
         return kernel(*arguments)
 
-    def kernel_for(self, *choice: int) -> Callable[..., int]:
-        """Make the kernel for a choice."""
-        label = ", ".join(names[one] for one, names in zip(choice, self.choices, strict=True))
-        kernel = jit(self.make(*choice), label)
-        return self.kernels.setdefault(choice, kernel)
+    def kernel_for(self, cell: int) -> Callable[..., int]:
+        """Make the kernel for a cell."""
+        return self.kernels.setdefault(cell, jit(self.make(cell), CELLS[cell]))
 
     @property
     def signatures(self) -> list[Any]:

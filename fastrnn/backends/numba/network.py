@@ -368,8 +368,8 @@ def gradient_scale(targets, reduction, N, B):
     return 1.0 / count if count > 0 else 1.0
 
 
-def train_windows_for(cell, rule):
-    """The kernel of a cell and an optimizer, whose number is ``rule``."""
+def train_windows_for(cell):
+    """The kernel of a cell."""
 
     def train_windows(
         losses, norms, symbol_losses, params, grads, moments, average, state, workspace, barrier, inputs,
@@ -412,7 +412,16 @@ def train_windows_for(cell, rule):
                 return OK
             scale = norm_limit / norm[0] if norm[0] > norm_limit else 1.0
             status = update(
-                rule, params, moments, grads, at(settings, w * SETTINGS), value_limit, scale, part, parts, n
+                optimizer,
+                params,
+                moments,
+                grads,
+                at(settings, w * SETTINGS),
+                value_limit,
+                scale,
+                part,
+                parts,
+                n,
             )
             if status == OK and A > 0:
                 status = average_update(average, params, weights[w], part, parts, n)
