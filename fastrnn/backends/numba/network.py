@@ -411,18 +411,8 @@ def train_windows_for(cell):
             if not (math.isfinite(loss) and math.isfinite(norm[0])):
                 return OK
             scale = norm_limit / norm[0] if norm[0] > norm_limit else 1.0
-            status = update(
-                optimizer,
-                params,
-                moments,
-                grads,
-                at(settings, w * SETTINGS),
-                value_limit,
-                scale,
-                part,
-                parts,
-                n,
-            )
+            row = at(settings, w * SETTINGS)
+            status = update(optimizer, params, moments, grads, row, value_limit, scale, part, parts, n)
             if status == OK and A > 0:
                 status = average_update(average, params, weights[w], part, parts, n)
             if status == OK:
