@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.backends.numba.constants import H_, HEAD_BIAS, HEAD_T, KC, LOGITS, OK, ROWS
+from fastrnn.backends.numba.constants import CELL, H_, HEAD_BIAS, HEAD_T, KC, LOGITS, OK, ROWS
 from fastrnn.backends.numba.cross_entropy import cross_entropy
-from fastrnn.backends.numba.jit import Specialized, inlined, routine
+from fastrnn.backends.numba.jit import inlined, jit, routine
 from fastrnn.backends.numba.layers import Dropout, layers_forward, pack_forward
 from fastrnn.backends.numba.linear import linear_forward
 from fastrnn.backends.numba.llvm import at, exists, no_losses, nothing
@@ -49,36 +49,22 @@ def forward(cell, losses, logits, state, w, params, inputs, targets, starts, pla
     return OK
 
 
-def network_forward_for(cell):
-    """The kernel of a cell."""
-
-    def network_forward(logits, state, workspace, params, inputs, starts, plan, T, B):
-        return forward(
-            cell,
-            no_losses(), at(logits, 0), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0),
-            nothing(inputs), at(starts, 0), at(plan, 0), T, B,
-        )  # fmt: skip
-
-    return network_forward
+@jit
+def network_forward(logits, state, workspace, params, inputs, starts, plan, T, B):
+    return forward(
+        plan[CELL],
+        no_losses(), at(logits, 0), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0),
+        nothing(inputs), at(starts, 0), at(plan, 0), T, B,
+    )  # fmt: skip
 
 
-network_forward = Specialized(network_forward_for)
-
-
-def network_losses_for(cell):
-    """The kernel of a cell."""
-
-    def network_losses(losses, state, workspace, params, inputs, targets, starts, plan, T, B):
-        return forward(
-            cell,
-            at(losses, 0), nothing(params), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0),
-            at(targets, 0), at(starts, 0), at(plan, 0), T, B,
-        )  # fmt: skip
-
-    return network_losses
-
-
-network_losses = Specialized(network_losses_for)
+@jit
+def network_losses(losses, state, workspace, params, inputs, targets, starts, plan, T, B):
+    return forward(
+        plan[CELL],
+        at(losses, 0), nothing(params), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0),
+        at(targets, 0), at(starts, 0), at(plan, 0), T, B,
+    )  # fmt: skip
 
 
 @routine
@@ -110,16 +96,9 @@ def step(cell, logits, state, scratch, prepared, params, inputs, starts, plan, B
     return linear_forward(logits, h, at(packed, offset_of(s, HEAD_T)), head_bias, B, s.H, s.V)
 
 
-def network_step_for(cell):
-    """The kernel of a cell."""
-
-    def network_step(logits, state, scratch, prepared, params, inputs, starts, plan, B):
-        return step(
-            cell, at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0), at(inputs, 0),
-            at(starts, 0), at(plan, 0), B,
-        )  # fmt: skip
-
-    return network_step
-
-
-network_step = Specialized(network_step_for)
+@jit
+def network_step(logits, state, scratch, prepared, params, inputs, starts, plan, B):
+    return step(
+        plan[CELL], at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0),
+        at(inputs, 0), at(starts, 0), at(plan, 0), B,
+    )  # fmt: skip

@@ -21,7 +21,6 @@ from numba.extending import intrinsic
 
 from fastrnn.backends.backend import forced_isa
 from fastrnn.backends.kernel_cache import cache_on_disk
-from fastrnn.backends.numba.constants import BAD_CHOICE, CELL, CELLS
 from fastrnn.errors import BackendUnavailableError
 
 
@@ -123,38 +122,6 @@ def compile_into_library(context: Any, function: Callable[..., Any], signature: 
         made = library._final_module.get_function(result.fndesc.llvm_func_name)  # noqa: SLF001
         made.linkage = "linkonce_odr"  # LLVM leaves it out where it is inlined
     return compiled[key]
-
-
-class Specialized:
-    """A kernel that is compiled for one cell at a time: a network uses one, and each takes seconds.
-
-    ``make`` returns its Python function for a cell's number. The argument ``plan`` chooses. Where there is
-    no such cell, the kernel returns BAD_CHOICE.
-    """
-
-    def __init__(self, make: Callable[[int], Callable[..., Any]]) -> None:
-        self.make = make
-        self.py_func = make(0)
-        self.plan = list(inspect.signature(self.py_func).parameters).index("plan")
-        self.kernels: dict[int, Callable[..., int]] = {}
-
-    def __call__(self, *arguments: Any) -> int:
-        cell = arguments[self.plan][CELL]
-        kernel = self.kernels.get(cell)
-        if kernel is None:
-            if not 0 <= cell < len(CELLS):
-                return BAD_CHOICE
-            kernel = self.kernel_for(int(cell))
-        return kernel(*arguments)
-
-    def kernel_for(self, cell: int) -> Callable[..., int]:
-        """Make the kernel for a cell."""
-        return self.kernels.setdefault(cell, jit(self.make(cell), CELLS[cell]))
-
-    @property
-    def signatures(self) -> list[Any]:
-        """The types of arguments that kernels are compiled for."""
-        return [signature for kernel in self.kernels.values() for signature in cast("Any", kernel).signatures]
 
 
 #: The instruction sets that FASTRNN_ISA may force, as LLVM names a processor and features.

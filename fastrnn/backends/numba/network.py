@@ -12,6 +12,7 @@ from fastrnn.backends.numba.constants import (
     BATCHMEAN,
     BIAS_HN,
     BLOCKS,
+    CELL,
     DC,
     DGATES,
     DH,
@@ -48,7 +49,7 @@ from fastrnn.backends.numba.constants import (
 from fastrnn.backends.numba.cross_entropy import cross_entropy
 from fastrnn.backends.numba.dropout import dropout
 from fastrnn.backends.numba.gru import gru_backward, gru_gradients
-from fastrnn.backends.numba.jit import Specialized, inlined, procedure, routine
+from fastrnn.backends.numba.jit import inlined, jit, procedure, routine
 from fastrnn.backends.numba.layers import Dropout, apply_dropout, layers_forward, pack_forward
 from fastrnn.backends.numba.linear import (
     embedding_gradients,
@@ -329,33 +330,24 @@ def bad_symbols(ids, lowest, N, V):
     return bad
 
 
-def network_gradients_for(cell):
-    """The kernel of a cell."""
-
-    def network_gradients(
-        losses, grads, state, workspace, barrier, params, inputs, targets, starts, plan, scale, dropout,
-        dropout_seed, update, part, parts, T, B,
-    ):  # fmt: skip
-        s = sizes_of(plan, T, B)
-        status = bad_sizes(s)
-        if status != OK:
-            return status
-        if part < 0 or part >= parts:
-            return BAD_SIZE
-        x = Window(
-            at(inputs, 0), at(targets, 0), at(starts, 0), scale, Dropout(dropout, dropout_seed, update)
-        )
-        if bad_symbols(x.inputs, 0, T * B, s.V) or bad_symbols(x.targets, -1, T * B, s.V):
-            return BAD_SYMBOL
-        worker = Worker(at(barrier, 0), part, parts)
-        return gradients(
-            cell, at(losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x, worker, s
-        )
-
-    return network_gradients
-
-
-network_gradients = Specialized(network_gradients_for)
+@jit
+def network_gradients(
+    losses, grads, state, workspace, barrier, params, inputs, targets, starts, plan, scale, dropout,
+    dropout_seed, update, part, parts, T, B,
+):  # fmt: skip
+    s = sizes_of(plan, T, B)
+    status = bad_sizes(s)
+    if status != OK:
+        return status
+    if part < 0 or part >= parts:
+        return BAD_SIZE
+    x = Window(at(inputs, 0), at(targets, 0), at(starts, 0), scale, Dropout(dropout, dropout_seed, update))
+    if bad_symbols(x.inputs, 0, T * B, s.V) or bad_symbols(x.targets, -1, T * B, s.V):
+        return BAD_SYMBOL
+    worker = Worker(at(barrier, 0), part, parts)
+    return gradients(
+        plan[CELL], at(losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x, worker, s
+    )
 
 
 @inlined
@@ -368,60 +360,53 @@ def gradient_scale(targets, reduction, N, B):
     return 1.0 / count if count > 0 else 1.0
 
 
-def train_windows_for(cell):
-    """The kernel of a cell."""
-
-    def train_windows(
-        losses, norms, symbol_losses, params, grads, moments, average, state, workspace, barrier, inputs,
-        targets, starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, dropout,
-        dropout_seed, first_update, first, part, parts, A, W, S, T, B,
-    ):  # fmt: skip
-        most = sizes_of(plan, T, B)
-        status = bad_sizes(most)
+@jit
+def train_windows(
+    losses, norms, symbol_losses, params, grads, moments, average, state, workspace, barrier, inputs,
+    targets, starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, dropout,
+    dropout_seed, first_update, first, part, parts, A, W, S, T, B,
+):  # fmt: skip
+    most = sizes_of(plan, T, B)
+    status = bad_sizes(most)
+    if status != OK:
+        return status
+    if first < 0 or W < 0 or S < 1 or part < 0 or part >= parts:
+        return BAD_SIZE
+    if bad_symbols(at(inputs, 0), 0, S * B, most.V) or bad_symbols(at(targets, 0), -1, S * B, most.V):
+        return BAD_SYMBOL
+    n = params.shape[0]
+    windows = (S + T - 1) // T
+    norm, worker = on_stack(norms, 1), Worker(at(barrier, 0), part, parts)
+    if part == 0:
+        for w in range(W):
+            losses[w] = norms[w] = math.nan
+    for w in range(W):
+        start = (first + w) % windows * T
+        s = sizes_of(plan, min(T, S - start), B)
+        y = at(targets, start * B)
+        dropped = Dropout(dropout, dropout_seed, first_update + w)
+        scaled = gradient_scale(y, reduction, s.T * B, B)
+        x = Window(at(inputs, start * B), y, at(starts, start * B), scaled, dropped)
+        status = gradients(
+            plan[CELL], at(symbol_losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x,
+            worker, s,
+        )  # fmt: skip
         if status != OK:
             return status
-        if first < 0 or W < 0 or S < 1 or part < 0 or part >= parts:
-            return BAD_SIZE
-        if bad_symbols(at(inputs, 0), 0, S * B, most.V) or bad_symbols(at(targets, 0), -1, S * B, most.V):
-            return BAD_SYMBOL
-        n = params.shape[0]
-        windows = (S + T - 1) // T
-        norm, worker = on_stack(norms, 1), Worker(at(barrier, 0), part, parts)
+        # every part finds the same loss and norm, and goes on or ends like the others
+        loss = sum_of(at(symbol_losses, 0), s.T * B)
+        gradient_norm(norm, grads, value_limit, n)
         if part == 0:
-            for w in range(W):
-                losses[w] = norms[w] = math.nan
-        for w in range(W):
-            start = (first + w) % windows * T
-            s = sizes_of(plan, min(T, S - start), B)
-            y = at(targets, start * B)
-            dropped = Dropout(dropout, dropout_seed, first_update + w)
-            scaled = gradient_scale(y, reduction, s.T * B, B)
-            x = Window(at(inputs, start * B), y, at(starts, start * B), scaled, dropped)
-            status = gradients(
-                cell, at(symbol_losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x,
-                worker, s,
-            )  # fmt: skip
-            if status != OK:
-                return status
-            # every part finds the same loss and norm, and goes on or ends like the others
-            loss = sum_of(at(symbol_losses, 0), s.T * B)
-            gradient_norm(norm, grads, value_limit, n)
-            if part == 0:
-                losses[w], norms[w] = loss, norm[0]
-            if not (math.isfinite(loss) and math.isfinite(norm[0])):
-                return OK
-            scale = norm_limit / norm[0] if norm[0] > norm_limit else 1.0
-            row = at(settings, w * SETTINGS)
-            status = update(optimizer, params, moments, grads, row, value_limit, scale, part, parts, n)
-            if status == OK and A > 0:
-                status = average_update(average, params, weights[w], part, parts, n)
-            if status == OK:
-                status = barrier_wait(worker)
-            if status != OK:
-                return status
-        return OK
-
-    return train_windows
-
-
-train_windows = Specialized(train_windows_for)
+            losses[w], norms[w] = loss, norm[0]
+        if not (math.isfinite(loss) and math.isfinite(norm[0])):
+            return OK
+        scale = norm_limit / norm[0] if norm[0] > norm_limit else 1.0
+        row = at(settings, w * SETTINGS)
+        status = update(optimizer, params, moments, grads, row, value_limit, scale, part, parts, n)
+        if status == OK and A > 0:
+            status = average_update(average, params, weights[w], part, parts, n)
+        if status == OK:
+            status = barrier_wait(worker)
+        if status != OK:
+            return status
+    return OK

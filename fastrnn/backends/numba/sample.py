@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, OK, VOCABULARY
+from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, CELL, OK, VOCABULARY
 from fastrnn.backends.numba.elementary import each_difference, each_exp_of_negative
 from fastrnn.backends.numba.inference import step
-from fastrnn.backends.numba.jit import Specialized, routine
+from fastrnn.backends.numba.jit import jit, routine
 from fastrnn.backends.numba.llvm import as_element, at, on_stack
 
 
@@ -43,37 +43,30 @@ def all_are_finite(x, n):
     return finite
 
 
-def sample_for(cell):
-    """The kernel of a cell."""
-
-    def sample(
-        symbols, state, scratch, logits, prepared, params, uniforms, starts, plan, temperature, symbol_before,
-        stop_symbol, n,
-    ):  # fmt: skip
-        V = plan[VOCABULARY]
-        if n < 0:
-            return BAD_SIZE
-        if symbol_before < 0 or symbol_before >= V:
-            return BAD_SYMBOL
-        symbol = on_stack(symbols, 1)
-        symbol[0] = symbol_before
-        for i in range(n):
-            if i == 0 or symbol[0] != stop_symbol:
-                status = step(
-                    cell, at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0), symbol,
-                    at(starts, 0), at(plan, 0), np.int64(1),
-                )  # fmt: skip
-                if status != OK:
-                    return status
-                if not all_are_finite(at(logits, 0), V):
-                    for rest in range(i, n):
-                        symbols[rest] = -1
-                    return OK
-                symbol[0] = draw(at(logits, 0), uniforms[i], temperature, V)
-            symbols[i] = symbol[0]
-        return OK
-
-    return sample
-
-
-sample = Specialized(sample_for)
+@jit
+def sample(
+    symbols, state, scratch, logits, prepared, params, uniforms, starts, plan, temperature, symbol_before,
+    stop_symbol, n,
+):  # fmt: skip
+    V = plan[VOCABULARY]
+    if n < 0:
+        return BAD_SIZE
+    if symbol_before < 0 or symbol_before >= V:
+        return BAD_SYMBOL
+    symbol = on_stack(symbols, 1)
+    symbol[0] = symbol_before
+    for i in range(n):
+        if i == 0 or symbol[0] != stop_symbol:
+            status = step(
+                plan[CELL], at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0),
+                symbol, at(starts, 0), at(plan, 0), np.int64(1),
+            )  # fmt: skip
+            if status != OK:
+                return status
+            if not all_are_finite(at(logits, 0), V):
+                for rest in range(i, n):
+                    symbols[rest] = -1
+                return OK
+            symbol[0] = draw(at(logits, 0), uniforms[i], temperature, V)
+        symbols[i] = symbol[0]
+    return OK
