@@ -23,7 +23,8 @@ FILES = [
 SELECTIONS = {
     "v4": "not every_build and not every_target",
     "v3": "not every_build and not every_target",
-    "baseline": "test_backends or in_c_and_numba or errors_are or no_update or (no_training and float32-adagrad)",
+    "baseline": "test_backends or in_c_and_numba or errors_are or no_update"
+    " or (no_training and float32-adagrad)",
 }
 
 
