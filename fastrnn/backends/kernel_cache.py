@@ -199,14 +199,13 @@ class KernelCache(caching.FunctionCache):
     """Numba's cache of one kernel; the kernel is compiled where the cache is damaged, full or out of reach.
 
     ``stamp`` is what compiled code depends on beside its source file, its signature and the processor.
-    ``label`` says in the log what a kernel is compiled for, beside the types of its arguments.
     """
 
     _impl_class = _Results
 
-    def __init__(self, function: Callable[..., Any], stamp: Any, label: str = "") -> None:
+    def __init__(self, function: Callable[..., Any], stamp: Any) -> None:
         super().__init__(function)
-        self._label = f"{function.__name__} for {label}" if label else function.__name__
+        self._name = function.__name__
         source = self._impl.locator.get_source_stamp()
         self._cache_file = KernelFiles(  # type: ignore[assignment]  # the same methods
             Path(self.cache_path), self._impl.filename_base, (source, stamp)
@@ -220,7 +219,7 @@ class KernelCache(caching.FunctionCache):
             report(f"cannot be read ({error})")
             kernel = None
         if kernel is None:
-            logger.info("compiling %s", self._label)
+            logger.info("compiling %s", self._name)
         return kernel
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -231,9 +230,9 @@ class KernelCache(caching.FunctionCache):
             report(f"cannot be written ({error})")
 
 
-def cache_on_disk(compiled: Any, stamp: Any, label: str = "") -> None:
+def cache_on_disk(compiled: Any, stamp: Any) -> None:
     """Give a dispatcher of Numba's a cache where there is a place for one, as ``cache=True`` would."""
     try:
-        compiled._cache = KernelCache(compiled.py_func, stamp, label)  # noqa: SLF001
+        compiled._cache = KernelCache(compiled.py_func, stamp)  # noqa: SLF001
     except Exception as error:  # noqa: BLE001  ("no locator available" is a RuntimeError)
         report(f"has no place ({error})")

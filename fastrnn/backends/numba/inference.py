@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.backends.numba.constants import CELL, H_, HEAD_BIAS, HEAD_T, KC, LOGITS, OK, ROWS
+from fastrnn.backends.numba.constants import H_, HEAD_BIAS, HEAD_T, KC, LOGITS, OK, ROWS
 from fastrnn.backends.numba.cross_entropy import cross_entropy
 from fastrnn.backends.numba.jit import inlined, jit, routine
 from fastrnn.backends.numba.layers import Dropout, layers_forward, pack_forward
@@ -21,7 +21,7 @@ def alone(like):
 
 
 @routine
-def forward(cell, losses, logits, state, w, params, inputs, targets, starts, plan, T, B):
+def forward(losses, logits, state, w, params, inputs, targets, starts, plan, T, B):
     """A window forward, some steps at a time: logits, or where there are targets losses."""
     most = sizes_of(plan, T, B)
     status = bad_sizes(most)
@@ -35,7 +35,7 @@ def forward(cell, losses, logits, state, w, params, inputs, targets, starts, pla
     for t in range(0, T, steps):
         s = sizes_of(plan, min(steps, T - t), B)
         ids, begins = at(inputs, t * B), at(starts, t * B)
-        status = layers_forward(cell, w, state, w, params, ids, begins, no_dropout, worker, s)
+        status = layers_forward(w, state, w, params, ids, begins, no_dropout, worker, s)
         if status != OK:
             return status
         for n in range(0, s.T * B, ROWS):
@@ -52,7 +52,6 @@ def forward(cell, losses, logits, state, w, params, inputs, targets, starts, pla
 @jit
 def network_forward(logits, state, workspace, params, inputs, starts, plan, T, B):
     return forward(
-        plan[CELL],
         no_losses(), at(logits, 0), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0),
         nothing(inputs), at(starts, 0), at(plan, 0), T, B,
     )  # fmt: skip
@@ -61,7 +60,6 @@ def network_forward(logits, state, workspace, params, inputs, starts, plan, T, B
 @jit
 def network_losses(losses, state, workspace, params, inputs, targets, starts, plan, T, B):
     return forward(
-        plan[CELL],
         at(losses, 0), nothing(params), at(state, 0), at(workspace, 0), at(params, 0), at(inputs, 0),
         at(targets, 0), at(starts, 0), at(plan, 0), T, B,
     )  # fmt: skip
@@ -78,7 +76,7 @@ def network_prepare(prepared, params, plan):
 
 
 @routine
-def step(cell, logits, state, scratch, prepared, params, inputs, starts, plan, B):
+def step(logits, state, scratch, prepared, params, inputs, starts, plan, B):
     """The kernel `network_step`, behind pointers."""
     s = sizes_of(plan, np.int64(1), B)
     status = bad_sizes(s)
@@ -86,7 +84,7 @@ def step(cell, logits, state, scratch, prepared, params, inputs, starts, plan, B
         return status
     worker, no_dropout = alone(inputs)
     packed, trace = prepared, scratch
-    status = layers_forward(cell, trace, state, packed, params, inputs, starts, no_dropout, worker, s)
+    status = layers_forward(trace, state, packed, params, inputs, starts, no_dropout, worker, s)
     if status != OK:
         return status
     h, head_bias = (
@@ -99,6 +97,6 @@ def step(cell, logits, state, scratch, prepared, params, inputs, starts, plan, B
 @jit
 def network_step(logits, state, scratch, prepared, params, inputs, starts, plan, B):
     return step(
-        plan[CELL], at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0),
+        at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0),
         at(inputs, 0), at(starts, 0), at(plan, 0), B,
     )  # fmt: skip

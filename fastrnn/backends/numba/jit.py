@@ -24,11 +24,11 @@ from fastrnn.backends.kernel_cache import cache_on_disk
 from fastrnn.errors import BackendUnavailableError
 
 
-def jit(function: Callable[..., Any], label: str = "", **options: Any) -> Callable[..., Any]:
+def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compile without the GIL and without exceptions, with a cache where one can be written."""
     compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
     if STAMP[-1] is not None:
-        cache_on_disk(compiled, STAMP, label)
+        cache_on_disk(compiled, STAMP)
     return cast("Callable[..., Any]", compiled)
 
 

@@ -96,9 +96,7 @@ def input_projection(trace, packed, params, inputs, d, layer, worker, s):
 
 
 @routine
-def recurrence_forward_rows(
-    cell, trace, state, packed, params, inputs, starts, layer, first, rows, worker, s
-):
+def recurrence_forward_rows(trace, state, packed, params, inputs, starts, layer, first, rows, worker, s):
     """The recurrence of a layer, for batch rows from ``first`` on: carries the state."""
     H, B, O = s.H, s.B, s.G * s.H
     h, aux = at(trace, layer_offset_of(s, layer, H_)), at(trace, layer_offset_of(s, layer, AUX))
@@ -110,7 +108,7 @@ def recurrence_forward_rows(
     masked = at(trace, offset_of(s, MASKED) + (first + worker.part) * (s.G + 1) * H)
     state_h, state_c = at(state, (layer * B + first) * H), at(state, ((s.L + layer) * B + first) * H)
     copy(at(h, first * H), state_h, rows * H)
-    if cell == LSTM:
+    if s.cell == LSTM:
         copy(at(aux, first * H), state_c, rows * H)
     for t in range(s.T):
         n = t * B + first
@@ -122,31 +120,31 @@ def recurrence_forward_rows(
             status = gather_forward(x, weight_ih, bias, at(inputs, n), rows, s.V, O)
             if status != OK:
                 return status
-        if cell == LSTM:
+        if s.cell == LSTM:
             lstm_forward(
                 at(h, after), at(aux, after), x, masked, at(h, here), at(aux, here), hh, begins, rows, H
             )
-        elif cell == GRU:
+        elif s.cell == GRU:
             bias_hn = at(params, layer_offset_of(s, layer, BIAS_HN))
             gru_forward(at(h, after), at(aux, here), x, masked, at(h, here), hh, bias_hn, begins, rows, H)
-        elif cell == RNN_RELU:
+        elif s.cell == RNN_RELU:
             rnn_forward(at(h, after), masked, at(h, here), hh, begins, 1, rows, H)
         else:
             rnn_forward(at(h, after), masked, at(h, here), hh, begins, 0, rows, H)
     copy(state_h, at(h, (s.T * B + first) * H), rows * H)
-    if cell == LSTM:
+    if s.cell == LSTM:
         copy(state_c, at(aux, (s.T * B + first) * H), rows * H)
     return OK
 
 
 @routine
-def recurrence_forward(cell, trace, state, packed, params, inputs, starts, layer, worker, s):
+def recurrence_forward(trace, state, packed, params, inputs, starts, layer, worker, s):
     """The same for all batch rows of a part."""
     status, end = OK, part_start(s.B, worker.part + 1, worker.parts)
     for b in range(part_start(s.B, worker.part, worker.parts), end, STRETCH):
         rows = min(STRETCH, end - b)
         status = recurrence_forward_rows(
-            cell, trace, state, packed, params, inputs, starts, layer, b, rows, worker, s
+            trace, state, packed, params, inputs, starts, layer, b, rows, worker, s
         )
         if status != OK:
             break
@@ -154,7 +152,7 @@ def recurrence_forward(cell, trace, state, packed, params, inputs, starts, layer
 
 
 @routine
-def layers_forward(cell, trace, state, packed, params, inputs, starts, d, worker, s):
+def layers_forward(trace, state, packed, params, inputs, starts, d, worker, s):
     status = OK
     for layer in range(s.L):
         if is_dense(s, layer):
@@ -165,7 +163,7 @@ def layers_forward(cell, trace, state, packed, params, inputs, starts, d, worker
             if status == OK:
                 status = barrier_wait(worker)
         if status == OK:
-            status = recurrence_forward(cell, trace, state, packed, params, inputs, starts, layer, worker, s)
+            status = recurrence_forward(trace, state, packed, params, inputs, starts, layer, worker, s)
         if status != OK:
             return status
     return OK

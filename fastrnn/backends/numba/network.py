@@ -12,7 +12,6 @@ from fastrnn.backends.numba.constants import (
     BATCHMEAN,
     BIAS_HN,
     BLOCKS,
-    CELL,
     DC,
     DGATES,
     DH,
@@ -153,7 +152,7 @@ def add_head_gradients(grads, w, begin, count, block, worker, s):
 
 
 @routine
-def recurrence_backward_rows(cell, w, x, layer, first, rows, worker, s):
+def recurrence_backward_rows(w, x, layer, first, rows, worker, s):
     """The recurrence of a layer backwards, for batch rows from ``first`` on: the gradients of its gates."""
     B, H, O = s.B, s.H, s.G * s.H
     h, aux, gates = (
@@ -166,7 +165,7 @@ def recurrence_backward_rows(cell, w, x, layer, first, rows, worker, s):
         at(w, offset_of(s, DC) + first * H),
     )
     masked = at(w, offset_of(s, MASKED) + (first + worker.part) * (s.G + 1) * H)
-    if cell == LSTM:
+    if s.cell == LSTM:
         clear(dc, rows * H)
     for t in range(s.T - 1, -1, -1):
         n = t * B + first
@@ -176,7 +175,7 @@ def recurrence_backward_rows(cell, w, x, layer, first, rows, worker, s):
         status = check_abort(worker)
         if status != OK:
             return status
-        if cell == LSTM:
+        if s.cell == LSTM:
             lstm_backward(
                 before,
                 dc,
@@ -191,11 +190,11 @@ def recurrence_backward_rows(cell, w, x, layer, first, rows, worker, s):
                 rows,
                 H,
             )
-        elif cell == GRU:
+        elif s.cell == GRU:
             gru_backward(
                 before, dgates, at(aux, here), masked, dnow, at(h, here), hh, begins, carried, rows, H
             )
-        elif cell == RNN_RELU:
+        elif s.cell == RNN_RELU:
             rnn_backward(dnow, before, masked, at(h, after), hh, begins, 1, carried, rows, H)
         else:
             rnn_backward(dnow, before, masked, at(h, after), hh, begins, 0, carried, rows, H)
@@ -203,11 +202,11 @@ def recurrence_backward_rows(cell, w, x, layer, first, rows, worker, s):
 
 
 @routine
-def recurrence_backward(cell, w, x, layer, worker, s):
+def recurrence_backward(w, x, layer, worker, s):
     """The same for all batch rows of a part."""
     status, end = OK, part_start(s.B, worker.part + 1, worker.parts)
     for b in range(part_start(s.B, worker.part, worker.parts), end, STRETCH):
-        status = recurrence_backward_rows(cell, w, x, layer, b, min(STRETCH, end - b), worker, s)
+        status = recurrence_backward_rows(w, x, layer, b, min(STRETCH, end - b), worker, s)
         if status != OK:
             break
     return status
@@ -234,7 +233,7 @@ def input_gradient(w, x, layer, worker, s):
 
 
 @procedure
-def add_gradients_of_rows(cell, grads, w, x, layer, n, N, block, worker, s):
+def add_gradients_of_rows(grads, w, x, layer, n, N, block, worker, s):
     """What rows of all steps add to the gradients of a layer's parameters, from n on, for some outputs."""
     H, O, part, parts = s.H, s.G * s.H, worker.part, worker.parts
     dgates, h = (
@@ -254,7 +253,7 @@ def add_gradients_of_rows(cell, grads, w, x, layer, n, N, block, worker, s):
             at(w, layer_offset_of(s, layer - 1, OUTPUT)) if layer > 0 else at(w, offset_of(s, X)),
         )
         linear_gradients(dweight_ih, dbias, block, dgates, at(taken, n * I), part, parts, N, I, O)
-    if cell == GRU:
+    if s.cell == GRU:
         du, dbias_hn = (
             at(w, layer_offset_of(s, layer, AUX) + n * H),
             at(grads, layer_offset_of(s, layer, BIAS_HN)),
@@ -265,7 +264,7 @@ def add_gradients_of_rows(cell, grads, w, x, layer, n, N, block, worker, s):
 
 
 @routine
-def add_gradients(cell, grads, w, x, block, worker, s):
+def add_gradients(grads, w, x, block, worker, s):
     """The gradients of all parameters but the head's, for some of the outputs."""
     status, N = OK, s.T * s.B
     for layer in range(s.L):
@@ -273,7 +272,7 @@ def add_gradients(cell, grads, w, x, block, worker, s):
             status = check_abort(worker)
             if status != OK:
                 return status
-            add_gradients_of_rows(cell, grads, w, x, layer, n, min(STRETCH, N - n), block, worker, s)
+            add_gradients_of_rows(grads, w, x, layer, n, min(STRETCH, N - n), block, worker, s)
     if s.E > 0:
         dembedding, dx = at(grads, offset_of(s, EMBEDDING_WEIGHT)), at(w, offset_of(s, DX))
         for n in range(0, N, STRETCH):
@@ -286,7 +285,7 @@ def add_gradients(cell, grads, w, x, block, worker, s):
 
 
 @routine
-def gradients(cell, losses, grads, state, w, params, x, worker, s):
+def gradients(losses, grads, state, w, params, x, worker, s):
     """A window, forward and backward, in a workspace ``w``."""
     size, steps = s.plan[PARAMETERS], s.plan[HEAD_STEPS]
     first = part_start(size, worker.part, worker.parts)
@@ -296,7 +295,7 @@ def gradients(cell, losses, grads, state, w, params, x, worker, s):
     pack_backward(w, params, worker, s)
     status = barrier_wait(worker)
     if status == OK:
-        status = layers_forward(cell, w, state, w, params, x.inputs, x.starts, x.dropout, worker, s)
+        status = layers_forward(w, state, w, params, x.inputs, x.starts, x.dropout, worker, s)
     for t in range(0, s.T, steps):
         count = min(steps, s.T - t)
         if status == OK:
@@ -309,7 +308,7 @@ def gradients(cell, losses, grads, state, w, params, x, worker, s):
             status = barrier_wait(worker)
     for layer in range(s.L - 1, -1, -1):
         if status == OK:
-            status = recurrence_backward(cell, w, x, layer, worker, s)
+            status = recurrence_backward(w, x, layer, worker, s)
         if status == OK:
             status = barrier_wait(worker)
         if status == OK and is_dense(s, layer):
@@ -317,7 +316,7 @@ def gradients(cell, losses, grads, state, w, params, x, worker, s):
             if status == OK:
                 status = barrier_wait(worker)
     if status == OK:
-        status = add_gradients(cell, grads, w, x, block, worker, s)
+        status = add_gradients(grads, w, x, block, worker, s)
     return barrier_wait(worker) if status == OK else status
 
 
@@ -345,9 +344,7 @@ def network_gradients(
     if bad_symbols(x.inputs, 0, T * B, s.V) or bad_symbols(x.targets, -1, T * B, s.V):
         return BAD_SYMBOL
     worker = Worker(at(barrier, 0), part, parts)
-    return gradients(
-        plan[CELL], at(losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x, worker, s
-    )
+    return gradients(at(losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x, worker, s)
 
 
 @inlined
@@ -388,7 +385,7 @@ def train_windows(
         scaled = gradient_scale(y, reduction, s.T * B, B)
         x = Window(at(inputs, start * B), y, at(starts, start * B), scaled, dropped)
         status = gradients(
-            plan[CELL], at(symbol_losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x,
+            at(symbol_losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x,
             worker, s,
         )  # fmt: skip
         if status != OK:

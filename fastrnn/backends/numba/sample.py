@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, CELL, OK, VOCABULARY
+from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, OK, VOCABULARY
 from fastrnn.backends.numba.elementary import each_difference, each_exp_of_negative
 from fastrnn.backends.numba.inference import step
 from fastrnn.backends.numba.jit import jit, routine
@@ -58,7 +58,7 @@ def sample(
     for i in range(n):
         if i == 0 or symbol[0] != stop_symbol:
             status = step(
-                plan[CELL], at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0),
+                at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0),
                 symbol, at(starts, 0), at(plan, 0), np.int64(1),
             )  # fmt: skip
             if status != OK:
