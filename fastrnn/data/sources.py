@@ -16,7 +16,15 @@ import numpy as np
 
 from fastrnn.core import checks
 from fastrnn.data.corpus import Corpus, Documents, RunningText, TokenText
-from fastrnn.data.text_file import Lines, OpenFile, TextFile, checked_encoding, lines_of, open_text
+from fastrnn.data.text_file import (
+    Lines,
+    OpenFile,
+    TextFile,
+    changes_in_words,
+    checked_encoding,
+    lines_of,
+    open_text,
+)
 from fastrnn.data.vocabulary import (
     BYTE_ORDER_MARK,
     Text,
@@ -200,13 +208,17 @@ class Changes:
 
     def __init__(self, newlines: str) -> None:
         self._universal = newlines == "universal"
-        self._marks = self._returns = 0
+        self._mark = False
+        self._ends: set[str] = set()
 
     def noted(self, text: Any) -> Any:
         """Return the text as it is, and note what the rule will change in it."""
         if self._universal and isinstance(text, str):
-            self._marks += text.startswith(BYTE_ORDER_MARK)
-            self._returns += "\r" in text
+            self._mark |= text.startswith(BYTE_ORDER_MARK)
+            if "\r" in text:
+                pairs = text.count("\r\n")
+                self._ends |= {"\r\n"} if pairs else set()
+                self._ends |= {"\r"} if text.count("\r") > pairs else set()
         return text
 
     def as_read(self, text: Any) -> Any:
@@ -216,8 +228,7 @@ class Changes:
 
     def told(self) -> tuple[str, ...]:
         """What the rule changed, as messages for the log."""
-        told = ["a byte order mark at the beginning is left out"] if self._marks else []
-        return (*told, *(["line ends \\r\\n or \\r are read as \\n"] if self._returns else []))
+        return tuple(changes_in_words(self._mark, self._ends))
 
 
 def _read_tokens(source: Any, vocabulary: TokenVocabulary) -> Corpus:

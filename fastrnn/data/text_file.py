@@ -11,7 +11,7 @@ import codecs
 import io
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -190,7 +190,9 @@ class TextFile:
         self._states = states
         self._mark = int(self._universal and first == BYTE_ORDER_MARK)
         self._length = int(begun[-1]) - self._mark
-        self.changes = _changes(self._mark, self._decoder.newlines) if self._universal else []
+        if self._universal:
+            ends = self._decoder.newlines or ()
+            self.changes = changes_in_words(bool(self._mark), (ends,) if isinstance(ends, str) else ends)
 
 
 def _new_decoder(encoding: str, newlines: str) -> io.IncrementalNewlineDecoder:
@@ -199,12 +201,14 @@ def _new_decoder(encoding: str, newlines: str) -> io.IncrementalNewlineDecoder:
     return io.IncrementalNewlineDecoder(decoder, translate=newlines == "universal")
 
 
-def _changes(mark: int, newlines: Any) -> list[str]:
-    """What the rule of newlines and byte order marks changed, as messages for the log."""
-    found = (newlines,) if isinstance(newlines, str) else newlines or ()
-    ends = " and ".join(ascii(end)[1:-1] for end in ("\r\n", "\r") if end in found)
+def changes_in_words(mark: bool, ends: Collection[str]) -> list[str]:
+    """What the rule of newlines changed, in words for the log.
+
+    ``mark`` is whether a byte order mark was left out; ``ends`` has the line ends that the text has.
+    """
+    replaced = " and ".join(ascii(end)[1:-1] for end in ("\r\n", "\r") if end in ends)
     told = ["a byte order mark at the beginning is left out"] if mark else []
-    return [*told, f"line ends {ends} are read as \\n"] if ends else told
+    return [*told, f"line ends {replaced} are read as \\n"] if replaced else told
 
 
 class Lines(Sequence[Text]):

@@ -251,7 +251,7 @@ def test_newlines_are_read_as_one_kind_and_told(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.INFO, "fastrnn"):
         model = train(text)
     assert r"a byte order mark at the beginning is left out (newlines='keep'" in caplog.text
-    assert r"line ends \r\n or \r are read as \n (newlines='keep'" in caplog.text
+    assert r"line ends \r\n and \r are read as \n (newlines='keep'" in caplog.text
     assert "\r" not in model.vocabulary.decode(np.arange(model.vocabulary.size))
     again = fastrnn.Model.from_bytes(model.to_bytes(), backend="numpy")
     expected = model.surprisal("one\ntwo\nthree\n")
