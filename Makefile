@@ -39,7 +39,7 @@ build/oldest/installed: tests/tools/oldest.py $(SOURCES)
 	touch $@
 
 OLDEST := backends/test_backends.py backends/test_contract.py backends/test_kernel_cache.py network/test_cells.py \
-  model/test_checkpoint.py model/test_model.py training/test_training.py cli/test_cli.py test_documents.py
+  model/test_serialization.py model/test_model.py training/test_training.py cli/test_cli.py test_documents.py
 
 test-oldest: build/oldest/installed ## run a selection of the tests with the oldest packages that are allowed
 	cd tests && FASTRNN_DATA= ../build/oldest/bin/python -m pytest --quiet --numprocesses 2 --dist loadfile $(OLDEST)

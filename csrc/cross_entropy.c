@@ -17,10 +17,10 @@ enum { GROUP = FR_SUMS / FR_LANES };
 static real largest(const real *row, int64_t V)
 {
     if (V < FR_SUMS) {
-        real most = row[0];
+        real max = row[0];
         for (int64_t v = 1; v < V; v++)
-            most = row[v] > most ? row[v] : most;
-        return most;
+            max = row[v] > max ? row[v] : max;
+        return max;
     }
     fr_vec group[GROUP];
     for (int64_t g = 0; g < GROUP; g++)
@@ -28,12 +28,12 @@ static real largest(const real *row, int64_t V)
     for (int64_t v = 0; v < V - FR_SUMS; v += FR_SUMS)
         for (int64_t g = 0; g < GROUP; g++)
             group[g] = fr_vec_max(fr_vec_load(row + v + g * FR_LANES), group[g]);
-    real most[FR_SUMS];
+    real max[FR_SUMS];
     for (int64_t g = 0; g < GROUP; g++)
-        fr_vec_store(most + g * FR_LANES, group[g]);
+        fr_vec_store(max + g * FR_LANES, group[g]);
     for (int64_t l = 1; l < FR_SUMS; l++)
-        most[0] = most[l] > most[0] ? most[l] : most[0];
-    return most[0];
+        max[0] = max[l] > max[0] ? max[l] : max[0];
+    return max[0];
 }
 
 static real sum_of(const real *row, int64_t V)
@@ -58,10 +58,10 @@ static void some_rows(double *restrict losses, real *dlogits, const real *logits
     for (int64_t n = 0; n < N; n++) {
         const real *row = logits + n * V;
         real *out = dlogits + n * V;
-        const real most = largest(row, V);
-        shifted[n] = targets[n] < 0 ? 0 : row[targets[n]] - most;
+        const real largest_logit = largest(row, V);
+        shifted[n] = targets[n] < 0 ? 0 : row[targets[n]] - largest_logit;
         for (int64_t v = 0; v < V; v++)
-            out[v] = fr_flush(row[v] - most, FR_TINY); /* e to what is tiny is 1, to the bit */
+            out[v] = fr_flush(row[v] - largest_logit, FR_TINY); /* e to what is tiny is 1, to the bit */
     }
     for (int64_t i = 0; i < N * V; i++)
         dlogits[i] = fr_exp_of_negative(dlogits[i]);

@@ -51,11 +51,11 @@ static inline real fr_blend(int condition, real a, real b)
     return fr_from_bits((fr_bits(a) & mask) | (fr_bits(b) & ~mask));
 }
 
-/* x, or 0 where it is below `least`; NaN stays. Of the square of a number that is chosen by ?: GCC makes a
+/* x, or 0 where it is below `threshold`; NaN stays. Of the square of a number that is chosen by ?: GCC makes a
  * choice of two squares, and so computes that of the tiny number, which is denormal. */
-fr_inline real fr_flush(real x, real least)
+fr_inline real fr_flush(real x, real threshold)
 {
-    return fr_blend(fr_abs(x) < least, 0, x);
+    return fr_blend(fr_abs(x) < threshold, 0, x);
 }
 
 /* 2ⁿ, for n within the range of normal numbers. */

@@ -293,12 +293,12 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
                             int64_t dropout_seed, int64_t first_update, int64_t first, int64_t part, int64_t parts,
                             int64_t A, int64_t W, int64_t S, int64_t T, int64_t B)
 {
-    const fr_sizes most = fr_sizes_of(plan, T, B);
+    const fr_sizes longest = fr_sizes_of(plan, T, B);
     const fr_worker worker = {barrier, part, parts};
-    FR_RETURN_IF_BAD(fr_bad_sizes(most));
+    FR_RETURN_IF_BAD(fr_bad_sizes(longest));
     if (bad_worker(worker) || first < 0 || W < 0 || S < 1)
         return FR_BAD_SIZE;
-    if (bad_symbols(inputs, 0, S * B, most.V) || bad_symbols(targets, -1, S * B, most.V))
+    if (bad_symbols(inputs, 0, S * B, longest.V) || bad_symbols(targets, -1, S * B, longest.V))
         return FR_BAD_SYMBOL;
     const int64_t windows = (S + T - 1) / T, n = plan[FR_PARAMETERS];
     if (part == 0)

@@ -25,9 +25,9 @@ static int32_t draw(real *logits, double uniform, double temperature, int64_t V)
     const int64_t best = first_of_largest(logits, V);
     if (temperature == 0)
         return (int32_t)best;
-    const real most = logits[best], divisor = (real)temperature;
+    const real largest_logit = logits[best], divisor = (real)temperature;
     for (int64_t v = 0; v < V; v++)
-        logits[v] = fr_exp_of_negative(fr_flush(logits[v] - most, FR_TINY) / divisor);
+        logits[v] = fr_exp_of_negative(fr_flush(logits[v] - largest_logit, FR_TINY) / divisor);
     double total = 0, below = 0;
     for (int64_t v = 0; v < V; v++)
         total += (double)logits[v];

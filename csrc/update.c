@@ -5,10 +5,10 @@
 #include "matmul.h"
 #include "sums.h"
 
-/* 0 where it is below `least`, and at most the limit in size. NaN stays. */
-fr_inline real clipped(real g, real limit, real least)
+/* 0 where it is below `threshold`, and at most the limit in size. NaN stays. */
+fr_inline real clipped(real g, real limit, real threshold)
 {
-    g = fr_flush(g, least);
+    g = fr_flush(g, threshold);
     return g > limit ? limit : g < -limit ? -limit : g;
 }
 
@@ -16,8 +16,8 @@ fr_inline real clipped(real g, real limit, real least)
  * makes smaller than half of that is zero before, so that the product is. */
 fr_inline real scaled(real g, real limit, real factor)
 {
-    const real least = (real)0.5 * FR_TINY / factor;
-    return fr_flush(clipped(g, limit, least > FR_TINY ? least : FR_TINY) * factor, FR_TINY);
+    const real threshold = (real)0.5 * FR_TINY / factor;
+    return fr_flush(clipped(g, limit, threshold > FR_TINY ? threshold : FR_TINY) * factor, FR_TINY);
 }
 
 fr_status FR(gradient_norm)(double *restrict norm, const real *restrict grads, double limit, int64_t n)
@@ -25,12 +25,12 @@ fr_status FR(gradient_norm)(double *restrict norm, const real *restrict grads, d
     if (n < 0)
         return FR_BAD_SIZE;
     double partial[FR_SUMS] = {0};
-    const real most = (real)limit;
+    const real bound = (real)limit;
     for (int64_t i = 0; i < n; i += FR_KC) {
         const int64_t count = fr_min(FR_KC, n - i), whole = count / FR_SUMS * FR_SUMS;
         real g[FR_KC];
         for (int64_t l = 0; l < count; l++)
-            g[l] = clipped(grads[i + l], most, FR_TINY);
+            g[l] = clipped(grads[i + l], bound, FR_TINY);
         for (int64_t l = 0; l < whole; l += FR_SUMS)
             for (int64_t s = 0; s < FR_SUMS; s++)
                 partial[s] += (double)g[l + s] * (double)g[l + s];
@@ -49,14 +49,14 @@ fr_status FR(sgd_update)(real *restrict params, real *restrict moments, const re
         return FR_BAD_SIZE;
     const real learning_rate = (real)settings[0], momentum = (real)settings[1], a = (real)settings[2],
                b = (real)settings[3];
-    const real most = (real)limit, factor = (real)scale;
+    const real bound = (real)limit, factor = (real)scale;
     const int64_t first = fr_part_start(n, part, parts), last = fr_part_start(n, part + 1, parts);
     if (momentum == 0)
         for (int64_t i = first; i < last; i++)
-            params[i] -= learning_rate * scaled(grads[i], most, factor);
+            params[i] -= learning_rate * scaled(grads[i], bound, factor);
     else
         for (int64_t i = first; i < last; i++) {
-            const real g = scaled(grads[i], most, factor);
+            const real g = scaled(grads[i], bound, factor);
             moments[i] = fr_flush(momentum * moments[i] + g, FR_TINY);
             params[i] -= learning_rate * (a * g + b * moments[i]);
         }
@@ -88,13 +88,13 @@ fr_status FR(adagrad_update)(real *restrict params, real *restrict moments, cons
 {
     if (part < 0 || part >= parts || n < 0)
         return FR_BAD_SIZE;
-    const real learning_rate = (real)settings[0], epsilon = (real)settings[1], most = (real)limit, factor = (real)scale;
+    const real learning_rate = (real)settings[0], epsilon = (real)settings[1], bound = (real)limit, factor = (real)scale;
     const int64_t last = fr_part_start(n, part + 1, parts);
     int64_t i = fr_part_start(n, part, parts);
     for (; i + FR_SUMS <= last; i += FR_SUMS) /* no gradient, no change: so it is for absent input symbols */
         if (!all_zero(grads + i))
-            adagrad(params + i, moments + i, grads + i, learning_rate, epsilon, most, factor, FR_SUMS);
-    adagrad(params + i, moments + i, grads + i, learning_rate, epsilon, most, factor, last - i);
+            adagrad(params + i, moments + i, grads + i, learning_rate, epsilon, bound, factor, FR_SUMS);
+    adagrad(params + i, moments + i, grads + i, learning_rate, epsilon, bound, factor, last - i);
     return FR_OK;
 }
 
@@ -107,11 +107,11 @@ fr_status FR(adam_update)(real *restrict params, real *restrict moments, const r
     const real step = (real)settings[0], beta1 = (real)settings[1], beta2 = (real)settings[2];
     const real rest1 = (real)(1 - settings[1]), rest2 = (real)(1 - settings[2]);
     const real epsilon = (real)settings[3], correction = (real)settings[4], keep = (real)settings[5];
-    const real most = (real)limit, factor = (real)scale;
+    const real bound = (real)limit, factor = (real)scale;
     real *restrict m = moments, *restrict v = moments + n;
     const int64_t last = fr_part_start(n, part + 1, parts);
     for (int64_t i = fr_part_start(n, part, parts); i < last; i++) {
-        const real g = scaled(grads[i], most, factor);
+        const real g = scaled(grads[i], bound, factor);
         m[i] = fr_flush(beta1 * m[i] + rest1 * g, FR_TINY);
         v[i] = fr_flush(beta2 * v[i] + fr_flush(rest2 * g, FR_TINY) * g, FR_TINY * FR_TINY);
         params[i] = keep * params[i] - step * m[i] / (fr_sqrt(v[i]) / correction + epsilon);
@@ -126,10 +126,10 @@ fr_status FR(rmsprop_update)(real *restrict params, real *restrict moments, cons
     if (part < 0 || part >= parts || n < 0)
         return FR_BAD_SIZE;
     const real learning_rate = (real)settings[0], alpha = (real)settings[1], rest = (real)(1 - settings[1]);
-    const real epsilon = (real)settings[2], most = (real)limit, factor = (real)scale;
+    const real epsilon = (real)settings[2], bound = (real)limit, factor = (real)scale;
     const int64_t last = fr_part_start(n, part + 1, parts);
     for (int64_t i = fr_part_start(n, part, parts); i < last; i++) {
-        const real g = scaled(grads[i], most, factor);
+        const real g = scaled(grads[i], bound, factor);
         moments[i] = fr_flush(alpha * moments[i] + fr_flush(rest * g, FR_TINY) * g, FR_TINY * FR_TINY);
         params[i] -= learning_rate * g / (fr_sqrt(moments[i]) + epsilon);
     }

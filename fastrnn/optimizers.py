@@ -72,7 +72,7 @@ class SGD(Optimizer):
     number: ClassVar[int] = constants.SGD
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "momentum", checks.part_of_one("momentum", self.momentum, zero=True))
+        object.__setattr__(self, "momentum", checks.fraction("momentum", self.momentum, zero=True))
         object.__setattr__(self, "nesterov", checks.flag("nesterov", self.nesterov))
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov=True needs a momentum above zero")
@@ -151,7 +151,7 @@ class RMSprop(Optimizer):
     number: ClassVar[int] = constants.RMSPROP
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "alpha", checks.part_of_one("alpha", self.alpha, zero=True))
+        object.__setattr__(self, "alpha", checks.fraction("alpha", self.alpha, zero=True))
         object.__setattr__(self, "eps", checks.real_number("eps", self.eps))
 
     def settings(self, rates: Floats, done: int) -> Floats:
@@ -186,7 +186,7 @@ class Adam(Optimizer):
     def __post_init__(self) -> None:
         if not isinstance(self.betas, tuple) or len(self.betas) != 2:
             raise ValueError(f"betas={self.betas!r} must be two numbers")
-        betas = tuple(checks.part_of_one("betas", beta, zero=True) for beta in self.betas)
+        betas = tuple(checks.fraction("betas", beta, zero=True) for beta in self.betas)
         object.__setattr__(self, "betas", betas)
         object.__setattr__(self, "eps", checks.real_number("eps", self.eps))
 

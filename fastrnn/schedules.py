@@ -125,7 +125,7 @@ class Step(Schedule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step_size", checks.whole_number("step_size", self.step_size))
-        object.__setattr__(self, "gamma", checks.part_of_one("gamma", self.gamma, one=True))
+        object.__setattr__(self, "gamma", checks.fraction("gamma", self.gamma, one=True))
 
     def factors(self, progress: Progress) -> Floats:
         return integer_power(self.gamma, progress.epochs // self.step_size)
@@ -155,7 +155,7 @@ class Exponential(Schedule):
     name: ClassVar[str] = "exponential"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "gamma", checks.part_of_one("gamma", self.gamma, one=True))
+        object.__setattr__(self, "gamma", checks.fraction("gamma", self.gamma, one=True))
         object.__setattr__(self, "after", checks.whole_number("after", self.after))
 
     def factors(self, progress: Progress) -> Floats:
@@ -189,7 +189,7 @@ class Cosine(Schedule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "warmup", checks.whole_number("warmup", self.warmup, minimum=0))
-        object.__setattr__(self, "final", checks.part_of_one("final", self.final, zero=True, one=True))
+        object.__setattr__(self, "final", checks.fraction("final", self.final, zero=True, one=True))
 
     def factors(self, progress: Progress) -> Floats:
         updates, part = progress.updates, progress.part
@@ -238,11 +238,11 @@ class Plateau(Schedule):
     reads_losses: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "factor", checks.part_of_one("factor", self.factor))
+        object.__setattr__(self, "factor", checks.fraction("factor", self.factor))
         object.__setattr__(self, "patience", checks.whole_number("patience", self.patience, minimum=0))
-        object.__setattr__(self, "threshold", checks.part_of_one("threshold", self.threshold, zero=True))
+        object.__setattr__(self, "threshold", checks.fraction("threshold", self.threshold, zero=True))
         object.__setattr__(self, "cooldown", checks.whole_number("cooldown", self.cooldown, minimum=0))
-        min_factor = checks.part_of_one("min_factor", self.min_factor, zero=True, one=True)
+        min_factor = checks.fraction("min_factor", self.min_factor, zero=True, one=True)
         object.__setattr__(self, "min_factor", min_factor)
 
     def factors(self, progress: Progress) -> Floats:

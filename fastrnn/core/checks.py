@@ -68,7 +68,7 @@ def real_number(name: str, value: Any, *, zero: bool = False) -> float:
     return number
 
 
-def part_of_one(name: str, value: Any, *, zero: bool = False, one: bool = False) -> float:
+def fraction(name: str, value: Any, *, zero: bool = False, one: bool = False) -> float:
     """Return the value as a float between zero and one; ``zero`` and ``one`` allow the ends too."""
     part = real_number(name, value, zero=zero)
     if part > 1 or (part == 1 and not one):
@@ -81,7 +81,7 @@ def unknown(value: Any) -> str | float:
     if isinstance(value, str) and value in ("error", "skip"):
         return value
     try:
-        return part_of_one("unknown", value, one=True)
+        return fraction("unknown", value, one=True)
     except (TypeError, ValueError) as error:
         kind = ValueError if isinstance(value, str) else type(error)
         raise kind(

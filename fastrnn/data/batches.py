@@ -14,11 +14,11 @@ from fastrnn.data.corpus import Sequence
 #: The symbols of a block, about, and its fewest steps: with very many rows a block has more symbols, because
 #: reading only a few steps of each row would be slow.
 BLOCK_SYMBOLS = 1 << 17
-LEAST_STEPS = 1 << 10
+MIN_STEPS = 1 << 10
 
 
 @dataclass(frozen=True)
-class Streams:
+class Batch:
     """Steps of B parallel rows: inputs, targets and starts, (N, B); a start is 1 where the state is zero."""
 
     inputs: NDArray[np.int32]
@@ -40,7 +40,7 @@ class Streams:
         return -(-self.n_steps // seq_length)
 
 
-class Rows:
+class BatchLayout:
     """The first transitions of a sequence as B parallel rows, which `read` reads in part.
 
     The rows have one length and begin at even distances. If B does not divide the number of transitions, some
@@ -70,13 +70,13 @@ class Rows:
         """B, the number of rows."""
         return len(self._places)
 
-    def first(self, steps: int) -> Rows:
+    def first(self, steps: int) -> BatchLayout:
         """The first steps of the same rows."""
         shorter = copy.copy(self)
         shorter.n_steps = steps
         return shorter
 
-    def read(self, start: int, stop: int) -> Streams:
+    def read(self, start: int, stop: int) -> Batch:
         """The steps from ``start`` up to ``stop`` of every row."""
         block = np.empty((stop - start + 1, self.batch_size), np.int32)
         for row, place in enumerate(self._places):
@@ -86,24 +86,24 @@ class Rows:
             starts[block[:-1] == self._boundary_id] = 1
         if start == 0 and not self._carry_state:
             starts[0] = 1
-        return Streams(block[:-1], block[1:], starts)
+        return Batch(block[:-1], block[1:], starts)
 
 
-class Blocks:
+class WindowReader:
     """The windows of some rows, pass after pass, in blocks of whole windows. One block is in memory.
 
     If the rows are no longer than a block, there is one block, which is read once.
     """
 
-    def __init__(self, rows: Rows, seq_length: int) -> None:
+    def __init__(self, rows: BatchLayout, seq_length: int) -> None:
         self.rows = rows
         self.seq_length = seq_length
         #: The number of windows of one pass; the last one may be shorter.
         self.windows = -(-rows.n_steps // seq_length)
-        steps = max(BLOCK_SYMBOLS // rows.batch_size, LEAST_STEPS)
+        steps = max(BLOCK_SYMBOLS // rows.batch_size, MIN_STEPS)
         self._windows_of_block = min(max(1, steps // seq_length), self.windows)
         self._number: int | None = None
-        self._held: Streams
+        self._held: Batch
 
     @property
     def n_bytes(self) -> int:
@@ -111,7 +111,7 @@ class Blocks:
         steps = min(self._windows_of_block * self.seq_length, self.rows.n_steps)
         return (steps + 1) * self.rows.batch_size * (4 + 1)
 
-    def at(self, window: int) -> tuple[Streams, int, int]:
+    def at(self, window: int) -> tuple[Batch, int, int]:
         """The block that has a window. Windows are numbered through all passes.
 
         Returns

@@ -32,7 +32,7 @@ BYTE_ORDER_MARK = "\ufeff"
 NEWLINES = ("universal", "keep")
 
 #: The most tokens of a vocabulary: the number of ids with the boundary is then an int32 too.
-MOST_TOKENS = (1 << 31) - 2
+MAX_TOKENS = (1 << 31) - 2
 
 #: Bytes of memory for each token: its id and its count.
 TOKEN_BYTES = 4 + 8
@@ -310,8 +310,8 @@ class TokenVocabulary(Vocabulary):
     @classmethod
     def of_count(cls, count: int, boundary: bool = False, names: tuple[str, ...] | None = None) -> Self:
         """The vocabulary of this number of tokens."""
-        if count > MOST_TOKENS:
-            raise ValueError(f"vocabulary={count} must be at most {MOST_TOKENS}")
+        if count > MAX_TOKENS:
+            raise ValueError(f"vocabulary={count} must be at most {MAX_TOKENS}")
         memory.require(TOKEN_BYTES * count, f"a vocabulary of {count} tokens")
         return cls("token", np.arange(count, dtype=np.uint32), boundary, tokens=names)
 

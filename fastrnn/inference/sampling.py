@@ -14,7 +14,7 @@ from fastrnn.network import execution
 from fastrnn.network.network import Network
 
 #: The most symbols of a block.
-MOST_AT_ONCE = 1 << 14
+MAX_AT_ONCE = 1 << 14
 
 
 def draw(probabilities: NDArray[np.float64], temperature: float, rng: Any) -> int:
@@ -46,7 +46,7 @@ def continuation(
     They come in blocks. The first one has ``block`` ids, and each next one twice as many, up to a limit. They
     end before the id ``last``. Each id takes one uniform draw; the draws of a block are made at once.
     """
-    most = min(MOST_AT_ONCE, max(1, execution.CALL_OPERATIONS // network.shape.operations))
+    most = min(MAX_AT_ONCE, max(1, execution.SHORT_CALL_OPERATIONS // network.shape.operations))
     prepared, done = network.prepare_steps(), 0
     while done < n:
         size = min(block, n - done)

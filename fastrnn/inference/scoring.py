@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.core import memory
-from fastrnn.data.batches import Streams
+from fastrnn.data.batches import Batch
 from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.network.execution import Array
 from fastrnn.network.network import Network
@@ -25,14 +25,14 @@ from fastrnn.network.network import Network
 MAX_EXPONENT = 1024
 
 #: The most rows in which texts are scored, and about the floating-point operations of a native call.
-ROWS, CALL_OPERATIONS = 64, 1 << 32
+ROWS, LONG_CALL_OPERATIONS = 64, 1 << 32
 
 #: The most steps of a native call.
 WINDOW = 1 << 14
 
 #: About how many symbols of texts are scored at a time: of a list; of an iterator, at first and at most. An
 #: iterator is read so far ahead.
-SYMBOLS_AT_ONCE, FIRST_AHEAD, MOST_AHEAD = 1 << 19, 1 << 10, 1 << 17
+SYMBOLS_AT_ONCE, FIRST_AHEAD, MAX_AHEAD = 1 << 19, 1 << 10, 1 << 17
 
 #: A text, or a piece of one, and whether it is the end of the text.
 Piece = tuple[Text, bool]
@@ -57,10 +57,10 @@ def perplexity(bits_per_symbol: float) -> float:
 
 def steps_at_once(network: Network, B: int) -> int:
     """How many steps a native call with B rows does."""
-    return max(1, min(WINDOW, CALL_OPERATIONS // (B * network.shape.operations)))
+    return max(1, min(WINDOW, LONG_CALL_OPERATIONS // (B * network.shape.operations)))
 
 
-def losses_of_rows(network: Network, rows: Streams) -> Floats:
+def losses_of_rows(network: Network, rows: Batch) -> Floats:
     """The nats (N, B) of the targets of some rows; the first state is zero."""
     losses = np.empty(rows.inputs.shape)
     state = network.checked_state(None, rows.batch_size)
@@ -73,7 +73,7 @@ def losses_of_rows(network: Network, rows: Streams) -> Floats:
     return losses
 
 
-def mean_loss(network: Network, rows: Streams) -> float:
+def mean_loss(network: Network, rows: Batch) -> float:
     """The mean nats of the targets of some rows; the sum is exact, because schedules read it."""
     losses = losses_of_rows(network, rows)
     return math.fsum(losses.ravel().tolist()) / losses.size
@@ -150,12 +150,10 @@ def _length(piece: slice) -> int:
     return int(piece.stop - piece.start)
 
 
-def _side_by_side(
-    T: int, pieces: list[slice], inputs: Ids, targets: Ids, starts: NDArray[np.uint8]
-) -> Streams:
+def _side_by_side(T: int, pieces: list[slice], inputs: Ids, targets: Ids, starts: NDArray[np.uint8]) -> Batch:
     """Pieces of a sequence as rows of T steps; steps after the end of a piece have no target."""
     shape = (T, len(pieces))
-    rows = Streams(np.zeros(shape, np.int32), np.full(shape, -1, np.int32), np.zeros(shape, np.uint8))
+    rows = Batch(np.zeros(shape, np.int32), np.full(shape, -1, np.int32), np.zeros(shape, np.uint8))
     for b, piece in enumerate(pieces):
         rows.inputs[: _length(piece), b] = inputs[piece]
         rows.targets[: _length(piece), b] = targets[piece]
@@ -284,7 +282,7 @@ class Scorer:
 
     def of_pieces(self, pieces: Iterable[Piece], named: Named) -> Iterator[Floats]:
         """Yield the scores of each piece of the texts; some pieces are read ahead."""
-        return self._of_groups(_in_groups(pieces, FIRST_AHEAD, MOST_AHEAD), named)
+        return self._of_groups(_in_groups(pieces, FIRST_AHEAD, MAX_AHEAD), named)
 
     def _of_groups(self, groups: Iterable[tuple[list[Text], bool | None]], named: Named) -> Iterator[Floats]:
         """Yield an array of scores for each piece in the groups of `_in_groups`."""

@@ -18,9 +18,9 @@ from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.inference import scoring
 from fastrnn.inference.sampling import drawn
 from fastrnn.inference.scoring import Named, Piece, Scorer
-from fastrnn.model import model_file
-from fastrnn.model.contents import Contents, checked_settings
+from fastrnn.model import serialization
 from fastrnn.model.history import History, Record, as_history
+from fastrnn.model.model_file import ModelFile, checked_settings
 from fastrnn.network.execution import checked_threads
 from fastrnn.network.network import Network
 
@@ -84,7 +84,7 @@ class Model(checks.Sealed):
         settings: Mapping[str, Any] | None = None,
         history: Iterable[Mapping[str, float]] | None = None,
     ) -> None:
-        self._contents = Contents.checked(
+        self._contents = ModelFile.checked(
             network,
             vocabulary,
             counts,
@@ -93,7 +93,7 @@ class Model(checks.Sealed):
         )
 
     @classmethod
-    def _of(cls, contents: Contents) -> Self:
+    def _of(cls, contents: ModelFile) -> Self:
         """The model with these contents, which were checked."""
         model = cls.__new__(cls)
         model._contents = contents  # noqa: SLF001  (it is a model too)
@@ -341,7 +341,7 @@ class Model(checks.Sealed):
         TypeError, ValueError
             The model was changed, and a file cannot hold it now: for example, a parameter is NaN.
         """
-        return model_file.to_bytes(self._contents)
+        return serialization.to_bytes(self._contents)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, backend: str = "auto", threads: int | None = None) -> Model:
@@ -364,7 +364,7 @@ class Model(checks.Sealed):
             The model cannot fit.
         """
         checked_threads(threads)
-        contents = model_file.from_bytes(data, backend)
+        contents = serialization.from_bytes(data, backend)
         contents.network.threads = threads
         return cls._of(contents)
 
@@ -444,6 +444,6 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int | 
         The model cannot fit.
     """
     checked_threads(threads)
-    contents = model_file.read_file(path, backend)
+    contents = serialization.read_file(path, backend)
     contents.network.threads = threads
     return Model._of(contents)  # noqa: SLF001  (it is a constructor)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.errors import CheckpointError
-from fastrnn.model.contents import MOST_DIGITS
+from fastrnn.model.model_file import MAX_DIGITS
 
 METADATA_KEY = "fastrnn"
 
@@ -119,8 +119,8 @@ def parse_json(text: str | bytes, what: str) -> dict[str, Any]:
 
 
 def _whole(number: str) -> int:
-    if len(number.lstrip("-")) > MOST_DIGITS:
-        raise ValueError(f"a number has more than {MOST_DIGITS} digits")
+    if len(number.lstrip("-")) > MAX_DIGITS:
+        raise ValueError(f"a number has more than {MAX_DIGITS} digits")
     return int(number)
 
 

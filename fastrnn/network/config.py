@@ -14,10 +14,10 @@ from fastrnn.core.cells import ACTIVATIONS, CELLS, cell_of
 from fastrnn.core.layout import Shape
 
 #: The largest number of layers: more than anyone trains, and few enough to name.
-MOST_LAYERS = 1000
+MAX_LAYERS = 1000
 
 #: The largest number of symbols: an id is an int32.
-MOST_SYMBOLS = (1 << 31) - 1
+MAX_SYMBOLS = (1 << 31) - 1
 
 #: A function of a field's name and value that returns the value as a plain type, or raises.
 Check = Callable[[str, Any], Any]
@@ -34,8 +34,8 @@ def _size(name: str, value: Any) -> int:
 
 def _layers(name: str, value: Any) -> int:
     number = checks.whole_number(name, value)
-    if number > MOST_LAYERS:
-        raise ValueError(f"{name}={number} must be at most {MOST_LAYERS}")
+    if number > MAX_LAYERS:
+        raise ValueError(f"{name}={number} must be at most {MAX_LAYERS}")
     return number
 
 
@@ -51,7 +51,7 @@ class NetworkConfig:
         A field is out of range or of the wrong type, or two do not go together.
     """
 
-    vocab_size: int = _option(lambda name, value: checks.whole_number(name, value, maximum=MOST_SYMBOLS))
+    vocab_size: int = _option(lambda name, value: checks.whole_number(name, value, maximum=MAX_SYMBOLS))
     hidden_size: int = _option(_size)
     cell: str = _option(lambda name, value: checks.one_of(name, value, CELLS), "rnn")
     activation: str = _option(lambda name, value: checks.one_of(name, value, ACTIVATIONS), "tanh")
@@ -60,7 +60,7 @@ class NetworkConfig:
         lambda name, value: None if value is None else _size(name, value), None
     )
     tied: bool = _option(checks.flag, default=False)
-    dropout: float = _option(lambda name, value: checks.part_of_one(name, value, zero=True), 0.0)
+    dropout: float = _option(lambda name, value: checks.fraction(name, value, zero=True), 0.0)
     dtype: str = _option(lambda _, value: checks.real_dtype(value).name, "float32")
 
     def __post_init__(self) -> None:

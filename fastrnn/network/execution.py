@@ -26,19 +26,19 @@ State = Array | tuple[Array, Array]
 StateLike = ArrayLike | tuple[ArrayLike, ArrayLike]
 
 #: The floating-point operations that a thread should have to do before another is worth its while.
-LEAST_WORK = 1 << 23
+MIN_WORK = 1 << 23
 
 #: The batch rows that a thread should have: with fewer, the multipliers wait for each other's results.
-LEAST_ROWS = 4
+MIN_ROWS = 4
 
 #: The largest number of threads: more than a machine has cores.
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 
 #: What is smaller in a state is zero, as the kernels have it (FR_TINY).
 TINY = {"float32": 2.0**-60, "float64": 2.0**-500}
 
 #: The floating-point operations of a native call that samples: well under a tenth of a second.
-CALL_OPERATIONS = 1 << 26
+SHORT_CALL_OPERATIONS = 1 << 26
 
 #: The symbols of a window that is not asked about in advance: what it is copied to is small.
 SMALL_WINDOW = 1 << 16
@@ -231,7 +231,7 @@ class Execution(checks.Sealed):
         uniforms = checks.uniforms(rng, n)
         symbols = np.empty(n, np.int32)
         steps = prepared or self.prepare_steps()
-        never, at_once = np.zeros(1, np.uint8), max(1, CALL_OPERATIONS // self.shape.operations)
+        never, at_once = np.zeros(1, np.uint8), max(1, SHORT_CALL_OPERATIONS // self.shape.operations)
         for start in range(0, n, at_once):
             some = slice(start, start + at_once)
             drawn = symbols[some]
@@ -267,7 +267,7 @@ class Execution(checks.Sealed):
         if not self.backend.description.shares_work:
             return 1
         operations = passes * T * B * self.shape.operations
-        return max(1, min(self.threads, B // LEAST_ROWS, operations // LEAST_WORK))
+        return max(1, min(self.threads, B // MIN_ROWS, operations // MIN_WORK))
 
     def checked_window(
         self,
@@ -371,4 +371,4 @@ def checked_threads(value: Any) -> int:
     """Return a number of threads; ``None`` is as many as the process may use cores."""
     if value is None:
         return usable_cores()
-    return checks.whole_number("threads", value, maximum=MOST_THREADS)
+    return checks.whole_number("threads", value, maximum=MAX_THREADS)

@@ -230,7 +230,7 @@ class Network(Execution):
         targets: ArrayLike,
         state: StateLike | None = None,
         starts: ArrayLike | None = None,
-        dropout_key: int | None = None,
+        dropout_seed: int | None = None,
     ) -> tuple[float, dict[str, Array], State]:
         """Run a window forward and backward (truncated backpropagation through time).
 
@@ -240,7 +240,7 @@ class Network(Execution):
             As in `forward`.
         targets
             Ids (T, B); -1 where there is no loss.
-        dropout_key
+        dropout_seed
             From 0 to 2⁶³ - 1: the same key drops the same elements. ``None`` drops none.
 
         Returns
@@ -254,8 +254,8 @@ class Network(Execution):
         ValueError, TypeError, MemoryError
             As in `forward`.
         """
-        key = 0 if dropout_key is None else checked_key("dropout_key", dropout_key)
-        rate = 0.0 if dropout_key is None else self.dropout
+        key = 0 if dropout_seed is None else checked_key("dropout_seed", dropout_seed)
+        rate = 0.0 if dropout_seed is None else self.dropout
         room = self.training_room(dropout=rate > 0)
         ids, wanted, flags = self.checked_window(inputs, targets, starts, room)
         T, B = ids.shape

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.core.terminal import STDERR
-from fastrnn.data.batches import Blocks, Streams
+from fastrnn.data.batches import Batch, WindowReader
 from fastrnn.errors import DivergenceError, TrainingInterrupted
 from fastrnn.inference import scoring
 from fastrnn.model.history import Record
 from fastrnn.model.model import Model
 from fastrnn.schedules import Progress
 from fastrnn.training.pace import Pace
-from fastrnn.training.presets import Recipe
+from fastrnn.training.presets import TrainingConfig
 from fastrnn.training.trainer import Trainer
 
 logger = logging.getLogger("fastrnn")
@@ -34,11 +34,11 @@ PROGRESS_SECONDS = 5.0
 class Run:
     """One training run: its data, and when it ends. No setting of its recipe is ``"auto"``."""
 
-    recipe: Recipe
+    recipe: TrainingConfig
     trainer: Trainer
     model: Model
-    blocks: Blocks
-    held_out: Streams | None
+    blocks: WindowReader
+    held_out: Batch | None
     #: When the first update began; the time limit is counted from there.
     began: float | None = None
 
@@ -99,7 +99,7 @@ def _compile(run: Run) -> None:
     run.trainer.advance(streams, run.blocks.seq_length, 0, np.empty(0))
     if run.held_out is not None:
         part = (array[:1, :1].copy() for array in vars(run.held_out).values())
-        scoring.losses_of_rows(run.model.network, Streams(*part))
+        scoring.losses_of_rows(run.model.network, Batch(*part))
 
 
 def _advance(run: Run, count: int) -> NDArray[np.float64]:
@@ -190,7 +190,7 @@ class Recorder:
         """Whether the model's weights, and its losses on a window of the text, are finite."""
         run = self._run
         streams, _, _ = run.blocks.at(0)
-        window = Streams(*(array[: run.blocks.seq_length].copy() for array in vars(streams).values()))
+        window = Batch(*(array[: run.blocks.seq_length].copy() for array in vars(streams).values()))
         return bool(
             np.isfinite(self._flat()).all()
             and np.isfinite(scoring.losses_of_rows(run.model.network, window)).all()
@@ -233,7 +233,7 @@ class Recorder:
         self._keep(record)
         _log_record(run, record)
 
-    def _validation_loss(self, held_out: Streams) -> float:
+    def _validation_loss(self, held_out: Batch) -> float:
         run = self._run
         loss = scoring.mean_loss(run.model.network, held_out)
         if not math.isfinite(loss):

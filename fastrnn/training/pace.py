@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.data.batches import BLOCK_SYMBOLS, Streams
+from fastrnn.data.batches import BLOCK_SYMBOLS, Batch
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class Pace:
         return losses
 
 
-def blocks(rows: Streams, T: int, passes: int) -> Iterator[tuple[Streams, int]]:
+def blocks(rows: Batch, T: int, passes: int) -> Iterator[tuple[Batch, int]]:
     """Yield parts of streams for native calls, and how many windows to train on in each.
 
     A call checks its whole part each time, so long streams are cut into parts. Short streams are one part,
@@ -48,5 +48,5 @@ def blocks(rows: Streams, T: int, passes: int) -> Iterator[tuple[Streams, int]]:
     for _ in range(passes):
         for window in range(0, windows, at_once):
             steps = slice(window * T, (window + at_once) * T)
-            block = Streams(rows.inputs[steps], rows.targets[steps], rows.starts[steps])
+            block = Batch(rows.inputs[steps], rows.targets[steps], rows.starts[steps])
             yield block, block.windows(T)

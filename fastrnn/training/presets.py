@@ -21,21 +21,21 @@ from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer, RMSprop, get_optim
 from fastrnn.schedules import Constant, Exponential, Linear, Schedule, get_schedule
 
 #: The fewest symbols that are held out by default; if a tenth of the text has fewer, nothing is held out.
-LEAST_TO_HOLD_OUT = 20
+MIN_TO_HOLD_OUT = 20
 
 #: The updates of plain ``train(text)``: those of so many passes over the text and so many more, up to a
 #: limit. They were found with texts of 600 to a million symbols: with many more updates, the validation loss
 #: of a short text rises again.
-PASSES, MORE_UPDATES, MOST_UPDATES = 32, 200, 5000
+PASSES, MORE_UPDATES, MAX_UPDATES = 32, 200, 5000
 
 #: About how many records a training makes by default, and the fewest and most updates between two.
-RECORDS, LEAST_BETWEEN, MOST_BETWEEN = 16, 10, 250
+RECORDS, MIN_BETWEEN, MAX_BETWEEN = 16, 10, 250
 
 #: A short text has its best weights early, so the updates between two records are at most those of so many
 #: passes or, if that is more, so many.
 PASSES_BETWEEN, SHORT_BETWEEN = 4, 50
 
-#: The value of a setting that `Recipe.fitted` replaces by one that depends on the text.
+#: The value of a setting that `TrainingConfig.fitted` replaces by one that depends on the text.
 AUTO = "auto"
 
 
@@ -48,7 +48,7 @@ def _or_none(check: Check) -> Check:
 
 
 def _part(name: str, value: Any) -> float:
-    return checks.part_of_one(name, value, zero=True)
+    return checks.fraction(name, value, zero=True)
 
 
 def _or_auto(check: Check) -> Check:
@@ -86,7 +86,7 @@ CHECKS: dict[str, Check] = {
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingConfig:
     """All settings of one training run; the defaults are those of plain ``train(text)``.
 
     Attributes
@@ -170,21 +170,21 @@ class Recipe:
         """The configuration of the network over so many symbols."""
         return NetworkConfig(vocab_size, **{name: getattr(self, name) for name in config.OPTIONS})
 
-    def replaced(self, **changes: Any) -> Recipe:
+    def replaced(self, **changes: Any) -> TrainingConfig:
         """Return a copy with changed settings; a new end of training replaces the old one."""
         if any(changes.get(name) is not None for name in ("steps", "epochs", "time_limit")):
             changes = {"steps": None, "epochs": None, "time_limit": None, **changes}
         return replace(self, **changes)
 
-    def fitted(self, T: int, B: int, windows: int) -> Recipe:
+    def fitted(self, T: int, B: int, windows: int) -> TrainingConfig:
         """Return the recipe for a text with this number of windows (T, B); no setting of it is "auto"."""
-        steps = min(MOST_UPDATES, MORE_UPDATES + PASSES * windows) if self.steps == AUTO else self.steps
+        steps = min(MAX_UPDATES, MORE_UPDATES + PASSES * windows) if self.steps == AUTO else self.steps
         updates = steps if self.epochs is None else self.epochs * windows
         log_every = self.log_every
         if log_every == AUTO:
-            most = min(MOST_BETWEEN, max(SHORT_BETWEEN, PASSES_BETWEEN * windows))
+            most = min(MAX_BETWEEN, max(SHORT_BETWEEN, PASSES_BETWEEN * windows))
             some = most if updates is None else cast("int", updates) // RECORDS
-            log_every = max(LEAST_BETWEEN, min(most, some))
+            log_every = max(MIN_BETWEEN, min(most, some))
         return replace(self, seq_length=T, batch_size=B, steps=steps, log_every=log_every)
 
     def describe(self) -> dict[str, Any]:
@@ -194,9 +194,9 @@ class Recipe:
 
 
 #: The recipes by name.
-PRESETS: dict[str, Recipe] = {
+PRESETS: dict[str, TrainingConfig] = {
     # The script that fastrnn began as: 2,000 updates on "hello", which is one window.
-    "scratch": Recipe(
+    "scratch": TrainingConfig(
         hidden_size=16,
         dtype="float64",
         initialization="normal",
@@ -217,7 +217,7 @@ PRESETS: dict[str, Recipe] = {
         log_every=200,
     ),
     # Karpathy's min-char-rnn.py (2015). The script itself never ends.
-    "min-char-rnn": Recipe(
+    "min-char-rnn": TrainingConfig(
         hidden_size=100,
         dtype="float64",
         initialization="normal",
@@ -242,7 +242,7 @@ PRESETS: dict[str, Recipe] = {
     # and fastrnn one. Its last target is the text's first symbol, so it has one more window if the text
     # divides into whole windows. Its losses "at iteration 1,000" are those after 1,000 updates, and the
     # record of step 1,000 here is made after 1,001.
-    "char-rnn": Recipe(
+    "char-rnn": TrainingConfig(
         cell="lstm",
         hidden_size=128,
         num_layers=2,
@@ -267,9 +267,9 @@ PRESETS: dict[str, Recipe] = {
 }
 
 
-def get_recipe(preset: str | None = None, **changes: Any) -> Recipe:
+def get_config(preset: str | None = None, **changes: Any) -> TrainingConfig:
     """Return the recipe of a preset, or the default one, with changed settings."""
-    base = Recipe() if preset is None else PRESETS[checks.one_of("preset", preset, PRESETS)]
+    base = TrainingConfig() if preset is None else PRESETS[checks.one_of("preset", preset, PRESETS)]
     return base.replaced(**changes)
 
 

@@ -15,7 +15,7 @@ from fastrnn.core import checks, memory
 from fastrnn.core.layout import parameter_layout
 from fastrnn.core.plan import window_plan
 from fastrnn.core.thread_team import usable_cores
-from fastrnn.data.batches import Blocks, Rows, Streams, fit_window
+from fastrnn.data.batches import Batch, BatchLayout, WindowReader, fit_window
 from fastrnn.data.corpus import Corpus, Documents
 from fastrnn.data.sources import Source, read_corpus
 from fastrnn.data.vocabulary import NEWLINES, TokenVocabulary, Vocabulary
@@ -25,7 +25,7 @@ from fastrnn.network.network import Network
 from fastrnn.optimizers import Optimizer
 from fastrnn.schedules import Schedule
 from fastrnn.training.loop import Run, fit
-from fastrnn.training.presets import CHECKS, LEAST_TO_HOLD_OUT, Recipe, get_recipe, random_generator
+from fastrnn.training.presets import CHECKS, MIN_TO_HOLD_OUT, TrainingConfig, get_config, random_generator
 from fastrnn.training.trainer import Trainer
 
 logger = logging.getLogger("fastrnn")
@@ -87,10 +87,10 @@ def train(
 ) -> Model:
     """Train a model on a text, or on any sequence of whole numbers.
 
-    Without a preset, the defaults are those of `fastrnn.training.presets.Recipe`: 128 hidden units, windows
-    of 64 steps and 32 rows, Adam at 0.008 with the linear schedule, the gradient's norm clipped at 1, at most
-    5,000 updates, float32. A tenth of the text is held out for validation and not trained on, and the model
-    gets the weights with the lowest validation loss.
+    Without a preset, the defaults are those of `fastrnn.training.presets.TrainingConfig`: 128 hidden
+    units, windows of 64 steps and 32 rows, Adam at 0.008 with the linear schedule, the gradient's norm
+    clipped at 1, at most 5,000 updates, float32. A tenth of the text is held out for validation and not
+    trained on, and the model gets the weights with the lowest validation loss.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def train(
     [5.5459, 0.0132, 0.0057]
     """
     given = {name: value for name, value in locals().items() if name in CHECKS}
-    recipe = get_recipe(preset, **{name: value for name, value in given.items() if value is not PRESET})
+    recipe = get_config(preset, **{name: value for name, value in given.items() if value is not PRESET})
     get_backend(backend)
     generator = random_generator(preset, rng)
     workers = None if threads is None else checked_threads(threads)
@@ -218,7 +218,7 @@ def train(
 
 
 def _prepare(
-    corpus: Corpus, symbols: _Symbols, recipe: Recipe, backend: str, threads: int | None, rng: Any
+    corpus: Corpus, symbols: _Symbols, recipe: TrainingConfig, backend: str, threads: int | None, rng: Any
 ) -> Run:
     """Split the text, count its symbols, lay it out in rows, and make the network."""
     part = _held_out_part(recipe, corpus)
@@ -238,7 +238,9 @@ def _prepare(
     T, B = fit_window(transitions, recipe.seq_length, recipe.batch_size)
     if recipe.split == "rows":
         transitions = transitions // (T * B) * T * B
-    rows = Rows(ids, transitions, B, boundary_id=vocabulary.boundary_id, carry_state=recipe.carry_state)
+    rows = BatchLayout(
+        ids, transitions, B, boundary_id=vocabulary.boundary_id, carry_state=recipe.carry_state
+    )
     if recipe.split == "rows":
         rows, validation = _split_rows(rows, T, part)
     else:
@@ -247,7 +249,7 @@ def _prepare(
     for change in corpus.changes:
         logger.info("%s (newlines='keep', --newlines keep, takes the text as it is)", change)
     _tell_what_shrank(len(ids), {"seq_length": (recipe.seq_length, T), "batch_size": (recipe.batch_size, B)})
-    blocks = Blocks(rows, T)
+    blocks = WindowReader(rows, T)
     recipe = recipe.fitted(T, B, blocks.windows)
     _require_memory(recipe, vocabulary.size, blocks, threads or usable_cores())
     network = Network(
@@ -265,7 +267,7 @@ def _prepare(
         clip_norm=recipe.clip_norm,
         reduction=recipe.reduction,
         averaging=recipe.averaging,
-        dropout_key=int(rng.random() * 2**53) if recipe.dropout else 0,
+        dropout_seed=int(rng.random() * 2**53) if recipe.dropout else 0,
     )
     learnt = network if recipe.averaging is None else trainer.averaged_network
     return Run(recipe, trainer, Model(learnt, vocabulary, counts, recipe.describe()), blocks, validation)
@@ -308,16 +310,16 @@ class _Symbols:
         return alphabet
 
 
-def _held_out_part(recipe: Recipe, corpus: Corpus) -> float:
+def _held_out_part(recipe: TrainingConfig, corpus: Corpus) -> float:
     """The fraction of the text to hold out."""
     if recipe.validation is not None:
         return recipe.validation
     documents = len(corpus) if isinstance(corpus, Documents) else None
-    enough = corpus.size // 10 >= LEAST_TO_HOLD_OUT and (documents is None or documents >= 10)
+    enough = corpus.size // 10 >= MIN_TO_HOLD_OUT and (documents is None or documents >= 10)
     return 0.1 if enough else 0.0
 
 
-def _log_split(recipe: Recipe, training: Corpus, held_out: Corpus, part: float) -> None:
+def _log_split(recipe: TrainingConfig, training: Corpus, held_out: Corpus, part: float) -> None:
     """Log what is trained on, what is held out, and how to change it."""
     what, whose = f"{training.unit}s", "the last"
     number, rest = training.size, held_out.size
@@ -357,7 +359,7 @@ def _whole_windows(transitions: int, seq_length: int | None) -> int:
     return max(1, (transitions - 1) // T) * T
 
 
-def _validation_streams(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Streams | None:
+def _validation_streams(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Batch | None:
     """The held-out part as rows, or ``None`` if it has no transition."""
     if not held_out.size:
         return None
@@ -365,11 +367,11 @@ def _validation_streams(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Str
     transitions = min(len(ids) - 1, VALIDATION_SYMBOLS)
     if not transitions:
         return None
-    rows = Rows(ids, transitions, min(B, transitions), boundary_id=vocabulary.boundary_id)
+    rows = BatchLayout(ids, transitions, min(B, transitions), boundary_id=vocabulary.boundary_id)
     return rows.read(0, rows.n_steps)
 
 
-def _split_rows(rows: Rows, T: int, part: float) -> tuple[Rows, Streams | None]:
+def _split_rows(rows: BatchLayout, T: int, part: float) -> tuple[BatchLayout, Batch | None]:
     """Split rows into their first windows, at least one each, to train on, and their last, to hold out."""
     windows = rows.n_steps // T
     kept = max(1, int(windows * (1 - part)))
@@ -377,7 +379,7 @@ def _split_rows(rows: Rows, T: int, part: float) -> tuple[Rows, Streams | None]:
     return rows.first(kept * T), held_out
 
 
-def _require_memory(recipe: Recipe, V: int, blocks: Blocks, threads: int) -> None:
+def _require_memory(recipe: TrainingConfig, V: int, blocks: WindowReader, threads: int) -> None:
     """Raise a ``MemoryError`` if training needs more memory than is available."""
     T, B = blocks.seq_length, blocks.rows.batch_size
     shape, itemsize = recipe.network(V).shape, np.dtype(recipe.dtype).itemsize

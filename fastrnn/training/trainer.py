@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastrnn.core import checks, memory
 from fastrnn.core.constants import REDUCTIONS, SETTINGS
 from fastrnn.core.plan import window_plan
-from fastrnn.data.batches import Streams
+from fastrnn.data.batches import Batch
 from fastrnn.errors import DivergenceError
 from fastrnn.network.execution import SMALL_WINDOW, SYMBOL_BYTES, Array, State, StateLike, checked_key
 from fastrnn.network.network import Network
@@ -21,7 +21,7 @@ from fastrnn.training.pace import Floats, Pace, blocks
 #: The arguments of a trainer.
 ARGUMENTS = (
     *("network", "optimizer", "learning_rate", "clip_value", "clip_norm", "reduction", "averaging"),
-    "dropout_key",
+    "dropout_seed",
 )
 
 
@@ -50,7 +50,7 @@ class Trainer(checks.Sealed):
     averaging
         The decay, from 0 to below 1, of an exponential moving average of the parameters, as in
         ``torch.optim.swa_utils.get_ema_multi_avg_fn``; ``None`` makes no average. See `averaged_network`.
-    dropout_key
+    dropout_seed
         From 0 to 2⁶³ - 1. This and the number of the update determine what the network's dropout drops.
 
     Attributes
@@ -91,7 +91,7 @@ class Trainer(checks.Sealed):
         clip_norm: float | None = None,
         reduction: str = "sum",
         averaging: float | None = None,
-        dropout_key: int = 0,
+        dropout_seed: int = 0,
     ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network is {type(network).__name__}; it must be a fastrnn.Network")
@@ -101,8 +101,8 @@ class Trainer(checks.Sealed):
         self.clip_value = clip_value
         self.clip_norm = clip_norm
         self.reduction = reduction
-        self._averaging = None if averaging is None else checks.part_of_one("averaging", averaging, zero=True)
-        self.dropout_key = dropout_key
+        self._averaging = None if averaging is None else checks.fraction("averaging", averaging, zero=True)
+        self.dropout_seed = dropout_seed
         self._updates = 0
         self._gradient_norm = math.nan
         self._state: Array | None = None
@@ -156,13 +156,13 @@ class Trainer(checks.Sealed):
         self._reduction = checks.one_of("reduction", value, REDUCTIONS)
 
     @property
-    def dropout_key(self) -> int:
+    def dropout_seed(self) -> int:
         """What dropout drops depends on this and on the number of the update; it can be set."""
         return self._dropout_key
 
-    @dropout_key.setter
-    def dropout_key(self, value: int) -> None:
-        self._dropout_key = checked_key("dropout_key", value)
+    @dropout_seed.setter
+    def dropout_seed(self, value: int) -> None:
+        self._dropout_key = checked_key("dropout_seed", value)
 
     @property
     def updates(self) -> int:
@@ -228,7 +228,7 @@ class Trainer(checks.Sealed):
             The loss or the gradient is not finite, and this update was not done; or the update overflowed.
         """
         room = self.network.training_room(dropout=self.network.dropout > 0)
-        window = Streams(*self.network.checked_window(inputs, targets, starts, room))
+        window = Batch(*self.network.checked_window(inputs, targets, starts, room))
         losses, _ = self.advance(window, window.n_steps, 0, np.array([self.learning_rate]))
         return float(losses[0])
 
@@ -270,7 +270,7 @@ class Trainer(checks.Sealed):
             done += count
         return losses
 
-    def _checked_streams(self, streams: ArrayLike, starts: ArrayLike | None, T: int, passes: int) -> Streams:
+    def _checked_streams(self, streams: ArrayLike, starts: ArrayLike | None, T: int, passes: int) -> Batch:
         """Return checked copies of streams and starts; their memory is checked before they are copied."""
         ids = checks.id_array("streams", streams)
         N, B = len(ids) - 1, ids.shape[1]
@@ -283,9 +283,9 @@ class Trainer(checks.Sealed):
             room = self.network.training_room(dropout=self.network.dropout > 0)
             memory.require(ids.size * SYMBOL_BYTES + room(T, B), f"streams of {N + 1} symbols and {B} rows")
         ids = checks.private_copy("streams", ids, np.int32, 0, self.network.vocab_size - 1)
-        return Streams(ids[:-1], ids[1:], checks.private_flags("starts", flags, (N, B)))
+        return Batch(ids[:-1], ids[1:], checks.private_flags("starts", flags, (N, B)))
 
-    def _fill(self, losses: Floats, rows: Streams, T: int, pace: Pace) -> None:
+    def _fill(self, losses: Floats, rows: Batch, T: int, pace: Pace) -> None:
         """Do an update on each of the next windows of these rows, one for each loss, in short calls."""
         done = 0
 
@@ -297,7 +297,7 @@ class Trainer(checks.Sealed):
             losses[done : done + len(part)] = part
             done += len(part)
 
-    def advance(self, streams: Streams, seq_length: int, first: int, rates: Floats) -> Floats:
+    def advance(self, streams: Batch, seq_length: int, first: int, rates: Floats) -> Floats:
         """Do one update for each of these learning rates, in one native call, from window ``first`` on.
 
         Internal: no other thread may write to the streams. Windows are counted through all passes. It returns
@@ -320,7 +320,7 @@ class Trainer(checks.Sealed):
         # attributes that can be set are read once, so all parts get the same values
         optimizer_number, reduction = optimizer.number, REDUCTIONS.index(self.reduction)
         value_limit, norm_limit = self.clip_value or math.inf, self.clip_norm or math.inf
-        rate, key, updates = network.dropout, self.dropout_key, self.updates
+        rate, key, updates = network.dropout, self.dropout_seed, self.updates
         parts = network.parts(T, B)
         plan = window_plan(network.shape, T, B, parts, dropout=network.dropout > 0)
         try:

@@ -26,7 +26,15 @@ from fastrnn.core.constants import REDUCTIONS
 from fastrnn.network.initialization import INITIALIZATIONS
 from fastrnn.optimizers import OPTIMIZERS
 from fastrnn.schedules import SCHEDULES
-from fastrnn.training.presets import CHECKS, MORE_UPDATES, MOST_UPDATES, PASSES, PRESETS, RECORDS, Recipe
+from fastrnn.training.presets import (
+    CHECKS,
+    MAX_UPDATES,
+    MORE_UPDATES,
+    PASSES,
+    PRESETS,
+    RECORDS,
+    TrainingConfig,
+)
 
 
 @pytest.fixture
@@ -229,7 +237,7 @@ def test_errors_are_one_clear_line(
 
 
 def test_help_states_the_defaults_of_the_recipe():
-    recipe = Recipe()
+    recipe = TrainingConfig()
     options = {
         option.name: option.help or ""
         for option in main.commands["train"].params
@@ -247,7 +255,7 @@ def test_help_states_the_defaults_of_the_recipe():
         assert f"[default: {getattr(recipe, name)}]" in options[name]
     assert recipe.initialization is None
     assert (
-        f"[default: {MORE_UPDATES} and those of {PASSES} passes, at most {MOST_UPDATES}]" in options["steps"]
+        f"[default: {MORE_UPDATES} and those of {PASSES} passes, at most {MAX_UPDATES}]" in options["steps"]
     )
     assert f"[default: {RECORDS} lines]" in options["log_every"]
     assert recipe.shuffle

@@ -139,7 +139,7 @@ def test_other_errors_have_the_model_too(tmp_path: Path, monkeypatch: pytest.Mon
     def fails(contents: Any) -> bytes:
         raise error
 
-    monkeypatch.setattr(fastrnn.model.model_file, "to_bytes", fails)
+    monkeypatch.setattr(fastrnn.model.serialization, "to_bytes", fails)
     with pytest.raises(error) as caught:
         model.save(tmp_path / "m")
     assert caught.value.model is model

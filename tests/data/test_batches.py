@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrnn.data import batches
-from fastrnn.data.batches import Blocks, Rows, Streams, fit_window
+from fastrnn.data.batches import Batch, BatchLayout, WindowReader, fit_window
 
 
 class Ids:
@@ -27,11 +27,11 @@ class Ids:
         return self.ids[start:stop]
 
 
-def rows_of(ids: object, batch_size: int, **settings) -> Rows:
-    return Rows(Ids(ids), len(Ids(ids)) - 1, batch_size, **settings)
+def rows_of(ids: object, batch_size: int, **settings) -> BatchLayout:
+    return BatchLayout(Ids(ids), len(Ids(ids)) - 1, batch_size, **settings)
 
 
-def whole(rows: Rows) -> Streams:
+def whole(rows: BatchLayout) -> Batch:
     return rows.read(0, rows.n_steps)
 
 
@@ -80,9 +80,9 @@ def test_boundaries_start_rows():
 def test_windows_of_blocks_are_those_of_the_whole(n: int, batch_size: int, seq_length: int, block: int):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "BLOCK_SYMBOLS", block)
-        patch.setattr(batches, "LEAST_STEPS", 1)
+        patch.setattr(batches, "MIN_STEPS", 1)
         rows = rows_of(range(n), min(batch_size, n - 1))
-        blocks = Blocks(rows, min(seq_length, rows.n_steps))
+        blocks = WindowReader(rows, min(seq_length, rows.n_steps))
     T, streams = blocks.seq_length, whole(rows)
     for window in range(2 * blocks.windows):
         held, first, left = blocks.at(window)
@@ -98,7 +98,7 @@ def test_windows_of_blocks_are_those_of_the_whole(n: int, batch_size: int, seq_l
 
 def test_a_short_sequence_is_one_block_that_is_read_once():
     ids = Ids(range(1000))
-    blocks = Blocks(Rows(ids, 999, 9), 10)
+    blocks = WindowReader(BatchLayout(ids, 999, 9), 10)
     for window in range(100):
         _, first, left = blocks.at(window)
         assert first == window % 12
@@ -108,7 +108,7 @@ def test_a_short_sequence_is_one_block_that_is_read_once():
 
 def test_blocks_of_many_rows_are_long_enough_to_be_worth_reading():
     ids = Ids(np.zeros(4_000_001))
-    held, _, left = Blocks(Rows(ids, 4_000_000, 1000), 64).at(0)
+    held, _, left = WindowReader(BatchLayout(ids, 4_000_000, 1000), 64).at(0)
     assert (held.n_steps, left) == (1024, 16)
 
 

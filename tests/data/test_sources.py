@@ -214,7 +214,7 @@ def test_lines_of_a_file_are_learnt_as_a_list(
     monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
     for where in ("text_file.STRETCH", "text_file.PIECE", "corpus.PIECE", "batches.BLOCK_SYMBOLS"):
         monkeypatch.setattr(f"fastrnn.data.{where}", 32)
-    monkeypatch.setattr("fastrnn.data.batches.LEAST_STEPS", 1)
+    monkeypatch.setattr("fastrnn.data.batches.MIN_STEPS", 1)
     assert train(path, lines=True, unit=unit, **same).to_bytes() == expected.to_bytes()
 
 

@@ -226,7 +226,7 @@ def test_a_memmap_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(corpus_module, "PIECE", 16)
     monkeypatch.setattr("fastrnn.data.batches.BLOCK_SYMBOLS", 16)
-    monkeypatch.setattr("fastrnn.data.batches.LEAST_STEPS", 8)
+    monkeypatch.setattr("fastrnn.data.batches.MIN_STEPS", 8)
     monkeypatch.setattr(TokenVocabulary, "encode_as_is", watched)
     assert train(mapped).to_bytes() == model.to_bytes()
     assert longest == 16

@@ -165,10 +165,10 @@ def of_network(made: fastrnn.Network, updates: int) -> dict[str, str]:
     """What a trainer makes of a network, and what that does."""
     drawn = hashlib.shake_256(b"ids").digest(8 * (updates // 2 + 1))
     streams = np.frombuffer(drawn, np.uint8).reshape(-1, 8) % 50
-    trainer = fastrnn.Trainer(made, averaging=0.99, clip_norm=1.0, reduction="mean", dropout_key=2**40 + 1)
+    trainer = fastrnn.Trainer(made, averaging=0.99, clip_norm=1.0, reduction="mean", dropout_seed=2**40 + 1)
     losses = trainer.steps(streams, 13, passes=26)
     window = streams[:31]
-    loss, gradients, _ = made.loss_and_gradients(window[:-1], window[1:], trainer.state, dropout_key=3)
+    loss, gradients, _ = made.loss_and_gradients(window[:-1], window[1:], trainer.state, dropout_seed=3)
     logits, state = made.forward(window)
     start = np.zeros((made.shape.Z, made.num_layers, 1, made.hidden_size), made.dtype)
     return {
@@ -182,7 +182,7 @@ def of_network(made: fastrnn.Network, updates: int) -> dict[str, str]:
 
 def digests(backend: str, threads: int, updates: int) -> dict[str, dict[str, str]]:
     """All digests, by the training and the precision, and by what they are of."""
-    execution.LEAST_WORK = execution.LEAST_ROWS = 1  # so that small windows are worth threads
+    execution.MIN_WORK = execution.MIN_ROWS = 1  # so that small windows are worth threads
     text = made_up_text(60_000)
     lines = text.splitlines()
     found = {}

@@ -96,7 +96,7 @@ def test_a_document_s_sample_of_any_length_is_there_when_it_ends(documents: Mode
 
 
 def test_blocks_stop_growing(backend: str, documents: Model, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fastrnn.inference.sampling.MOST_AT_ONCE", 8)
+    monkeypatch.setattr("fastrnn.inference.sampling.MAX_AT_ONCE", 8)
     model = on(backend, fastrnn.train(TEXT, **SETTINGS))
     sizes = list(map(len, model.sample_pieces(40, "a", rng=0)))
     assert sizes == [1, 2, 4, 8, 8, 8, 8, 1]

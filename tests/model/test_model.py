@@ -245,7 +245,7 @@ def test_a_long_sample_is_drawn_in_many_calls(
 ):
     expected = on(backend, model).sample(50, prime="abc", rng=0)
     monkeypatch.setattr(
-        "fastrnn.network.execution.CALL_OPERATIONS", 7 * 2 * 12 * (12 + model.vocabulary.size)
+        "fastrnn.network.execution.SHORT_CALL_OPERATIONS", 7 * 2 * 12 * (12 + model.vocabulary.size)
     )
     assert on(backend, model).sample(50, prime="abc", rng=0) == expected
 

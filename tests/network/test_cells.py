@@ -51,7 +51,7 @@ def make(backend: str, options: dict[str, Any], dtype: str = "float64", seed: in
 def results(net: Network, window: Window, key: int | None) -> dict[str, Any]:
     """All that a network tells of a window, by name."""
     inputs, targets, state, starts = window.inputs, window.targets, window.state, window.starts
-    loss, found, after = net.loss_and_gradients(inputs, targets, state, starts, dropout_key=key)
+    loss, found, after = net.loss_and_gradients(inputs, targets, state, starts, dropout_seed=key)
     logits, forward_state = net.forward(inputs, state, starts)
     losses, losses_state = net.losses(inputs, targets, state, starts)
     found |= {"loss": np.array(loss), "logits": logits, "losses": losses}
@@ -102,7 +102,7 @@ def test_matches_the_reference_at_odd_sizes(
 def digest(net: Network, window: Window, key: int | None) -> dict[str, bytes]:
     """The bytes of what a network tells of a window, and of what three updates make of it."""
     found = results(net, window, key)
-    trainer = Trainer(net, averaging=0.9, dropout_key=key or 0, clip_norm=1.0)
+    trainer = Trainer(net, averaging=0.9, dropout_seed=key or 0, clip_norm=1.0)
     trainer.state = window.state
     for _ in range(3):
         trainer.step(window.inputs, window.targets, window.starts)
@@ -116,8 +116,8 @@ def digest(net: Network, window: Window, key: int | None) -> dict[str, bytes]:
 def test_numba_and_c_give_the_same_bits_at_any_number_of_threads(
     cell: str, num_layers: int, dtype: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(execution, "LEAST_WORK", 1)
-    monkeypatch.setattr(execution, "LEAST_ROWS", 1)
+    monkeypatch.setattr(execution, "MIN_WORK", 1)
+    monkeypatch.setattr(execution, "MIN_ROWS", 1)
     require_backend("c"), require_backend("numba")
     for options, key in variants(cell, num_layers):
         window = Window.of(make("c", options), T, B)
@@ -301,8 +301,8 @@ def test_no_gradient_crosses_a_start(backend: str, cell: str):
 def test_a_head_in_blocks_of_time_gives_the_same_bits(
     compiled: str, cell: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(execution, "LEAST_WORK", 1)
-    monkeypatch.setattr(execution, "LEAST_ROWS", 1)
+    monkeypatch.setattr(execution, "MIN_WORK", 1)
+    monkeypatch.setattr(execution, "MIN_ROWS", 1)
     options = {"num_layers": 2, "dropout": 0.3, **CELLS[cell], **input_settings(kind, H)}
     window = Window.of(make(compiled, options), 7, B)
     found = []

@@ -10,7 +10,7 @@ import pytest
 
 from fastrnn import Network
 from fastrnn.network.config import CHECKS, OPTIONS, NetworkConfig
-from fastrnn.training.presets import Recipe
+from fastrnn.training.presets import TrainingConfig
 
 
 def test_its_fields_are_the_arguments_of_a_network_and_have_their_defaults():
@@ -25,7 +25,7 @@ def test_its_fields_are_the_arguments_of_a_network_and_have_their_defaults():
 
 def test_a_training_has_its_fields_and_their_defaults():
     by_name = {each.name: each.default for each in fields(NetworkConfig)}
-    recipe = Recipe()
+    recipe = TrainingConfig()
     assert {name: getattr(recipe, name) for name in OPTIONS if by_name[name] is not MISSING} == {
         name: by_name[name] for name in OPTIONS if by_name[name] is not MISSING
     }

@@ -19,7 +19,7 @@ from helpers import parts_of
 from helpers.contract import call
 
 from fastrnn import Network, Trainer
-from fastrnn.data.batches import Streams
+from fastrnn.data.batches import Batch
 from fastrnn.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 T, B, V, H = 48, 5, 20, 37
@@ -252,7 +252,7 @@ def fill_and_fade(trainer: Trainer, kind: Callable[[Network], None]) -> None:
         for _ in range(20):
             trainer.step(inputs, targets)
     ids = np.zeros((800, B), np.int32)
-    nothing = Streams(ids, ids - 1, ids.astype(np.uint8))
+    nothing = Batch(ids, ids - 1, ids.astype(np.uint8))
     trainer.advance(nothing, 1, 0, np.full(len(ids), trainer.learning_rate))
 
 

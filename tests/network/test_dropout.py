@@ -171,13 +171,13 @@ def test_a_network_without_a_key_or_with_a_rate_of_zero_drops_nothing(backend: s
     arguments = window.inputs, window.targets, window.state, window.starts
     loss, gradients, _ = plain.loss_and_gradients(*arguments)
     for network, key in ((none, 5), (some, None)):
-        other_loss, other, _ = network.loss_and_gradients(*arguments, dropout_key=key)
+        other_loss, other, _ = network.loss_and_gradients(*arguments, dropout_seed=key)
         assert other_loss == loss
         np.testing.assert_array_equal(flatten(plain, other), flatten(plain, gradients))
-    dropped_loss, _, _ = some.loss_and_gradients(*arguments, dropout_key=5)
+    dropped_loss, _, _ = some.loss_and_gradients(*arguments, dropout_seed=5)
     assert dropped_loss != loss
-    assert some.loss_and_gradients(*arguments, dropout_key=5)[0] == dropped_loss
-    assert some.loss_and_gradients(*arguments, dropout_key=6)[0] != dropped_loss
+    assert some.loss_and_gradients(*arguments, dropout_seed=5)[0] == dropped_loss
+    assert some.loss_and_gradients(*arguments, dropout_seed=6)[0] != dropped_loss
     np.testing.assert_array_equal(some.forward(window.inputs)[0], plain.forward(window.inputs)[0])
     assert some.losses(*arguments)[0].sum() == pytest.approx(loss, rel=1e-14)
 
@@ -198,9 +198,9 @@ def test_rows_that_are_added_change_no_mask_of_the_others(backend: str):
     window = Window.of(network, 6, 5)
     targets = np.full((6, 5), -1)
     targets[:4, :3] = np.abs(window.targets[:4, :3])
-    loss, gradients, _ = network.loss_and_gradients(window.inputs, targets, dropout_key=5)
+    loss, gradients, _ = network.loss_and_gradients(window.inputs, targets, dropout_seed=5)
     inputs, few = window.inputs[:4, :3], targets[:4, :3]
-    few_loss, few_gradients, _ = network.loss_and_gradients(inputs, few, dropout_key=5)
+    few_loss, few_gradients, _ = network.loss_and_gradients(inputs, few, dropout_seed=5)
     assert_close(loss, few_loss, 1e-13)
     assert_close(flatten(network, gradients), flatten(network, few_gradients), 1e-13)
 
@@ -210,7 +210,7 @@ def test_a_trainer_s_masks_are_those_of_its_updates(backend: str, cell: str):
     """Each update has its own, however many there are in a native call, and after a break as well."""
     streams = np.random.default_rng(0).integers(0, 7, (31, 3))
     together, alone, other = (
-        Trainer(make(backend, cell, 0.4), optimizer="sgd", learning_rate=0.01, dropout_key=key)
+        Trainer(make(backend, cell, 0.4), optimizer="sgd", learning_rate=0.01, dropout_seed=key)
         for key in (9, 9, 10)
     )
     losses = together.steps(streams, 5)
@@ -219,9 +219,9 @@ def test_a_trainer_s_masks_are_those_of_its_updates(backend: str, cell: str):
     np.testing.assert_array_equal(losses, single)
     np.testing.assert_array_equal(together.network.flat, alone.network.flat)
     assert other.steps(streams, 5)[0] != losses[0]
-    first = make(backend, cell, 0.4).loss_and_gradients(streams[:5], streams[1:6], dropout_key=9)[0]
+    first = make(backend, cell, 0.4).loss_and_gradients(streams[:5], streams[1:6], dropout_seed=9)[0]
     assert_close(losses[0], first, 1e-14)
-    resumed = Trainer(make(backend, cell, 0.4), optimizer="sgd", learning_rate=0.01, dropout_key=9)
+    resumed = Trainer(make(backend, cell, 0.4), optimizer="sgd", learning_rate=0.01, dropout_seed=9)
     resumed.steps(streams[:16], 5)
     assert resumed.updates == 3
     np.testing.assert_array_equal(resumed.steps(streams[15:], 5), losses[3:])

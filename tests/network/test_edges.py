@@ -28,7 +28,7 @@ SMALLEST = [
 def tell(network: Network, window: Window, key: int | None = None) -> dict[str, np.ndarray]:
     """All that a network tells of a window, by name."""
     arguments = window.inputs, window.targets, window.state, window.starts
-    loss, gradients, after = network.loss_and_gradients(*arguments, dropout_key=key)
+    loss, gradients, after = network.loss_and_gradients(*arguments, dropout_seed=key)
     logits, _ = network.forward(window.inputs, window.state, window.starts)
     losses, _ = network.losses(*arguments)
     states = {f"state {i}": part for i, part in enumerate(parts_of(after))}
@@ -179,7 +179,7 @@ def test_a_dead_network_is_as_good_as_chance_and_can_be_trained(
     for name in network.parameters:
         assert name.startswith("head") or not found[name].any()
     assert found["head.bias"].any()
-    trainer = Trainer(network, learning_rate=0.1, dropout_key=1)
+    trainer = Trainer(network, learning_rate=0.1, dropout_seed=1)
     assert outcome(trainer, window, updates=30) == "finite"
     losses = network.losses(window.inputs, window.targets)[0]
     assert losses.sum() < found["loss"]
@@ -204,7 +204,7 @@ def test_targets_that_are_all_masked_are_no_loss_and_no_gradient(backend: str, c
     network = draw_parameters(Network(6, 8, num_layers=2, dropout=0.3, backend=backend, **CELLS[cell]))
     window = Window.of(network, 4, 3)
     loss, gradients, _ = network.loss_and_gradients(
-        window.inputs, np.full((4, 3), -1), window.state, window.starts, dropout_key=4
+        window.inputs, np.full((4, 3), -1), window.state, window.starts, dropout_seed=4
     )
     assert loss == 0
     assert not flatten(network, gradients).any()

@@ -23,8 +23,7 @@ from helpers import CELLS, Window, parts_of
 
 import fastrnn
 from fastrnn import Network, Trainer
-from fastrnn.core import checks, memory
-from fastrnn.core import thread_team as threads
+from fastrnn.core import checks, memory, thread_team
 from fastrnn.core.layout import parameter_layout
 from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
 from fastrnn.inference import scoring
@@ -74,7 +73,7 @@ def of_trainer(trainer):
     network = trainer.network
     trainer.reset_state()
     found = [network.forward(ids)[0], network.losses(ids, ids)[0], trainer.averaged_network.forward(ids)[0]]
-    trainer.dropout_key = 0
+    trainer.dropout_seed = 0
     return [array.tobytes() for array in found], trainer.step(ids, ids)
 
 def of_model(model):
@@ -248,7 +247,7 @@ def test_a_copied_trainer_goes_on_with_the_same_bits(backend: str):
     window = Window.random(6, 3, 5, 8, cell="lstm")
     settings = {"cell": "lstm", "dropout": 0.3, "backend": backend, "threads": 3, "rng": 0}
     trained = Trainer(
-        Network(5, 8, **settings), averaging=0.9, clip_norm=1.0, dropout_key=7, optimizer="adamw"
+        Network(5, 8, **settings), averaging=0.9, clip_norm=1.0, dropout_seed=7, optimizer="adamw"
     )
     trained.step(window.inputs, window.targets)
     for again in copies(trained)[:2]:
@@ -684,14 +683,14 @@ def test_a_window_of_many_rows_is_that_of_the_reference(compiled: str, settings:
         )
         window = Window.of(net, T, B)
         loss, gradients, state = net.loss_and_gradients(
-            window.inputs, window.targets, window.state, window.starts, dropout_key=3
+            window.inputs, window.targets, window.state, window.starts, dropout_seed=3
         )
         return [np.array(loss), *gradients.values(), *parts_of(state)]
 
     alone = found(compiled, 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "LEAST_WORK", 1)
-        patch.setattr(execution, "LEAST_ROWS", 1)
+        patch.setattr(execution, "MIN_WORK", 1)
+        patch.setattr(execution, "MIN_ROWS", 1)
         assert [one.tobytes() for one in found(compiled, 3)] == [one.tobytes() for one in alone]
     for one, other in zip(alone, found("numpy", 1), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
@@ -726,7 +725,7 @@ def test_long_streams_are_learnt_the_same_in_blocks(backend: str, monkeypatch: p
 def test_learning_rates_that_are_none_are_refused(wrong: Any):
     trained = Trainer(Network(5, 8, backend="numpy"))
     ids = np.zeros((3, 2), np.int32)
-    streams = fastrnn.data.batches.Streams(ids, ids, ids.astype(np.uint8))
+    streams = fastrnn.data.batches.Batch(ids, ids, ids.astype(np.uint8))
     with pytest.raises(ValueError, match="rates"):
         trained.advance(streams, 3, 0, np.asarray(wrong))
     assert trained.updates == 0
@@ -743,8 +742,8 @@ def test_the_table_of_optimizers_is_closed():
 @pytest.mark.parametrize("start", [0, 1, 2])
 def test_fewer_threads_do_what_more_would(compiled: str, start: int, monkeypatch: pytest.MonkeyPatch):
     window = Window.random(9, 8, 7, 8)
-    monkeypatch.setattr(execution, "LEAST_WORK", 1)
-    monkeypatch.setattr(execution, "LEAST_ROWS", 1)
+    monkeypatch.setattr(execution, "MIN_WORK", 1)
+    monkeypatch.setattr(execution, "MIN_ROWS", 1)
 
     def found() -> list[bytes]:
         trained = Trainer(Network(7, 8, backend=compiled, threads=4, rng=0))
@@ -755,7 +754,7 @@ def test_fewer_threads_do_what_more_would(compiled: str, start: int, monkeypatch
         arrays = np.array([loss, total]), logits, *gradients.values(), trained.network.flat
         return [array.tobytes() for array in arrays]
 
-    class Few(threads.Thread):
+    class Few(thread_team.Thread):
         started = 0
 
         def start(self) -> None:
@@ -765,9 +764,9 @@ def test_fewer_threads_do_what_more_would(compiled: str, start: int, monkeypatch
             super().start()
 
     expected = found()
-    monkeypatch.setattr(threads, "Thread", Few)
+    monkeypatch.setattr(thread_team, "Thread", Few)
     assert found() == expected
-    assert threads.Team().at_most(9) == 1
+    assert thread_team.Team().at_most(9) == 1
 
 
 def test_sizes_that_no_plan_tells_are_refused():

@@ -328,17 +328,17 @@ def test_refuses_a_state_that_is_not_the_lstm_s(backend: str, state: object, err
 @pytest.mark.parametrize(
     ("key", "error", "message"),
     [
-        (-1, ValueError, "dropout_key=-1 must be at least 0"),
-        (2**63, ValueError, r"dropout_key=9223372036854775808 must be below 2\*\*63"),
-        (1.0, TypeError, "dropout_key=1.0 must be a whole number"),
+        (-1, ValueError, "dropout_seed=-1 must be at least 0"),
+        (2**63, ValueError, r"dropout_seed=9223372036854775808 must be below 2\*\*63"),
+        (1.0, TypeError, "dropout_seed=1.0 must be a whole number"),
     ],
 )
 def test_refuses_a_bad_key_of_dropout(backend: str, key: object, error: type, message: str):
     network = Network(5, 8, dropout=0.5, backend=backend)
     with pytest.raises(error, match=message):
-        network.loss_and_gradients(GOOD, GOOD, dropout_key=key)
+        network.loss_and_gradients(GOOD, GOOD, dropout_seed=key)
     with pytest.raises(error, match=message):
-        Trainer(network, dropout_key=key)
+        Trainer(network, dropout_seed=key)
 
 
 def test_refuses_a_window_that_cannot_fit():

@@ -307,7 +307,7 @@ def test_many_windows_of_every_cell_match_the_reference(compiled: str, cell: str
             averaging=0.9,
             clip_norm=1.0,
             reduction="mean",
-            dropout_key=5,
+            dropout_seed=5,
         )
         for backend in ("numpy", compiled)
     )

@@ -15,7 +15,7 @@ from helpers import SEED_LOSSES, assert_close, naive
 
 import fastrnn
 from fastrnn.training import train as training
-from fastrnn.training.presets import CHECKS, Recipe, get_recipe
+from fastrnn.training.presets import CHECKS, TrainingConfig, get_config
 
 #: A text of 90 symbols, 8 of them distinct.
 TEXT = "abc def abd\n" * 7 + "abcdef"
@@ -154,7 +154,7 @@ def test_a_file_is_learnt_as_its_text_is(
         settings["validation"] = 0.3
     expected = quick(source, **settings)
     monkeypatch.setattr("fastrnn.data.batches.BLOCK_SYMBOLS", 200)
-    monkeypatch.setattr("fastrnn.data.batches.LEAST_STEPS", 1)
+    monkeypatch.setattr("fastrnn.data.batches.MIN_STEPS", 1)
     monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
     for where in ("text_file.STRETCH", "text_file.PIECE", "corpus.PIECE"):
         monkeypatch.setattr(f"fastrnn.data.{where}", 16)
@@ -167,7 +167,7 @@ def test_documents_are_learnt_the_same_in_many_blocks(compiled: str, monkeypatch
     settings = {"backend": compiled, "validation": 0.2, "seq_length": 7, "batch_size": 3}
     expected = quick(names, **settings)
     monkeypatch.setattr("fastrnn.data.batches.BLOCK_SYMBOLS", 50)
-    monkeypatch.setattr("fastrnn.data.batches.LEAST_STEPS", 1)
+    monkeypatch.setattr("fastrnn.data.batches.MIN_STEPS", 1)
     assert quick(names, **settings).to_bytes() == expected.to_bytes()
 
 
@@ -343,7 +343,7 @@ def test_char_rnn_holds_out_the_last_windows_of_each_row():
     ids = np.arange(10_000) % 250
     text = bytes(ids.astype(np.uint8))
     with training.read_corpus(text) as corpus:
-        recipe = training.get_recipe("char-rnn", seq_length=10, batch_size=5, validation=0.1)
+        recipe = training.get_config("char-rnn", seq_length=10, batch_size=5, validation=0.1)
         symbols = training._Symbols(None, None, "universal")
         run = training._prepare(corpus, symbols, recipe, "numpy", None, np.random.default_rng(0))
     windows = 9_999 // 50  # 199
@@ -444,10 +444,10 @@ def test_nothing_is_compiled_after_the_clock_has_started(
 
 
 def test_a_new_end_replaces_the_preset_s():
-    assert get_recipe("scratch").steps == 2000
-    assert get_recipe("scratch", epochs=3).steps is None
-    assert get_recipe("scratch", time_limit=3.0).steps is None
-    both = get_recipe(steps=5, time_limit=3.0)
+    assert get_config("scratch").steps == 2000
+    assert get_config("scratch", epochs=3).steps is None
+    assert get_config("scratch", time_limit=3.0).steps is None
+    both = get_config(steps=5, time_limit=3.0)
     assert (both.steps, both.time_limit) == (5, 3.0)
 
 
@@ -588,12 +588,12 @@ def test_a_validation_that_is_not_finite_is_a_divergence(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("windows", "steps", "log_every"), [(1, 232, 14), (10, 520, 32), (1000, 5000, 250)])
 def test_a_short_text_gets_fewer_updates(windows: int, steps: int, log_every: int):
-    recipe = get_recipe().fitted(64, 32, windows)
+    recipe = get_config().fitted(64, 32, windows)
     assert (recipe.steps, recipe.log_every) == (steps, log_every)
-    assert get_recipe(steps=77).fitted(64, 32, windows).steps == 77
-    assert get_recipe(epochs=3).fitted(64, 32, windows).steps is None
-    assert get_recipe(time_limit=3).fitted(64, 32, windows).log_every == max(50, min(250, 4 * windows))
-    assert get_recipe("scratch").fitted(4, 1, 1).log_every == 200
+    assert get_config(steps=77).fitted(64, 32, windows).steps == 77
+    assert get_config(epochs=3).fitted(64, 32, windows).steps is None
+    assert get_config(time_limit=3).fitted(64, 32, windows).log_every == max(50, min(250, 4 * windows))
+    assert get_config("scratch").fitted(4, 1, 1).log_every == 200
 
 
 def test_the_first_line_of_the_log_says_what_is_held_out(caplog: pytest.LogCaptureFixture):
@@ -720,7 +720,7 @@ def test_settings_may_be_numpy_s_numbers(backend: str):
 
 def test_every_setting_of_a_recipe_is_an_argument_of_train():
     assert set(CHECKS) <= set(inspect.signature(fastrnn.train).parameters)
-    fields = {field.name for field in dataclasses.fields(Recipe)}
+    fields = {field.name for field in dataclasses.fields(TrainingConfig)}
     assert fields - set(CHECKS) == {"carry_state", "drop_last", "record_last"}  # of presets only
 
 

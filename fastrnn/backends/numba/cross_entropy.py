@@ -34,9 +34,9 @@ def some_rows(losses, dlogits, logits, targets, scale, N, V):
     shifted, sums, logs = on_stack(logits, ROWS), on_stack(logits, ROWS), on_stack(logits, ROWS)
     for n in range(N):
         row, out = at(logits, n * V), at(dlogits, n * V)
-        most = largest(row, V)
-        shifted[n] = 0 if targets[n] < 0 else row[targets[n]] - most
-        each_difference(out, row, most, V)
+        largest_logit = largest(row, V)
+        shifted[n] = 0 if targets[n] < 0 else row[targets[n]] - largest_logit
+        each_difference(out, row, largest_logit, V)
     each_exp_of_negative(dlogits, dlogits, N * V)
     for n in range(N):
         sums[n] = 1 if targets[n] < 0 else sum_of(at(dlogits, n * V), V)

@@ -210,8 +210,8 @@ def exp_formula(p, x):
     return (e + 1.0) * power_of_two(p, half, x) * power_of_two(p, n - half, x)
 
 
-def flush_formula(p, x, least=None):
-    return constant(x, 0.0).where(size_of(x).compare("<", least or p.tiny), x)
+def flush_formula(p, x, threshold=None):
+    return constant(x, 0.0).where(size_of(x).compare("<", threshold or p.tiny), x)
 
 
 def exp_of_negative_formula(p, x):

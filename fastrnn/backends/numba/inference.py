@@ -23,15 +23,15 @@ def alone(like):
 @routine
 def forward(losses, logits, state, w, params, inputs, targets, starts, plan, T, B):
     """A window forward, some steps at a time: logits, or where there are targets losses."""
-    most = sizes_of(plan, T, B)
-    status = bad_sizes(most)
+    longest = sizes_of(plan, T, B)
+    status = bad_sizes(longest)
     if status != OK:
         return status
     worker, no_dropout = alone(inputs)
-    V, H, steps = most.V, most.H, min(T, (KC + B - 1) // B)
-    head_t, head_bias = at(w, offset_of(most, HEAD_T)), at(params, offset_of(most, HEAD_BIAS))
-    h = at(w, layer_offset_of(most, most.L - 1, H_) + B * H)
-    pack_forward(w, params, worker, most)
+    V, H, steps = longest.V, longest.H, min(T, (KC + B - 1) // B)
+    head_t, head_bias = at(w, offset_of(longest, HEAD_T)), at(params, offset_of(longest, HEAD_BIAS))
+    h = at(w, layer_offset_of(longest, longest.L - 1, H_) + B * H)
+    pack_forward(w, params, worker, longest)
     for t in range(0, T, steps):
         s = sizes_of(plan, min(steps, T - t), B)
         ids, begins = at(inputs, t * B), at(starts, t * B)

@@ -363,13 +363,13 @@ def train_windows(
     targets, starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, dropout,
     dropout_seed, first_update, first, part, parts, A, W, S, T, B,
 ):  # fmt: skip
-    most = sizes_of(plan, T, B)
-    status = bad_sizes(most)
+    longest = sizes_of(plan, T, B)
+    status = bad_sizes(longest)
     if status != OK:
         return status
     if first < 0 or W < 0 or S < 1 or part < 0 or part >= parts:
         return BAD_SIZE
-    if bad_symbols(at(inputs, 0), 0, S * B, most.V) or bad_symbols(at(targets, 0), -1, S * B, most.V):
+    if bad_symbols(at(inputs, 0), 0, S * B, longest.V) or bad_symbols(at(targets, 0), -1, S * B, longest.V):
         return BAD_SYMBOL
     n = params.shape[0]
     windows = (S + T - 1) // T

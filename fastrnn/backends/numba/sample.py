@@ -19,8 +19,8 @@ def draw(logits, uniform, temperature, V):
         best = v if logits[v] > logits[best] else best
     if temperature == 0:
         return best
-    most, divisor = logits[best], as_element(logits, temperature)
-    each_difference(logits, logits, most, V)
+    largest_logit, divisor = logits[best], as_element(logits, temperature)
+    each_difference(logits, logits, largest_logit, V)
     for v in range(V):
         logits[v] /= divisor
     each_exp_of_negative(logits, logits, V)

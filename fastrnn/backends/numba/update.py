@@ -25,8 +25,8 @@ from fastrnn.backends.numba.simd import Vectors
 from fastrnn.backends.numba.sums import add, fold
 
 
-def clip_formula(p, x, limit, least=None):
-    g = flush_formula(p, x, least)
+def clip_formula(p, x, limit, threshold=None):
+    g = flush_formula(p, x, threshold)
     g = limit.where(g.compare(">", limit), g)
     return (-limit).where(g.compare("<", -limit), g)
 
@@ -37,13 +37,13 @@ def sum_of_squares(typing_context, x, n, limit):
     p = PRECISIONS[x.dtype]
 
     def emit(context, builder, signature, arguments):
-        start, count, most = arguments
+        start, count, bound = arguments
         v = Vectors(builder, context.get_data_type(x.dtype), SUMS)
         doubles = ir.VectorType(ir.DoubleType(), SUMS)
-        most = Value(builder, v.fill(most))
+        bound = Value(builder, v.fill(bound))
 
         def prepare(vector):
-            g = clip_formula(p, Value(builder, vector), most).value
+            g = clip_formula(p, Value(builder, vector), bound).value
             g = g if p is DOUBLE else builder.fpext(g, doubles)
             return builder.fmul(g, g)
 
@@ -58,10 +58,10 @@ def scaled(typing_context, g, limit, factor):
     p = PRECISIONS[g]
 
     def emit(context, builder, signature, arguments):
-        g, most, by = (Value(builder, argument) for argument in arguments)
-        least = constant(by, 0.5 * p.tiny) / by  # what the factor makes smaller than half of what is tiny
-        least = least.where(least.compare(">", p.tiny), p.tiny)
-        return flush_formula(p, clip_formula(p, g, most, least) * by).value
+        g, bound, by = (Value(builder, argument) for argument in arguments)
+        threshold = constant(by, 0.5 * p.tiny) / by  # what the factor makes smaller than half of what is tiny
+        threshold = threshold.where(threshold.compare(">", p.tiny), p.tiny)
+        return flush_formula(p, clip_formula(p, g, bound, threshold) * by).value
 
     return g(g, limit, factor), emit
 
@@ -78,7 +78,7 @@ def gradient_norm(norm, grads, limit, n):
 def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
-    learning_rate, most, factor = (
+    learning_rate, bound, factor = (
         as_element(params, settings[0]),
         as_element(params, limit),
         as_element(params, scale),
@@ -92,10 +92,10 @@ def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
     p, m, dp = at(params, first), at(moments, first), at(grads, first)
     if momentum == 0:
         for i in range(last - first):
-            p[i] -= learning_rate * scaled(dp[i], most, factor)
+            p[i] -= learning_rate * scaled(dp[i], bound, factor)
     else:
         for i in range(last - first):
-            g = scaled(dp[i], most, factor)
+            g = scaled(dp[i], bound, factor)
             m[i] = flush(momentum * m[i] + g)
             p[i] -= learning_rate * (a * g + b * m[i])
     return OK
@@ -113,7 +113,7 @@ def adagrad(p, m, grads, learning_rate, epsilon, limit, factor, n):
 def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
-    learning_rate, epsilon, most, factor = (
+    learning_rate, epsilon, bound, factor = (
         as_element(params, settings[0]),
         as_element(params, settings[1]),
         as_element(params, limit),
@@ -125,9 +125,9 @@ def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, 
         for j in range(SUMS):
             nonzero |= some[j] != 0
         if nonzero:
-            adagrad(at(params, i), at(moments, i), some, learning_rate, epsilon, most, factor, SUMS)
+            adagrad(at(params, i), at(moments, i), some, learning_rate, epsilon, bound, factor, SUMS)
         i += SUMS
-    adagrad(at(params, i), at(moments, i), at(grads, i), learning_rate, epsilon, most, factor, last - i)
+    adagrad(at(params, i), at(moments, i), at(grads, i), learning_rate, epsilon, bound, factor, last - i)
     return OK
 
 
@@ -142,12 +142,16 @@ def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
     )
     rest1, rest2 = as_element(params, 1 - settings[1]), as_element(params, 1 - settings[2])
     epsilon, correction = as_element(params, settings[3]), as_element(params, settings[4])
-    keep, most, factor = as_element(params, settings[5]), as_element(params, limit), as_element(params, scale)
+    keep, bound, factor = (
+        as_element(params, settings[5]),
+        as_element(params, limit),
+        as_element(params, scale),
+    )
     first = part_start(n, part, parts)
     p, dp = at(params, first), at(grads, first)
     m, v = at(moments, first), at(moments, n + first)
     for i in range(part_start(n, part + 1, parts) - first):
-        g = scaled(dp[i], most, factor)
+        g = scaled(dp[i], bound, factor)
         m[i] = flush(beta1 * m[i] + rest1 * g)
         v[i] = flush_square(beta2 * v[i] + flush(rest2 * g) * g)
         p[i] = keep * p[i] - step * m[i] / (math.sqrt(v[i]) / correction + epsilon)
@@ -164,11 +168,11 @@ def rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, 
         as_element(params, 1 - settings[1]),
         as_element(params, settings[2]),
     )
-    most, factor = as_element(params, limit), as_element(params, scale)
+    bound, factor = as_element(params, limit), as_element(params, scale)
     first = part_start(n, part, parts)
     p, m, dp = at(params, first), at(moments, first), at(grads, first)
     for i in range(part_start(n, part + 1, parts) - first):
-        g = scaled(dp[i], most, factor)
+        g = scaled(dp[i], bound, factor)
         m[i] = flush_square(alpha * m[i] + flush(rest * g) * g)
         p[i] -= learning_rate * g / (math.sqrt(m[i]) + epsilon)
     return OK

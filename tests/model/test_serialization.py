@@ -22,8 +22,8 @@ from safetensors.numpy import save as save_tensors
 
 import fastrnn
 from fastrnn.core import memory
-from fastrnn.model import model_file, safetensors_format
-from fastrnn.training.presets import Recipe
+from fastrnn.model import safetensors_format, serialization
+from fastrnn.training.presets import TrainingConfig
 
 TEXTS: dict[str, Any] = {
     "characters": "hello é😀\0",
@@ -104,7 +104,7 @@ def test_a_file_holds_no_clock_path_backend_or_thread_count(data: bytes):
         *("record_keys", "records", "settings", "unit", "vocab_size"),
         *("activation", "num_layers", "embedding_size", "tied", "dropout", "newlines"),
     }
-    assert set(description["settings"]) == {field.name for field in dataclasses.fields(Recipe)}
+    assert set(description["settings"]) == {field.name for field in dataclasses.fields(TrainingConfig)}
     assert description["record_keys"] == ["gradient_norm", "loss", "step"]
 
 
@@ -587,7 +587,7 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
 def test_a_file_that_changes_while_it_is_read_is_refused(
     data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    path, parse = tmp_path / "m", model_file._parse_header
+    path, parse = tmp_path / "m", serialization._parse_header
     other = make("other text").to_bytes()
     for change in (other, data[:-1], data + b"x", data.replace(b"tanh", b"relu")):
         path.write_bytes(data)
@@ -597,7 +597,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
             path.write_bytes(change)
             return found
 
-        monkeypatch.setattr(model_file, "_parse_header", changed)
+        monkeypatch.setattr(serialization, "_parse_header", changed)
         with pytest.raises(fastrnn.CheckpointError, match="it changed while it was read"):
             fastrnn.load(path)
         monkeypatch.undo()

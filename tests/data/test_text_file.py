@@ -13,7 +13,7 @@ from helpers import write_as_before
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fastrnn.data import text_file as files
+from fastrnn.data import text_file
 from fastrnn.data.text_file import Lines, OpenFile, TextFile, checked_encoding, open_text
 
 #: Characters of one to four bytes, line ends and a byte order mark.
@@ -25,15 +25,15 @@ in_a_folder = settings(deadline=None, suppress_health_check=[HealthCheck.functio
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stretches of a few bytes, so that characters lie across their borders."""
-    monkeypatch.setattr(files, "IN_MEMORY", 0)
-    monkeypatch.setattr(files, "STRETCH", 5)
-    monkeypatch.setattr(files, "PIECE", 3)
+    monkeypatch.setattr(text_file, "IN_MEMORY", 0)
+    monkeypatch.setattr(text_file, "STRETCH", 5)
+    monkeypatch.setattr(text_file, "PIECE", 3)
 
 
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """No file is small enough to be kept in memory."""
-    monkeypatch.setattr(files, "IN_MEMORY", 0)
+    monkeypatch.setattr(text_file, "IN_MEMORY", 0)
 
 
 def as_python_reads(data: bytes, encoding: str, newlines: str) -> str:

@@ -19,7 +19,7 @@ from conftest import require_backend
 import fastrnn
 from fastrnn import Network, Trainer
 from fastrnn.core.thread_team import Team, usable_cores
-from fastrnn.network.execution import LEAST_ROWS, LEAST_WORK
+from fastrnn.network.execution import MIN_ROWS, MIN_WORK
 
 #: Seconds after which a process is taken to hang; most of them is the compilation of Numba's kernels.
 LIMIT = 120
@@ -31,7 +31,7 @@ import numpy as np
 from fastrnn import Network, Trainer
 from fastrnn.network import execution, network
 from fastrnn.core.thread_team import ABORT, Team
-execution.LEAST_WORK = execution.LEAST_ROWS = 1
+execution.MIN_WORK = execution.MIN_ROWS = 1
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 def make(seed=0, threads=2, **settings):
@@ -158,8 +158,8 @@ def test_an_interrupt_of_the_caller_leaves_no_thread_at_work(where: str):
         time.sleep(0.05)
         ended.append(part)
 
-    from fastrnn.core import thread_team as threads
-    threads.SimpleQueue = Struck
+    from fastrnn.core import thread_team
+    thread_team.SimpleQueue = Struck
     team = Team()
     count = [0]
     try:
@@ -383,8 +383,8 @@ def test_a_window_takes_the_threads_that_its_work_is_worth():
     network = Network(64, 128, threads=4)
     row = 6 * 128 * (128 + 64)  # operations of a step of one batch row
     assert network.parts(1, 1) == 1
-    assert network.parts(2 * LEAST_WORK // row, 2 * LEAST_ROWS - 1) == 1  # too few rows for two
-    assert network.parts(2 * LEAST_WORK // (row * 2 * LEAST_ROWS) + 1, 2 * LEAST_ROWS) == 2
-    assert network.parts(2 * LEAST_WORK // (row * 2 * LEAST_ROWS) - 1, 2 * LEAST_ROWS) == 1
+    assert network.parts(2 * MIN_WORK // row, 2 * MIN_ROWS - 1) == 1  # too few rows for two
+    assert network.parts(2 * MIN_WORK // (row * 2 * MIN_ROWS) + 1, 2 * MIN_ROWS) == 2
+    assert network.parts(2 * MIN_WORK // (row * 2 * MIN_ROWS) - 1, 2 * MIN_ROWS) == 1
     assert network.parts(1000, 1000) == 4
     assert Network(64, 128).parts(1000, 1000) == usable_cores()
