@@ -52,10 +52,10 @@ enum {
 /* Functions, as `elementary` numbers them. */
 enum { FR_EXP = 0, FR_TANH = 1, FR_SIGMOID = 2, FR_LOG = 3 };
 
-/* Rows of a long product's operand that are packed at a time; rows that the head works on at a time; rows
- * after which a part of a window asks whether it is to end, whole blocks; the interleaved partial sums of a
+/* Rows of B, and rows of A, that a product works on at a time (BLIS's KC and MC); rows that the head works on
+ * at a time; rows after which a part of a window asks whether it is to end, whole blocks; the interleaved partial sums of a
  * reduction: element i goes into sum i mod FR_SUMS, and these are added up in halves. */
-enum { FR_KC = 256, FR_ROWS = 64, FR_STRETCH = 1024, FR_SUMS = 16 };
+enum { FR_KC = 256, FR_MC = 96, FR_ROWS = 64, FR_STRETCH = 1024, FR_SUMS = 16 };
 
 /* Cells, by PyTorch's names. */
 enum { FR_RNN_TANH = 0, FR_RNN_RELU = 1, FR_GRU = 2, FR_LSTM = 3 };

@@ -6,7 +6,7 @@
  *
  * B is packed into panels of two vectors' columns, zeros in place of the columns it has not, so that a
  * tile reads it with stride one. A tile keeps up to FR_MR rows of a panel of C in registers while
- * it runs down the panel of B, FR_KC rows at most, which stay in the cache for the next tile. */
+ * it runs down the panel of B, FR_KC rows at most, which stay in the first-level cache for the next tile. */
 #ifndef FASTRNN_MATMUL_H
 #define FASTRNN_MATMUL_H
 
@@ -188,9 +188,9 @@ static inline int fr_reversed_panels(const real *c, int64_t J)
     return (uintptr_t)c / ((uintptr_t)J * sizeof(real)) % 2;
 }
 
-/* C (I, J) = C₀ + A (I, K) B (K, J), with B packed. The rows of C are J apart, those of C₀ from_i. */
-static inline void fr_matmul(real *c, const real *from, int64_t from_i, const real *a, int64_t a_i, int64_t a_k,
-                             const real *packed, int64_t I, int64_t K, int64_t J)
+/* C (I, J) = C₀ + A (I, K) B (K, J) for one block of rows. */
+static inline void fr_matmul_block(real *c, const real *from, int64_t from_i, const real *a, int64_t a_i, int64_t a_k,
+                                   const real *packed, int64_t I, int64_t K, int64_t J)
 {
     const int64_t tiles = (I + FR_MR - 1) / FR_MR; /* as high as each other, within a row */
     const int64_t least = tiles > 1 ? I / tiles : I, more = I - least * tiles;
@@ -216,6 +216,19 @@ static inline void fr_matmul(real *c, const real *from, int64_t from_i, const re
         }
         from = c;
         from_i = J;
+    }
+}
+
+/* C (I, J) = C₀ + A (I, K) B (K, J), with B packed. The rows of C are J apart, those of C₀ from_i. The rows
+ * are taken in blocks of about the same size, up to FR_MC rows, so that those of A stay in the second-level
+ * cache while every panel of B passes. */
+static inline void fr_matmul(real *c, const real *from, int64_t from_i, const real *a, int64_t a_i, int64_t a_k,
+                             const real *packed, int64_t I, int64_t K, int64_t J)
+{
+    const int64_t blocks = (I + FR_MC - 1) / FR_MC;
+    for (int64_t block = 0; block < blocks; block++) {
+        const int64_t i = fr_part_start(I, block, blocks), end = fr_part_start(I, block + 1, blocks);
+        fr_matmul_block(c + i * J, from + i * from_i, from_i, a + i * a_i, a_i, a_k, packed, end - i, K, J);
     }
 }
 

@@ -19,10 +19,11 @@ TANH: Final = 1
 SIGMOID: Final = 2
 LOG: Final = 3
 
-# Rows of a long product's operand that are packed at a time; rows that the head works on at a time; rows
-# after which a part of a window asks whether it is to end, whole blocks; the interleaved partial sums of a
-# reduction: element i goes into sum i mod FR_SUMS, and these are added up in halves.
+# Rows of B, and rows of A, that a product works on at a time (BLIS's KC and MC); rows that the head works on
+# at a time; rows after which a part of a window asks whether it is to end, whole blocks; the interleaved
+# partial sums of a reduction: element i goes into sum i mod FR_SUMS, and these are added up in halves.
 KC: Final = 256
+MC: Final = 96
 ROWS: Final = 64
 STRETCH: Final = 1024
 SUMS: Final = 16

@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastrnn.backends.numba.constants import KC, ROWS
+from fastrnn.backends.numba.constants import KC, MC, ROWS
 from fastrnn.backends.numba.elementary import each_sum
 from fastrnn.backends.numba.jit import WIDTH, procedure
 from fastrnn.backends.numba.llvm import at, clear, copy, exists, whole
@@ -146,12 +146,8 @@ def reversed_panels(typing_context, c, J):
 
 
 @procedure
-def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
-    """C (I, J) = C0 + A B, with B (K, J) packed; A's element (i, k) stands at ``a[a_i * i + a_k * k]``.
-
-    Rows of C are J apart, those of C0 ``start_i``. Callers say ``np.int64(1)``, since for a literal 1 Numba
-    compiles a copy of its own.
-    """
+def matmul_block(c, start, start_i, a, a_i, a_k, packed, I, K, J):
+    """C (I, J) = C0 + A B for one block of rows."""
     panel = panel_columns(c)
     tiles, least, more = np.int64(1), I, np.int64(0)
     if I > MR:  # as high as each other, within a row
@@ -182,6 +178,21 @@ def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
                 )
                 i += rows
         start, start_i = c, J
+
+
+@procedure
+def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
+    """C (I, J) = C0 + A B, with B (K, J) packed; A's element (i, k) stands at ``a[a_i * i + a_k * k]``.
+
+    Rows of C are J apart, those of C0 ``start_i``. Callers say ``np.int64(1)``, since for a literal 1 Numba
+    compiles a copy of its own. The rows are taken in blocks, as in C.
+    """
+    blocks = (I + MC - 1) // MC
+    for block in range(blocks):
+        i, end = part_start(I, block, blocks), part_start(I, block + 1, blocks)
+        matmul_block(
+            at(c, i * J), at(start, i * start_i), start_i, at(a, i * a_i), a_i, a_k, packed, end - i, K, J
+        )
 
 
 @procedure
