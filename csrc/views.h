@@ -2,6 +2,8 @@
 #ifndef FASTRNN_VIEWS_H
 #define FASTRNN_VIEWS_H
 
+#include <stddef.h>
+
 #include "fastrnn.h"
 
 #define FR_RETURN_IF_BAD(call)          \
@@ -41,6 +43,12 @@ static inline int64_t fr_offset_of(fr_sizes s, int64_t field)
 static inline int64_t fr_layer_offset_of(fr_sizes s, int64_t layer, int64_t field)
 {
     return s.plan[FR_LAYER + layer * FR_LAYER_PLAN + field];
+}
+
+/* An array that a network may do without: NULL where it is absent. */
+static inline real *fr_optional(real *base, int64_t offset)
+{
+    return offset >= 0 ? base + offset : NULL;
 }
 
 /* Whether the input of a layer is a product, and not a row of its weight. */

@@ -126,7 +126,8 @@ def test_a_plan_has_the_order_of_the_header():
     shape = layout.Shape("gru", 2, 7, 5, 3, tied=False)
     numbers = plan.window_plan(shape, 9, 4).numbers
     sizes = {"CELL": constants.GRU, "LAYERS": 2, "VOCABULARY": 7, "EMBEDDING": 5, "HIDDEN": 3}
-    sizes |= {"PARAMETERS": layout.parameter_layout(shape).size, "HEAD_STEPS": 9, "EMBEDDING_WEIGHT": 0}
+    sizes |= {"PARAMETERS": layout.parameter_layout(shape).size, "HEAD_STEPS": 9, "TIED": 0}
+    sizes |= {"EMBEDDING_WEIGHT": 0}
     assert {name: numbers[getattr(constants, name)] for name in sizes} == sizes
     assert len(numbers) == constants.LAYER + 2 * constants.LAYER_PLAN
     places = layout.parameter_layout(shape).places()

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from fastrnn.core import plan
-from fastrnn.core.constants import CELLS, EMBEDDING_WEIGHT, HEAD_BIAS, HEAD_STEPS, IH_T, LAYER, LAYER_PLAN
+from fastrnn.core.constants import (
+    CELLS,
+    EMBEDDING_WEIGHT,
+    HEAD_BIAS,
+    HEAD_STEPS,
+    HEAD_WEIGHT,
+    IH_T,
+    LAYER,
+    LAYER_PLAN,
+    PLAN,
+    PLAN_OF_LAYER,
+    TIED,
+)
 from fastrnn.core.layout import Entry, Layout, Shape, parameter_layout
 from fastrnn.core.plan import forward_plan, step_plan, window_plan
 
@@ -78,6 +90,27 @@ def test_every_place_of_a_plan_is_within_its_workspace(shape: Shape):
         most = found.size + step_plan(shape, 4)[1]
         assert (scratch <= most).all()
         assert (layers[:, IH_T:] <= most).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_an_absent_array_has_the_place_minus_one(shape: Shape):
+    numbers = window_plan(shape, 6, 4).numbers
+    layers = numbers[LAYER:].reshape(shape.L, LAYER_PLAN)
+    absent = {PLAN[field] for field in np.flatnonzero(numbers[:LAYER] < 0)}
+    expected = set() if shape.E else {"embedding_weight", "x", "dx"}
+    assert absent == expected | (set() if shape.kind == "lstm" else {"dc"})
+    for layer, row in enumerate(layers):
+        absent = {PLAN_OF_LAYER[field] for field in np.flatnonzero(row < 0)}
+        expected = {"aux"} if shape.G == 1 else set()
+        expected |= set() if shape.kind == "gru" else {"bias_hn"}
+        assert absent == expected | (set() if layer or shape.E else {"ih", "ih_t"})
+    assert numbers.min() >= plan.ABSENT
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_plan_says_whether_the_head_s_weight_is_the_embedding_s(shape: Shape):
+    numbers = window_plan(shape, 6, 4).numbers
+    assert bool(numbers[TIED]) == shape.tied == (numbers[HEAD_WEIGHT] == numbers[EMBEDDING_WEIGHT])
 
 
 def test_an_unknown_number_of_logits_is_held_a_block_at_a_time():

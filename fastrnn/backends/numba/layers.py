@@ -35,7 +35,7 @@ from fastrnn.backends.numba.lstm import lstm_forward
 from fastrnn.backends.numba.matmul import part_start
 from fastrnn.backends.numba.rnn import rnn_forward
 from fastrnn.backends.numba.team import barrier_wait, check_abort
-from fastrnn.backends.numba.views import inputs_of, is_dense, layer_offset_of, offset_of
+from fastrnn.backends.numba.views import inputs_of, is_dense, layer_offset_of, offset_of, optional
 
 
 class Dropout(NamedTuple):
@@ -77,9 +77,8 @@ def input_projection(trace, packed, params, inputs, d, layer, worker, s):
         at(trace, layer_offset_of(s, layer, GATES)),
         at(packed, layer_offset_of(s, layer, IH_T)),
     )
-    bias, x = at(params, layer_offset_of(s, layer, GATE_BIAS)), at(trace, offset_of(s, X))
-    if layer > 0:
-        x = at(trace, layer_offset_of(s, layer - 1, OUTPUT))
+    bias = at(params, layer_offset_of(s, layer, GATE_BIAS))
+    x = at(trace, layer_offset_of(s, layer - 1, OUTPUT) if layer > 0 else offset_of(s, X))
     status, end = OK, part_start(N, worker.part + 1, worker.parts)
     for n in range(part_start(N, worker.part, worker.parts), end, STRETCH):
         rows, some = min(STRETCH, end - n), at(x, n * I)
@@ -99,7 +98,7 @@ def input_projection(trace, packed, params, inputs, d, layer, worker, s):
 def recurrence_forward_rows(trace, state, packed, params, inputs, starts, layer, first, rows, worker, s):
     """The recurrence of a layer, for batch rows from ``first`` on: carries the state."""
     H, B, O = s.H, s.B, s.G * s.H
-    h, aux = at(trace, layer_offset_of(s, layer, H_)), at(trace, layer_offset_of(s, layer, AUX))
+    h, aux = at(trace, layer_offset_of(s, layer, H_)), optional(trace, layer_offset_of(s, layer, AUX))
     gates, hh = at(trace, layer_offset_of(s, layer, GATES)), at(packed, layer_offset_of(s, layer, HH_T))
     weight_ih, bias = (
         at(params, layer_offset_of(s, layer, WEIGHT_IH)),

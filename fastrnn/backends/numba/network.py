@@ -71,6 +71,7 @@ from fastrnn.backends.numba.views import (
     is_dense,
     layer_offset_of,
     offset_of,
+    optional,
     packed_size,
     sizes_of,
 )
@@ -155,18 +156,12 @@ def add_head_gradients(grads, w, begin, count, block, worker, s):
 def recurrence_backward_rows(w, x, layer, first, rows, worker, s):
     """The recurrence of a layer backwards, for batch rows from ``first`` on: the gradients of its gates."""
     B, H, O = s.B, s.H, s.G * s.H
-    h, aux, gates = (
-        at(w, layer_offset_of(s, layer, H_)), at(w, layer_offset_of(s, layer, AUX)),
-        at(w, layer_offset_of(s, layer, GATES)),
-    )  # fmt: skip
-    hh, dh, dc = (
-        at(w, layer_offset_of(s, layer, HH)),
-        at(w, layer_offset_of(s, layer, DH)),
-        at(w, offset_of(s, DC) + first * H),
-    )
+    aux, dc = optional(w, layer_offset_of(s, layer, AUX)), optional(w, offset_of(s, DC))
+    h, gates = at(w, layer_offset_of(s, layer, H_)), at(w, layer_offset_of(s, layer, GATES))
+    hh, dh = at(w, layer_offset_of(s, layer, HH)), at(w, layer_offset_of(s, layer, DH))
     masked = at(w, offset_of(s, MASKED) + (first + worker.part) * (s.G + 1) * H)
     if s.cell == LSTM:
-        clear(dc, rows * H)
+        clear(at(dc, first * H), rows * H)
     for t in range(s.T - 1, -1, -1):
         n = t * B + first
         here, after = n * H, (n + B) * H
@@ -177,19 +172,9 @@ def recurrence_backward_rows(w, x, layer, first, rows, worker, s):
             return status
         if s.cell == LSTM:
             lstm_backward(
-                before,
-                dc,
-                dgates,
-                masked,
-                dnow,
-                at(aux, after),
-                at(aux, here),
-                hh,
-                begins,
-                carried,
-                rows,
-                H,
-            )
+                before, at(dc, first * H), dgates, masked, dnow, at(aux, after), at(aux, here), hh, begins,
+                carried, rows, H,
+            )  # fmt: skip
         elif s.cell == GRU:
             gru_backward(
                 before, dgates, at(aux, here), masked, dnow, at(h, here), hh, begins, carried, rows, H
@@ -216,9 +201,8 @@ def recurrence_backward(w, x, layer, worker, s):
 def input_gradient(w, x, layer, worker, s):
     """The gradient of what a dense layer takes in, for some of the rows of all steps."""
     N, I, O, d = s.T * s.B, inputs_of(s, layer), s.G * s.H, x.dropout
-    out, dgates = at(w, offset_of(s, DX)), at(w, layer_offset_of(s, layer, DGATES))
-    if layer > 0:
-        out = at(w, layer_offset_of(s, layer - 1, DH))
+    dgates = at(w, layer_offset_of(s, layer, DGATES))
+    out = at(w, layer_offset_of(s, layer - 1, DH) if layer > 0 else offset_of(s, DX))
     status, end = OK, part_start(N, worker.part + 1, worker.parts)
     for n in range(part_start(N, worker.part, worker.parts), end, STRETCH):
         rows, some = min(STRETCH, end - n), at(out, n * I)
@@ -248,10 +232,8 @@ def add_gradients_of_rows(grads, w, x, layer, n, N, block, worker, s):
     if not is_dense(s, layer):
         gather_gradients(dweight_ih, dbias, dgates, at(x.inputs, n), part, parts, N, s.V, O)
     else:
-        I, taken = (
-            inputs_of(s, layer),
-            at(w, layer_offset_of(s, layer - 1, OUTPUT)) if layer > 0 else at(w, offset_of(s, X)),
-        )
+        I = inputs_of(s, layer)
+        taken = at(w, layer_offset_of(s, layer - 1, OUTPUT) if layer > 0 else offset_of(s, X))
         linear_gradients(dweight_ih, dbias, block, dgates, at(taken, n * I), part, parts, N, I, O)
     if s.cell == GRU:
         du, dbias_hn = (

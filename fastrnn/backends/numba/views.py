@@ -24,7 +24,7 @@ from fastrnn.backends.numba.constants import (
     VOCABULARY,
 )
 from fastrnn.backends.numba.jit import inlined, routine
-from fastrnn.backends.numba.llvm import at, whole
+from fastrnn.backends.numba.llvm import at, nothing, whole
 
 
 class Sizes(NamedTuple):
@@ -78,6 +78,12 @@ def layer_offset_of(typing_context, s, layer, field):
         return builder.load(builder.gep(plan, [builder.add(number, arguments[2])]))
 
     return types.intp(s, types.intp, types.intp), emit
+
+
+@inlined
+def optional(base, offset):
+    """An array that a network may do without: nothing where it is absent."""
+    return at(base, offset) if offset >= 0 else nothing(base)
 
 
 @routine
