@@ -66,7 +66,7 @@ static inline int64_t fr_inputs_of(fr_sizes s, int64_t layer)
 /* Elements of a packed matrix of K rows and J columns. */
 static inline int64_t fr_packed_size(int64_t K, int64_t J)
 {
-    return K * ((J + 31) / 32 * 32);
+    return K * ((J + FR_MAX_NR - 1) / FR_MAX_NR * FR_MAX_NR);
 }
 
 #endif

@@ -12,12 +12,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.core.constants import KC, PLAN, PLAN_OF_LAYER, ROWS
+from fastrnn.core.constants import KC, MAX_NR, PLAN, PLAN_OF_LAYER, ROWS
 from fastrnn.core.layout import Entry, Layout, Shape, parameter_layout
 from fastrnn.core.memory import readable
 
-#: The widest panel of a packed matrix, and the logits that are held at a time, unless it is a step.
-PANEL, LOGITS = 32, 1 << 24
+#: The logits that are held at a time, unless it is a step.
+LOGITS = 1 << 24
 
 #: The place of an array that is absent.
 ABSENT = -1
@@ -28,7 +28,7 @@ LARGEST = (1 << 63) - 1
 
 def _packed(name: str, K: int, J: int) -> Entry:
     """A packed matrix of K rows and J columns, which are filled up to panels."""
-    return Entry(name, (K, -(-J // PANEL) * PANEL))
+    return Entry(name, (K, -(-J // MAX_NR) * MAX_NR))
 
 
 def forward_weights(shape: Shape) -> list[Entry]:

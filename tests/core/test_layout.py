@@ -15,6 +15,7 @@ from fastrnn.core.constants import (
     IH_T,
     LAYER,
     LAYER_PLAN,
+    MAX_NR,
     PLAN,
     PLAN_OF_LAYER,
     TIED,
@@ -121,6 +122,6 @@ def test_an_unknown_number_of_logits_is_held_a_block_at_a_time():
     steps = int(window_plan(large, T, B).numbers[HEAD_STEPS])
     assert 1 <= steps < T
     assert steps * B * large.V <= plan.LOGITS
-    packed = 2 * large.V * 32
+    packed = 2 * large.V * MAX_NR
     assert window_plan(large, T, B).size < plan.LOGITS + packed + 2_000_000
     assert window_plan(large, 1000 * T, 1).size < plan.LOGITS + packed + 1000 * T * 16 * 16

@@ -19,10 +19,12 @@ TANH: Final = 1
 SIGMOID: Final = 2
 LOG: Final = 3
 
-# Rows of a long product's operand that are packed at a time; rows that the head works on at a time; rows
-# after which a part of a window asks whether it is to end, whole blocks; the interleaved partial sums of a
-# reduction: element i goes into sum i mod FR_SUMS, and these are added up in halves.
+# Rows of a long product's operand that are packed at a time; columns of the widest panel of a packed matrix,
+# of any instruction set; rows that the head works on at a time; rows after which a part of a window asks
+# whether it is to end, whole blocks; the interleaved partial sums of a reduction: element i goes into sum i
+# mod FR_SUMS, and these are added up in halves.
 KC: Final = 256
+MAX_NR: Final = 32
 ROWS: Final = 64
 STRETCH: Final = 1024
 SUMS: Final = 16
@@ -47,9 +49,9 @@ TIED: Final = 7  # 1 where the head's weight is the embedding's, else 0
 EMBEDDING_WEIGHT: Final = 8  # (V, E), where E > 0
 HEAD_WEIGHT: Final = 9  # (V, H), which may be the embedding's
 HEAD_BIAS: Final = 10  # (V)
-HEAD_T: Final = 11  # head.weightᵀ packed (H, V32)
-HEAD: Final = 12  # head.weight packed (V, H32)
-BLOCKS: Final = 13  # (parts, FR_KC, max(E, H)32)
+HEAD_T: Final = 11  # head.weightᵀ packed (H, Vp)
+HEAD: Final = 12  # head.weight packed (V, Hp)
+BLOCKS: Final = 13  # (parts, FR_KC, max(E, H)p)
 X: Final = 14  # (T, B, E), where E > 0: rows of the embedding
 MASKED: Final = 15  # (B+parts, (G+1)·H)
 DC: Final = 16  # (B, H), of an lstm
@@ -62,10 +64,10 @@ WEIGHT_IH: Final = 0  # (G·H, I); of a one-hot input (V, G·H), the public one 
 WEIGHT_HH: Final = 1  # (G·H, H)
 GATE_BIAS: Final = 2  # (G·H)
 BIAS_HN: Final = 3  # (H), of a gru
-IH_T: Final = 4  # W_ihᵀ packed (I, G·H32), where the input is a product
-HH_T: Final = 5  # W_hhᵀ packed (H, G·H32)
-IH: Final = 6  # W_ih packed (G·H, I32)
-HH: Final = 7  # W_hh packed (G·H, H32)
+IH_T: Final = 4  # W_ihᵀ packed (I, G·Hp), where the input is a product
+HH_T: Final = 5  # W_hhᵀ packed (H, G·Hp)
+IH: Final = 6  # W_ih packed (G·H, Ip)
+HH: Final = 7  # W_hh packed (G·H, Hp)
 H_: Final = 8  # (T+1, B, H): its first step is the state before the window
 AUX: Final = 9  # (T+1, B, H): the lstm's c, likewise; the gru's u, from the first step on
 GATES: Final = 10  # (T, B, G·H): those of an rnn begin where h will be
@@ -94,6 +96,9 @@ SETTINGS: Final = 6
 SUM: Final = 0
 MEAN: Final = 1
 BATCHMEAN: Final = 2
+
+# States, gradients and moments below this are set to zero, and sums of squares below its square.
+TINY: Final = {"float32": float.fromhex("0x1p-60"), "float64": float.fromhex("0x1p-500")}
 
 #: The functions that `elementary` computes, by their numbers.
 FUNCTIONS: Final = ("exp", "tanh", "sigmoid", "log")

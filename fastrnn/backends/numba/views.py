@@ -19,6 +19,7 @@ from fastrnn.backends.numba.constants import (
     LAYER_PLAN,
     LAYERS,
     LSTM,
+    MAX_NR,
     OK,
     RNN_TANH,
     VOCABULARY,
@@ -101,4 +102,4 @@ def inputs_of(s, layer):
 @routine
 def packed_size(K, J):
     """Elements of a packed matrix of K rows and J columns."""
-    return K * ((J + 31) // 32 * 32)
+    return K * ((J + MAX_NR - 1) // MAX_NR * MAX_NR)
