@@ -59,14 +59,15 @@ def pack_forward(packed, params, worker, s):
     pack(at(packed, offset_of(s, HEAD_T)), head, 1, part, parts, s.H, s.V)
 
 
-@procedure
+@routine
 def apply_dropout(trace, d, layer, n, rows, s):
     """Write the output of some rows of a layer, from row n on, with dropout; else the output is h itself."""
-    if d.dropout > 0:
-        h, output = at(trace, layer_offset_of(s, layer, H_)), at(trace, layer_offset_of(s, layer, OUTPUT))
-        dropout(
-            at(output, n * s.H), at(h, (s.B + n) * s.H), d.dropout, d.seed, d.update, layer, n, rows, s.B, s.H
-        )
+    if d.dropout == 0:
+        return OK
+    h, output = at(trace, layer_offset_of(s, layer, H_)), at(trace, layer_offset_of(s, layer, OUTPUT))
+    return dropout(
+        at(output, n * s.H), at(h, (s.B + n) * s.H), d.dropout, d.seed, d.update, layer, n, rows, s.B, s.H
+    )
 
 
 @routine
@@ -84,13 +85,14 @@ def input_projection(trace, packed, params, inputs, d, layer, worker, s):
         rows, some = min(STRETCH, end - n), at(x, n * I)
         status = check_abort(worker)
         if status == OK and layer > 0:
-            apply_dropout(trace, d, layer - 1, n, rows, s)
+            status = apply_dropout(trace, d, layer - 1, n, rows, s)
         elif status == OK:
             weight = at(params, offset_of(s, EMBEDDING_WEIGHT))
             status = embedding_forward(some, weight, at(inputs, n), rows, s.V, I)
+        if status == OK:
+            status = linear_forward(at(gates, n * O), some, packed_ih, bias, rows, I, O)
         if status != OK:
             break
-        linear_forward(at(gates, n * O), some, packed_ih, bias, rows, I, O)
     return status
 
 
