@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "real.h"
+#include "fastrnn.h"
 
 #if FR_BITS == 32
 typedef int32_t fr_int;

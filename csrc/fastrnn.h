@@ -11,7 +11,7 @@
  *                     K rows and J columns of the right operand of a product
  *                     n elements of a flat vector, M moments of each, P parameters of a network
  *                     W windows, S steps of the streams that they are cut from · A averages, 0 or 1
- *                     X32: X rounded up to a multiple of 32, the widest panel of a packed matrix
+ *                     Xp: X rounded up to whole panels of a packed matrix, to a multiple of FR_MAX_NR
  *
  * Conventions
  *  - Outputs come first, then inputs, then sizes. Arrays are C-contiguous; `(+=)` is added to,
@@ -52,42 +52,48 @@ enum {
 /* Functions, as `elementary` numbers them. */
 enum { FR_EXP = 0, FR_TANH = 1, FR_SIGMOID = 2, FR_LOG = 3 };
 
-/* Rows of B, and rows of A, that a product works on at a time (BLIS's KC and MC); rows that the head works on
- * at a time; rows after which a part of a window asks whether it is to end, whole blocks; the interleaved partial sums of a
- * reduction: element i goes into sum i mod FR_SUMS, and these are added up in halves. */
-enum { FR_KC = 256, FR_MC = 96, FR_ROWS = 64, FR_STRETCH = 1024, FR_SUMS = 16 };
+/* Rows of B and of A that a product works on at a time (BLIS's KC and MC); columns of the widest panel of a packed
+ * matrix, of any instruction set; rows that the head works on at a time; rows after which a part of a window asks
+ * whether it is to end, whole blocks; the interleaved partial sums of a reduction: element i goes into sum
+ * i mod FR_SUMS, and these are added up in halves. */
+enum { FR_KC = 256, FR_MC = 96, FR_MAX_NR = 32, FR_ROWS = 64, FR_STRETCH = 1024, FR_SUMS = 16 };
+
+/* States, gradients and moments below this are set to zero, and sums of squares below its square. */
+#define FR_TINY FR_BY_PRECISION(0x1p-60f, 0x1p-500)
 
 /* Cells, by PyTorch's names. */
 enum { FR_RNN_TANH = 0, FR_RNN_RELU = 1, FR_GRU = 2, FR_LSTM = 3 };
 
 /* What `plan` says of a network: its cell and sizes, the size of its parameters, the steps whose logits are
- * held at a time; then where arrays begin, in the parameters and in a workspace. A table in layout.py makes it. */
+ * held at a time; then where arrays begin, in the parameters and in a workspace, -1 for an array that is absent.
+ * core/plan.py makes it. */
 enum {
     FR_CELL = 0, FR_LAYERS = 1, FR_VOCABULARY = 2, FR_EMBEDDING = 3, FR_HIDDEN = 4, FR_PARAMETERS = 5,
     FR_HEAD_STEPS = 6,
-    FR_EMBEDDING_WEIGHT = 7, /* (V, E) */
-    FR_HEAD_WEIGHT = 8,      /* (V, H), which may be the embedding's */
-    FR_HEAD_BIAS = 9,        /* (V) */
-    FR_HEAD_T = 10,          /* head.weightᵀ packed (H, V32) */
-    FR_HEAD = 11,            /* head.weight packed (V, H32) */
-    FR_BLOCKS = 12,          /* (parts, FR_KC, max(E, H)32) */
-    FR_X = 13,               /* (T, B, E): rows of the embedding */
-    FR_MASKED = 14,          /* (B+parts, (G+1)·H) */
-    FR_DC = 15,              /* (B, H), of an lstm */
-    FR_DX = 16,              /* (T, B, E) */
-    FR_LOGITS = 17,          /* (head steps, B, V), or (FR_ROWS, V) */
-    FR_ZEROS = 18,           /* (max(E, H)) */
-    FR_LAYER = 19            /* and of each layer, one after the other: */
+    FR_TIED = 7,             /* 1 where the head's weight is the embedding's, else 0 */
+    FR_EMBEDDING_WEIGHT = 8, /* (V, E), where E > 0 */
+    FR_HEAD_WEIGHT = 9,      /* (V, H), which may be the embedding's */
+    FR_HEAD_BIAS = 10,       /* (V) */
+    FR_HEAD_T = 11,          /* head.weightᵀ packed (H, Vp) */
+    FR_HEAD = 12,            /* head.weight packed (V, Hp) */
+    FR_BLOCKS = 13,          /* (parts, FR_KC, max(E, H)p) */
+    FR_X = 14,               /* (T, B, E), where E > 0: rows of the embedding */
+    FR_MASKED = 15,          /* (B+parts, (G+1)·H) */
+    FR_DC = 16,              /* (B, H), of an lstm */
+    FR_DX = 17,              /* (T, B, E), where E > 0 */
+    FR_LOGITS = 18,          /* (head steps, B, V), or (FR_ROWS, V) */
+    FR_ZEROS = 19,           /* (max(E, H)) */
+    FR_LAYER = 20            /* and of each layer, one after the other: */
 };
 enum {
     FR_WEIGHT_IH = 0, /* (G·H, I); of a one-hot input (V, G·H), the public one transposed */
     FR_WEIGHT_HH = 1, /* (G·H, H) */
     FR_GATE_BIAS = 2, /* (G·H) */
     FR_BIAS_HN = 3,   /* (H), of a gru */
-    FR_IH_T = 4,      /* W_ihᵀ packed (I, G·H32), where the input is a product */
-    FR_HH_T = 5,      /* W_hhᵀ packed (H, G·H32) */
-    FR_IH = 6,        /* W_ih packed (G·H, I32) */
-    FR_HH = 7,        /* W_hh packed (G·H, H32) */
+    FR_IH_T = 4,      /* W_ihᵀ packed (I, G·Hp), where the input is a product */
+    FR_HH_T = 5,      /* W_hhᵀ packed (H, G·Hp) */
+    FR_IH = 6,        /* W_ih packed (G·H, Ip) */
+    FR_HH = 7,        /* W_hh packed (G·H, Hp) */
     FR_H = 8,         /* (T+1, B, H): its first step is the state before the window */
     FR_AUX = 9,       /* (T+1, B, H): the lstm's c, likewise; the gru's u, from the first step on */
     FR_GATES = 10,    /* (T, B, G·H): those of an rnn begin where h will be */
@@ -124,7 +130,7 @@ fr_status FR(elementary)(
 /* Packs B (K, J) for a product A B: `weight` itself, or its transpose. How it lies in `packed` is the
  * backend's own business. */
 fr_status FR(pack)(
-    real *packed,       /* (K, J32) */
+    real *packed,       /* (K, Jp) */
     const real *weight, /* (K, J), or with `transposed` (J, K) */
     int64_t transposed, int64_t part, int64_t parts, int64_t K, int64_t J);
 
@@ -162,7 +168,7 @@ fr_status FR(gather_gradients)(
 fr_status FR(linear_forward)(
     real *y,            /* (N, O) */
     const real *x,      /* (N, I) */
-    const real *packed, /* (I, O32): B */
+    const real *packed, /* (I, Op): B */
     const real *bias,   /* (O) */
     int64_t N, int64_t I, int64_t O);
 
@@ -171,7 +177,7 @@ fr_status FR(linear_forward)(
 fr_status FR(linear_gradients)(
     real *dweight,  /* (O, I) (+=) */
     real *dbias,    /* (O) (+=) */
-    real *block,    /* (FR_KC, I32) (scratch) */
+    real *block,    /* (FR_KC, Ip) (scratch) */
     const real *dy, /* (N, O) */
     const real *x,  /* (N, I) */
     int64_t part, int64_t parts, int64_t N, int64_t I, int64_t O);
@@ -180,7 +186,7 @@ fr_status FR(linear_gradients)(
  * where h_before is zeros in a row that starts. A part is some of the outputs. */
 fr_status FR(recurrent_gradients)(
     real *dweight_hh,      /* (O, H) (+=) */
-    real *block,           /* (FR_KC, H32) (scratch) */
+    real *block,           /* (FR_KC, Hp) (scratch) */
     const real *dy,        /* (N, O) */
     const real *h_before,  /* (N, H) */
     const uint8_t *starts, /* (N) */
@@ -210,7 +216,7 @@ fr_status FR(rnn_forward)(
     real *h,               /* (B, H) (in, out): the gate x; then h */
     real *masked,          /* (B, H) (scratch) */
     const real *h_before,  /* (B, H) */
-    const real *packed,    /* (H, H32): W_hhᵀ */
+    const real *packed,    /* (H, Hp): W_hhᵀ */
     const uint8_t *starts, /* (B) */
     int64_t relu, int64_t B, int64_t H);
 
@@ -220,7 +226,7 @@ fr_status FR(rnn_backward)(
     real *dh_before,       /* (B, H) (+=) */
     real *masked,          /* (B, H) (scratch) */
     const real *h,         /* (B, H) */
-    const real *packed,    /* (H, H32): W_hh */
+    const real *packed,    /* (H, Hp): W_hh */
     const uint8_t *starts, /* (B) */
     int64_t relu, int64_t carried, int64_t B, int64_t H);
 
@@ -233,7 +239,7 @@ fr_status FR(gru_forward)(
     real *gates,           /* (B, 3H) (in, out): x; then r, z, n */
     real *masked,          /* (B+1, 4H) (scratch) */
     const real *h_before,  /* (B, H) */
-    const real *packed,    /* (H, 3H32): W_hhᵀ */
+    const real *packed,    /* (H, 3Hp): W_hhᵀ */
     const real *bias_hn,   /* (H) */
     const uint8_t *starts, /* (B) */
     int64_t B, int64_t H);
@@ -247,7 +253,7 @@ fr_status FR(gru_backward)(
     real *masked,          /* (B, 4H) (scratch) */
     const real *dh,        /* (B, H) */
     const real *h_before,  /* (B, H) */
-    const real *packed,    /* (3H, H32): W_hh */
+    const real *packed,    /* (3H, Hp): W_hh */
     const uint8_t *starts, /* (B) */
     int64_t carried, int64_t B, int64_t H);
 
@@ -256,7 +262,7 @@ fr_status FR(gru_backward)(
 fr_status FR(gru_gradients)(
     real *dweight_hh,      /* (3H, H) (+=) */
     real *dbias_hn,        /* (H) (+=) */
-    real *block,           /* (FR_KC, H32) (scratch) */
+    real *block,           /* (FR_KC, Hp) (scratch) */
     const real *dx,        /* (N, 3H) */
     const real *du,        /* (N, H) */
     const real *h_before,  /* (N, H) */
@@ -273,7 +279,7 @@ fr_status FR(lstm_forward)(
     real *masked,          /* (B, H) (scratch) */
     const real *h_before,  /* (B, H) */
     const real *c_before,  /* (B, H) */
-    const real *packed,    /* (H, 4H32): W_hhᵀ */
+    const real *packed,    /* (H, 4Hp): W_hhᵀ */
     const uint8_t *starts, /* (B) */
     int64_t B, int64_t H);
 
@@ -288,7 +294,7 @@ fr_status FR(lstm_backward)(
     const real *dh,        /* (B, H) */
     const real *c,         /* (B, H) */
     const real *c_before,  /* (B, H) */
-    const real *packed,    /* (4H, H32): W_hh */
+    const real *packed,    /* (4H, Hp): W_hh */
     const uint8_t *starts, /* (B) */
     int64_t carried, int64_t B, int64_t H);
 

@@ -52,6 +52,15 @@ class Enumeration(NamedTuple):
     members: tuple[Member, ...]
 
 
+class RealConstant(NamedTuple):
+    """A number of each precision, as C writes it, without its prefix, and the comment before it."""
+
+    note: str
+    name: str
+    single: str
+    double: str
+
+
 class Argument(NamedTuple):
     """An argument of a kernel; an array has a shape in letters, () where it is flat."""
 
@@ -72,6 +81,7 @@ class Header(NamedTuple):
     """What the header states."""
 
     enumerations: tuple[Enumeration, ...]
+    reals: tuple[RealConstant, ...]
     kernels: tuple[Kernel, ...]
 
 
@@ -79,6 +89,9 @@ class Header(NamedTuple):
 
 _ENUMERATION = re.compile(r"(?:/\*((?:(?!\*/).)*)\*/\s*)?^enum \{(.*?)\};", re.DOTALL | re.MULTILINE)
 _MEMBER = re.compile(r"\bFR_(\w+) = (\d+)\s*,?[ \t]*(?:/\*(.*?)\*/)?", re.DOTALL)
+_REAL = re.compile(
+    r"/\*((?:(?!\*/).)*)\*/\s*^#define FR_(\w+) FR_BY_PRECISION\((\S+)f, (\S+)\)", re.DOTALL | re.MULTILINE
+)
 _KERNEL = re.compile(r"^fr_status FR\((\w+)\)\((.*?)\);", re.DOTALL | re.MULTILINE)
 #: A declaration, the comma after it, and the comment after that.
 _ARGUMENT = re.compile(r"(const )?\b(\w+) (\*?)(\w+)\s*,?\s*(?:/\*(.*?)\*/)?", re.DOTALL)
@@ -90,11 +103,12 @@ def read(text: str | None = None) -> Header:
     enumerations = tuple(
         Enumeration(_plain(match[1]), _members(match[2])) for match in _ENUMERATION.finditer(text)
     )
+    reals = tuple(RealConstant(_plain(match[1]), *match.groups()[1:]) for match in _REAL.finditer(text))
     kernels = tuple(
         Kernel(match[1], tuple(map(_argument, _ARGUMENT.finditer(match[2]))))
         for match in _KERNEL.finditer(text)
     )
-    return Header(enumerations, kernels)
+    return Header(enumerations, reals, kernels)
 
 
 def _plain(comment: str | None) -> str:
@@ -126,7 +140,7 @@ def _argument(match: re.Match[str]) -> Argument:
 
 
 def constants(header: Header) -> Iterator[str]:
-    """The numbers of the header, each enumeration under its comment."""
+    """The numbers of the header, each enumeration under its comment; of both precisions, by dtype."""
     taken = {argument.name for kernel in header.kernels for argument in kernel.arguments}
     for enumeration in header.enumerations:
         yield ""
@@ -135,6 +149,12 @@ def constants(header: Header) -> Iterator[str]:
             # a dimension letter stays free for what it stands for
             name = f"{member.name}_" if member.name in taken else member.name
             yield f"{name}: Final = {member.value}" + (f"  # {member.note}" if member.note else "")
+    for real in header.reals:
+        yield ""
+        yield from (f"# {line}" for line in textwrap.wrap(real.note, WIDTH - 2))
+        by_dtype = {"float32": real.single, "float64": real.double}
+        items = [f'"{dtype}": float.fromhex("{number}")' for dtype, number in by_dtype.items()]
+        yield f"{real.name}: Final = {{{', '.join(items)}}}"
 
 
 def tables(header: Header) -> Iterator[str]:

@@ -71,10 +71,10 @@ static inline fr_status fr_recurrence_forward_rows(real *trace, real *state, con
     const size_t bytes = (size_t)(rows * H) * sizeof(real);
     const real *weight_ih = params + fr_layer_offset_of(s, layer, FR_WEIGHT_IH);
     const real *bias = params + fr_layer_offset_of(s, layer, FR_GATE_BIAS);
-    const real *bias_hn = params + fr_layer_offset_of(s, layer, FR_BIAS_HN);
     const real *hh = packed + fr_layer_offset_of(s, layer, FR_HH_T);
     real *masked = trace + fr_offset_of(s, FR_MASKED) + (first + worker.part) * (s.G + 1) * H;
-    real *h = trace + fr_layer_offset_of(s, layer, FR_H), *aux = trace + fr_layer_offset_of(s, layer, FR_AUX);
+    real *h = trace + fr_layer_offset_of(s, layer, FR_H),
+         *aux = fr_optional(trace, fr_layer_offset_of(s, layer, FR_AUX));
     real *gates = trace + fr_layer_offset_of(s, layer, FR_GATES);
     real *state_h = state + (layer * B + first) * H, *state_c = state_h + s.L * B * H;
     memcpy(h + first * H, state_h, bytes);
@@ -88,7 +88,8 @@ static inline fr_status fr_recurrence_forward_rows(real *trace, real *state, con
             FR_RETURN_IF_BAD(FR(gather_forward)(x, weight_ih, bias, inputs + n, rows, s.V, O));
         switch (s.cell) {
         case FR_GRU:
-            FR(gru_forward)(h + next, aux + here, x, masked, h + here, hh, bias_hn, starts + n, rows, H);
+            FR(gru_forward)(h + next, aux + here, x, masked, h + here, hh,
+                            params + fr_layer_offset_of(s, layer, FR_BIAS_HN), starts + n, rows, H);
             break;
         case FR_LSTM:
             FR(lstm_forward)(h + next, aux + next, x, masked, h + here, aux + here, hh, starts + n, rows, H);

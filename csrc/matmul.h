@@ -18,6 +18,7 @@
 #include "simd.h"
 
 #define FR_NR (2 * FR_LANES)
+_Static_assert(FR_MAX_NR % FR_NR == 0, "a packed matrix has room for whole panels");
 
 fr_inline int64_t fr_min(int64_t a, int64_t b)
 {

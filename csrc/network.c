@@ -104,11 +104,11 @@ static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int6
 {
     const int64_t B = s.B, H = s.H;
     const real *h = w + fr_layer_offset_of(s, layer, FR_H), *hh = w + fr_layer_offset_of(s, layer, FR_HH);
-    real *aux = w + fr_layer_offset_of(s, layer, FR_AUX), *gates = w + fr_layer_offset_of(s, layer, FR_GATES);
+    real *aux = fr_optional(w, fr_layer_offset_of(s, layer, FR_AUX)), *dc = fr_optional(w, fr_offset_of(s, FR_DC));
+    real *gates = w + fr_layer_offset_of(s, layer, FR_GATES), *dh = w + fr_layer_offset_of(s, layer, FR_DH);
     real *masked = w + fr_offset_of(s, FR_MASKED) + (first + worker.part) * (s.G + 1) * H;
-    real *dh = w + fr_layer_offset_of(s, layer, FR_DH), *dc = w + fr_offset_of(s, FR_DC) + first * H;
     if (s.cell == FR_LSTM)
-        memset(dc, 0, (size_t)(rows * H) * sizeof(real));
+        memset(dc + first * H, 0, (size_t)(rows * H) * sizeof(real));
     for (int64_t t = s.T - 1; t >= 0; t--) {
         const int64_t n = t * B + first, here = n * H, next = here + B * H;
         real *before = dh + (t > 0 ? here - B * H : here), *row = gates + here * s.G;
@@ -119,8 +119,8 @@ static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int6
             FR(gru_backward)(before, row, aux + here, masked, dh + here, h + here, hh, starts, t > 0, rows, H);
             break;
         case FR_LSTM:
-            FR(lstm_backward)(before, dc, row, masked, dh + here, aux + next, aux + here, hh, starts, t > 0, rows,
-                              H);
+            FR(lstm_backward)(before, dc + first * H, row, masked, dh + here, aux + next, aux + here, hh, starts,
+                              t > 0, rows, H);
             break;
         default:
             FR(rnn_backward)(dh + here, before, masked, h + next, hh, starts, s.cell == FR_RNN_RELU, t > 0, rows, H);
@@ -164,15 +164,15 @@ static fr_status add_gradients_of_rows(real *grads, real *w, Window x, int64_t l
     const int64_t I = fr_inputs_of(s, layer), O = s.G * s.H, part = worker.part, parts = worker.parts;
     const real *dgates = w + fr_layer_offset_of(s, layer, FR_DGATES) + n * O,
                *h = w + fr_layer_offset_of(s, layer, FR_H) + n * s.H;
-    const real *in = w + (layer > 0 ? fr_layer_offset_of(s, layer - 1, FR_OUTPUT) : fr_offset_of(s, FR_X)) + n * I;
     const uint8_t *starts = x.starts + n;
     real *dweight_ih = grads + fr_layer_offset_of(s, layer, FR_WEIGHT_IH),
          *dbias = grads + fr_layer_offset_of(s, layer, FR_GATE_BIAS);
     real *dweight_hh = grads + fr_layer_offset_of(s, layer, FR_WEIGHT_HH);
-    if (fr_is_dense(s, layer))
+    if (fr_is_dense(s, layer)) {
+        const real *in = w + (layer > 0 ? fr_layer_offset_of(s, layer - 1, FR_OUTPUT) : fr_offset_of(s, FR_X));
         FR_RETURN_IF_BAD(
-            FR(linear_gradients)(dweight_ih, dbias, block, dgates, in, part, parts, N, I, O));
-    else
+            FR(linear_gradients)(dweight_ih, dbias, block, dgates, in + n * I, part, parts, N, I, O));
+    } else
         FR_RETURN_IF_BAD(FR(gather_gradients)(dweight_ih, dbias, dgates, x.inputs + n, part, parts, N, s.V, O));
     if (s.cell == FR_GRU)
         return FR(gru_gradients)(dweight_hh, grads + fr_layer_offset_of(s, layer, FR_BIAS_HN), block, dgates,

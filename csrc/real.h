@@ -29,7 +29,4 @@ typedef double real;
 
 #define fr_inline static inline __attribute__((always_inline))
 
-/* States, gradients and moments below this are set to zero, and sums of squares below its square. */
-#define FR_TINY FR_BY_PRECISION(0x1p-60f, 0x1p-500)
-
 #endif

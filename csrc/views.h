@@ -2,6 +2,8 @@
 #ifndef FASTRNN_VIEWS_H
 #define FASTRNN_VIEWS_H
 
+#include <stddef.h>
+
 #include "fastrnn.h"
 
 #define FR_RETURN_IF_BAD(call)          \
@@ -43,6 +45,12 @@ static inline int64_t fr_layer_offset_of(fr_sizes s, int64_t layer, int64_t fiel
     return s.plan[FR_LAYER + layer * FR_LAYER_PLAN + field];
 }
 
+/* An array that a network may do without: NULL where it is absent. */
+static inline real *fr_optional(real *base, int64_t offset)
+{
+    return offset >= 0 ? base + offset : NULL;
+}
+
 /* Whether the input of a layer is a product, and not a row of its weight. */
 static inline int fr_is_dense(fr_sizes s, int64_t layer)
 {
@@ -58,7 +66,7 @@ static inline int64_t fr_inputs_of(fr_sizes s, int64_t layer)
 /* Elements of a packed matrix of K rows and J columns. */
 static inline int64_t fr_packed_size(int64_t K, int64_t J)
 {
-    return K * ((J + 31) / 32 * 32);
+    return K * ((J + FR_MAX_NR - 1) / FR_MAX_NR * FR_MAX_NR);
 }
 
 #endif

@@ -23,12 +23,12 @@ from fastrnn.core.constants import (
     CELLS,
     FUNCTIONS,
     HEAD_STEPS,
-    HEAD_WEIGHT,
     HIDDEN,
     MEAN,
     OK,
     OPTIMIZERS,
     SUM,
+    TIED,
 )
 from fastrnn.core.layout import Shape, parameter_layout
 
@@ -433,7 +433,7 @@ def bad_plan(plan: NDArray[np.int64], *sizes: int) -> int:
 def shape_of(plan: NDArray[np.int64]) -> Shape:
     """The shape of the network that a plan is made for."""
     kind, L, V, E, H = plan[: HIDDEN + 1].tolist()
-    return Shape(CELLS[kind], L, V, E, H, tied=bool(E and plan[HEAD_WEIGHT] == 0))
+    return Shape(CELLS[kind], L, V, E, H, tied=bool(plan[TIED]))
 
 
 @dataclass

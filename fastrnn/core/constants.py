@@ -19,11 +19,13 @@ TANH: Final = 1
 SIGMOID: Final = 2
 LOG: Final = 3
 
-# Rows of B, and rows of A, that a product works on at a time (BLIS's KC and MC); rows that the head works on
-# at a time; rows after which a part of a window asks whether it is to end, whole blocks; the interleaved
-# partial sums of a reduction: element i goes into sum i mod FR_SUMS, and these are added up in halves.
+# Rows of B and of A that a product works on at a time (BLIS's KC and MC); columns of the widest panel of a
+# packed matrix, of any instruction set; rows that the head works on at a time; rows after which a part of a
+# window asks whether it is to end, whole blocks; the interleaved partial sums of a reduction: element i goes
+# into sum i mod FR_SUMS, and these are added up in halves.
 KC: Final = 256
 MC: Final = 96
+MAX_NR: Final = 32
 ROWS: Final = 64
 STRETCH: Final = 1024
 SUMS: Final = 16
@@ -35,8 +37,8 @@ GRU: Final = 2
 LSTM: Final = 3
 
 # What `plan` says of a network: its cell and sizes, the size of its parameters, the steps whose logits are
-# held at a time; then where arrays begin, in the parameters and in a workspace. A table in layout.py makes
-# it.
+# held at a time; then where arrays begin, in the parameters and in a workspace, -1 for an array that is
+# absent. core/plan.py makes it.
 CELL: Final = 0
 LAYERS: Final = 1
 VOCABULARY: Final = 2
@@ -44,28 +46,29 @@ EMBEDDING: Final = 3
 HIDDEN: Final = 4
 PARAMETERS: Final = 5
 HEAD_STEPS: Final = 6
-EMBEDDING_WEIGHT: Final = 7  # (V, E)
-HEAD_WEIGHT: Final = 8  # (V, H), which may be the embedding's
-HEAD_BIAS: Final = 9  # (V)
-HEAD_T: Final = 10  # head.weightᵀ packed (H, V32)
-HEAD: Final = 11  # head.weight packed (V, H32)
-BLOCKS: Final = 12  # (parts, FR_KC, max(E, H)32)
-X: Final = 13  # (T, B, E): rows of the embedding
-MASKED: Final = 14  # (B+parts, (G+1)·H)
-DC: Final = 15  # (B, H), of an lstm
-DX: Final = 16  # (T, B, E)
-LOGITS: Final = 17  # (head steps, B, V), or (FR_ROWS, V)
-ZEROS: Final = 18  # (max(E, H))
-LAYER: Final = 19  # and of each layer, one after the other:
+TIED: Final = 7  # 1 where the head's weight is the embedding's, else 0
+EMBEDDING_WEIGHT: Final = 8  # (V, E), where E > 0
+HEAD_WEIGHT: Final = 9  # (V, H), which may be the embedding's
+HEAD_BIAS: Final = 10  # (V)
+HEAD_T: Final = 11  # head.weightᵀ packed (H, Vp)
+HEAD: Final = 12  # head.weight packed (V, Hp)
+BLOCKS: Final = 13  # (parts, FR_KC, max(E, H)p)
+X: Final = 14  # (T, B, E), where E > 0: rows of the embedding
+MASKED: Final = 15  # (B+parts, (G+1)·H)
+DC: Final = 16  # (B, H), of an lstm
+DX: Final = 17  # (T, B, E), where E > 0
+LOGITS: Final = 18  # (head steps, B, V), or (FR_ROWS, V)
+ZEROS: Final = 19  # (max(E, H))
+LAYER: Final = 20  # and of each layer, one after the other:
 
 WEIGHT_IH: Final = 0  # (G·H, I); of a one-hot input (V, G·H), the public one transposed
 WEIGHT_HH: Final = 1  # (G·H, H)
 GATE_BIAS: Final = 2  # (G·H)
 BIAS_HN: Final = 3  # (H), of a gru
-IH_T: Final = 4  # W_ihᵀ packed (I, G·H32), where the input is a product
-HH_T: Final = 5  # W_hhᵀ packed (H, G·H32)
-IH: Final = 6  # W_ih packed (G·H, I32)
-HH: Final = 7  # W_hh packed (G·H, H32)
+IH_T: Final = 4  # W_ihᵀ packed (I, G·Hp), where the input is a product
+HH_T: Final = 5  # W_hhᵀ packed (H, G·Hp)
+IH: Final = 6  # W_ih packed (G·H, Ip)
+HH: Final = 7  # W_hh packed (G·H, Hp)
 H_: Final = 8  # (T+1, B, H): its first step is the state before the window
 AUX: Final = 9  # (T+1, B, H): the lstm's c, likewise; the gru's u, from the first step on
 GATES: Final = 10  # (T, B, G·H): those of an rnn begin where h will be
@@ -95,6 +98,9 @@ SUM: Final = 0
 MEAN: Final = 1
 BATCHMEAN: Final = 2
 
+# States, gradients and moments below this are set to zero, and sums of squares below its square.
+TINY: Final = {"float32": float.fromhex("0x1p-60"), "float64": float.fromhex("0x1p-500")}
+
 #: The functions that `elementary` computes, by their numbers.
 FUNCTIONS: Final = ("exp", "tanh", "sigmoid", "log")
 
@@ -109,8 +115,9 @@ REDUCTIONS: Final = ("sum", "mean", "batchmean")
 
 #: The fields of a plan, in order; those of each layer follow.
 PLAN: Final = (
-    "cell", "layers", "vocabulary", "embedding", "hidden", "parameters", "head_steps", "embedding_weight",
-    "head_weight", "head_bias", "head_t", "head", "blocks", "x", "masked", "dc", "dx", "logits", "zeros",
+    "cell", "layers", "vocabulary", "embedding", "hidden", "parameters", "head_steps", "tied",
+    "embedding_weight", "head_weight", "head_bias", "head_t", "head", "blocks", "x", "masked", "dc", "dx",
+    "logits", "zeros",
 )
 
 #: The fields of a layer in a plan, in order.

@@ -12,12 +12,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.core.constants import KC, PLAN, PLAN_OF_LAYER, ROWS
+from fastrnn.core.constants import KC, MAX_NR, PLAN, PLAN_OF_LAYER, ROWS
 from fastrnn.core.layout import Entry, Layout, Shape, parameter_layout
 from fastrnn.core.memory import readable
 
-#: The widest panel of a packed matrix, and the logits that are held at a time, unless it is a step.
-PANEL, LOGITS = 32, 1 << 24
+#: The logits that are held at a time, unless it is a step.
+LOGITS = 1 << 24
+
+#: The place of an array that is absent.
+ABSENT = -1
 
 #: The largest place that a plan can tell.
 LARGEST = (1 << 63) - 1
@@ -25,7 +28,7 @@ LARGEST = (1 << 63) - 1
 
 def _packed(name: str, K: int, J: int) -> Entry:
     """A packed matrix of K rows and J columns, which are filled up to panels."""
-    return Entry(name, (K, -(-J // PANEL) * PANEL))
+    return Entry(name, (K, -(-J // MAX_NR) * MAX_NR))
 
 
 def forward_weights(shape: Shape) -> list[Entry]:
@@ -51,7 +54,7 @@ def backward_weights(shape: Shape) -> list[Entry]:
 def trace(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool = False) -> list[Entry]:
     """What the forward pass keeps of T steps of B rows; ``h`` begins with the state before them."""
     H, E, G = shape.H, shape.E, shape.G
-    entries = [Entry("x", (T, B, E))]
+    entries = [Entry("x", (T, B, E))] if E else []
     for layer in range(shape.L):
         entries.append(Entry(f"h_l{layer}", (T + 1, B, H)))
         if G > 1:
@@ -70,8 +73,8 @@ def backward_trace(shape: Shape, T: int, B: int) -> list[Entry]:
     layers = range(1 if shape.G > 1 else shape.L)
     return [
         *(Entry(f"dh_l{layer}", (T, B, shape.H)) for layer in layers),
-        Entry("dc", (B if "c" in shape.cell.state else 0, shape.H)),
-        Entry("dx", (T, B, shape.E)),
+        *([Entry("dc", (B, shape.H))] if "c" in shape.cell.state else []),
+        *([Entry("dx", (T, B, shape.E))] if shape.E else []),
         Entry("logits", (head_steps(shape, T, B), B, shape.V)),
         Entry("zeros", (max(shape.E, shape.H),)),
     ]
@@ -91,7 +94,7 @@ class Plan:
 
 
 def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArray[np.int64]:
-    """The numbers of a plan, in the contract's order: what is not there has the place 0."""
+    """The numbers of a plan, in the contract's order."""
     layout = parameter_layout(shape)
     places = {name.replace(".", "_"): place for name, place in layout.places().items()}
     sizes = {
@@ -102,16 +105,19 @@ def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArra
         "hidden": shape.H,
         "parameters": layout.size,
         "head_steps": steps,
+        "tied": int(shape.tied),
     }
-    known = {"head_weight": 0, **places, **scratch, **sizes}
-    numbers = [known.get(field, 0) for field in PLAN]
+    known = {**places, **scratch, **sizes}
+    if shape.tied:
+        known["head_weight"] = known["embedding_weight"]
+    numbers = [known.get(field, ABSENT) for field in PLAN]
     for layer in range(shape.L):
-        own = {field: known.get(f"{field}_l{layer}", 0) for field in PLAN_OF_LAYER}
-        after = own["h"] + B * shape.H
+        own = {field: known.get(f"{field}_l{layer}", ABSENT) for field in PLAN_OF_LAYER}
+        h_after = own["h"] + B * shape.H
         own["gate_bias"] = known[f"bias_l{layer}"]
-        own["output"] = own["output"] or after
-        own["gates"] = own["gates"] or after
-        own["dh"] = own["dh"] or known.get("dh_l0", 0)
+        own["output"] = known.get(f"output_l{layer}", h_after)
+        own["gates"] = known.get(f"gates_l{layer}", h_after)
+        own["dh"] = known.get(f"dh_l{layer}", known.get("dh_l0", ABSENT))
         own["dgates"] = own["gates"] if shape.G > 1 else own["dh"]
         numbers += own.values()
     if max(numbers) > LARGEST:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.backends.backend import Backend
 from fastrnn.core import checks, memory
+from fastrnn.core.constants import TINY
 from fastrnn.core.layout import Layout, Shape, parameter_layout
 from fastrnn.core.plan import Plan, forward_plan, step_plan, window_plan
 from fastrnn.core.thread_team import Team, usable_cores
@@ -33,9 +34,6 @@ MIN_ROWS = 4
 
 #: The largest number of threads: more than a machine has cores.
 MAX_THREADS = 1024
-
-#: What is smaller in a state is zero, as the kernels have it (FR_TINY).
-TINY = {"float32": 2.0**-60, "float64": 2.0**-500}
 
 #: The floating-point operations of a native call that samples: well under a tenth of a second.
 SHORT_CALL_OPERATIONS = 1 << 26

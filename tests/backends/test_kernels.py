@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastrnn.backends.registry import get_backend
-from fastrnn.core.constants import BAD_SIZE, BAD_SYMBOL, STATUS
+from fastrnn.core.constants import BAD_SIZE, BAD_SYMBOL, MAX_NR, STATUS
 from fastrnn.core.layout import Shape, parameter_layout
 from fastrnn.core.plan import forward_plan, step_plan, window_plan
 
@@ -31,9 +31,9 @@ DTYPES = {
 
 
 def whole_size(size: dict[str, int]) -> dict[str, int]:
-    """Sizes by every name that shapes of the header have: 3H, 4H32, SETTINGS and so on."""
+    """Sizes by every name that shapes of the header have: 3H, 4Hp, SETTINGS and so on."""
     size = {**size, **{f"{gates}H": gates * size["H"] for gates in (3, 4)}}
-    size |= {f"{letter}32": -(-n // 32) * 32 for letter, n in size.items()}
+    size |= {f"{letter}p": -(-n // MAX_NR) * MAX_NR for letter, n in size.items()}
     size["B+1"] = size["B"] + 1
     return {"0": 0, "1": 1, "2": 2, **size}
 
@@ -131,7 +131,7 @@ def run(kernel: Kernel, backend: str, arguments: list[Any], size: dict[str, int]
     names = [argument.name for argument in kernel.arguments]
     for position, argument in enumerate(kernel.arguments):
         if argument.name == "packed":
-            K, J = (size[letter.removesuffix("32")] for letter in argument.shape)
+            K, J = (size[letter.removesuffix("p")] for letter in argument.shape)
             weight = np.ascontiguousarray(arguments[position][:, :J])
             arguments[position] = np.full_like(arguments[position], np.nan)
             implementation.pack(
@@ -164,7 +164,7 @@ def compare(kernel: Kernel, backend: str, size: dict[str, int], seed: int) -> No
 def test_a_packed_matrix_is_the_right_operand(K: int, J: int, parts: int, transposed: int, backend: str):
     rng = np.random.default_rng(0)
     B, x, zeros = rng.standard_normal((K, J)), rng.standard_normal((5, K)), np.zeros(J)
-    packed, y = np.full((K, -(-J // 32) * 32), np.nan), np.empty((5, J))
+    packed, y = np.full((K, -(-J // MAX_NR) * MAX_NR), np.nan), np.empty((5, J))
     for part in range(parts):
         weight = np.ascontiguousarray(B.T if transposed else B)
         get_backend(backend).pack(

@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from fastrnn.core import plan
-from fastrnn.core.constants import CELLS, EMBEDDING_WEIGHT, HEAD_BIAS, HEAD_STEPS, IH_T, LAYER, LAYER_PLAN
+from fastrnn.core.constants import (
+    CELLS,
+    EMBEDDING_WEIGHT,
+    HEAD_BIAS,
+    HEAD_STEPS,
+    HEAD_WEIGHT,
+    IH_T,
+    LAYER,
+    LAYER_PLAN,
+    MAX_NR,
+    PLAN,
+    PLAN_OF_LAYER,
+    TIED,
+)
 from fastrnn.core.layout import Entry, Layout, Shape, parameter_layout
 from fastrnn.core.plan import forward_plan, step_plan, window_plan
 
@@ -80,6 +93,27 @@ def test_every_place_of_a_plan_is_within_its_workspace(shape: Shape):
         assert (layers[:, IH_T:] <= most).all()
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_an_absent_array_has_the_place_minus_one(shape: Shape):
+    numbers = window_plan(shape, 6, 4).numbers
+    layers = numbers[LAYER:].reshape(shape.L, LAYER_PLAN)
+    absent = {PLAN[field] for field in np.flatnonzero(numbers[:LAYER] < 0)}
+    expected = set() if shape.E else {"embedding_weight", "x", "dx"}
+    assert absent == expected | (set() if shape.kind == "lstm" else {"dc"})
+    for layer, row in enumerate(layers):
+        absent = {PLAN_OF_LAYER[field] for field in np.flatnonzero(row < 0)}
+        expected = {"aux"} if shape.G == 1 else set()
+        expected |= set() if shape.kind == "gru" else {"bias_hn"}
+        assert absent == expected | (set() if layer or shape.E else {"ih", "ih_t"})
+    assert numbers.min() >= plan.ABSENT
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_plan_says_whether_the_head_s_weight_is_the_embedding_s(shape: Shape):
+    numbers = window_plan(shape, 6, 4).numbers
+    assert bool(numbers[TIED]) == shape.tied == (numbers[HEAD_WEIGHT] == numbers[EMBEDDING_WEIGHT])
+
+
 def test_an_unknown_number_of_logits_is_held_a_block_at_a_time():
     """With a vocabulary of 50,000 a window's logits stay within LOGITS elements."""
     small, large = (Shape("gru", 1, V, 16, 16, tied=True) for V in (100, 50_000))
@@ -88,6 +122,6 @@ def test_an_unknown_number_of_logits_is_held_a_block_at_a_time():
     steps = int(window_plan(large, T, B).numbers[HEAD_STEPS])
     assert 1 <= steps < T
     assert steps * B * large.V <= plan.LOGITS
-    packed = 2 * large.V * 32
+    packed = 2 * large.V * MAX_NR
     assert window_plan(large, T, B).size < plan.LOGITS + packed + 2_000_000
     assert window_plan(large, 1000 * T, 1).size < plan.LOGITS + packed + 1000 * T * 16 * 16

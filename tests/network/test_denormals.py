@@ -19,13 +19,11 @@ from helpers import parts_of
 from helpers.contract import call
 
 from fastrnn import Network, Trainer
+from fastrnn.core.constants import TINY
 from fastrnn.data.batches import Batch
 from fastrnn.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 T, B, V, H = 48, 5, 20, 37
-
-#: What counts as tiny, FR_TINY of csrc/real.h.
-TINY = {"float32": 2.0**-60, "float64": 2.0**-500}
 
 #: Moments that fade within few updates.
 FORGETFUL = Adam(betas=(0.3, 0.3))

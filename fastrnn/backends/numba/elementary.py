@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastrnn.backends.numba.constants import BAD_CHOICE, BAD_SIZE, EXP, LOG, OK, SIGMOID, TANH
+from fastrnn.backends.numba.constants import BAD_CHOICE, BAD_SIZE, EXP, LOG, OK, SIGMOID, TANH, TINY
 from fastrnn.backends.numba.jit import WIDTH, routine
 from fastrnn.backends.numba.llvm import at, whole
 from fastrnn.backends.numba.simd import Vectors, suffix
@@ -57,7 +57,7 @@ SINGLE = Precision(
     exp_low=-104.0,
     exp_high=89.0,
     exp_tiny=-44.0,
-    tiny=2.0**-60,
+    tiny=TINY["float32"],
     tanh_enough=20.0,
     tanh_small=float(np.float32(0.6)),
     smallest=2.0**-126,
@@ -78,7 +78,7 @@ DOUBLE = Precision(
     exp_low=-746.0,
     exp_high=710.0,
     exp_tiny=-350.0,
-    tiny=2.0**-500,
+    tiny=TINY["float64"],
     tanh_enough=40.0,
     tanh_small=0.6,
     smallest=2.0**-1022,

@@ -41,11 +41,11 @@ def forward(losses, logits, state, w, params, inputs, targets, starts, plan, T, 
         for n in range(0, s.T * B, ROWS):
             rows, here = min(ROWS, s.T * B - n), t * B + n
             out = at(w, offset_of(s, LOGITS)) if exists(targets) else at(logits, here * V)
-            linear_forward(out, at(h, n * H), head_t, head_bias, rows, H, V)
-            if exists(targets):
+            status = linear_forward(out, at(h, n * H), head_t, head_bias, rows, H, V)
+            if status == OK and exists(targets):
                 status = cross_entropy(at(losses, here), out, out, at(targets, here), 1.0, rows, V)
-                if status != OK:
-                    return status
+            if status != OK:
+                return status
     return OK
 
 

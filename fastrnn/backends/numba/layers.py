@@ -35,7 +35,7 @@ from fastrnn.backends.numba.lstm import lstm_forward
 from fastrnn.backends.numba.matmul import part_start
 from fastrnn.backends.numba.rnn import rnn_forward
 from fastrnn.backends.numba.team import barrier_wait, check_abort
-from fastrnn.backends.numba.views import inputs_of, is_dense, layer_offset_of, offset_of
+from fastrnn.backends.numba.views import inputs_of, is_dense, layer_offset_of, offset_of, optional
 
 
 class Dropout(NamedTuple):
@@ -59,14 +59,15 @@ def pack_forward(packed, params, worker, s):
     pack(at(packed, offset_of(s, HEAD_T)), head, 1, part, parts, s.H, s.V)
 
 
-@procedure
+@routine
 def apply_dropout(trace, d, layer, n, rows, s):
     """Write the output of some rows of a layer, from row n on, with dropout; else the output is h itself."""
-    if d.dropout > 0:
-        h, output = at(trace, layer_offset_of(s, layer, H_)), at(trace, layer_offset_of(s, layer, OUTPUT))
-        dropout(
-            at(output, n * s.H), at(h, (s.B + n) * s.H), d.dropout, d.seed, d.update, layer, n, rows, s.B, s.H
-        )
+    if d.dropout == 0:
+        return OK
+    h, output = at(trace, layer_offset_of(s, layer, H_)), at(trace, layer_offset_of(s, layer, OUTPUT))
+    return dropout(
+        at(output, n * s.H), at(h, (s.B + n) * s.H), d.dropout, d.seed, d.update, layer, n, rows, s.B, s.H
+    )
 
 
 @routine
@@ -77,21 +78,21 @@ def input_projection(trace, packed, params, inputs, d, layer, worker, s):
         at(trace, layer_offset_of(s, layer, GATES)),
         at(packed, layer_offset_of(s, layer, IH_T)),
     )
-    bias, x = at(params, layer_offset_of(s, layer, GATE_BIAS)), at(trace, offset_of(s, X))
-    if layer > 0:
-        x = at(trace, layer_offset_of(s, layer - 1, OUTPUT))
+    bias = at(params, layer_offset_of(s, layer, GATE_BIAS))
+    x = at(trace, layer_offset_of(s, layer - 1, OUTPUT) if layer > 0 else offset_of(s, X))
     status, end = OK, part_start(N, worker.part + 1, worker.parts)
     for n in range(part_start(N, worker.part, worker.parts), end, STRETCH):
         rows, some = min(STRETCH, end - n), at(x, n * I)
         status = check_abort(worker)
         if status == OK and layer > 0:
-            apply_dropout(trace, d, layer - 1, n, rows, s)
+            status = apply_dropout(trace, d, layer - 1, n, rows, s)
         elif status == OK:
             weight = at(params, offset_of(s, EMBEDDING_WEIGHT))
             status = embedding_forward(some, weight, at(inputs, n), rows, s.V, I)
+        if status == OK:
+            status = linear_forward(at(gates, n * O), some, packed_ih, bias, rows, I, O)
         if status != OK:
             break
-        linear_forward(at(gates, n * O), some, packed_ih, bias, rows, I, O)
     return status
 
 
@@ -99,7 +100,7 @@ def input_projection(trace, packed, params, inputs, d, layer, worker, s):
 def recurrence_forward_rows(trace, state, packed, params, inputs, starts, layer, first, rows, worker, s):
     """The recurrence of a layer, for batch rows from ``first`` on: carries the state."""
     H, B, O = s.H, s.B, s.G * s.H
-    h, aux = at(trace, layer_offset_of(s, layer, H_)), at(trace, layer_offset_of(s, layer, AUX))
+    h, aux = at(trace, layer_offset_of(s, layer, H_)), optional(trace, layer_offset_of(s, layer, AUX))
     gates, hh = at(trace, layer_offset_of(s, layer, GATES)), at(packed, layer_offset_of(s, layer, HH_T))
     weight_ih, bias = (
         at(params, layer_offset_of(s, layer, WEIGHT_IH)),

@@ -6,7 +6,10 @@ import math
 from typing import Any, NamedTuple
 
 from fastrnn.backends.numba.constants import (
+    ADAGRAD,
+    ADAM,
     AUX,
+    BAD_CHOICE,
     BAD_SIZE,
     BAD_SYMBOL,
     BATCHMEAN,
@@ -36,9 +39,11 @@ from fastrnn.backends.numba.constants import (
     OK,
     OUTPUT,
     PARAMETERS,
+    RMSPROP,
     RNN_RELU,
     ROWS,
     SETTINGS,
+    SGD,
     STRETCH,
     WEIGHT_HH,
     WEIGHT_IH,
@@ -64,13 +69,21 @@ from fastrnn.backends.numba.matmul import part_start
 from fastrnn.backends.numba.rnn import rnn_backward
 from fastrnn.backends.numba.sums import sum_of
 from fastrnn.backends.numba.team import Worker, barrier_wait, check_abort
-from fastrnn.backends.numba.update import average_update, gradient_norm, update
+from fastrnn.backends.numba.update import (
+    adagrad_update,
+    adam_update,
+    average_update,
+    gradient_norm,
+    rmsprop_update,
+    sgd_update,
+)
 from fastrnn.backends.numba.views import (
     bad_sizes,
     inputs_of,
     is_dense,
     layer_offset_of,
     offset_of,
+    optional,
     packed_size,
     sizes_of,
 )
@@ -118,16 +131,18 @@ def run_head(losses, w, params, x, begin, count, worker, s):
         for n in range(t * B + first, end, ROWS):
             rows, some, dh_rows = min(ROWS, end - n), at(logits, (n - begin * B) * V), at(dh, n * H)
             status = check_abort(worker)
+            if status == OK:
+                status = apply_dropout(w, d, top, n, rows, s)
+            if status == OK:
+                status = linear_forward(some, at(output, n * H), head_t, head_bias, rows, H, V)
+            if status == OK:
+                status = cross_entropy(at(losses, n), some, some, at(x.targets, n), x.scale, rows, V)
+            if status == OK:
+                status = linear_forward(dh_rows, some, head, zeros, rows, V, H)
+            if status == OK and d.dropout > 0:
+                status = dropout(dh_rows, dh_rows, d.dropout, d.seed, d.update, top, n, rows, B, H)
             if status != OK:
                 return status
-            apply_dropout(w, d, top, n, rows, s)
-            linear_forward(some, at(output, n * H), head_t, head_bias, rows, H, V)
-            status = cross_entropy(at(losses, n), some, some, at(x.targets, n), x.scale, rows, V)
-            if status != OK:
-                return status
-            linear_forward(dh_rows, some, head, zeros, rows, V, H)
-            if d.dropout > 0:
-                dropout(dh_rows, dh_rows, d.dropout, d.seed, d.update, top, n, rows, B, H)
     return OK
 
 
@@ -142,12 +157,13 @@ def add_head_gradients(grads, w, begin, count, block, worker, s):
     status, N = OK, count * s.B
     for n in range(0, N, STRETCH):
         status = check_abort(worker)
+        if status == OK:
+            status = linear_gradients(
+                dweight, dbias, block, at(dlogits, n * s.V), at(output, n * s.H), worker.part, worker.parts,
+                min(STRETCH, N - n), s.H, s.V,
+            )  # fmt: skip
         if status != OK:
             break
-        linear_gradients(
-            dweight, dbias, block, at(dlogits, n * s.V), at(output, n * s.H), worker.part, worker.parts,
-            min(STRETCH, N - n), s.H, s.V,
-        )  # fmt: skip
     return status
 
 
@@ -155,18 +171,12 @@ def add_head_gradients(grads, w, begin, count, block, worker, s):
 def recurrence_backward_rows(w, x, layer, first, rows, worker, s):
     """The recurrence of a layer backwards, for batch rows from ``first`` on: the gradients of its gates."""
     B, H, O = s.B, s.H, s.G * s.H
-    h, aux, gates = (
-        at(w, layer_offset_of(s, layer, H_)), at(w, layer_offset_of(s, layer, AUX)),
-        at(w, layer_offset_of(s, layer, GATES)),
-    )  # fmt: skip
-    hh, dh, dc = (
-        at(w, layer_offset_of(s, layer, HH)),
-        at(w, layer_offset_of(s, layer, DH)),
-        at(w, offset_of(s, DC) + first * H),
-    )
+    aux, dc = optional(w, layer_offset_of(s, layer, AUX)), optional(w, offset_of(s, DC))
+    h, gates = at(w, layer_offset_of(s, layer, H_)), at(w, layer_offset_of(s, layer, GATES))
+    hh, dh = at(w, layer_offset_of(s, layer, HH)), at(w, layer_offset_of(s, layer, DH))
     masked = at(w, offset_of(s, MASKED) + (first + worker.part) * (s.G + 1) * H)
     if s.cell == LSTM:
-        clear(dc, rows * H)
+        clear(at(dc, first * H), rows * H)
     for t in range(s.T - 1, -1, -1):
         n = t * B + first
         here, after = n * H, (n + B) * H
@@ -177,19 +187,9 @@ def recurrence_backward_rows(w, x, layer, first, rows, worker, s):
             return status
         if s.cell == LSTM:
             lstm_backward(
-                before,
-                dc,
-                dgates,
-                masked,
-                dnow,
-                at(aux, after),
-                at(aux, here),
-                hh,
-                begins,
-                carried,
-                rows,
-                H,
-            )
+                before, at(dc, first * H), dgates, masked, dnow, at(aux, after), at(aux, here), hh, begins,
+                carried, rows, H,
+            )  # fmt: skip
         elif s.cell == GRU:
             gru_backward(
                 before, dgates, at(aux, here), masked, dnow, at(h, here), hh, begins, carried, rows, H
@@ -216,23 +216,23 @@ def recurrence_backward(w, x, layer, worker, s):
 def input_gradient(w, x, layer, worker, s):
     """The gradient of what a dense layer takes in, for some of the rows of all steps."""
     N, I, O, d = s.T * s.B, inputs_of(s, layer), s.G * s.H, x.dropout
-    out, dgates = at(w, offset_of(s, DX)), at(w, layer_offset_of(s, layer, DGATES))
-    if layer > 0:
-        out = at(w, layer_offset_of(s, layer - 1, DH))
+    dgates = at(w, layer_offset_of(s, layer, DGATES))
+    out = at(w, layer_offset_of(s, layer - 1, DH) if layer > 0 else offset_of(s, DX))
     status, end = OK, part_start(N, worker.part + 1, worker.parts)
     for n in range(part_start(N, worker.part, worker.parts), end, STRETCH):
         rows, some = min(STRETCH, end - n), at(out, n * I)
         status = check_abort(worker)
+        if status == OK:
+            ih, zeros = at(w, layer_offset_of(s, layer, IH)), at(w, offset_of(s, ZEROS))
+            status = linear_forward(some, at(dgates, n * O), ih, zeros, rows, O, I)
+        if status == OK and layer > 0 and d.dropout > 0:
+            status = dropout(some, some, d.dropout, d.seed, d.update, layer - 1, n, rows, s.B, s.H)
         if status != OK:
             break
-        ih, zeros = at(w, layer_offset_of(s, layer, IH)), at(w, offset_of(s, ZEROS))
-        linear_forward(some, at(dgates, n * O), ih, zeros, rows, O, I)
-        if layer > 0 and d.dropout > 0:
-            dropout(some, some, d.dropout, d.seed, d.update, layer - 1, n, rows, s.B, s.H)
     return status
 
 
-@procedure
+@routine
 def add_gradients_of_rows(grads, w, x, layer, n, N, block, worker, s):
     """What rows of all steps add to the gradients of a layer's parameters, from n on, for some outputs."""
     H, O, part, parts = s.H, s.G * s.H, worker.part, worker.parts
@@ -246,21 +246,20 @@ def add_gradients_of_rows(grads, w, x, layer, n, N, block, worker, s):
     )
     dweight_hh = at(grads, layer_offset_of(s, layer, WEIGHT_HH))
     if not is_dense(s, layer):
-        gather_gradients(dweight_ih, dbias, dgates, at(x.inputs, n), part, parts, N, s.V, O)
+        status = gather_gradients(dweight_ih, dbias, dgates, at(x.inputs, n), part, parts, N, s.V, O)
     else:
-        I, taken = (
-            inputs_of(s, layer),
-            at(w, layer_offset_of(s, layer - 1, OUTPUT)) if layer > 0 else at(w, offset_of(s, X)),
-        )
-        linear_gradients(dweight_ih, dbias, block, dgates, at(taken, n * I), part, parts, N, I, O)
+        I = inputs_of(s, layer)
+        taken = at(w, layer_offset_of(s, layer - 1, OUTPUT) if layer > 0 else offset_of(s, X))
+        status = linear_gradients(dweight_ih, dbias, block, dgates, at(taken, n * I), part, parts, N, I, O)
+    if status != OK:
+        return status
     if s.cell == GRU:
         du, dbias_hn = (
             at(w, layer_offset_of(s, layer, AUX) + n * H),
             at(grads, layer_offset_of(s, layer, BIAS_HN)),
         )
-        gru_gradients(dweight_hh, dbias_hn, block, dgates, du, h, at(x.starts, n), part, parts, N, H)
-    else:
-        recurrent_gradients(dweight_hh, block, dgates, h, at(x.starts, n), part, parts, N, H, O)
+        return gru_gradients(dweight_hh, dbias_hn, block, dgates, du, h, at(x.starts, n), part, parts, N, H)
+    return recurrent_gradients(dweight_hh, block, dgates, h, at(x.starts, n), part, parts, N, H, O)
 
 
 @routine
@@ -270,17 +269,19 @@ def add_gradients(grads, w, x, block, worker, s):
     for layer in range(s.L):
         for n in range(0, N, STRETCH):
             status = check_abort(worker)
+            if status == OK:
+                status = add_gradients_of_rows(grads, w, x, layer, n, min(STRETCH, N - n), block, worker, s)
             if status != OK:
                 return status
-            add_gradients_of_rows(grads, w, x, layer, n, min(STRETCH, N - n), block, worker, s)
     if s.E > 0:
         dembedding, dx = at(grads, offset_of(s, EMBEDDING_WEIGHT)), at(w, offset_of(s, DX))
         for n in range(0, N, STRETCH):
+            some, ids, rows = at(dx, n * s.E), at(x.inputs, n), min(STRETCH, N - n)
             status = check_abort(worker)
+            if status == OK:
+                status = embedding_gradients(dembedding, some, ids, worker.part, worker.parts, rows, s.V, s.E)
             if status != OK:
                 return status
-            some, ids, rows = at(dx, n * s.E), at(x.inputs, n), min(STRETCH, N - n)
-            embedding_gradients(dembedding, some, ids, worker.part, worker.parts, rows, s.V, s.E)
     return OK
 
 
@@ -357,6 +358,20 @@ def gradient_scale(targets, reduction, N, B):
     return 1.0 / count if count > 0 else 1.0
 
 
+@routine
+def update(params, moments, grads, settings, optimizer, limit, scale, worker, n):
+    part, parts = worker.part, worker.parts
+    if optimizer == SGD:
+        return sgd_update(params, moments, grads, settings, limit, scale, part, parts, n)
+    if optimizer == ADAGRAD:
+        return adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n)
+    if optimizer == ADAM:
+        return adam_update(params, moments, grads, settings, limit, scale, part, parts, n)
+    if optimizer == RMSPROP:
+        return rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, n)
+    return BAD_CHOICE
+
+
 @jit
 def train_windows(
     losses, norms, symbol_losses, params, grads, moments, average, state, workspace, barrier, inputs,
@@ -371,8 +386,7 @@ def train_windows(
         return BAD_SIZE
     if bad_symbols(at(inputs, 0), 0, S * B, longest.V) or bad_symbols(at(targets, 0), -1, S * B, longest.V):
         return BAD_SYMBOL
-    n = params.shape[0]
-    windows = (S + T - 1) // T
+    windows, n = (S + T - 1) // T, plan[PARAMETERS]
     norm, worker = on_stack(norms, 1), Worker(at(barrier, 0), part, parts)
     if part == 0:
         for w in range(W):
@@ -392,14 +406,16 @@ def train_windows(
             return status
         # every part finds the same loss and norm, and goes on or ends like the others
         loss = sum_of(at(symbol_losses, 0), s.T * B)
-        gradient_norm(norm, grads, value_limit, n)
+        status = gradient_norm(norm, grads, value_limit, n)
+        if status != OK:
+            return status
         if part == 0:
             losses[w], norms[w] = loss, norm[0]
         if not (math.isfinite(loss) and math.isfinite(norm[0])):
             return OK
         scale = norm_limit / norm[0] if norm[0] > norm_limit else 1.0
         row = at(settings, w * SETTINGS)
-        status = update(optimizer, params, moments, grads, row, value_limit, scale, part, parts, n)
+        status = update(params, moments, grads, row, optimizer, value_limit, scale, worker, n)
         if status == OK and A > 0:
             status = average_update(average, params, weights[w], part, parts, n)
         if status == OK:

@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastrnn.backends.numba.constants import ADAGRAD, ADAM, BAD_CHOICE, BAD_SIZE, OK, RMSPROP, SGD, SUMS
+from fastrnn.backends.numba.constants import BAD_SIZE, OK, SUMS
 from fastrnn.backends.numba.elementary import (
     DOUBLE,
     PRECISIONS,
@@ -188,16 +188,3 @@ def average_update(average, params, weight, part, parts, n):
     for i in range(part_start(n, part + 1, parts) - first):
         mean[i] = flush(rest * mean[i] + own * p[i])
     return OK
-
-
-@routine
-def update(optimizer, params, moments, grads, settings, limit, scale, part, parts, n):
-    if optimizer == SGD:
-        return sgd_update(params, moments, grads, settings, limit, scale, part, parts, n)
-    if optimizer == ADAGRAD:
-        return adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n)
-    if optimizer == ADAM:
-        return adam_update(params, moments, grads, settings, limit, scale, part, parts, n)
-    if optimizer == RMSPROP:
-        return rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, n)
-    return BAD_CHOICE

@@ -19,12 +19,13 @@ from fastrnn.backends.numba.constants import (
     LAYER_PLAN,
     LAYERS,
     LSTM,
+    MAX_NR,
     OK,
     RNN_TANH,
     VOCABULARY,
 )
 from fastrnn.backends.numba.jit import inlined, routine
-from fastrnn.backends.numba.llvm import at, whole
+from fastrnn.backends.numba.llvm import at, nothing, whole
 
 
 class Sizes(NamedTuple):
@@ -80,6 +81,12 @@ def layer_offset_of(typing_context, s, layer, field):
     return types.intp(s, types.intp, types.intp), emit
 
 
+@inlined
+def optional(base, offset):
+    """An array that a network may do without: nothing where it is absent."""
+    return at(base, offset) if offset >= 0 else nothing(base)
+
+
 @routine
 def is_dense(s, layer):
     """Whether the input of a layer is a product, and not a row of its weight."""
@@ -95,4 +102,4 @@ def inputs_of(s, layer):
 @routine
 def packed_size(K, J):
     """Elements of a packed matrix of K rows and J columns."""
-    return K * ((J + 31) // 32 * 32)
+    return K * ((J + MAX_NR - 1) // MAX_NR * MAX_NR)
