@@ -58,26 +58,27 @@ enum { FR_EXP = 0, FR_TANH = 1, FR_SIGMOID = 2, FR_LOG = 3 };
 enum { FR_KC = 256, FR_ROWS = 64, FR_STRETCH = 1024, FR_SUMS = 16 };
 
 /* Cells, by PyTorch's names. */
-enum { FR_RNN_TANH = 0, FR_RNN_RELU = 1, FR_GRU = 2, FR_LSTM = 3 };
+enum { FR_RNN_TANH = 0, FR_RNN_RELU = 1, FR_GRU = 2, FR_LSTM = 3, FR_CELL_KINDS = 4 };
 
-/* What `plan` says of a network: its cell and sizes, the size of its parameters, the steps whose logits are
- * held at a time; then where arrays begin, in the parameters and in a workspace. A table in layout.py makes it. */
+/* What `plan` says of a network: its cell and sizes, the number of the cell's gates, the size of its parameters,
+ * the steps whose logits are held at a time; then where arrays begin, in the parameters and in a workspace.
+ * core/plan.py makes it. */
 enum {
-    FR_CELL = 0, FR_LAYERS = 1, FR_VOCABULARY = 2, FR_EMBEDDING = 3, FR_HIDDEN = 4, FR_PARAMETERS = 5,
-    FR_HEAD_STEPS = 6,
-    FR_EMBEDDING_WEIGHT = 7, /* (V, E) */
-    FR_HEAD_WEIGHT = 8,      /* (V, H), which may be the embedding's */
-    FR_HEAD_BIAS = 9,        /* (V) */
-    FR_HEAD_T = 10,          /* head.weightᵀ packed (H, V32) */
-    FR_HEAD = 11,            /* head.weight packed (V, H32) */
-    FR_BLOCKS = 12,          /* (parts, FR_KC, max(E, H)32) */
-    FR_X = 13,               /* (T, B, E): rows of the embedding */
-    FR_MASKED = 14,          /* (B+parts, (G+1)·H) */
-    FR_DC = 15,              /* (B, H), of an lstm */
-    FR_DX = 16,              /* (T, B, E) */
-    FR_LOGITS = 17,          /* (head steps, B, V), or (FR_ROWS, V) */
-    FR_ZEROS = 18,           /* (max(E, H)) */
-    FR_LAYER = 19            /* and of each layer, one after the other: */
+    FR_CELL = 0, FR_LAYERS = 1, FR_VOCABULARY = 2, FR_EMBEDDING = 3, FR_HIDDEN = 4, FR_GATE_COUNT = 5,
+    FR_PARAMETERS = 6, FR_HEAD_STEPS = 7,
+    FR_EMBEDDING_WEIGHT = 8, /* (V, E) */
+    FR_HEAD_WEIGHT = 9,      /* (V, H), which may be the embedding's */
+    FR_HEAD_BIAS = 10,       /* (V) */
+    FR_HEAD_T = 11,          /* head.weightᵀ packed (H, V32) */
+    FR_HEAD = 12,            /* head.weight packed (V, H32) */
+    FR_BLOCKS = 13,          /* (parts, FR_KC, max(E, H)32) */
+    FR_X = 14,               /* (T, B, E): rows of the embedding */
+    FR_MASKED = 15,          /* (B+parts, (G+1)·H) */
+    FR_DC = 16,              /* (B, H), of an lstm */
+    FR_DX = 17,              /* (T, B, E) */
+    FR_LOGITS = 18,          /* (head steps, B, V), or (FR_ROWS, V) */
+    FR_ZEROS = 19,           /* (max(E, H)) */
+    FR_LAYER = 20            /* and of each layer, one after the other: */
 };
 enum {
     FR_WEIGHT_IH = 0, /* (G·H, I); of a one-hot input (V, G·H), the public one transposed */

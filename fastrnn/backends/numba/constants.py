@@ -32,30 +32,32 @@ RNN_TANH: Final = 0
 RNN_RELU: Final = 1
 GRU: Final = 2
 LSTM: Final = 3
+CELL_KINDS: Final = 4
 
-# What `plan` says of a network: its cell and sizes, the size of its parameters, the steps whose logits are
-# held at a time; then where arrays begin, in the parameters and in a workspace. A table in layout.py makes
-# it.
+# What `plan` says of a network: its cell and sizes, the number of the cell's gates, the size of its
+# parameters, the steps whose logits are held at a time; then where arrays begin, in the parameters and in a
+# workspace. core/plan.py makes it.
 CELL: Final = 0
 LAYERS: Final = 1
 VOCABULARY: Final = 2
 EMBEDDING: Final = 3
 HIDDEN: Final = 4
-PARAMETERS: Final = 5
-HEAD_STEPS: Final = 6
-EMBEDDING_WEIGHT: Final = 7  # (V, E)
-HEAD_WEIGHT: Final = 8  # (V, H), which may be the embedding's
-HEAD_BIAS: Final = 9  # (V)
-HEAD_T: Final = 10  # head.weightᵀ packed (H, V32)
-HEAD: Final = 11  # head.weight packed (V, H32)
-BLOCKS: Final = 12  # (parts, FR_KC, max(E, H)32)
-X: Final = 13  # (T, B, E): rows of the embedding
-MASKED: Final = 14  # (B+parts, (G+1)·H)
-DC: Final = 15  # (B, H), of an lstm
-DX: Final = 16  # (T, B, E)
-LOGITS: Final = 17  # (head steps, B, V), or (FR_ROWS, V)
-ZEROS: Final = 18  # (max(E, H))
-LAYER: Final = 19  # and of each layer, one after the other:
+GATE_COUNT: Final = 5
+PARAMETERS: Final = 6
+HEAD_STEPS: Final = 7
+EMBEDDING_WEIGHT: Final = 8  # (V, E)
+HEAD_WEIGHT: Final = 9  # (V, H), which may be the embedding's
+HEAD_BIAS: Final = 10  # (V)
+HEAD_T: Final = 11  # head.weightᵀ packed (H, V32)
+HEAD: Final = 12  # head.weight packed (V, H32)
+BLOCKS: Final = 13  # (parts, FR_KC, max(E, H)32)
+X: Final = 14  # (T, B, E): rows of the embedding
+MASKED: Final = 15  # (B+parts, (G+1)·H)
+DC: Final = 16  # (B, H), of an lstm
+DX: Final = 17  # (T, B, E)
+LOGITS: Final = 18  # (head steps, B, V), or (FR_ROWS, V)
+ZEROS: Final = 19  # (max(E, H))
+LAYER: Final = 20  # and of each layer, one after the other:
 
 WEIGHT_IH: Final = 0  # (G·H, I); of a one-hot input (V, G·H), the public one transposed
 WEIGHT_HH: Final = 1  # (G·H, H)
@@ -108,8 +110,9 @@ REDUCTIONS: Final = ("sum", "mean", "batchmean")
 
 #: The fields of a plan, in order; those of each layer follow.
 PLAN: Final = (
-    "cell", "layers", "vocabulary", "embedding", "hidden", "parameters", "head_steps", "embedding_weight",
-    "head_weight", "head_bias", "head_t", "head", "blocks", "x", "masked", "dc", "dx", "logits", "zeros",
+    "cell", "layers", "vocabulary", "embedding", "hidden", "gate_count", "parameters", "head_steps",
+    "embedding_weight", "head_weight", "head_bias", "head_t", "head", "blocks", "x", "masked", "dc", "dx",
+    "logits", "zeros",
 )
 
 #: The fields of a layer in a plan, in order.
