@@ -62,28 +62,28 @@ enum { FR_KC = 256, FR_MC = 96, FR_MAX_NR = 32, FR_ROWS = 64, FR_STRETCH = 1024,
 #define FR_TINY FR_BY_PRECISION(0x1p-60f, 0x1p-500)
 
 /* Cells, by PyTorch's names. */
-enum { FR_RNN_TANH = 0, FR_RNN_RELU = 1, FR_GRU = 2, FR_LSTM = 3 };
+enum { FR_RNN_TANH = 0, FR_RNN_RELU = 1, FR_GRU = 2, FR_LSTM = 3, FR_CELL_KINDS = 4 };
 
-/* What `plan` says of a network: its cell and sizes, the size of its parameters, the steps whose logits are
- * held at a time; then where arrays begin, in the parameters and in a workspace, -1 for an array that is absent.
- * core/plan.py makes it. */
+/* What `plan` says of a network: its cell and sizes, the number of the cell's gates, the size of its parameters,
+ * the steps whose logits are held at a time; then where arrays begin, in the parameters and in a workspace, -1 for
+ * an array that is absent. core/plan.py makes it. */
 enum {
-    FR_CELL = 0, FR_LAYERS = 1, FR_VOCABULARY = 2, FR_EMBEDDING = 3, FR_HIDDEN = 4, FR_PARAMETERS = 5,
-    FR_HEAD_STEPS = 6,
-    FR_TIED = 7,             /* 1 where the head's weight is the embedding's, else 0 */
-    FR_EMBEDDING_WEIGHT = 8, /* (V, E), where E > 0 */
-    FR_HEAD_WEIGHT = 9,      /* (V, H), which may be the embedding's */
-    FR_HEAD_BIAS = 10,       /* (V) */
-    FR_HEAD_T = 11,          /* head.weightᵀ packed (H, Vp) */
-    FR_HEAD = 12,            /* head.weight packed (V, Hp) */
-    FR_BLOCKS = 13,          /* (parts, FR_KC, max(E, H)p) */
-    FR_X = 14,               /* (T, B, E), where E > 0: rows of the embedding */
-    FR_MASKED = 15,          /* (B+parts, (G+1)·H) */
-    FR_DC = 16,              /* (B, H), of an lstm */
-    FR_DX = 17,              /* (T, B, E), where E > 0 */
-    FR_LOGITS = 18,          /* (head steps, B, V), or (FR_ROWS, V) */
-    FR_ZEROS = 19,           /* (max(E, H)) */
-    FR_LAYER = 20            /* and of each layer, one after the other: */
+    FR_CELL = 0, FR_LAYERS = 1, FR_VOCABULARY = 2, FR_EMBEDDING = 3, FR_HIDDEN = 4, FR_GATE_COUNT = 5,
+    FR_PARAMETERS = 6, FR_HEAD_STEPS = 7,
+    FR_TIED = 8,             /* 1 where the head's weight is the embedding's, else 0 */
+    FR_EMBEDDING_WEIGHT = 9, /* (V, E), where E > 0 */
+    FR_HEAD_WEIGHT = 10,     /* (V, H), which may be the embedding's */
+    FR_HEAD_BIAS = 11,       /* (V) */
+    FR_HEAD_T = 12,          /* head.weightᵀ packed (H, Vp) */
+    FR_HEAD = 13,            /* head.weight packed (V, Hp) */
+    FR_BLOCKS = 14,          /* (parts, FR_KC, max(E, H)p) */
+    FR_X = 15,               /* (T, B, E), where E > 0: rows of the embedding */
+    FR_MASKED = 16,          /* (B+parts, (G+1)·H) */
+    FR_DC = 17,              /* (B, H), of an lstm */
+    FR_DX = 18,              /* (T, B, E), where E > 0 */
+    FR_LOGITS = 19,          /* (head steps, B, V), or (FR_ROWS, V) */
+    FR_ZEROS = 20,           /* (max(E, H)) */
+    FR_LAYER = 21            /* and of each layer, one after the other: */
 };
 enum {
     FR_WEIGHT_IH = 0, /* (G·H, I); of a one-hot input (V, G·H), the public one transposed */

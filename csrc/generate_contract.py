@@ -36,6 +36,9 @@ TABLES = {
     "WEIGHT_HH": ("PLAN_OF_LAYER", "The fields of a layer in a plan, in order."),
 }
 
+#: The tables whose enumerations end with how many there are.
+COUNTED = {"CELLS", "PLAN", "PLAN_OF_LAYER"}
+
 
 class Member(NamedTuple):
     """A member of an enumeration, without its prefix, and the comment after it."""
@@ -165,7 +168,7 @@ def tables(header: Header) -> Iterator[str]:
         names = [member.name.lower() for member in by_member[anchor].members]
         if table == "OPTIMIZERS":
             names = [name for name in names if f"{name}_update" in kernels]
-        elif table.startswith("PLAN"):
+        elif table in COUNTED:
             names.pop()  # how many there are
         values = [member.value for member in by_member[anchor].members][: len(names)]
         if values != list(range(len(names))):

@@ -22,14 +22,14 @@ typedef struct {
 
 static inline fr_sizes fr_sizes_of(const int64_t *plan, int64_t T, int64_t B)
 {
-    const int64_t cell = plan[FR_CELL], G = cell == FR_LSTM ? 4 : cell == FR_GRU ? 3 : 1;
-    const fr_sizes s = {plan, cell, plan[FR_LAYERS], plan[FR_VOCABULARY], plan[FR_EMBEDDING], plan[FR_HIDDEN], G, T, B};
+    const fr_sizes s = {plan, plan[FR_CELL], plan[FR_LAYERS], plan[FR_VOCABULARY], plan[FR_EMBEDDING],
+                        plan[FR_HIDDEN], plan[FR_GATE_COUNT], T, B};
     return s;
 }
 
 static inline fr_status fr_bad_sizes(fr_sizes s)
 {
-    if (s.cell < FR_RNN_TANH || s.cell > FR_LSTM)
+    if (s.cell < 0 || s.cell >= FR_CELL_KINDS)
         return FR_BAD_CHOICE;
     return s.T < 1 || s.B < 1 || s.L < 1 || s.V < 1 || s.E < 0 || s.H < 1 ? FR_BAD_SIZE : FR_OK;
 }

@@ -22,7 +22,7 @@ from fastrnn.core.cells import CELLS
 
 IMPLEMENTATIONS = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 
-MODULES = {name: getattr(torch.nn, cell.module) for name, cell in CELLS.items()}
+MODULES = {name: getattr(torch.nn, cell.module) for name, cell in CELLS.items() if cell.module}
 
 #: What is carried over time, (L, B, H): h, and for the LSTM c.
 State = tuple[torch.Tensor, ...]

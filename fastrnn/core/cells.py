@@ -30,9 +30,9 @@ class Cell:
     forget_gate
         The gate whose bias is 1 at first.
     module
-        PyTorch's class in ``torch.nn``.
+        PyTorch's class in ``torch.nn``, or ``None`` if PyTorch does not have the cell.
     operator
-        ONNX's operator.
+        ONNX's operator, or ``None``.
     operator_gates
         The gates in ONNX's order.
     """
@@ -40,9 +40,9 @@ class Cell:
     kind: str
     name: str
     gates: tuple[str, ...]
-    module: str
-    operator: str
-    operator_gates: tuple[str, ...]
+    module: str | None = None
+    operator: str | None = None
+    operator_gates: tuple[str, ...] = ()
     activation: str = "tanh"
     state: tuple[str, ...] = ("h",)
     split_bias: str | None = None

@@ -103,6 +103,7 @@ def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArra
         "vocabulary": shape.V,
         "embedding": shape.E,
         "hidden": shape.H,
+        "gate_count": shape.G,
         "parameters": layout.size,
         "head_steps": steps,
         "tied": int(shape.tied),

@@ -18,11 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.core import checks, memory
-from fastrnn.core.cells import CELLS, listed
+from fastrnn.core.cells import CELLS, Cell, listed
 
 Array = NDArray[Any]
 
 _RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d+)(_reverse)?")
+
+
+def _cells() -> dict[str, Cell]:
+    """The cells that PyTorch has, by name."""
+    return {name: cell for name, cell in CELLS.items() if cell.module is not None}
 
 
 def to_torch_state_dict(parameters: Mapping[str, Array], *, cell: str) -> dict[str, Array]:
@@ -50,9 +55,9 @@ def to_torch_state_dict(parameters: Mapping[str, Array], *, cell: str) -> dict[s
     Raises
     ------
     ValueError
-        The cell is not known.
+        PyTorch does not have the cell.
     """
-    split = CELLS[checks.one_of("cell", cell, CELLS)].split_bias
+    split = CELLS[checks.one_of("cell", cell, _cells())].split_bias
     state_dict: dict[str, Array] = {}
     for name, array in parameters.items():
         kind, _, layer = name.partition("_l")
@@ -208,15 +213,15 @@ def _recurrent_prefix(entries: dict[str, Array]) -> str:
 def _cell_and_size(entries: dict[str, Array], prefix: str, cell: str | None) -> tuple[str, int]:
     """The cell and H, by the shape of the first layer's ``weight_hh``."""
     if cell is not None:
-        checks.one_of("cell", cell, CELLS)
+        checks.one_of("cell", cell, _cells())
     key = f"{prefix}weight_hh_l0"
     shape = _present(entries, key).shape
     whole = len(shape) == 2 and shape[1] > 0
-    by_rows = {len(known.gates) * shape[1]: known.name for known in CELLS.values()} if whole else {}
+    by_rows = {len(known.gates) * shape[1]: known.name for known in _cells().values()} if whole else {}
     if not by_rows or shape[0] not in by_rows:
         raise ValueError(
             f"state_dict[{key!r}] has shape {shape}; it must be "
-            + listed(f"({_times(len(known.gates))}H, H) of {name!r}" for name, known in CELLS.items())
+            + listed(f"({_times(len(known.gates))}H, H) of {name!r}" for name, known in _cells().items())
         )
     found = by_rows[shape[0]]
     if cell not in {None, found}:

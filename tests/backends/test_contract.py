@@ -99,6 +99,10 @@ def test_the_optimizers_are_those_of_the_header():
     assert by_kernel == {name: number for number, name in enumerate(OPTIMIZERS)}
 
 
+def test_the_cells_of_the_header_are_counted():
+    assert len(CELLS) == constants.CELL_KINDS
+
+
 def test_every_status_has_a_message():
     assert set(STATUS) == {constants.BAD_SIZE, constants.BAD_SYMBOL, constants.BAD_CHOICE, constants.ABORTED}
     assert all(STATUS.values())
@@ -124,7 +128,7 @@ def test_a_plan_has_the_order_of_the_header():
     shape = layout.Shape("gru", 2, 7, 5, 3, tied=False)
     numbers = plan.window_plan(shape, 9, 4).numbers
     sizes = {"CELL": constants.GRU, "LAYERS": 2, "VOCABULARY": 7, "EMBEDDING": 5, "HIDDEN": 3}
-    sizes |= {"PARAMETERS": layout.parameter_layout(shape).size, "HEAD_STEPS": 9, "TIED": 0}
+    sizes |= {"GATE_COUNT": 3, "PARAMETERS": layout.parameter_layout(shape).size, "HEAD_STEPS": 9, "TIED": 0}
     sizes |= {"EMBEDDING_WEIGHT": 0}
     assert {name: numbers[getattr(constants, name)] for name in sizes} == sizes
     assert len(numbers) == constants.LAYER + 2 * constants.LAYER_PLAN
@@ -137,7 +141,10 @@ def test_a_plan_has_the_order_of_the_header():
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
-    [(0, 4, "does not exist"), (0, -1, "does not exist"), (1, 0, "size"), (3, -1, "size"), (4, 0, "size")],
+    [
+        *((0, len(CELLS), "does not exist"), (0, -1, "does not exist")),
+        *((1, 0, "size"), (3, -1, "size"), (4, 0, "size")),
+    ],
 )
 def test_a_plan_of_no_network_is_refused(backend: str, field: int, value: int, message: str):
     right = plan.forward_plan(layout.Shape("lstm", 1, 3, 0, 2, tied=False), 1, 1)

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastrnn.backends.registry import get_backend
+from fastrnn.core.cells import KINDS
 from fastrnn.core.constants import BAD_SIZE, BAD_SYMBOL, MAX_NR, STATUS
 from fastrnn.core.layout import Shape, parameter_layout
 from fastrnn.core.plan import forward_plan, step_plan, window_plan
@@ -32,7 +33,7 @@ DTYPES = {
 
 def whole_size(size: dict[str, int]) -> dict[str, int]:
     """Sizes by every name that shapes of the header have: 3H, 4Hp, SETTINGS and so on."""
-    size = {**size, **{f"{gates}H": gates * size["H"] for gates in (3, 4)}}
+    size = {**size, **{f"{len(cell.gates)}H": len(cell.gates) * size["H"] for cell in KINDS.values()}}
     size |= {f"{letter}p": -(-n // MAX_NR) * MAX_NR for letter, n in size.items()}
     size["B+1"] = size["B"] + 1
     return {"0": 0, "1": 1, "2": 2, **size}
@@ -193,33 +194,19 @@ def test_kernel_matches_the_reference_at_tiles(kernel: Kernel, compiled: str, si
     compare(kernel, compiled, dict.fromkeys(letters, size) | {"T": min(size, 9)}, seed=size)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "embedding_forward",
-        "embedding_gradients",
-        "gather_forward",
-        "gather_gradients",
-        "linear_gradients",
-        "recurrent_gradients",
-        "gru_gradients",
-        "dropout",
-        "cross_entropy",
-        "sgd_update",
-        "rmsprop_update",
-        "average_update",
-        "gradient_norm",
-    ],
-)
-def test_no_rows_are_nothing_to_do(name: str, backend: str):
-    kernel = next(kernel for kernel in kernels() if kernel.name == name)
+#: The kernels whose work is some rows, or the elements of a flat vector.
+OF_ROWS = [kernel for kernel in SMALL if {"N", "n"} & {argument.name for argument in kernel.arguments}]
+
+
+@pytest.mark.parametrize("kernel", OF_ROWS, ids=lambda kernel: kernel.name)
+def test_no_rows_are_nothing_to_do(kernel: Kernel, backend: str):
     size = defaultdict(lambda: 3, N=0, n=0)
     arguments = draw_arguments(kernel, {letter: size[letter] for letter in letters}, np.float64, 0)
     before = [a.copy() for a in arguments if isinstance(a, np.ndarray)]
-    call(get_backend(backend), name, arguments)
+    call(get_backend(backend), kernel.name, arguments)
     after = [a for a in arguments if isinstance(a, np.ndarray)]
     for old, new in zip(before, after, strict=True):
-        if name != "gradient_norm":  # it writes the norm, which is 0
+        if kernel.name != "gradient_norm":  # it writes the norm, which is 0
             np.testing.assert_array_equal(new, old)
 
 

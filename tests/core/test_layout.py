@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers import torch_class
 
 from fastrnn.core import plan
 from fastrnn.core.constants import (
@@ -60,7 +61,7 @@ def test_stored_arrays_are_contiguous(shape: Shape):
 def test_parameters_are_pytorch_s(shape: Shape):
     """All but that there is one bias where PyTorch has two, but for the gates that a GRU resets."""
     torch = pytest.importorskip("torch")
-    kind = getattr(torch.nn, shape.cell.module)
+    kind = torch_class(torch, shape.cell)
     expected = {
         name: tuple(value.shape)
         for name, value in kind(shape.E or shape.V, shape.H, shape.L).named_parameters()

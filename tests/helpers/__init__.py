@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 from fastrnn import Network
-from fastrnn.core.cells import KINDS
+from fastrnn.core import cells
+from fastrnn.core.cells import KINDS, Cell
 
 #: Sizes that find edges: one, primes, and a vector or a tile more or less than whole.
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 11, 15, 16, 17, 31, 32, 33)
@@ -63,6 +65,13 @@ CELLS: dict[str, dict[str, Any]] = {
 }
 
 
+def torch_class(torch: Any, cell: Cell) -> Any:
+    """PyTorch's class of a cell. A test is skipped if PyTorch does not have the cell."""
+    if cell.module is None:
+        pytest.skip(f"PyTorch does not have the cell {cell.name}")
+    return getattr(torch.nn, cell.module)
+
+
 def input_settings(kind: str, H: int) -> dict[str, Any]:
     """A network's arguments for a one-hot input, an embedding, or one that is tied to the head."""
     return {
@@ -101,7 +110,7 @@ class Window:
         targets[rng.random((T, B)) < 0.2] = -1
         inputs, starts = rng.integers(0, V, (T, B)), (rng.random((T, B)) < 0.2).astype(np.uint8)
         state: Any = rng.uniform(-1, 1, (num_layers, B, H))
-        if cell == "lstm":
+        if "c" in cells.CELLS[cell].state:
             state = state, rng.uniform(-1, 1, (num_layers, B, H))
         return cls(inputs, targets, starts, state)
 

@@ -19,6 +19,7 @@ from helpers import (
     input_settings,
     naive,
     parts_of,
+    torch_class,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -172,7 +173,7 @@ def test_matches_equations_in_scalar_loops(backend: str, cell: str):
 def torch_modules(torch: Any, net: Network) -> tuple[list[Any], dict[str, Any]]:
     """A module of PyTorch for each layer, with the network's weights, and its other parameters by name."""
     p = {name: torch.tensor(np.ascontiguousarray(value)) for name, value in net.parameters.items()}
-    kind = getattr(torch.nn, net.shape.cell.module)
+    kind = torch_class(torch, net.shape.cell)
     more = {"nonlinearity": net.activation} if net.cell == "rnn" else {}
     modules = []
     for layer in range(net.num_layers):
@@ -249,7 +250,7 @@ def test_many_layers_are_pytorch_s(backend: str, cell: str):
     torch = pytest.importorskip("torch")
     net = make(backend, {**CELLS[cell], "num_layers": 4, "embedding_size": 3})
     window = Window.of(net, T, B)
-    kind = getattr(torch.nn, net.shape.cell.module)
+    kind = torch_class(torch, net.shape.cell)
     more = {"nonlinearity": net.activation} if net.cell == "rnn" else {}
     module = kind(3, H, 4, dtype=torch.float64, **more)
     p = {name: torch.tensor(np.ascontiguousarray(value)) for name, value in net.parameters.items()}

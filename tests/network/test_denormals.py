@@ -15,12 +15,13 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
-from helpers import parts_of
+from helpers import CELLS, parts_of
 from helpers.contract import call
 
 from fastrnn import Network, Trainer
 from fastrnn.core.constants import TINY
 from fastrnn.data.batches import Batch
+from fastrnn.optimizers import OPTIMIZERS as EVERY_KIND
 from fastrnn.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 T, B, V, H = 48, 5, 20, 37
@@ -114,9 +115,7 @@ GATED = (closed, ajar)
 
 #: Other networks than the plain one, by name.
 NETWORKS: dict[str, dict[str, Any]] = {
-    "relu": {"activation": "relu"},
-    "gru": {"cell": "gru"},
-    "lstm": {"cell": "lstm"},
+    **{name: settings for name, settings in CELLS.items() if name != "tanh"},
     "layers": {"num_layers": 2, "embedding_size": 9, "dropout": 0.3},
     "relu layers": {"activation": "relu", "num_layers": 2, "embedding_size": H, "tied": True},
     "gru layers": {"cell": "gru", "num_layers": 2, "dropout": 0.3},
@@ -131,8 +130,9 @@ def makes_sense(which: str, kind: Callable[[Network], None]) -> bool:
     weights are multiplied by these, which is beyond use.
     """
     exploding = which.startswith("relu") and kind in {saturated, sure}
-    gated = which.startswith(("gru", "lstm")) or kind not in GATED
-    return gated and not exploding and not (which.endswith("layers") and kind is tiny)
+    has_gates = NETWORKS[which].get("cell", "rnn") != "rnn"
+    deep = which.endswith("layers")
+    return (has_gates or kind not in GATED) and not exploding and not (deep and kind is tiny)
 
 
 OTHERS = [
@@ -241,6 +241,10 @@ OPTIMIZERS = {
     "adamw": AdamW(),
 }
 optimizers = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+
+
+def test_every_optimizer_is_here():
+    assert {type(optimizer) for optimizer in OPTIMIZERS.values()} == set(EVERY_KIND.values())
 
 
 def fill_and_fade(trainer: Trainer, kind: Callable[[Network], None]) -> None:

@@ -28,8 +28,8 @@ def empty(
         shapes[f"weight_ih_l{layer}"] = (rows, H if layer else E or V)
         shapes[f"weight_hh_l{layer}"] = (rows, H)
         shapes[f"bias_l{layer}"] = (rows,)
-        if cell == "gru":
-            shapes[f"bias_hn_l{layer}"] = (H,)
+        if split := CELLS[cell].split_bias:
+            shapes[f"bias_h{split}_l{layer}"] = (H,)
     shapes |= {"head.bias": (V,)} if tied else {"head.weight": (V, H), "head.bias": (V,)}
     return {name: np.full(shape, np.nan) for name, shape in shapes.items()}
 

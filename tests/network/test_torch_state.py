@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from helpers import assert_close
+from helpers import assert_close, torch_class
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +14,7 @@ from fastrnn import Network
 from fastrnn.core import cells
 from fastrnn.network.torch_state import from_torch_state_dict, to_torch_state_dict
 
-CELLS = list(cells.CELLS)
+CELLS = [name for name, cell in cells.CELLS.items() if cell.module]
 GATES = {name: len(cell.gates) for name, cell in cells.CELLS.items()}
 
 
@@ -26,8 +28,8 @@ def weights(
         shapes[f"weight_ih_l{layer}"] = (rows, H if layer else E or V)
         shapes[f"weight_hh_l{layer}"] = (rows, H)
         shapes[f"bias_l{layer}"] = (rows,)
-        if cell == "gru":
-            shapes[f"bias_hn_l{layer}"] = (H,)
+        if split := cells.CELLS[cell].split_bias:
+            shapes[f"bias_h{split}_l{layer}"] = (H,)
     shapes |= {"head.bias": (V,)} if tied else {"head.weight": (V, H), "head.bias": (V,)}
     rng = np.random.default_rng(seed)
     return {name: rng.uniform(-0.5, 0.5, shape) for name, shape in shapes.items()}
@@ -75,9 +77,8 @@ def module(cell: str, activation: str, V: int, H: int, L: int, E: int | None, *,
             super().__init__()
             if E is not None:
                 self.embedding = torch.nn.Embedding(V, E)
-            kinds = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
             options = {"nonlinearity": activation} if cell == "rnn" else {}
-            self.rnn = kinds[cell](E or V, H, L, bias=bias, **options)
+            self.rnn = torch_class(torch, cells.CELLS[cell])(E or V, H, L, bias=bias, **options)
             self.head = torch.nn.Linear(H, V)
 
         def forward(self, ids):
@@ -183,7 +184,7 @@ def test_a_state_dict_that_is_no_network_s_is_refused(backend: str):
 def test_recurrent_layers_alone_load_what_is_theirs(cell: str):
     torch = pytest.importorskip("torch")
     p = weights(cell, L=2)
-    kind = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell]
+    kind = torch_class(torch, cells.CELLS[cell])
     state_dict = to_torch_state_dict(p, cell=cell)
     alone = {k.removeprefix("rnn."): v for k, v in state_dict.items() if k.startswith("rnn.")}
     load(kind(7, 5, 2).double(), alone)
@@ -260,6 +261,15 @@ def test_biases_are_added_but_for_the_new_gate_of_a_gru():
         if cell == "gru":
             np.testing.assert_array_equal(p["bias_l0"][10:], first[10:])
             np.testing.assert_array_equal(p["bias_hn_l0"], second[10:])
+
+
+def test_a_cell_that_pytorch_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(cells.CELLS, "other", replace(cells.CELLS["gru"], name="other", module=None))
+    state_dict = to_torch_state_dict(weights("gru"), cell="gru")
+    assert from_torch_state_dict(state_dict)[1]["cell"] == "gru"
+    for convert in (to_torch_state_dict, from_torch_state_dict):
+        with pytest.raises(ValueError, match="cell='other' is not known; it is one of 'rnn', 'gru', 'lstm'$"):
+            convert(state_dict, cell="other")
 
 
 def test_arrays_are_contiguous_copies():
@@ -342,7 +352,7 @@ def test_a_cell_that_is_named_must_fit():
         ({"rnn.weight_ih_l0": (20,)}, r"'rnn.weight_ih_l0'\] has shape \(20,\); it must be \(20, 20\)"),
         ({"rnn.weight_ih_l0": ()}, r"'rnn.weight_ih_l0'\] has shape \(\); it must be"),
         ({"rnn.weight_hh_l3": (20, 5)}, "has no 'rnn.weight_ih_l2'"),
-        ({"rnn.weight_hh_l0": (10, 5)}, r"has shape \(10, 5\); it must be \(H, H\) of 'rnn', \(3·H, H\)"),
+        ({"rnn.weight_hh_l0": (35, 5)}, r"has shape \(35, 5\); it must be \(H, H\) of 'rnn', \(3·H, H\)"),
         ({"rnn.weight_hh_l0": (20,)}, r"has shape \(20,\); it must be \(H, H\) of 'rnn'"),
         ({"rnn.weight_hh_l0": ()}, r"has shape \(\); it must be \(H, H\) of 'rnn'"),
         ({"rnn.weight_hh_l0": (0, 0)}, r"has shape \(0, 0\); it must be \(H, H\) of 'rnn'"),

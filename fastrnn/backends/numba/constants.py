@@ -35,31 +35,33 @@ RNN_TANH: Final = 0
 RNN_RELU: Final = 1
 GRU: Final = 2
 LSTM: Final = 3
+CELL_KINDS: Final = 4
 
-# What `plan` says of a network: its cell and sizes, the size of its parameters, the steps whose logits are
-# held at a time; then where arrays begin, in the parameters and in a workspace, -1 for an array that is
-# absent. core/plan.py makes it.
+# What `plan` says of a network: its cell and sizes, the number of the cell's gates, the size of its
+# parameters, the steps whose logits are held at a time; then where arrays begin, in the parameters and in a
+# workspace, -1 for an array that is absent. core/plan.py makes it.
 CELL: Final = 0
 LAYERS: Final = 1
 VOCABULARY: Final = 2
 EMBEDDING: Final = 3
 HIDDEN: Final = 4
-PARAMETERS: Final = 5
-HEAD_STEPS: Final = 6
-TIED: Final = 7  # 1 where the head's weight is the embedding's, else 0
-EMBEDDING_WEIGHT: Final = 8  # (V, E), where E > 0
-HEAD_WEIGHT: Final = 9  # (V, H), which may be the embedding's
-HEAD_BIAS: Final = 10  # (V)
-HEAD_T: Final = 11  # head.weightᵀ packed (H, Vp)
-HEAD: Final = 12  # head.weight packed (V, Hp)
-BLOCKS: Final = 13  # (parts, FR_KC, max(E, H)p)
-X: Final = 14  # (T, B, E), where E > 0: rows of the embedding
-MASKED: Final = 15  # (B+parts, (G+1)·H)
-DC: Final = 16  # (B, H), of an lstm
-DX: Final = 17  # (T, B, E), where E > 0
-LOGITS: Final = 18  # (head steps, B, V), or (FR_ROWS, V)
-ZEROS: Final = 19  # (max(E, H))
-LAYER: Final = 20  # and of each layer, one after the other:
+GATE_COUNT: Final = 5
+PARAMETERS: Final = 6
+HEAD_STEPS: Final = 7
+TIED: Final = 8  # 1 where the head's weight is the embedding's, else 0
+EMBEDDING_WEIGHT: Final = 9  # (V, E), where E > 0
+HEAD_WEIGHT: Final = 10  # (V, H), which may be the embedding's
+HEAD_BIAS: Final = 11  # (V)
+HEAD_T: Final = 12  # head.weightᵀ packed (H, Vp)
+HEAD: Final = 13  # head.weight packed (V, Hp)
+BLOCKS: Final = 14  # (parts, FR_KC, max(E, H)p)
+X: Final = 15  # (T, B, E), where E > 0: rows of the embedding
+MASKED: Final = 16  # (B+parts, (G+1)·H)
+DC: Final = 17  # (B, H), of an lstm
+DX: Final = 18  # (T, B, E), where E > 0
+LOGITS: Final = 19  # (head steps, B, V), or (FR_ROWS, V)
+ZEROS: Final = 20  # (max(E, H))
+LAYER: Final = 21  # and of each layer, one after the other:
 
 WEIGHT_IH: Final = 0  # (G·H, I); of a one-hot input (V, G·H), the public one transposed
 WEIGHT_HH: Final = 1  # (G·H, H)
@@ -115,7 +117,7 @@ REDUCTIONS: Final = ("sum", "mean", "batchmean")
 
 #: The fields of a plan, in order; those of each layer follow.
 PLAN: Final = (
-    "cell", "layers", "vocabulary", "embedding", "hidden", "parameters", "head_steps", "tied",
+    "cell", "layers", "vocabulary", "embedding", "hidden", "gate_count", "parameters", "head_steps", "tied",
     "embedding_weight", "head_weight", "head_bias", "head_t", "head", "blocks", "x", "masked", "dc", "dx",
     "logits", "zeros",
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -12,16 +11,15 @@ from fastrnn.backends.numba.constants import (
     BAD_CHOICE,
     BAD_SIZE,
     CELL,
+    CELL_KINDS,
     EMBEDDING,
-    GRU,
+    GATE_COUNT,
     HIDDEN,
     LAYER,
     LAYER_PLAN,
     LAYERS,
-    LSTM,
     MAX_NR,
     OK,
-    RNN_TANH,
     VOCABULARY,
 )
 from fastrnn.backends.numba.jit import inlined, routine
@@ -44,16 +42,15 @@ class Sizes(NamedTuple):
 
 @inlined
 def sizes_of(plan, T, B):
-    cell = plan[CELL]
-    G = 4 if cell == LSTM else (3 if cell == GRU else 1)
     return Sizes(
-        at(plan, 0), cell, plan[LAYERS], plan[VOCABULARY], plan[EMBEDDING], plan[HIDDEN], np.int64(G), T, B
-    )
+        at(plan, 0), plan[CELL], plan[LAYERS], plan[VOCABULARY], plan[EMBEDDING], plan[HIDDEN],
+        plan[GATE_COUNT], T, B,
+    )  # fmt: skip
 
 
 @routine
 def bad_sizes(s):
-    if s.cell < RNN_TANH or s.cell > LSTM:
+    if s.cell < 0 or s.cell >= CELL_KINDS:
         return BAD_CHOICE
     return BAD_SIZE if s.T < 1 or s.B < 1 or s.L < 1 or s.V < 1 or s.E < 0 or s.H < 1 else OK
 
