@@ -76,7 +76,7 @@ enum {
     FR_DX = 16,              /* (T, B, E) */
     FR_LOGITS = 17,          /* (head steps, B, V), or (FR_ROWS, V) */
     FR_ZEROS = 18,           /* (max(E, H)) */
-    FR_LAYER = 19            /* the fields of the first layer, then those of the next: */
+    FR_LAYER = 19            /* from here on the fields below, once for each layer */
 };
 enum {
     FR_WEIGHT_IH = 0, /* (G·H, I); for a one-hot input (V, G·H), the transpose of the public one */

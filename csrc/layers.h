@@ -28,7 +28,7 @@ static inline void fr_pack_forward(real *packed, const real *params, fr_worker w
     FR(pack)(packed + fr_offset_of(s, FR_HEAD_T), params + fr_offset_of(s, FR_HEAD_WEIGHT), 1, part, parts, s.H, s.V);
 }
 
-/* Writes the dropout of `rows` rows of h, from row n on, to the layer's output; without dropout, that is h itself. */
+/* Writes `rows` rows of h, from row n on, to the layer's output with dropout; without it, that is h itself. */
 static inline fr_status fr_apply_dropout(real *trace, fr_dropout d, int64_t layer, int64_t n, int64_t rows, fr_sizes s)
 {
     if (d.dropout == 0)

@@ -249,7 +249,7 @@ fr_status FR(network_gradients)(double *losses, real *grads, real *state, real *
     return gradients(losses, grads, state, workspace, params, x, worker, s);
 }
 
-/* The factor of the sum of a window's losses. A mean divides by the number of targets, without those of -1. */
+/* The factor of the sum of a window's losses. A mean divides by the number of targets that are not -1. */
 static double gradient_scale(const int32_t *targets, int64_t reduction, int64_t N, int64_t B)
 {
     int64_t count = reduction == FR_BATCHMEAN ? B : 0;

@@ -55,7 +55,7 @@ DC: Final = 15  # (B, H), lstm only
 DX: Final = 16  # (T, B, E)
 LOGITS: Final = 17  # (head steps, B, V), or (FR_ROWS, V)
 ZEROS: Final = 18  # (max(E, H))
-LAYER: Final = 19  # the fields of the first layer, then those of the next:
+LAYER: Final = 19  # from here on the fields below, once for each layer
 
 WEIGHT_IH: Final = 0  # (G·H, I); for a one-hot input (V, G·H), the transpose of the public one
 WEIGHT_HH: Final = 1  # (G·H, H)

@@ -1,4 +1,4 @@
-"""A network's sizes, and where a plan says that its arrays lie."""
+"""The sizes of a network and the offsets of its arrays, read from a plan."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def bad_sizes(s):
 
 @intrinsic
 def offset_of(typing_context, s, field):
-    """Where an array of the network begins."""
+    """The offset of an array of the network."""
 
     def emit(context, builder, signature, arguments):
         plan = builder.extract_value(arguments[0], 0)
@@ -70,7 +70,7 @@ def offset_of(typing_context, s, field):
 
 @intrinsic
 def layer_offset_of(typing_context, s, layer, field):
-    """Where an array of a layer begins."""
+    """The offset of an array of a layer."""
 
     def emit(context, builder, signature, arguments):
         plan = builder.extract_value(arguments[0], 0)
@@ -82,17 +82,17 @@ def layer_offset_of(typing_context, s, layer, field):
 
 @routine
 def is_dense(s, layer):
-    """Whether the input of a layer is a product, and not a row of its weight."""
+    """Whether a layer multiplies its input by its weight. Else the input is one-hot, and selects a row."""
     return layer > 0 or s.E > 0
 
 
 @routine
 def inputs_of(s, layer):
-    """The elements that a layer takes in."""
+    """The size of a layer's input."""
     return s.H if layer > 0 else (s.E if s.E > 0 else s.V)
 
 
 @routine
 def packed_size(K, J):
-    """Elements of a packed matrix of K rows and J columns."""
+    """The size of a packed matrix of K rows and J columns."""
     return K * ((J + 31) // 32 * 32)
