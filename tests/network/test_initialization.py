@@ -86,7 +86,7 @@ def test_a_number_out_of_range_is_refused(number: str):
 
 @pytest.mark.parametrize("name", ["orthogonal", "identity", "zeros"])
 def test_a_number_where_none_belongs_is_refused(name: str):
-    with pytest.raises(ValueError, match=rf"='{name}\(1\)' has a number, and '{name}' takes none"):
+    with pytest.raises(ValueError, match=rf"='{name}\(1\)' has a number, and '{name}' has none"):
         check_initialization(f"{name}(1)")
 
 
