@@ -61,5 +61,5 @@ def data() -> Path:
     """The folder of texts that FASTRNN_DATA names."""
     folder = os.environ.get("FASTRNN_DATA")
     if not folder:
-        pytest.skip("FASTRNN_DATA names no folder of texts")
+        pytest.skip("FASTRNN_DATA does not name a folder of texts")
     return Path(folder)
