@@ -1,4 +1,4 @@
-"""Finding, naming and missing backends."""
+"""Backends are found by name, and a missing backend is reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastrnn.backends.registry import BACKENDS, get_backend
 
 
 def forget() -> None:
-    """Let backends be looked for anew."""
+    """Forget which backends were found, so that they are looked for again."""
     registry._load.cache_clear()
     registry._find_first.cache_clear()
 
@@ -146,7 +146,7 @@ def test_fastrnn_isa_is_what_numba_compiles_for(isa: str, expected: list[object]
 
 
 def test_numba_obeys_what_it_is_told_to_compile_for():
-    """By its own variables, as by FASTRNN_ISA, and when it has compiled before."""
+    """Numba's own variables or FASTRNN_ISA choose the target; FASTRNN_ISA is refused if it comes too late."""
     require_isa("numba", "v3")
     program = "import fastrnn; print(fastrnn.get_backend('numba').description.vector_bits)"
     environment = {"FASTRNN_ISA": "", "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
@@ -181,7 +181,7 @@ print(norm.tolist())
 
 
 def output_of(program: str, **environment: str) -> str:
-    """What a program prints in a process of its own, or its error."""
+    """Run a program in its own process; return what it prints, or its error."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,

@@ -71,7 +71,7 @@ def test_no_backend_has_a_public_kernel_that_the_header_does_not_state():
 
 
 def test_what_is_generated_is_what_the_header_says():
-    """After a change of the header: ``python csrc/generate_contract.py``."""
+    """If it fails after a change of the header, run ``make contract``."""
     script, package = generator(), HEADER.parent.parent / "fastrnn"
     for path, text in script.modules(script.read()).items():
         assert (package / path).read_text(encoding="utf-8") == text, path
@@ -90,7 +90,7 @@ def test_the_generator_refuses_what_it_does_not_understand(text: str, message: s
 
 
 def test_every_number_of_a_kernel_has_a_type_in_python():
-    """A new C type would be an argument that no method can have."""
+    """The generator knows a Python type for each C type of a number."""
     assert {a.c_type for kernel in kernels() for a in kernel.arguments if not a.is_array} <= {
         *("double", "int64_t")
     }
@@ -107,7 +107,7 @@ def test_every_status_has_a_message():
 
 
 def test_every_array_of_a_layout_is_a_field_of_a_plan():
-    """A name that the plan does not have would be told to no kernel."""
+    """A kernel would not get the offset of an array that is not a field."""
     for kind in CELLS:
         for E, tied in ((0, False), (3, False), (5, True)):
             shape = layout.Shape(kind, 1, 7, E, 5, tied)

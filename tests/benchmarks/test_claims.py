@@ -1,4 +1,4 @@
-"""The claims of the README: each has one check, which is named where the claim is made."""
+"""Each claim of the README has one check, which is named beside the claim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State dicts of PyTorch: what goes there, what comes from there, and what is refused."""
+"""PyTorch's state dicts: conversion to them, conversion from them, and refused entries."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def forward(p: dict, cell: str, activation: str, ids: np.ndarray) -> np.ndarray:
 
 
 def module(cell: str, activation: str, V: int, H: int, L: int, E: int | None, *, bias: bool = True):
-    """A PyTorch module with the attributes that `to_torch_state_dict` speaks of."""
+    """A PyTorch module with the attributes that `to_torch_state_dict` names."""
     torch = pytest.importorskip("torch")
 
     class Module(torch.nn.Module):
@@ -273,7 +273,7 @@ def test_arrays_are_contiguous_copies():
 
 
 def renamed(state_dict: dict, **names: str) -> dict:
-    """The entries with other names of the modules; "" is none."""
+    """The entries with other names of the modules; "" removes the name."""
 
     def rename(key: str) -> str:
         first, _, rest = key.partition(".")
