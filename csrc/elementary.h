@@ -115,7 +115,7 @@ static inline real fr_exp_of_negative(real x)
 }
 
 /* tanh x = s / (1 + s) with s = (e²ˣ - 1) / 2, which is accurate for small x too. For small x it is computed as
- * s - s² / (1 + s), since the error of this division is then small beside s. */
+ * s - s² / (1 + s), since the error of this division is then small compared with s. */
 static inline real fr_tanh(real x)
 {
     const real enough = FR_BY_PRECISION(20.0f, 40.0); /* for larger 2x, tanh x rounds to 1 */

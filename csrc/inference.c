@@ -2,7 +2,7 @@
 
 #include "layers.h"
 
-static int32_t unused[FR_BARRIER]; /* one worker never waits, and nobody aborts it */
+static int32_t unused[FR_BARRIER]; /* a single worker never waits and is never aborted */
 static const fr_worker ALONE = {unused, 0, 1};
 static const fr_dropout NO_DROPOUT = {0, 0, 0};
 

@@ -1,4 +1,4 @@
-"""Plans: the numbers that tell a compiled kernel the sizes of a network and the offsets of its arrays.
+"""Plans: the numbers from which compiled kernels read the sizes of a network and the offsets of its arrays.
 
 The offsets are those in the flat vector of the parameters and in that of a workspace. The contract's
 enumerations name the fields of a plan.

@@ -54,7 +54,7 @@ class _Call:
         self.error: BaseException | None = None
 
     def do(self, part: int) -> None:
-        """Do a part. If the call has failed before, do nothing, because nobody waits for the part."""
+        """Do a part. If the call has failed before, do nothing, because no thread waits for the part."""
         with self._lock:
             if self.error is None:
                 self._begun.add(part)
@@ -74,7 +74,7 @@ class _Call:
         self._barrier[ABORT] = 1
 
     def abandon(self) -> None:
-        """Abort all parts, and let no part begin, because nobody waits for them."""
+        """Abort all parts, and let no part begin, because no thread waits for them."""
         self.error = self.error or KeyboardInterrupt()
         self._barrier[ABORT] = 1
 

@@ -44,7 +44,7 @@ def to_torch_state_dict(parameters: Mapping[str, Array], *, cell: str) -> dict[s
     -------
     dict
         ``embedding.weight (V, E)``; for each layer ``rnn.weight_ih_l0 (G·H, I)``, ``rnn.weight_hh_l0
-        (G·H, H)``, ``rnn.bias_ih_l0`` and ``rnn.bias_hh_l0 (G·H)``, which is zero but for a GRU's new gate;
+        (G·H, H)``, ``rnn.bias_ih_l0`` and ``rnn.bias_hh_l0 (G·H)``, zero except for a GRU's new gate;
         ``head.weight (V, H)``, also if it is tied to the embedding, and ``head.bias (V)``.
 
     Raises
@@ -156,7 +156,7 @@ def _arrays(state_dict: Any) -> dict[str, Array]:
             )
         dtype = np.result_type(array.dtype, np.float32)
         n_bytes += array.size * dtype.itemsize
-        memory.require(n_bytes, f"state_dict, of which {name!r} has shape {array.shape},")
+        memory.require(n_bytes, f"state_dict, whose {name!r} has shape {array.shape},")
         arrays[str(name)] = array.astype(dtype)
     return arrays
 
