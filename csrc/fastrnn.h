@@ -223,7 +223,7 @@ fr_status FR(rnn_backward)(
     const uint8_t *starts, /* (B) */
     int64_t relu, int64_t carried, int64_t B, int64_t H);
 
-/* The GRU of PyTorch and ONNX: the reset gate multiplies after the product (Cho et al. 2014):
+/* The GRU of PyTorch and ONNX, whose reset gate multiplies after the product (Cho et al. 2014):
  * r = σ(x_r + W_hr h_before), z = σ(x_z + W_hz h_before), u = b_hn + W_hn h_before,
  * n = tanh(x_n + r ⊙ u), h = (1 - z) ⊙ n + z ⊙ h_before. */
 fr_status FR(gru_forward)(
@@ -458,10 +458,10 @@ fr_status FR(network_step)(
     const int64_t *plan,   /* flat */
     int64_t B);
 
-/* Draws n symbols, each from p = softmax(logits / temperature): the first v with p_0 + … + p_v > u, where u is the
- * symbol's uniform number; at temperature 0, the first of the largest logits. Each symbol is the input of the next
- * step. After a `stop_symbol`, all symbols are `stop_symbol`. If a logit is not finite, that symbol and all
- * after it are -1. */
+/* Draws n symbols, each from softmax(logits / temperature): with e = exp((logits - largest) / temperature) and the
+ * symbol's uniform number u, the first v with e_0 + … + e_v > u · Σe; at temperature 0, the first of the largest
+ * logits. Each symbol is the input of the next step. After a `stop_symbol`, all symbols are `stop_symbol`. If a logit
+ * is not finite, that symbol and all after it are -1. */
 fr_status FR(sample)(
     int32_t *symbols,       /* (n) */
     real *state,            /* (Z, L, 1, H) (in, out) */
