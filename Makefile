@@ -83,7 +83,7 @@ package: .venv/installed-for-development ## build sdist and wheels, with and wit
 	$(BIN)/python -m pip install --quiet build
 	$(BIN)/python tests/tools/package.py
 
-contract: ## write what Python repeats of csrc/fastrnn.h, after a change of the header
+contract: ## write the Python modules that repeat csrc/fastrnn.h, after a change of the header
 	$(PYTHON) csrc/generate_contract.py
 
 # ---- Measurements ---------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""Benchmarks: fastrnn's backends beside each other, and beside the libraries that people use instead."""
+"""Benchmarks: they compare fastrnn's backends with each other and with other libraries."""

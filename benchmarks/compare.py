@@ -1,9 +1,9 @@
-"""fastrnn beside a NumPy script, PyTorch, JAX and ONNX Runtime: ``python -m benchmarks.compare``.
+"""Compare fastrnn with a NumPy script, PyTorch, JAX and ONNX Runtime: ``python -m benchmarks.compare``.
 
-Every library does the same jobs (``workloads``) in its fastest form, in a process of its own that is
-pinned to one core and one thread, and again to two. The first results of each must agree with those of
-fastrnn's NumPy backend, or the run stops. Repeats go round: each library once, the fma peak among them,
-then all again, so that a slower minute of the machine meets all of them. On Linux only.
+Every library does the same jobs (``workloads``) in its fastest form, in its own process, which is pinned to
+one core with one thread, and then to two. The first results of each must agree with those of fastrnn's NumPy
+backend, or the run stops. The repeats are interleaved: each library and the fma peak are measured once, then
+all again, so that a slow minute of the machine affects all of them. Linux only.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from benchmarks.workloads import WORKLOADS, Workload
 
 ROOT = Path(__file__).parent.parent
 
-#: How far results may be from the reference, relative to the larger of it and one.
+#: The largest difference from the reference, relative to the larger of the reference and one.
 TOLERANCE = {"float64": 1e-6, "float32": 1e-3}
 
-#: Rest between measurements, in which a library's idle threads stop spinning.
+#: The seconds between measurements, in which the idle threads of a library stop spinning.
 PAUSE = 0.05
 
-#: To choose a form, each is measured so long, and twice more unless its call is longer.
+#: To choose a form, each is measured for so many seconds, and twice more unless its call is longer.
 TRIAL_SECONDS = 0.2
 
 DISTRIBUTIONS = ("fastrnn", "numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "onnx", "onnxruntime")
@@ -49,7 +49,7 @@ class MissingError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """What to compare, and for how long."""
+    """The jobs, libraries and threads to compare, and the length of measurements."""
 
     jobs: list[str]
     libraries: list[str]
@@ -60,12 +60,12 @@ class Settings:
 
 
 class Process:
-    """A library at one job, in a process of its own."""
+    """The process of a library that does one job."""
 
     def __init__(self, library: Library, job: Workload, threads: int, cache: str) -> None:
         self._what = f"{library.title}, {job.name}, threads {threads}"
         command = [sys.executable, "-m", "benchmarks.worker", library.forms, job.name, str(threads)]
-        self._process = subprocess.Popen(  # noqa: S603  (its own worker)
+        self._process = subprocess.Popen(  # noqa: S603  (our own worker)
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
             env=environment(threads, cache),
         )  # fmt: skip
@@ -74,7 +74,7 @@ class Process:
         """Send a command and wait for its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with suppress(BrokenPipeError):  # a process that ended said why before
+        with suppress(BrokenPipeError):  # if the process ended, it has printed why
             print(json.dumps({"do": do, **details}), file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
@@ -91,7 +91,7 @@ class Process:
 
 @contextmanager
 def process(library: Library, job: Workload, threads: int, cache: str) -> Iterator[Process]:
-    """A process that ends with the block."""
+    """A process that is ended at the end of the ``with`` block."""
     started = Process(library, job, threads, cache)
     try:
         yield started
@@ -100,7 +100,7 @@ def process(library: Library, job: Workload, threads: int, cache: str) -> Iterat
 
 
 def environment(threads: int, cache: str) -> dict[str, str]:
-    """The variables that libraries read when they are imported; compiled code is kept in ``cache``."""
+    """The environment variables that libraries read on import; compiled code is stored in ``cache``."""
     count = str(threads)
     return {
         **os.environ,
@@ -116,7 +116,7 @@ def environment(threads: int, cache: str) -> dict[str, str]:
 
 @dataclass
 class Entrant:
-    """A library at one job with a number of threads, and what was measured of it."""
+    """A library that does one job with a number of threads, and its measurements."""
 
     job: Workload
     library: str
@@ -136,7 +136,7 @@ class Entrant:
         self.memory = answer["memory"]
 
     def record(self, peak: float) -> dict[str, Any]:
-        """What the JSON file says; the peak is in operations a second."""
+        """The entry of the JSON file; the peak is in operations per second."""
         median = statistics.median(self.seconds)
         speed = self.job.operations / median
         return {
@@ -154,7 +154,7 @@ class Entrant:
 
 
 def check(values: Sequence[float], expected: Sequence[float], job: Workload, what: str) -> None:
-    """Raise where the results of two libraries differ: they did not do the same work."""
+    """Raise an error if the results of two libraries differ, because they did not do the same work."""
     tolerance = TOLERANCE[job.dtype]
     for i, (value, wanted) in enumerate(zip(values, expected, strict=True)):
         if not abs(value - wanted) <= tolerance * max(1, abs(wanted)):
@@ -162,14 +162,14 @@ def check(values: Sequence[float], expected: Sequence[float], job: Workload, wha
 
 
 def trial(tried: Process) -> float:
-    """Seconds of a call, roughly."""
+    """About how many seconds a call takes."""
     first: float = tried.ask("measure", seconds=TRIAL_SECONDS)["seconds"]
     again = 2 if first < TRIAL_SECONDS else 0
     return min([first, *(tried.ask("measure", seconds=TRIAL_SECONDS)["seconds"] for _ in range(again))])
 
 
 class Comparison:
-    """One job: its entrants, started one after the other and measured in turn."""
+    """One job: its entrants are started one after the other, and measured in turn."""
 
     def __init__(self, job: Workload, settings: Settings, cache: str) -> None:
         self.job = job
@@ -180,19 +180,19 @@ class Comparison:
             self._expected = reference.ask("start", form="public interface")["values"]
 
     def start(self, name: str, form: str, threads: int, cache: str) -> tuple[Process, float]:
-        """A process that has given its first results, and how many seconds after it was started."""
+        """Start a process; return it, and the seconds until its first results."""
         began = time.perf_counter()
         started = self._processes.enter_context(process(LIBRARIES[name], self.job, threads, cache))
         self.begin(started, name, form)
         return started, time.perf_counter() - began
 
     def begin(self, started: Process, name: str, form: str) -> None:
-        """Let a process begin in a form, and check its first results."""
+        """Let a process start a form, and check its first results."""
         values = started.ask("start", form=form)["values"]
         check(values, self._expected, self.job, f"{LIBRARIES[name].title} ({form})")
 
     def trials(self, name: str, threads: int) -> dict[str, float]:
-        """Seconds of a call in each form that the library has for the job."""
+        """The seconds of a call in each form that the library has for the job."""
         seconds = {}
         with process(LIBRARIES[name], self.job, threads, self._cache) as tried:
             forms = tried.ask("list")["forms"]
@@ -204,12 +204,12 @@ class Comparison:
         return seconds
 
     def enter(self, name: str, threads: int) -> Entrant | None:
-        """Start a library in its fastest form; ``None`` where the job is not for it."""
+        """Start a library in its fastest form; return ``None`` if it cannot do the job."""
         forms = self.trials(name, threads)
         if not forms:
             return None
         form = min(forms, key=lambda form: forms[form])
-        if self.settings.quick or threads > min(self.settings.threads):  # its start is not measured again
+        if self.settings.quick or threads > min(self.settings.threads):  # the start is measured only once
             started, _ = self.start(name, form, threads, self._cache)
             return Entrant(self.job, name, threads, started, form, forms)
         with tempfile.TemporaryDirectory() as cache:
@@ -219,7 +219,7 @@ class Comparison:
         return Entrant(self.job, name, threads, started, form, forms, cold, warm)
 
     def measure(self, entrants: list[Entrant]) -> dict[int, float]:
-        """Measure all of them in turn; return the peak for each number of threads, operations a second."""
+        """Measure all in turn; return the peak in operations per second for each number of threads."""
         peaks: dict[int, list[float]] = {threads: [] for threads in self.settings.threads}
         cores = {
             threads: self._processes.enter_context(process(PEAK, self.job, threads, self._cache))
@@ -244,7 +244,7 @@ class Comparison:
 
 
 def compare_job(job: Workload, settings: Settings, missing: dict[str, str], cache: str) -> dict[str, Any]:
-    """Measure every library at one job; libraries that are not there are added to ``missing``."""
+    """Measure every library at one job; libraries that are not installed are added to ``missing``."""
     comparison = Comparison(job, settings, cache)
     entrants = []
     try:
@@ -272,7 +272,7 @@ def compare_job(job: Workload, settings: Settings, missing: dict[str, str], cach
 
 
 def machine() -> dict[str, Any]:
-    """The processor and the versions of everything that was measured."""
+    """The processor, and the versions of Python and of the libraries."""
     found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     versions = {}
     for name in DISTRIBUTIONS:
@@ -289,26 +289,26 @@ def machine() -> dict[str, Any]:
 
 
 def say(message: str) -> None:
-    """Tell how far it is."""
+    """Print a message about the progress to stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options."""
+    """Parse the options."""
     jobs = [job.name for job in WORKLOADS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("--jobs", nargs="+", choices=jobs, default=jobs)
     parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES))
     parser.add_argument("--threads", nargs="+", type=int, choices=[1, 2], default=[1, 2])
-    parser.add_argument("--repeats", type=int, default=9, help="of each library, interleaved")
-    parser.add_argument("--seconds", type=float, default=0.4, help="of each repeat, or one call's")
+    parser.add_argument("--repeats", type=int, default=9, help="measurements of each library, interleaved")
+    parser.add_argument("--seconds", type=float, default=0.4, help="seconds of a measurement, or one call")
     parser.add_argument("--output", type=Path, default=Path("build", "compare"), help="a folder")
-    parser.add_argument("--quick", action="store_true", help="try that everything runs: times mean nothing")
+    parser.add_argument("--quick", action="store_true", help="only check that all runs; times mean nothing")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compare, print the tables, and write them with the measurements and a picture."""
+    """Compare, print the tables, and write the tables, the measurements and a picture."""
     options = parse(arguments)
     settings = Settings(
         options.jobs, options.libraries,

@@ -1,4 +1,4 @@
-"""What fastrnn wants to reach beside the others, and whether it did in a run of ``compare``."""
+"""The goals of fastrnn's speed beside other libraries, and whether a run of ``compare`` met them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.peers import LIBRARIES
 
 BACKENDS = ("numba", "c")
 
-#: How many times faster than whom, at the same number of threads.
+#: By job: how many times faster than each library fastrnn must be, with the same number of threads.
 TIMES_FASTER = {
     "seed": {"numpy": 250, "jax": 8},
     "min-char-rnn": {"numpy": 14, "torch": 17, "jax": 1.8},
@@ -25,7 +25,7 @@ TIMES_FASTER = {
     "scoring": {"torch": 5},
 }
 
-#: Per cent of the core's fma peak, on one thread.
+#: By job: the per cent of the core's fma peak that one thread must reach.
 PERCENT_OF_PEAK = {
     "batched": {"numba": 75, "c": 75},
     "wide": {"numba": 82, "c": 88},
@@ -34,16 +34,16 @@ PERCENT_OF_PEAK = {
     "scoring-lines": {"numba": 65, "c": 65},
 }
 
-#: How many times faster two threads are than one.
+#: By job: how many times faster two threads must be than one.
 TWO_THREADS = {"batched": 1.85, "wide": 1.85, "lstm": 1.85, "gru": 1.85, "lstm-2x512": 1.85}
 
-#: How many times slower than the other compiled backend a backend may be.
+#: A compiled backend may be at most so many times slower than the other one.
 SLOWER = {"float64": 1.25, "float32": 1.15}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A goal, with the value that was measured and the least (or ``most``) that is wanted."""
+    """A goal, with the measured value and its lower bound, or its upper bound with ``most``."""
 
     goal: str
     threads: int
@@ -53,14 +53,14 @@ class Outcome:
 
     @property
     def met(self) -> bool:
-        """Whether it was reached."""
+        """Whether the goal was met."""
         assert self.value is not None
         return self.value <= self.bound if self.most else self.value >= self.bound
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Medians of one run, by job, library and threads."""
+    """The medians of a run, by job, library and threads."""
 
     results: dict[tuple[str, str, int], dict[str, Any]]
 
@@ -73,7 +73,7 @@ class Measured:
         })  # fmt: skip
 
     def ratio(self, job: str, faster: tuple[str, int], slower: tuple[str, int]) -> float | None:
-        """How many times faster one library is than another; ``None`` where one was not measured."""
+        """How many times faster one library is than another; ``None`` if one was not measured."""
         pair = [self.results.get((job, *which)) for which in (faster, slower)]
         if None in pair:
             return None
@@ -82,7 +82,7 @@ class Measured:
 
 
 def outcomes(job: dict[str, Any], backend: str, measured: Measured) -> Iterator[Outcome]:
-    """How a backend did at a job."""
+    """The outcomes of a backend at a job."""
     name = job["name"]
     other = "c" if backend == "numba" else "numba"
     for threads in 1, 2:
@@ -102,7 +102,7 @@ def outcomes(job: dict[str, Any], backend: str, measured: Measured) -> Iterator[
 
 
 def evaluate(comparison: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every goal whose libraries were measured."""
+    """The outcome of every goal whose libraries were measured."""
     measured = Measured.of(comparison)
     return [
         {"job": job["name"], "library": backend, **asdict(outcome), "met": outcome.met}

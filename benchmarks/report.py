@@ -1,4 +1,4 @@
-"""What a run of ``compare`` found, as tables in Markdown and as a picture."""
+"""The results of a run of ``compare``, as Markdown tables and as a picture."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from benchmarks.peers import LIBRARIES
 
 Results = dict[str, Any]
 
-#: The library that others are measured in, the first that was there.
+#: The base to which other libraries are compared: the first of these that was measured.
 BASES = ("c", "numba")
 
 
 def human(number: float) -> str:
-    """Three digits and a unit, such as ``3.21 M``."""
+    """A number with three digits and a unit, such as ``3.21 M``."""
     for size, unit in (1e9, " G"), (1e6, " M"), (1e3, " k"):
         if number >= size:
             return f"{number / size:.3g}{unit}"
@@ -25,7 +25,7 @@ def human(number: float) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; numbers are to the right of the first column."""
+    """A Markdown table; all columns but the first are right-aligned."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -33,7 +33,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def of_libraries(
     job: Results, threads: int, libraries: Sequence[str], cell: Callable[[Results], str]
 ) -> list[str]:
-    """A cell for each library at a job."""
+    """The cell of each library in the row of a job."""
     found = {result["library"]: result for result in job["results"] if result["threads"] == threads}
     return [cell(found[name]) if name in found else "" for name in libraries]
 
@@ -45,13 +45,13 @@ def libraries_of(comparison: Results) -> list[str]:
 
 
 def base_of(job: Results, threads: int) -> Results | None:
-    """The result that others are divided by."""
+    """The result to which others are compared."""
     found = {result["library"]: result for result in job["results"] if result["threads"] == threads}
     return next((found[name] for name in BASES if name in found), None)
 
 
 def speed_cell(base: Results | None) -> Callable[[Results], str]:
-    """Characters a second and, for a peer, how many times faster the base is."""
+    """Characters per second and, for a peer, how many times faster the base is."""
 
     def cell(result: Results) -> str:
         speed = result["characters_per_second"]
@@ -68,7 +68,7 @@ def operations_cell(result: Results) -> str:
 
 
 def start_cell(result: Results) -> str:
-    """Seconds to the first result, cold and warm, and peak memory."""
+    """Seconds to the first result, with an empty and a filled cache, and peak memory."""
     first = result["seconds_to_first_result"]
     seconds = " / ".join(f"{first[kind]:.2g}" for kind in ("cold", "warm") if first[kind] is not None)
     memory = f"{result['peak_memory_bytes'] / 1e6:.0f} MB"
@@ -76,7 +76,7 @@ def start_cell(result: Results) -> str:
 
 
 def speeds(comparison: Results) -> str:
-    """The table of characters a second."""
+    """The table of characters per second."""
     libraries = libraries_of(comparison)
     rows = [
         [job["name"], str(threads), *of_libraries(job, threads, libraries, speed_cell(base_of(job, threads)))]
@@ -123,7 +123,7 @@ def goals(comparison: Results) -> str:
 
 
 def markdown(comparison: Results) -> str:
-    """All of it."""
+    """The whole report in Markdown."""
     machine, settings = comparison["machine"], comparison["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     met = sum(goal["met"] for goal in comparison["goals"])
@@ -131,9 +131,9 @@ def markdown(comparison: Results) -> str:
     parts = [
         f"{what}. Medians of {settings['repeats']} interleaved repeats.",
         *(f"{LIBRARIES[name].title} is missing: {why}." for name, why in comparison["missing"].items()),
-        "Characters a second; in brackets, how many times faster fastrnn's C is:",
+        "Characters per second; in brackets, how many times faster fastrnn's C is:",
         speeds(comparison),
-        "GFLOP/s; in brackets, per cent of what as many cores can do at most, the last column:",
+        "GFLOP/s; in brackets, per cent of the fma peak of as many cores, which is the last column:",
         operations(comparison),
         "From a new process to the first result, with an empty cache / a filled one, and peak memory:",
         starts(comparison),
@@ -143,12 +143,12 @@ def markdown(comparison: Results) -> str:
     return "\n\n".join(parts)
 
 
-#: fastrnn's backends stand out; the second thread's bar is paler.
+#: The colours of fastrnn's backends and of the others: on one thread, and paler on two.
 COLOURS = {True: ("#d9480f", "#f7a072"), False: ("#3b5b7a", "#a3b8cc")}
 
 
 def picture(comparison: Results, path: Path) -> None:
-    """A panel for each job: characters a second of every library, on a logarithmic scale."""
+    """Draw a panel for each job: characters per second of every library, on a logarithmic scale."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -166,7 +166,7 @@ def picture(comparison: Results, path: Path) -> None:
         axis.remove()
     machine = comparison["machine"]
     figure.suptitle(
-        f"Characters a second on {machine['processor']}: one thread and, paler, two "
+        f"Characters per second on {machine['processor']}: one thread and, paler, two "
         "(in brackets, how many times faster fastrnn's C is)"
     )
     figure.savefig(path, dpi=100)
@@ -174,7 +174,7 @@ def picture(comparison: Results, path: Path) -> None:
 
 
 def draw_job(axis: Any, job: Results) -> None:
-    """Bars from the top down, library by library, each with its speed."""
+    """Draw the bars from the top down, library by library, each with its speed."""
     results = sorted(job["results"], key=lambda one: (list(LIBRARIES).index(one["library"]), one["threads"]))
     names = list(dict.fromkeys(result["library"] for result in results))
     for result in results:

@@ -17,11 +17,11 @@ def test_training(benchmark, workload: Training, backend: str):
     if isinstance(found, str):
         pytest.skip(found)
     trained, streams = trainer(workload, workload.weights(), 1, backend), workload.streams()
-    trained.steps(streams[: workload.T + 1], workload.T)  # compiles, outside the timer
+    trained.steps(streams[: workload.T + 1], workload.T)  # this compiles the kernels, before the measurement
     losses = benchmark(trained.steps, streams, workload.T)
     assert len(losses) == workload.windows
     assert np.isfinite(losses).all()
-    if benchmark.stats is not None:  # none with --benchmark-disable
+    if benchmark.stats is not None:  # there is no result with --benchmark-disable
         seconds = benchmark.stats.stats.median
         benchmark.extra_info["microseconds_per_update"] = round(1e6 * seconds / workload.windows, 2)
         benchmark.extra_info["characters_per_second"] = round(workload.characters / seconds)

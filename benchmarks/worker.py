@@ -1,7 +1,7 @@
-"""The process of one library and one job: commands on stdin, answers on stdout, a JSON object a line.
+"""The process of one library and one job: commands on stdin, answers on stdout, as JSON lines.
 
-It is started by ``compare``, with the environment's variables set, and pins itself to as many cores as it
-has threads before it imports anything that could start some.
+``compare`` starts it with the environment variables set. It pins itself to as many cores as it has threads,
+before it imports a library that could start threads.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from benchmarks.workloads import WORKLOADS, Workload
 
 
 def timed(run: Run, seconds: float) -> float:
-    """Seconds of a call: the mean of calls that take so long, after one that fills the caches.
+    """The seconds of a call: the mean over so many seconds of calls, after one that fills the caches.
 
-    A call that takes so long by itself is the only one.
+    If the first call takes as long as that, it is the only one.
     """
     times: list[float] = []
     while not times or (times[0] < seconds and sum(times[1:]) < seconds):
@@ -34,7 +34,7 @@ def timed(run: Run, seconds: float) -> float:
 
 
 def answers(job: Workload, forms: dict[str, Build], threads: int) -> Iterator[dict[str, object]]:
-    """Answer the commands: what forms there are, to start one, and to measure it once."""
+    """Answer the commands: list the forms, start a form, and measure it once."""
     run: Run
     for line in sys.stdin:
         command = json.loads(line)
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("threads", type=int)
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-options.threads :])
-    stdout, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no answer
+    stdout, sys.stdout = sys.stdout, sys.stderr  # what a library prints must not be read as an answer
     job = next(job for job in WORKLOADS if job.name == options.job)
     try:
         forms = pkgutil.resolve_name(options.forms)(job)
@@ -64,7 +64,7 @@ def main() -> None:
         print(json.dumps({"missing": str(error)}), file=stdout, flush=True)
         return
     for answer in answers(job, forms, options.threads):
-        # Linux counts in KiB, and from the parent's maximum on, which is smaller than any library's
+        # Linux counts in KiB; the count starts at the parent's maximum, which is smaller than any library's
         memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(json.dumps({**answer, "memory": memory}), file=stdout, flush=True)
 

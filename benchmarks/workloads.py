@@ -1,4 +1,4 @@
-"""The jobs that every benchmark measures: their sizes, weights and data, stated once.
+"""The jobs of all benchmarks: their sizes, weights and data.
 
 T time steps · B batch rows · V vocabulary · H hidden units · L layers · G gates of the cell
 """
@@ -15,13 +15,13 @@ Weights = dict[str, np.ndarray]
 
 CLIP = 5.0
 
-#: Adagrad's sum of squares starts from it, and nothing is added to the root: min-char-rnn's form.
+#: The first value of Adagrad's sum of squares; epsilon is 0, as in min-char-rnn.
 INITIAL_ACCUMULATOR = 1e-8
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One network at one kind of work."""
+    """A network and a kind of work."""
 
     name: str
     T: int
@@ -34,12 +34,12 @@ class Workload:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one layer of the vanilla cell, which is all that some peers were written for."""
+        """Whether it is one layer of the vanilla cell; some peers support only this."""
         return (self.cell, self.num_layers) == ("rnn", 1)
 
     @property
     def sizes(self) -> dict[str, int]:
-        """By letter; L where there is more than one layer."""
+        """The sizes by letter; L only if there is more than one layer."""
         layers = {"L": self.num_layers} if self.num_layers > 1 else {}
         return {"T": self.T, "B": self.B, "V": self.V, "H": self.H, **layers}
 
@@ -50,10 +50,10 @@ class Workload:
 
     @property
     def operations(self) -> int:
-        """Floating-point operations of one call, 2·((2·L - 1)·G·H² + H·V) a character.
+        """The floating-point operations of one call: 2·((2·L - 1)·G·H² + H·V) for each character.
 
-        A layer has a product with its own state and, above the first, one with the layer below; the first
-        one's input is one-hot and costs none.
+        Each layer has a product with its state; each layer above the first also has one with its input. The
+        input of the first layer is one-hot and costs no operations.
         """
         products = (2 * self.num_layers - 1) * len(CELLS[self.cell].gates)
         return 2 * self.characters * (products * self.H**2 + self.H * self.V)
@@ -64,7 +64,7 @@ class Workload:
         return 50
 
     def weights(self) -> Weights:
-        """What every library starts from, by fastrnn's names, within ±1/√H."""
+        """The initial weights of every library, with fastrnn's names, uniform within ±1/√H."""
         rng = np.random.default_rng(1)
         return {
             name: (rng.uniform(-1, 1, shape) / np.sqrt(self.H)).astype(self.dtype)
@@ -72,7 +72,7 @@ class Workload:
         }
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the weights, in the order in which they are drawn."""
+        """The shapes of the weights, in the order in which they are drawn."""
         V, H, rows = self.V, self.H, len(CELLS[self.cell].gates) * self.H
         shapes: dict[str, tuple[int, ...]] = {}
         for layer in range(self.num_layers):
@@ -88,14 +88,14 @@ class Workload:
         return self.weights()
 
     def streams(self) -> np.ndarray:
-        """Ids (N + 1, B), as many as one call needs."""
+        """The ids (N + 1, B) that one call needs."""
         N = self.characters // self.B
         return np.random.default_rng(0).integers(0, self.V, (N + 1, self.B), dtype=np.int32)
 
 
 @dataclass(frozen=True)
 class Training(Workload):
-    """Updates, one a window: forward, backward, elementwise clip, update; the state is carried."""
+    """An update for each window: forward, backward, clip by value, update; the state is carried."""
 
     optimizer: str
     learning_rate: float
@@ -107,7 +107,7 @@ class Training(Workload):
 
     @property
     def operations(self) -> int:
-        """Three times the forward pass, such as 6·T·B·(H² + H·V) an update."""
+        """Three times those of the forward pass, such as 6·T·B·(H² + H·V) for an update."""
         return 3 * super().operations
 
     @property
@@ -124,10 +124,10 @@ class Training(Workload):
 
 @dataclass(frozen=True)
 class Sampling(Workload):
-    """T characters drawn one after the other, from id 0 and a state of zeros."""
+    """T characters are drawn one after the other, from id 0 and a state of zeros."""
 
     def weights_of_check(self) -> Weights:
-        """Logits so far apart that every draw is certain, whatever the random numbers."""
+        """Weights whose logits are so far apart that every random number gives the same draw."""
         weights = self.weights()
         for name in "head.weight", "head.bias":
             weights[name] *= 1e5
@@ -136,7 +136,7 @@ class Sampling(Workload):
 
 @dataclass(frozen=True)
 class Scoring(Workload):
-    """The bits of every character but the first in B texts of T + 1 characters, from states of zeros."""
+    """The bits of all characters but the first, in B texts of T + 1 characters, from a state of zeros."""
 
 
 TRAINING = (

@@ -1,4 +1,4 @@
-/* cross_entropy.c: the softmax of each row of logits, its loss in nats and its gradient,
+/* cross_entropy.c: the softmax of each row of logits, its loss in nats and its gradient:
  *
  *     p = softmax(logits)     loss = -ln p[target]     dlogits = scale (p - onehot(target))
  *
@@ -11,7 +11,7 @@
 #include "matmul.h"
 #include "sums.h"
 
-/* The vectors of FR_SUMS elements. */
+/* Vectors in a group of FR_SUMS elements. */
 enum { GROUP = FR_SUMS / FR_LANES };
 
 static real largest(const real *row, int64_t V)
@@ -50,7 +50,7 @@ static real sum_of(const real *row, int64_t V)
     return fr_add_halves(partial);
 }
 
-/* Some rows at a time, pass by pass: each is one long loop over elements that are in the cache. */
+/* Several rows in several passes: each pass is one long loop over elements that are in the cache. */
 static void some_rows(double *restrict losses, real *dlogits, const real *logits, const int32_t *restrict targets,
                       real scale, int64_t N, int64_t V)
 {
@@ -61,7 +61,7 @@ static void some_rows(double *restrict losses, real *dlogits, const real *logits
         const real largest_logit = largest(row, V);
         shifted[n] = targets[n] < 0 ? 0 : row[targets[n]] - largest_logit;
         for (int64_t v = 0; v < V; v++)
-            out[v] = fr_flush(row[v] - largest_logit, FR_TINY); /* e to what is tiny is 1, to the bit */
+            out[v] = fr_flush(row[v] - largest_logit, FR_TINY); /* if x is tiny, eˣ rounds to 1 */
     }
     for (int64_t i = 0; i < N * V; i++)
         dlogits[i] = fr_exp_of_negative(dlogits[i]);

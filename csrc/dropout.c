@@ -1,13 +1,13 @@
-/* dropout.c: dropout by a counter-based generator, Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011): which
- * elements are kept is found again wherever it is needed, and never stored. */
+/* dropout.c: dropout by a counter-based generator, Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011). The mask
+ * is computed each time that it is needed, and is never stored. */
 
 #include "elementary.h"
 #include "fastrnn.h"
 
-/* Counters that are worked on side by side. */
+/* The number of counters that are computed together. */
 enum { LANES = 16 };
 
-/* Four words for each of LANES counters that differ in their first word alone, which counts up from `first`. */
+/* Four words for each of LANES counters. The first word of a counter counts up from `first`; `rest` is the same. */
 fr_inline void philox(uint32_t *restrict w0, uint32_t *restrict w1, uint32_t *restrict w2, uint32_t *restrict w3,
                       uint32_t first, const uint32_t rest[3], const uint32_t key[2])
 {

@@ -1,10 +1,10 @@
 /* elementary.h: exp, tanh, sigmoid and log, as one fixed sequence of IEEE operations each.
  *
  * x = n ln 2 + r with |r| ≤ ln 2 / 2, and a polynomial in r (minimax, by the Remez algorithm), evaluated
- * with fused multiply-adds. There are no branches and no calls, so that compilers turn a loop over any
- * of them into vector code, of any width and with the same bits. backends/numba/elementary.py states the same
- * sequences with the same coefficients. The errors, over the whole range, are below 2.5 ulp; NaN stays
- * NaN, and infinities and zeros give their exact limits. */
+ * with fused multiply-adds. There are no branches and no calls. So compilers vectorize a loop over any of
+ * them, for any vector width and with the same bits. backends/numba/elementary.py states the same sequences
+ * with the same coefficients. The error is below 2.5 ulp over the whole range. NaN stays NaN, and infinities
+ * and zeros give the exact limits. */
 #ifndef FASTRNN_ELEMENTARY_H
 #define FASTRNN_ELEMENTARY_H
 
@@ -26,8 +26,8 @@ typedef uint64_t fr_uint;
 #define FR_LOG2E FR_BY_PRECISION(0x1.715476p+0f, 0x1.71547652b82fep+0)
 #define FR_LN2_HIGH FR_BY_PRECISION(0x1.62e400p-1f, 0x1.62e42fefa3800p-1)
 #define FR_LN2_LOW FR_BY_PRECISION(0x1.7f7d1cp-20f, 0x1.ef35793c76730p-45)
-/* Adding it rounds to the nearest whole number, which is then the difference of the two bit patterns:
- * AVX2 has no conversion between doubles and 64-bit integers. */
+/* x + FR_ROUNDER is rounded to a whole number, which is the difference of the bit patterns of the sum and of
+ * FR_ROUNDER. AVX2 has no conversion between doubles and 64-bit integers. */
 #define FR_ROUNDER FR_BY_PRECISION(0x1.8p23f, 0x1.8p52)
 
 static inline fr_int fr_bits(real x)
@@ -44,27 +44,27 @@ static inline real fr_from_bits(fr_int bits)
     return x;
 }
 
-/* condition ? a : b, as bits: of a quotient with one of two numerators GCC makes two divisions. */
+/* condition ? a : b, on the bits. With ?:, GCC compiles (condition ? a : b) / c to two divisions. */
 static inline real fr_blend(int condition, real a, real b)
 {
     const fr_int mask = -(fr_int)condition;
     return fr_from_bits((fr_bits(a) & mask) | (fr_bits(b) & ~mask));
 }
 
-/* x, or 0 where it is below `threshold`; NaN stays. Of the square of a number that is chosen by ?: GCC makes a
- * choice of two squares, and so computes that of the tiny number, which is denormal. */
+/* x, or 0 if |x| < threshold; NaN stays NaN. It uses fr_blend, since GCC moves a square into the branches of ?:
+ * and so squares the tiny x too; that square is denormal. */
 fr_inline real fr_flush(real x, real threshold)
 {
     return fr_blend(fr_abs(x) < threshold, 0, x);
 }
 
-/* 2ⁿ, for n within the range of normal numbers. */
+/* 2ⁿ, if it is a normal number. */
 static inline real fr_power_of_two(fr_int n)
 {
     return fr_from_bits((fr_int)((fr_uint)(n + FR_BIAS) << FR_MANTISSA));
 }
 
-/* eʳ - 1 and n, for x = n ln 2 + r. */
+/* Returns eʳ - 1 and writes n, where x = n ln 2 + r. */
 static inline real fr_reduce(real x, fr_int *n)
 {
     const real rounded = fr_fma(x, FR_LOG2E, FR_ROUNDER);
@@ -100,11 +100,11 @@ static inline real fr_exp(real x)
     x = x > high ? high : x;
     fr_int n;
     const real e = fr_reduce(x, &n) + 1;
-    const fr_int half = n >> 1; /* in two steps, since 2ⁿ alone may be out of range */
+    const fr_int half = n >> 1; /* in two factors, since 2ⁿ may be out of range */
     return e * fr_power_of_two(half) * fr_power_of_two(n - half);
 }
 
-/* eˣ for x ≤ 0, and 0 where that is below FR_TINY. */
+/* eˣ for x ≤ 0, and 0 if eˣ < FR_TINY. */
 static inline real fr_exp_of_negative(real x)
 {
     const real low = FR_BY_PRECISION(-44.0f, -350.0);
@@ -114,11 +114,11 @@ static inline real fr_exp_of_negative(real x)
     return fr_flush(e * fr_power_of_two(n), FR_TINY);
 }
 
-/* With s = (e²ˣ - 1) / 2, whose last places are right for small x too, tanh x = s / (1 + s), which is
- * s - s² / (1 + s), where for small x the error of the division hardly counts. */
+/* tanh x = s / (1 + s) with s = (e²ˣ - 1) / 2, which is accurate for small x too. For small x it is computed as
+ * s - s² / (1 + s), since the error of this division is then small compared with s. */
 static inline real fr_tanh(real x)
 {
-    const real enough = FR_BY_PRECISION(20.0f, 40.0); /* from here on the result is 1 */
+    const real enough = FR_BY_PRECISION(20.0f, 40.0); /* for larger 2x, tanh x rounds to 1 */
     real twice = fr_abs(x) + fr_abs(x);
     twice = twice > enough ? enough : twice;
     fr_int n;
@@ -136,10 +136,10 @@ static inline real fr_sigmoid(real x)
     return fr_blend(x < 0, e, 1) / (1 + e);
 }
 
-/* A gate: the sigmoid, 0 where that is below FR_TINY. */
+/* A gate: the sigmoid, or 0 if it is below FR_TINY. */
 static inline real fr_gate(real x)
 {
-    const real e = fr_exp_of_negative(-fr_abs(fr_flush(x, FR_TINY))); /* e to what is tiny is 1 */
+    const real e = fr_exp_of_negative(-fr_abs(fr_flush(x, FR_TINY))); /* if x is tiny, e⁻ˣ rounds to 1 */
     return fr_blend(x < 0, e, 1) / (1 + e);
 }
 

@@ -1,6 +1,6 @@
-/* fastrnn.h: the contract. It states every kernel of fastrnn once; backends/reference.py and
- * backends/numba/ hold the same kernels under the same names, with the same arguments in the same
- * order, and a test reads this file and compares the three.
+/* fastrnn.h: the contract. It states every kernel of fastrnn once. backends/reference.py and
+ * backends/numba/ hold the same kernels, with the same names and the same arguments in the same order.
+ * A test reads this file and compares the three.
  *
  * It is not a library for others to link: memory, checks and errors belong to the Python side.
  *
@@ -9,8 +9,8 @@
  *                     G gates of a cell (1 rnn, 3 gru, 4 lstm) · Z arrays of a state (2 lstm, else 1)
  *                     N rows of a product, T·B for a window · I inputs · O outputs of a linear map
  *                     K rows and J columns of the right operand of a product
- *                     n elements of a flat vector, M moments of each, P parameters of a network
- *                     W windows, S steps of the streams that they are cut from · A averages, 0 or 1
+ *                     n elements of a flat vector, M moments of each element, P parameters of a network
+ *                     W windows, S steps of the streams that the windows are cut from · A averages, 0 or 1
  *                     Xp: X rounded up to whole panels of a packed matrix, to a multiple of FR_MAX_NR
  *
  * Conventions
@@ -18,18 +18,17 @@
  *    `(in, out)` is read and replaced, `(scratch)` holds nothing before or after the call.
  *  - Each kernel exists for `real` = float, fr_name_f32, and for `real` = double, fr_name_f64.
  *  - The caller allocates. A kernel never allocates, prints, exits or keeps anything.
- *  - Arrays do not overlap unless it is said that they may.
- *  - A kernel with `part` and `parts` does one part of its work; all the parts together do it all, in any
- *    order or at the same time, and no result depends on how many there are.
+ *  - Arrays do not overlap, unless a comment allows it.
+ *  - A kernel with `part` and `parts` does one part of its work. The parts may run in any order or at the
+ *    same time. Their number changes no result.
  *  - Losses are sums in nats, and are double for either `real`.
- *  - The compiled kernels are one fixed sequence of IEEE operations each, with the same bits for any
- *    instruction set: products as matmul.h says, functions as elementary.h does, sums in FR_SUMS
- *    interleaved parts.
- *  - States, gradients and moments are zero rather than tiny: below FR_TINY (FR_TINY² for sums of squares),
- *    so that no product of two of them is denormal, which is slow on many processors. Weights are as they
- *    are.
- *  - `starts` is 1 where a row begins anew: its state is zero before that step, and no gradient
- *    crosses. A target of -1 has no loss.
+ *  - Each compiled kernel is one fixed sequence of IEEE operations, with the same bits for any instruction
+ *    set: products as in matmul.h, functions as in elementary.h, sums as FR_SUMS interleaved partial sums.
+ *  - States, gradients and moments below FR_TINY (FR_TINY² for sums of squares) are set to zero. So no
+ *    product of two of them is denormal; denormal numbers are slow on many processors. Weights are not
+ *    changed in this way.
+ *  - `starts` is 1 where a row starts anew: its state is zero before that step, and no gradient goes
+ *    back across it. A target of -1 has no loss.
  *  - A kernel returns a status. After anything but FR_OK the outputs are undefined.
  */
 #ifndef FASTRNN_H
@@ -43,19 +42,19 @@ typedef int32_t fr_status;
 
 enum {
     FR_OK = 0,
-    FR_BAD_SIZE = 1,   /* a size is negative, or zero where it may not be */
+    FR_BAD_SIZE = 1,   /* a size is negative, or is zero where zero is not allowed */
     FR_BAD_SYMBOL = 2, /* an id outside 0 … V-1, or a target outside -1 … V-1 */
     FR_BAD_CHOICE = 3, /* a cell, an optimizer or a function that does not exist */
-    FR_ABORTED = 4     /* the caller or another part ended the call */
+    FR_ABORTED = 4     /* the caller or another worker ended the call */
 };
 
-/* Functions, as `elementary` numbers them. */
+/* The numbers of the functions, for `elementary`. */
 enum { FR_EXP = 0, FR_TANH = 1, FR_SIGMOID = 2, FR_LOG = 3 };
 
-/* Rows of B and of A that a product works on at a time (BLIS's KC and MC); columns of the widest panel of a packed
- * matrix, of any instruction set; rows that the head works on at a time; rows after which a part of a window asks
- * whether it is to end, whole blocks; the interleaved partial sums of a reduction: element i goes into sum
- * i mod FR_SUMS, and these are added up in halves. */
+/* FR_KC, FR_MC: the rows of B and of A that a product works on at a time, BLIS's KC and MC. FR_MAX_NR: the columns of
+ * the widest panel of a packed matrix, of any instruction set. FR_ROWS: the rows that the head works on at a time.
+ * FR_STRETCH: a worker checks for an abort after so many rows, a multiple of FR_KC. FR_SUMS: the partial sums of a
+ * reduction; element i is added to sum i mod FR_SUMS, and sums.h adds these up. */
 enum { FR_KC = 256, FR_MC = 96, FR_MAX_NR = 32, FR_ROWS = 64, FR_STRETCH = 1024, FR_SUMS = 16 };
 
 /* States, gradients and moments below this are set to zero, and sums of squares below its square. */
@@ -64,60 +63,59 @@ enum { FR_KC = 256, FR_MC = 96, FR_MAX_NR = 32, FR_ROWS = 64, FR_STRETCH = 1024,
 /* Cells, by PyTorch's names. */
 enum { FR_RNN_TANH = 0, FR_RNN_RELU = 1, FR_GRU = 2, FR_LSTM = 3, FR_CELL_KINDS = 4 };
 
-/* What `plan` says of a network: its cell and sizes, the number of the cell's gates, the size of its parameters,
- * the steps whose logits are held at a time; then where arrays begin, in the parameters and in a workspace, -1 for
- * an array that is absent. core/plan.py makes it. */
+/* The fields of a `plan`: the cell and the sizes of a network, the number of the cell's gates, the size of its
+ * parameters, the steps whose logits are in memory at a time; then the offsets of arrays in the parameters and in a
+ * workspace, -1 for an array that is absent. core/plan.py makes it. */
 enum {
     FR_CELL = 0, FR_LAYERS = 1, FR_VOCABULARY = 2, FR_EMBEDDING = 3, FR_HIDDEN = 4, FR_GATE_COUNT = 5,
     FR_PARAMETERS = 6, FR_HEAD_STEPS = 7,
     FR_TIED = 8,             /* 1 where the head's weight is the embedding's, else 0 */
     FR_EMBEDDING_WEIGHT = 9, /* (V, E), where E > 0 */
-    FR_HEAD_WEIGHT = 10,     /* (V, H), which may be the embedding's */
+    FR_HEAD_WEIGHT = 10,     /* (V, H); where weights are tied, that of the embedding */
     FR_HEAD_BIAS = 11,       /* (V) */
     FR_HEAD_T = 12,          /* head.weightᵀ packed (H, Vp) */
     FR_HEAD = 13,            /* head.weight packed (V, Hp) */
     FR_BLOCKS = 14,          /* (parts, FR_KC, max(E, H)p) */
     FR_X = 15,               /* (T, B, E), where E > 0: rows of the embedding */
     FR_MASKED = 16,          /* (B+parts, (G+1)·H) */
-    FR_DC = 17,              /* (B, H), of an lstm */
+    FR_DC = 17,              /* (B, H), lstm only */
     FR_DX = 18,              /* (T, B, E), where E > 0 */
     FR_LOGITS = 19,          /* (head steps, B, V), or (FR_ROWS, V) */
     FR_ZEROS = 20,           /* (max(E, H)) */
-    FR_LAYER = 21            /* and of each layer, one after the other: */
+    FR_LAYER = 21            /* from here on the fields below, once for each layer */
 };
 enum {
-    FR_WEIGHT_IH = 0, /* (G·H, I); of a one-hot input (V, G·H), the public one transposed */
+    FR_WEIGHT_IH = 0, /* (G·H, I); for a one-hot input (V, G·H), the transpose of the public one */
     FR_WEIGHT_HH = 1, /* (G·H, H) */
     FR_GATE_BIAS = 2, /* (G·H) */
-    FR_BIAS_HN = 3,   /* (H), of a gru */
-    FR_IH_T = 4,      /* W_ihᵀ packed (I, G·Hp), where the input is a product */
+    FR_BIAS_HN = 3,   /* (H), gru only */
+    FR_IH_T = 4,      /* W_ihᵀ packed (I, G·Hp), if the input is not one-hot */
     FR_HH_T = 5,      /* W_hhᵀ packed (H, G·Hp) */
     FR_IH = 6,        /* W_ih packed (G·H, Ip) */
     FR_HH = 7,        /* W_hh packed (G·H, Hp) */
-    FR_H = 8,         /* (T+1, B, H): its first step is the state before the window */
-    FR_AUX = 9,       /* (T+1, B, H): the lstm's c, likewise; the gru's u, from the first step on */
-    FR_GATES = 10,    /* (T, B, G·H): those of an rnn begin where h will be */
-    FR_OUTPUT = 11,   /* (T, B, H): its output with dropout; without dropout, h itself */
+    FR_H = 8,         /* (T+1, B, H): first the state before the window */
+    FR_AUX = 9,       /* (T+1, B, H): lstm: c, first the one before the window; gru: u, in the first T steps */
+    FR_GATES = 10,    /* (T, B, G·H): in an rnn, the memory of h from its second step on */
+    FR_OUTPUT = 11,   /* (T, B, H): the output after dropout; without dropout, h itself */
     FR_DH = 12,       /* (T, B, H) */
-    FR_DGATES = 13,   /* (T, B, G·H): they take the place of the gates, in an rnn of dh */
+    FR_DGATES = 13,   /* (T, B, G·H): in the memory of the gates; in an rnn, of dh */
     FR_LAYER_PLAN = 14
 };
 
-/* What the parts of a window share to wait for each other: three counters, each on a cache line of its
- * own. They begin as zeros. Setting the last one to 1 makes all parts return FR_ABORTED after at most FR_STRETCH
- * rows. */
+/* The barrier at which the workers of a window wait for each other: three counters, each on its own cache line.
+ * They begin as zeros. When the last one is set to 1, every worker returns FR_ABORTED after at most FR_STRETCH rows. */
 enum { FR_BARRIER = 48, FR_ARRIVED = 0, FR_GENERATION = 16, FR_ABORT = 32 };
 
-/* Optimizers, as train_windows numbers them, and the width of a row of their settings. */
+/* The numbers of the optimizers, for train_windows, and the length of a row of their settings. */
 enum { FR_SGD = 0, FR_ADAGRAD = 1, FR_ADAM = 2, FR_RMSPROP = 3, FR_SETTINGS = 6 };
 
-/* What a window's gradient is that of: the sum of its losses, their mean over the targets, or the sum divided
- * by the number of rows. */
+/* The reduction of a window's losses, whose gradient is taken: their sum, their mean over the targets, or their sum
+ * divided by the number of batch rows. */
 enum { FR_SUM = 0, FR_MEAN = 1, FR_BATCHMEAN = 2 };
 
 /* ---- Elementary functions ------------------------------------------------------------------------
  *
- * Within 2.5 units in the last place over the whole range; NaN stays NaN. */
+ * The error is below 2.5 ulp over the whole range. NaN stays NaN. */
 
 /* y_i = f(x_i), where f is one of FR_EXP, FR_TANH, FR_SIGMOID (1 / (1 + e⁻ˣ)) and FR_LOG. */
 fr_status FR(elementary)(
@@ -127,11 +125,11 @@ fr_status FR(elementary)(
 
 /* ---- Linear maps ------------------------------------------------------------------------------ */
 
-/* Packs B (K, J) for a product A B: `weight` itself, or its transpose. How it lies in `packed` is the
- * backend's own business. */
+/* Packs B (K, J) for a product A B: `weight` itself, or its transpose. Each backend chooses the order of the
+ * elements in `packed`. */
 fr_status FR(pack)(
     real *packed,       /* (K, Jp) */
-    const real *weight, /* (K, J), or with `transposed` (J, K) */
+    const real *weight, /* (K, J), or (J, K) if `transposed` */
     int64_t transposed, int64_t part, int64_t parts, int64_t K, int64_t J);
 
 /* y_n = weight[ids_n]. */
@@ -141,7 +139,7 @@ fr_status FR(embedding_forward)(
     const int32_t *ids, /* (N) */
     int64_t N, int64_t V, int64_t O);
 
-/* Its gradient: dweight[ids_n] += dy_n, in the order of n. A part is some of the columns. */
+/* The gradient of embedding_forward: dweight[ids_n] += dy_n, in the order of n. A part is some of the columns. */
 fr_status FR(embedding_gradients)(
     real *dweight,      /* (V, O) (+=) */
     const real *dy,     /* (N, O) */
@@ -156,7 +154,8 @@ fr_status FR(gather_forward)(
     const int32_t *ids, /* (N) */
     int64_t N, int64_t V, int64_t O);
 
-/* Its gradients: dweight[ids_n] += dy_n and dbias += dy_n, in the order of n. A part is some of the columns. */
+/* The gradients of gather_forward: dweight[ids_n] += dy_n and dbias += dy_n, in the order of n. A part is some of
+ * the columns. */
 fr_status FR(gather_gradients)(
     real *dweight,      /* (V, O) (+=) */
     real *dbias,        /* (O) (+=) */
@@ -183,7 +182,7 @@ fr_status FR(linear_gradients)(
     int64_t part, int64_t parts, int64_t N, int64_t I, int64_t O);
 
 /* The gradient of a recurrent weight: dweight_hh += Σ dyᵀ h_before over the N steps and rows of a window,
- * where h_before is zeros in a row that starts. A part is some of the outputs. */
+ * where h_before is zero in a row that starts. A part is some of the outputs. */
 fr_status FR(recurrent_gradients)(
     real *dweight_hh,      /* (O, H) (+=) */
     real *block,           /* (FR_KC, Hp) (scratch) */
@@ -197,7 +196,7 @@ fr_status FR(recurrent_gradients)(
  * Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011), with the low and high half of dropout_seed as its key and
  * (layer·Q + j, batch row, step, update) as its counter, is at least dropout · 2³². */
 fr_status FR(dropout)(
-    real *y,       /* (N, H), which may be `x` itself */
+    real *y,       /* (N, H), may be `x` itself */
     const real *x, /* (N, H) */
     double dropout, int64_t dropout_seed, int64_t update, int64_t layer,
     int64_t first, /* the number of the first row */
@@ -205,15 +204,15 @@ fr_status FR(dropout)(
 
 /* ---- Cells: one layer, one step ------------------------------------------------------------------
  *
- * The gates begin as the input's share with the bias, x W_ihᵀ + b, and h_before is the state that a step
- * continues from; a row that starts continues from zeros. σ is the sigmoid, ⊙ the product of elements.
- * Backwards, what reaches h comes in as dh, and what goes on to the step before is added to dh_before where
- * `carried` is not 0, but not for the rows that start. */
+ * x = input W_ihᵀ + b is the input's share of the gates, with the bias. h_before is the state before the step; it
+ * counts as zero in a row that starts. σ is the sigmoid, ⊙ the elementwise product.
+ * A backward kernel takes the gradient of h as dh. It adds the gradient of h_before to dh_before if `carried` is
+ * not 0, except in rows that start. */
 
-/* h = f(x + W_hh h_before) (Elman 1990), where f is tanh, or with `relu` max(0, ·) (Le, Jaitly & Hinton
- * 2015). */
+/* h = f(x + W_hh h_before) (Elman 1990), where f is tanh, or max(0, ·) if `relu` is not 0 (Le, Jaitly &
+ * Hinton 2015). */
 fr_status FR(rnn_forward)(
-    real *h,               /* (B, H) (in, out): the gate x; then h */
+    real *h,               /* (B, H) (in, out): x before, h after */
     real *masked,          /* (B, H) (scratch) */
     const real *h_before,  /* (B, H) */
     const real *packed,    /* (H, Hp): W_hhᵀ */
@@ -222,7 +221,7 @@ fr_status FR(rnn_forward)(
 
 /* dx = f'(h) ⊙ dh, dh_before += W_hhᵀ dx. */
 fr_status FR(rnn_backward)(
-    real *dh,              /* (B, H) (in, out): then dx */
+    real *dh,              /* (B, H) (in, out): dx after */
     real *dh_before,       /* (B, H) (+=) */
     real *masked,          /* (B, H) (scratch) */
     const real *h,         /* (B, H) */
@@ -230,13 +229,13 @@ fr_status FR(rnn_backward)(
     const uint8_t *starts, /* (B) */
     int64_t relu, int64_t carried, int64_t B, int64_t H);
 
-/* The GRU of PyTorch and ONNX, which resets after the product (Cho et al. 2014):
+/* The GRU of PyTorch and ONNX, whose reset gate multiplies after the product (Cho et al. 2014):
  * r = σ(x_r + W_hr h_before), z = σ(x_z + W_hz h_before), u = b_hn + W_hn h_before,
  * n = tanh(x_n + r ⊙ u), h = (1 - z) ⊙ n + z ⊙ h_before. */
 fr_status FR(gru_forward)(
     real *h,               /* (B, H) */
     real *u,               /* (B, H) */
-    real *gates,           /* (B, 3H) (in, out): x; then r, z, n */
+    real *gates,           /* (B, 3H) (in, out): x before; r, z, n after */
     real *masked,          /* (B+1, 4H) (scratch) */
     const real *h_before,  /* (B, H) */
     const real *packed,    /* (H, 3Hp): W_hhᵀ */
@@ -248,8 +247,8 @@ fr_status FR(gru_forward)(
  * du = r ⊙ dn, dh_before += z ⊙ dh + W_hhᵀ (dr, dz, du). */
 fr_status FR(gru_backward)(
     real *dh_before,       /* (B, H) (+=) */
-    real *gates,           /* (B, 3H) (in, out): r, z, n; then dx */
-    real *u,               /* (B, H) (in, out): then du */
+    real *gates,           /* (B, 3H) (in, out): r, z, n before; dx after */
+    real *u,               /* (B, H) (in, out): du after */
     real *masked,          /* (B, 4H) (scratch) */
     const real *dh,        /* (B, H) */
     const real *h_before,  /* (B, H) */
@@ -257,7 +256,7 @@ fr_status FR(gru_backward)(
     const uint8_t *starts, /* (B) */
     int64_t carried, int64_t B, int64_t H);
 
-/* dweight_hh += Σ (dr, dz, du)ᵀ h_before and dbias_hn += Σ du over the N steps and rows of a window, of whose
+/* dweight_hh += Σ (dr, dz, du)ᵀ h_before and dbias_hn += Σ du over the N steps and rows of a window, where
  * dx = (dr, dz, dn). A part is some of the outputs. */
 fr_status FR(gru_gradients)(
     real *dweight_hh,      /* (3H, H) (+=) */
@@ -270,12 +269,12 @@ fr_status FR(gru_gradients)(
     int64_t part, int64_t parts, int64_t N, int64_t H);
 
 /* The LSTM (Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000):
- * i, f, o = σ(x + W_h h_before) and g = tanh(x_g + W_hg h_before), each of its own rows of the weight,
+ * i, f, o = σ(x + W_h h_before) and g = tanh(x_g + W_hg h_before), each with its own part of x and rows of W_h,
  * c = f ⊙ c_before + i ⊙ g, h = o ⊙ tanh(c). */
 fr_status FR(lstm_forward)(
     real *h,               /* (B, H) */
     real *c,               /* (B, H) */
-    real *gates,           /* (B, 4H) (in, out): x; then i, f, g, o */
+    real *gates,           /* (B, 4H) (in, out): x before; i, f, g, o after */
     real *masked,          /* (B, H) (scratch) */
     const real *h_before,  /* (B, H) */
     const real *c_before,  /* (B, H) */
@@ -288,8 +287,8 @@ fr_status FR(lstm_forward)(
  * dh_before += W_hhᵀ (di, df, dg, do). */
 fr_status FR(lstm_backward)(
     real *dh_before,       /* (B, H) (+=) */
-    real *dc,              /* (B, H) (in, out): what reaches c; then dc_before, 0 where a row starts */
-    real *gates,           /* (B, 4H) (in, out): i, f, g, o; then dx */
+    real *dc,              /* (B, H) (in, out): dc before; dc_before after, 0 where a row starts */
+    real *gates,           /* (B, 4H) (in, out): i, f, g, o before; dx after */
     real *masked,          /* (B, 4H) (scratch) */
     const real *dh,        /* (B, H) */
     const real *c,         /* (B, H) */
@@ -300,19 +299,19 @@ fr_status FR(lstm_backward)(
 
 /* ---- Head -------------------------------------------------------------------------------------- */
 
-/* Cross-entropy of the softmax of each row, the largest logit subtracted first:
- * losses_n = -ln p_n[target_n] and dlogits_n = scale (p_n - onehot(target_n)); both are zero where the
- * target is -1. Where a logit is NaN, so is the loss. */
+/* The cross-entropy of the softmax p_n of each row, computed after the largest logit is subtracted:
+ * losses_n = -ln p_n[target_n] and dlogits_n = scale (p_n - onehot(target_n)). Both are zero where the
+ * target is -1. The loss is NaN where a logit is NaN. */
 fr_status FR(cross_entropy)(
     double *losses,         /* (N) */
-    real *dlogits,          /* (N, V), which may be `logits` itself */
+    real *dlogits,          /* (N, V), may be `logits` itself */
     const real *logits,     /* (N, V) */
     const int32_t *targets, /* (N) */
     double scale, int64_t N, int64_t V);
 
 /* ---- Clipping and updates, over flat vectors ----------------------------------------------------
  *
- * An element of the gradient is clipped to between -limit and limit, and for an update then multiplied by
+ * Each element of the gradient is clipped to the range from -limit to limit. An update then multiplies it by
  * `scale`. An infinite limit clips nothing. A part of an update is a range of the parameters. */
 
 /* The Euclidean norm of the clipped gradient. */
@@ -321,12 +320,12 @@ fr_status FR(gradient_norm)(
     const real *grads, /* (n) */
     double limit, int64_t n);
 
-/* p -= learning_rate · g, or, where momentum is not 0 (Sutskever et al. 2013, as PyTorch has it),
+/* Without momentum: p -= learning_rate · g. With momentum (Sutskever et al. 2013, as in PyTorch):
  * m = momentum · m + g, p -= learning_rate · (a · g + b · m).
- * settings: learning_rate, momentum, a, b; these are 0, 1, or for Nesterov's momentum 1, momentum */
+ * settings: learning_rate, momentum, a, b; a, b = 0, 1, or for Nesterov's momentum a, b = 1, momentum */
 fr_status FR(sgd_update)(
     real *params,           /* (n) (in, out) */
-    real *moments,          /* (M, n) (in, out): m, and none where momentum is 0 */
+    real *moments,          /* (M, n) (in, out): m; M = 0 if momentum is 0 */
     const real *grads,      /* (n) */
     const double *settings, /* (FR_SETTINGS) */
     double limit, double scale, int64_t part, int64_t parts, int64_t n);
@@ -340,8 +339,8 @@ fr_status FR(adagrad_update)(
     const double *settings, /* (FR_SETTINGS) */
     double limit, double scale, int64_t part, int64_t parts, int64_t n);
 
-/* Adam (Kingma & Ba 2015), the corrections of both moments' bias folded into the settings, and AdamW (Loshchilov
- * & Hutter 2019), where keep is not 1: m = β₁m + (1-β₁)g, v = β₂v + (1-β₂)g²,
+/* Adam (Kingma & Ba 2015), and AdamW (Loshchilov & Hutter 2019) if keep is not 1. The settings contain the bias
+ * corrections of both moments: m = β₁m + (1-β₁)g, v = β₂v + (1-β₂)g²,
  * p = keep · p - step · m / (√v / correction + epsilon).
  * settings: step = learning_rate / (1-β₁ᵏ), β₁, β₂, epsilon, correction = √(1-β₂ᵏ), at update k,
  * keep = 1 - learning_rate · weight decay */
@@ -369,12 +368,11 @@ fr_status FR(average_update)(
 
 /* ---- The whole network: embedding or one-hot input, layers of one cell, linear head ----------------
  *
- * params, grads and workspaces are flat; a plan, which is made for at least so many steps, for these rows and
- * parts, says where arrays lie in them. A workspace is quickest where it begins with a cache line. A state has
- * (Z, L, B, H): h of each layer, and for the LSTM then c of each. */
+ * params, grads and workspaces are flat. A plan says where arrays lie in them; it is made for at least T steps, for
+ * B rows and for the number of parts. A workspace is fastest if it begins at a cache line. A state (Z, L, B, H) is
+ * h of each layer; for the LSTM, c of each layer follows. */
 
-/* Runs a window, and carries the state over it. The plan is one of ⌈FR_KC/B⌉ steps, or of T where that is
- * less. */
+/* The logits of a window, and the state after it. The plan is made for min(T, ⌈FR_KC/B⌉) steps. */
 fr_status FR(network_forward)(
     real *logits,          /* (T, B, V) */
     real *state,           /* (Z, L, B, H) (in, out) */
@@ -385,7 +383,7 @@ fr_status FR(network_forward)(
     const int64_t *plan,   /* flat */
     int64_t T, int64_t B);
 
-/* The same, for the loss of each symbol. */
+/* The same as network_forward, with the loss of each symbol in place of the logits. */
 fr_status FR(network_losses)(
     double *losses,         /* (T, B) */
     real *state,            /* (Z, L, B, H) (in, out) */
@@ -399,8 +397,8 @@ fr_status FR(network_losses)(
 
 /* Forward and backward: the loss of each symbol, and the gradients of scale · Σ losses, with `dropout` as the
  * fraction of each layer's output that is set to zero.
- * No gradient enters from after the window, and none leaves to before it (truncated BPTT). The parts
- * run at the same time, on the same arrays, and wait for each other at `barrier`. */
+ * No gradient crosses the start or the end of the window (truncated BPTT). All parts run at the same time, each in
+ * a worker of its own, on the same arrays; the workers wait for each other at `barrier`. */
 fr_status FR(network_gradients)(
     double *losses,         /* (T, B) */
     real *grads,            /* (P) */
@@ -416,20 +414,19 @@ fr_status FR(network_gradients)(
     int64_t B);
 
 /* Truncated BPTT: W updates of forward, backward, clip by value, clip by norm, update.
- * The streams are S steps long and are cut into ⌈S/T⌉ windows of T steps, the last one shorter where T
- * does not divide S. Update w takes window (first + w) mod ⌈S/T⌉; the state is carried from each
- * window to the next, over the end of the streams as well. `reduction` is FR_SUM, FR_MEAN or
- * FR_BATCHMEAN. It stops before the first update whose loss or gradient is not finite, and leaves the
- * parameters as they were; every later loss and norm is NaN. For dropout, update w has the number
- * first_update + w. The average of the parameters, where there is one, follows them after each update. Parts
- * are as in network_gradients. */
+ * The streams are S steps long and are cut into ⌈S/T⌉ windows of T steps; the last one is shorter if T does not
+ * divide S. Update w takes window (first + w) mod ⌈S/T⌉. The state is carried from each window to the next, also
+ * from the last window to the first. `reduction` is FR_SUM, FR_MEAN or FR_BATCHMEAN. Training stops before the
+ * first update whose loss or gradient is not finite, and does not change the parameters further; every later loss
+ * and norm is NaN. For dropout, update w has the number first_update + w. If A is 1, the average is updated after
+ * each update of the parameters. Parts are as in network_gradients. */
 fr_status FR(train_windows)(
-    double *losses,         /* (W): the sum of each window */
-    double *norms,          /* (W): of each gradient, after the clip by value */
+    double *losses,         /* (W): the sum of the losses of each window */
+    double *norms,          /* (W): the norm of each gradient after clipping by value */
     double *symbol_losses,  /* (T, B) (scratch) */
     real *params,           /* (P) (in, out) */
     real *grads,            /* (P) (scratch) */
-    real *moments,          /* (M, P) (in, out): as many as the optimizer has */
+    real *moments,          /* (M, P) (in, out) */
     real *average,          /* (A, P) (in, out) */
     real *state,            /* (Z, L, B, H) (in, out) */
     real *workspace,        /* flat (scratch) */
@@ -438,7 +435,7 @@ fr_status FR(train_windows)(
     const int32_t *targets, /* (S, B) */
     const uint8_t *starts,  /* (S, B) */
     const double *settings, /* (W, FR_SETTINGS): a row for each update */
-    const double *weights,  /* (W): of the parameters in their average, after each update */
+    const double *weights,  /* (W): the weight of average_update for each update */
     const int64_t *plan,    /* flat */
     int64_t optimizer, int64_t reduction, double value_limit, double norm_limit, double dropout,
     int64_t dropout_seed, int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t W,
@@ -446,7 +443,7 @@ fr_status FR(train_windows)(
 
 /* ---- One symbol at a time ------------------------------------------------------------------------
  *
- * What is packed forward lies in `prepared`, which many streams may share, the rest in `scratch`. */
+ * `prepared` holds the packed weights; many streams may share it. `scratch` holds all else. */
 
 /* Packs what network_step and sample read. */
 fr_status FR(network_prepare)(
@@ -455,7 +452,7 @@ fr_status FR(network_prepare)(
     const int64_t *plan   /* flat */
 );
 
-/* One step of B rows: the logits of what follows, and the state after it. */
+/* One step of B rows: the logits of the next symbol, and the state after the step. */
 fr_status FR(network_step)(
     real *logits,          /* (B, V) */
     real *state,           /* (Z, L, B, H) (in, out) */
@@ -467,10 +464,10 @@ fr_status FR(network_step)(
     const int64_t *plan,   /* flat */
     int64_t B);
 
-/* Draws n symbols, each from the softmax of logits / temperature: the first v with p_0 + … + p_v above
- * its uniform number times the sum of all; at temperature 0 the first of the largest logits. Each is the
- * input of the step that draws the next one. What comes after `stop_symbol` is `stop_symbol` as well. Where a
- * logit is not finite, that symbol and those after it are -1. */
+/* Draws n symbols, each from softmax(logits / temperature): with e = exp((logits - largest) / temperature) and the
+ * symbol's uniform number u, the first v with e_0 + … + e_v > u · Σe; at temperature 0, the first of the largest
+ * logits. Each symbol is the input of the next step. After a `stop_symbol`, all symbols are `stop_symbol`. If a logit
+ * is not finite, that symbol and all after it are -1. */
 fr_status FR(sample)(
     int32_t *symbols,       /* (n) */
     real *state,            /* (Z, L, 1, H) (in, out) */
@@ -479,7 +476,7 @@ fr_status FR(sample)(
     const real *prepared,   /* flat */
     const real *params,     /* (P) */
     const double *uniforms, /* (n): from 0 to below 1 */
-    const uint8_t *starts,  /* (1): of each step */
+    const uint8_t *starts,  /* (1): the same at each step */
     const int64_t *plan,    /* flat */
     double temperature, int64_t symbol_before, int64_t stop_symbol, int64_t n);
 

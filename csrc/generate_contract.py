@@ -1,10 +1,10 @@
-"""Write what Python repeats of the contract, from ``fastrnn.h``: each fact is typed once, there.
+"""Write the Python modules that repeat the contract of ``fastrnn.h``: each fact is typed once, in the header.
 
-``python csrc/generate_contract.py`` writes ``fastrnn/core/constants.py`` (numbers, and the names of what is
-numbered), ``fastrnn/backends/contract.py`` (kernels and their arguments) and ``fastrnn/backends/kernels.py``
+``python csrc/generate_contract.py`` writes ``fastrnn/core/constants.py`` (numbers, and tables of their
+names), ``fastrnn/backends/contract.py`` (kernels and their arguments) and ``fastrnn/backends/kernels.py``
 (their signatures). ``fastrnn/backends/numba/constants.py`` is a copy of the first, since Numba's cache
-notices changes of its own folder alone. The results are committed, and a test generates them anew. Run it
-after each change of the header.
+notices changes only in its own folder. The results are committed, and a test generates them again. Run this
+program after each change of the header.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "fastrnn"
 WIDTH = 110
 
-#: The types of an argument in a kernel's Python signature, by its C type: as an array, and as a number.
+#: The type of an argument in a kernel's Python signature, by its C type: of an array, and of a number.
 ARRAY_TYPES = {"real": "Reals", "double": "Floats", "int32_t": "Ids", "uint8_t": "Flags", "int64_t": "Sizes"}
 NUMBER_TYPES = {"double": "float", "int64_t": "int"}
 
-#: What a comment says of an array that is not only read or only written.
+#: The role of an array by the mark in its comment; an array without a mark is an input or an output.
 ROLES = {"(in, out)": "updated", "(+=)": "added", "(scratch)": "scratch"}
 
-#: The names of what is numbered: by a member of its enumeration, the table and what it is.
+#: The tables of names. The key is a member of the enumeration; the value is the table's name and its comment.
 TABLES = {
-    "EXP": ("FUNCTIONS", "The functions that `elementary` computes, by their numbers."),
-    "LSTM": ("CELLS", "The cells, by their numbers."),
-    "SGD": ("OPTIMIZERS", "The optimizers, by their numbers."),
-    "MEAN": ("REDUCTIONS", "What a window's gradient is that of, by its number."),
-    "VOCABULARY": ("PLAN", "The fields of a plan, in order; those of each layer follow."),
+    "EXP": ("FUNCTIONS", "The functions of `elementary`, in the order of their numbers."),
+    "LSTM": ("CELLS", "The cells, in the order of their numbers."),
+    "SGD": ("OPTIMIZERS", "The optimizers, in the order of their numbers."),
+    "MEAN": ("REDUCTIONS", "The reductions of a window's losses, in the order of their numbers."),
+    "VOCABULARY": ("PLAN", "The fields of a plan, in order; the fields of each layer follow them."),
     "WEIGHT_HH": ("PLAN_OF_LAYER", "The fields of a layer in a plan, in order."),
 }
 
@@ -65,7 +65,7 @@ class RealConstant(NamedTuple):
 
 
 class Argument(NamedTuple):
-    """An argument of a kernel; an array has a shape in letters, () where it is flat."""
+    """An argument of a kernel; an array has a shape in letters, which is () if the array is flat."""
 
     name: str
     c_type: str
@@ -96,7 +96,7 @@ _REAL = re.compile(
     r"/\*((?:(?!\*/).)*)\*/\s*^#define FR_(\w+) FR_BY_PRECISION\((\S+)f, (\S+)\)", re.DOTALL | re.MULTILINE
 )
 _KERNEL = re.compile(r"^fr_status FR\((\w+)\)\((.*?)\);", re.DOTALL | re.MULTILINE)
-#: A declaration, the comma after it, and the comment after that.
+#: A declaration, then a comma, then a comment.
 _ARGUMENT = re.compile(r"(const )?\b(\w+) (\*?)(\w+)\s*,?\s*(?:/\*(.*?)\*/)?", re.DOTALL)
 
 
@@ -149,7 +149,7 @@ def constants(header: Header) -> Iterator[str]:
         yield ""
         yield from (f"# {line}" for line in textwrap.wrap(enumeration.note, WIDTH - 2))
         for member in enumeration.members:
-            # a dimension letter stays free for what it stands for
+            # a constant must not have the name of a kernel's argument
             name = f"{member.name}_" if member.name in taken else member.name
             yield f"{name}: Final = {member.value}" + (f"  # {member.note}" if member.note else "")
     for real in header.reals:
@@ -161,7 +161,7 @@ def constants(header: Header) -> Iterator[str]:
 
 
 def tables(header: Header) -> Iterator[str]:
-    """The names of what is numbered, and the texts of statuses."""
+    """The tables of names, and the texts of the statuses."""
     kernels = {kernel.name for kernel in header.kernels}
     by_member = {member.name: group for group in header.enumerations for member in group.members}
     for anchor, (table, what) in TABLES.items():
@@ -169,7 +169,7 @@ def tables(header: Header) -> Iterator[str]:
         if table == "OPTIMIZERS":
             names = [name for name in names if f"{name}_update" in kernels]
         elif table in COUNTED:
-            names.pop()  # how many there are
+            names.pop()  # the last member is their number
         values = [member.value for member in by_member[anchor].members][: len(names)]
         if values != list(range(len(names))):
             raise ValueError(f"the members of {table} must be numbered from 0 on: {values}")
@@ -177,7 +177,7 @@ def tables(header: Header) -> Iterator[str]:
         yield f"#: {what}"
         yield from filled(f"{table}: Final = (", [f'"{name}"' for name in names], ")")
     yield ""
-    yield "#: What each status says, but for that of success."
+    yield "#: The text of each status except success."
     yield "STATUS: Final = {"
     for member in by_member["OK"].members:
         if member.value:
@@ -190,7 +190,7 @@ def _quoted(text: str) -> str:
 
 
 def filled(start: str, items: Iterable[str], end: str, indent: str = "") -> Iterator[str]:
-    """A bracketed list on one line if it fits there, else in filled lines."""
+    """A bracketed list on one line if it fits, else on several filled lines."""
     listed = list(items)
     line = f"{indent}{start}{', '.join(listed)}{end}"
     if len(line) <= WIDTH:
@@ -209,14 +209,14 @@ def filled(start: str, items: Iterable[str], end: str, indent: str = "") -> Iter
 
 HEAD = '''"""{what}
 
-Generated by csrc/generate_contract.py from csrc/fastrnn.h: change the header, and generate this anew.
+Generated by csrc/generate_contract.py from csrc/fastrnn.h: change the header, then run `make contract`.
 """
 '''
 
 
 def core_module(header: Header) -> str:
-    """The module of numbers, and of the names of what is numbered."""
-    head = HEAD.format(what="The numbers of the contract, and the names of what is numbered.")
+    """The module of numbers and tables of names."""
+    head = HEAD.format(what="The numbers of the contract, and tables of their names.")
     lines = ["", "from typing import Final", "", "# fmt: off", *constants(header), *tables(header), ""]
     return head + "\n".join(lines)
 
@@ -226,11 +226,11 @@ from typing import Final, NamedTuple
 
 
 class Argument(NamedTuple):
-    """An argument: its C type and its role, which is ``"number"`` or, of an array, one of five.
+    """An argument: its C type and its role. The role of a number is ``"number"``; an array has one of five.
 
     ``"output"``: written. ``"updated"``: read and replaced. ``"added"``: added to. ``"scratch"``: holds
     nothing before or after the call. ``"input"``: only read. An array has a shape in the header's letters
-    and constants, or none where it is flat.
+    and constants; a flat array has an empty shape.
     """
 
     name: str
@@ -274,7 +274,7 @@ Sizes = NDArray[np.int64]
 
 # fmt: off
 class Kernels:
-    """The kernels of an implementation as methods: the arguments have names, and a failure is raised."""
+    """The kernels of a backend as methods, which take arguments by name and raise an error on failure."""
 
     _kernels: Mapping[str, Callable[..., int]]
 
@@ -310,7 +310,7 @@ def _argument_row(argument: Argument) -> str:
 
 
 def _method(kernel: Kernel) -> Iterator[str]:
-    """A method that takes the arguments by name, and passes them on in order."""
+    """A method that takes the arguments by name and passes them to the kernel in order."""
     typed = [
         f"{a.name}: {(NUMBER_TYPES if a.role == 'number' else ARRAY_TYPES)[a.c_type]}"
         for a in kernel.arguments
@@ -323,7 +323,7 @@ def _method(kernel: Kernel) -> Iterator[str]:
 
 
 def modules(header: Header) -> dict[str, str]:
-    """What is written, by its path in the package."""
+    """The text of each generated module, by its path in the package."""
     return {
         "core/constants.py": core_module(header),
         "backends/numba/constants.py": core_module(header),

@@ -1,17 +1,16 @@
-/* gru.c: one step of a gated recurrent unit, forward and backward, as PyTorch and ONNX have it (reset after
- * the product; Cho et al. 2014),
+/* gru.c: one step of a gated recurrent unit, forward and backward, as in PyTorch and ONNX: the reset gate
+ * multiplies after the product (Cho et al. 2014):
  *
  *     r, z = σ(x + W_h h_{t-1})     u = b_hn + W_hn h_{t-1}     n = tanh(x_n + r ⊙ u)
  *     h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}
  *
- * B batch rows · H hidden units. What is a factor of a product is zero rather than tiny, so that no product
- * is denormal. */
+ * B batch rows · H hidden units. Factors below FR_TINY are set to zero, so that no product is denormal. */
 
 #include "fastrnn.h"
 #include "matmul.h"
 #include "rows.h"
 
-/* Row by row, since a batch row's gates stand beside each other, as their shares of the product do. */
+/* One batch row: its gates are contiguous, and so are its rows of the product. */
 static void row_forward(real *restrict h, real *restrict u, real *restrict r, real *restrict z, real *restrict n,
                         const real *restrict product, const real *restrict h_before, int64_t H)
 {
@@ -26,7 +25,7 @@ static void row_forward(real *restrict h, real *restrict u, real *restrict r, re
     }
 }
 
-/* Leaves in `recurrent` what goes through the recurrent weight, and in `direct` what goes past it. */
+/* Writes to `recurrent` the gradients that W_hh multiplies, and to `direct` the rest of the gradient of h_before. */
 static void row_backward(real *restrict recurrent, real *restrict direct, real *restrict r, real *restrict z,
                          real *restrict n, real *restrict u, const real *restrict dh, const real *restrict h_before,
                          int continues, int64_t H)

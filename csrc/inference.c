@@ -1,13 +1,13 @@
-/* inference.c: a network forward only: windows, and one symbol at a time. */
+/* inference.c: the forward pass of a network: over windows, and one symbol at a time. */
 
 #include "layers.h"
 
-static int32_t unused[FR_BARRIER]; /* nobody waits, and nobody tells it to end */
+static int32_t unused[FR_BARRIER]; /* a single worker never waits and is never aborted */
 static const fr_worker ALONE = {unused, 0, 1};
 static const fr_dropout NO_DROPOUT = {0, 0, 0};
 
-/* A window forward, FR_KC rows or a step at a time, so that the workspace stays in the cache. Writes the
- * logits, or where there are targets the losses. */
+/* The forward pass of a window, about FR_KC rows at a time, so that the workspace stays in the cache. Writes the
+ * losses if `targets` is not NULL, else the logits. */
 static fr_status forward(double *losses, real *logits, real *state, real *workspace, const real *params,
                          const int32_t *inputs, const int32_t *targets, const uint8_t *starts, fr_sizes window)
 {

@@ -1,4 +1,4 @@
-/* layers.h: the layers of a network over a window, forward: what training and inference share. */
+/* layers.h: the forward pass of the layers over a window, for training and inference. */
 #ifndef FASTRNN_LAYERS_H
 #define FASTRNN_LAYERS_H
 
@@ -9,7 +9,7 @@
 #include "team.h"
 #include "views.h"
 
-/* Which mask a window has; 0 is no dropout. */
+/* The dropout mask of a window; if `dropout` is 0, there is none. */
 typedef struct {
     double dropout;
     int64_t seed, update;
@@ -28,7 +28,7 @@ static inline void fr_pack_forward(real *packed, const real *params, fr_worker w
     FR(pack)(packed + fr_offset_of(s, FR_HEAD_T), params + fr_offset_of(s, FR_HEAD_WEIGHT), 1, part, parts, s.H, s.V);
 }
 
-/* Writes the output of some rows of a layer, from row n on, with dropout; without dropout the output is h itself. */
+/* Writes `rows` rows of h, from row n on, to the layer's output with dropout; without it, that is h itself. */
 static inline fr_status fr_apply_dropout(real *trace, fr_dropout d, int64_t layer, int64_t n, int64_t rows, fr_sizes s)
 {
     if (d.dropout == 0)
@@ -38,7 +38,7 @@ static inline fr_status fr_apply_dropout(real *trace, fr_dropout d, int64_t laye
                        layer, n, rows, s.B, s.H);
 }
 
-/* The input's share of the gates of a dense layer, for some of the rows of all steps. */
+/* The input's share of a dense layer's gates, for a worker's part of the T·B rows. */
 static inline fr_status fr_input_projection(real *trace, const real *packed, const real *params,
                                             const int32_t *inputs, fr_dropout d, int64_t layer, fr_worker worker,
                                             fr_sizes s)
@@ -62,7 +62,7 @@ static inline fr_status fr_input_projection(real *trace, const real *packed, con
     return FR_OK;
 }
 
-/* The recurrence of a layer, for batch rows from `first` on: carries the state. */
+/* The recurrence of a layer, for `rows` batch rows from `first` on. It carries the state. */
 static inline fr_status fr_recurrence_forward_rows(real *trace, real *state, const real *packed, const real *params,
                                                    const int32_t *inputs, const uint8_t *starts, int64_t layer,
                                                    int64_t first, int64_t rows, fr_worker worker, fr_sizes s)
@@ -104,7 +104,7 @@ static inline fr_status fr_recurrence_forward_rows(real *trace, real *state, con
     return FR_OK;
 }
 
-/* The same for all batch rows of a part. */
+/* The same for all batch rows of a worker. */
 static inline fr_status fr_recurrence_forward(real *trace, real *state, const real *packed, const real *params,
                                               const int32_t *inputs, const uint8_t *starts, int64_t layer,
                                               fr_worker worker, fr_sizes s)

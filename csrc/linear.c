@@ -1,4 +1,4 @@
-/* linear.c: the maps that are not recurrent. */
+/* linear.c: embeddings, linear layers, and the gradients of weights. */
 
 #include "fastrnn.h"
 #include "matmul.h"
@@ -81,7 +81,7 @@ fr_status FR(gather_gradients)(real *restrict dweight, real *restrict dbias, con
         if (id < 0 || id >= V)
             return FR_BAD_SYMBOL;
         real *row = dweight + id * O;
-        for (int64_t o = first; o < last; o++) { /* both in one pass over dy, which may be large */
+        for (int64_t o = first; o < last; o++) { /* one pass over dy for both, since dy may be large */
             row[o] += dy[n * O + o];
             dbias[o] += dy[n * O + o];
         }

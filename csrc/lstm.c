@@ -1,17 +1,16 @@
 /* lstm.c: one step of a long short-term memory, forward and backward (Hochreiter & Schmidhuber 1997; Gers,
- * Schmidhuber & Cummins 2000),
+ * Schmidhuber & Cummins 2000):
  *
  *     i, f, o = σ(x + W_h h_{t-1})     g = tanh(x_g + W_hg h_{t-1})
  *     c_t = f ⊙ c_{t-1} + i ⊙ g     h_t = o ⊙ tanh(c_t)
  *
- * B batch rows · H hidden units. What is a factor of a product is zero rather than tiny, so that no product
- * is denormal. */
+ * B batch rows · H hidden units. Factors below FR_TINY are set to zero, so that no product is denormal. */
 
 #include "fastrnn.h"
 #include "matmul.h"
 #include "rows.h"
 
-/* Row by row, since a batch row's gates stand beside each other. */
+/* One batch row: its gates are contiguous. */
 static void row_forward(real *restrict h, real *restrict c, real *restrict i, real *restrict f, real *restrict g,
                         real *restrict o, const real *restrict c_before, int continues, int64_t H)
 {

@@ -1,10 +1,9 @@
-/* network.c: the kernels put together: one window forward and backward, and many windows of training
- * in one call.
+/* network.c: one window forward and backward, and the training on many windows in one call.
  *
- * A window goes through phases, and the threads of a team wait for each other after each: the weights are
- * packed, each thread some panels; recurrences and head, each some of the batch rows, which stay in its
- * core's cache; between layers the products of all steps, each some of the rows; the gradients, each some of
- * the output rows of every product; the update, each a range. */
+ * A window has phases, and the workers of a team wait for each other after each phase. A worker packs some of
+ * the panels. It does the recurrences and the head for some of the batch rows, which stay in its core's cache;
+ * the products between layers for some of the T·B rows; the gradients for some of the output rows of each
+ * product; and the update for a range of the parameters. */
 
 #include <string.h>
 
@@ -15,7 +14,7 @@
 #include "team.h"
 #include "views.h"
 
-/* What a window of training reads. */
+/* The input of a window of training. */
 typedef struct {
     const int32_t *inputs, *targets;
     const uint8_t *starts;
@@ -28,7 +27,7 @@ static int bad_worker(fr_worker worker)
     return worker.part < 0 || worker.part >= worker.parts;
 }
 
-/* Every part looks at all ids, so that they agree. */
+/* Every worker checks all ids, so that all workers return the same status. */
 static int bad_symbols(const int32_t *ids, int32_t lowest, int64_t N, int64_t V)
 {
     int bad = 0;
@@ -37,7 +36,7 @@ static int bad_symbols(const int32_t *ids, int32_t lowest, int64_t N, int64_t V)
     return bad;
 }
 
-/* ---- Phases: what one part of a team does ------------------------------------------------------------ */
+/* ---- Phases: the part of one worker ------------------------------------------------------------ */
 
 static void pack_backward(real *w, const real *params, fr_worker worker, fr_sizes s)
 {
@@ -54,9 +53,9 @@ static void pack_backward(real *w, const real *params, fr_worker worker, fr_size
         memset(w + fr_offset_of(s, FR_ZEROS), 0, (size_t)(s.E > s.H ? s.E : s.H) * sizeof(real));
 }
 
-/* The head at some steps, from `begin` on, for some of the batch rows: losses, dlogits in place of logits, and
- * the gradient of h. Rows that stand beside each other are taken FR_ROWS at a time: of all steps where a part
- * has the whole batch, else of one step. */
+/* The head at `count` steps from `begin` on, for a worker's batch rows: losses, dlogits in place of logits, and the
+ * gradient of h. It takes up to FR_ROWS contiguous rows at a time. If a worker has all batch rows, the rows of all
+ * steps are contiguous, else only those of one step. */
 static fr_status run_head(double *losses, real *w, const real *params, Window x, int64_t begin, int64_t count,
                           fr_worker worker, fr_sizes s)
 {
@@ -83,7 +82,7 @@ static fr_status run_head(double *losses, real *w, const real *params, Window x,
     return FR_OK;
 }
 
-/* The gradients of the head's parameters at some steps, for some of the outputs. */
+/* Adds the gradients of the head's parameters at `count` steps, for a worker's part of the outputs. */
 static fr_status add_head_gradients(real *grads, real *w, int64_t begin, int64_t count, real *block, fr_worker worker,
                                     fr_sizes s)
 {
@@ -98,7 +97,7 @@ static fr_status add_head_gradients(real *grads, real *w, int64_t begin, int64_t
     return FR_OK;
 }
 
-/* The recurrence of a layer backwards, for batch rows from `first` on: the gradients of its gates. */
+/* The backward recurrence of a layer, for `rows` batch rows from `first` on: the gradients of its gates. */
 static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int64_t first, int64_t rows,
                                           fr_worker worker, fr_sizes s)
 {
@@ -129,7 +128,7 @@ static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int6
     return FR_OK;
 }
 
-/* The same for all batch rows of a part. */
+/* The same for all batch rows of a worker. */
 static fr_status recurrence_backward(real *w, Window x, int64_t layer, fr_worker worker, fr_sizes s)
 {
     const int64_t end = fr_part_start(s.B, worker.part + 1, worker.parts);
@@ -138,7 +137,7 @@ static fr_status recurrence_backward(real *w, Window x, int64_t layer, fr_worker
     return FR_OK;
 }
 
-/* The gradient of what a dense layer takes in, for some of the rows of all steps. */
+/* The gradient of a dense layer's input, for a worker's part of the T·B rows. */
 static fr_status input_gradient(real *w, Window x, int64_t layer, fr_worker worker, fr_sizes s)
 {
     const int64_t N = s.T * s.B, end = fr_part_start(N, worker.part + 1, worker.parts), I = fr_inputs_of(s, layer),
@@ -157,7 +156,7 @@ static fr_status input_gradient(real *w, Window x, int64_t layer, fr_worker work
     return FR_OK;
 }
 
-/* The gradients of a layer's parameters that rows of all steps add, from n on, for some of the outputs. */
+/* Adds what N of the T·B rows, from n on, give to the gradients of a layer's parameters, for a part of the outputs. */
 static fr_status add_gradients_of_rows(real *grads, real *w, Window x, int64_t layer, int64_t n, int64_t N, real *block,
                                        fr_worker worker, fr_sizes s)
 {
@@ -180,7 +179,7 @@ static fr_status add_gradients_of_rows(real *grads, real *w, Window x, int64_t l
     return FR(recurrent_gradients)(dweight_hh, block, dgates, h, starts, part, parts, N, s.H, O);
 }
 
-/* The gradients of all parameters but the head's, for some of the outputs. */
+/* Adds the gradients of all parameters except the head's, for a worker's part of the outputs. */
 static fr_status add_gradients(real *grads, real *w, Window x, real *block, fr_worker worker, fr_sizes s)
 {
     const int64_t N = s.T * s.B;
@@ -189,7 +188,7 @@ static fr_status add_gradients(real *grads, real *w, Window x, real *block, fr_w
             FR_RETURN_IF_BAD(fr_check_abort(worker));
             FR_RETURN_IF_BAD(add_gradients_of_rows(grads, w, x, l, n, fr_min(FR_STRETCH, N - n), block, worker, s));
         }
-    /* what the head added to the embedding, where it is tied, was added before the last wait */
+    /* with tied weights, the head has added its gradient to the embedding's before the last barrier */
     for (int64_t n = 0; s.E > 0 && n < N; n += FR_STRETCH) {
         FR_RETURN_IF_BAD(fr_check_abort(worker));
         FR_RETURN_IF_BAD(FR(embedding_gradients)(grads + fr_offset_of(s, FR_EMBEDDING_WEIGHT),
@@ -216,7 +215,7 @@ static fr_status gradients(double *losses, real *grads, real *state, real *w, co
         FR_RETURN_IF_BAD(run_head(losses, w, params, x, t, count, worker, s));
         FR_RETURN_IF_BAD(fr_barrier_wait(worker));
         FR_RETURN_IF_BAD(add_head_gradients(grads, w, t, count, block, worker, s));
-        if (t + count < s.T) /* the next logits take the place of these */
+        if (t + count < s.T) /* the next logits overwrite these dlogits */
             FR_RETURN_IF_BAD(fr_barrier_wait(worker));
     }
     for (int64_t l = s.L - 1; l >= 0; l--) {
@@ -250,7 +249,7 @@ fr_status FR(network_gradients)(double *losses, real *grads, real *state, real *
     return gradients(losses, grads, state, workspace, params, x, worker, s);
 }
 
-/* What the sum of a window's losses is multiplied by: its mean is over the targets that there are. */
+/* The factor of the sum of a window's losses. A mean divides by the number of targets that are not -1. */
 static double gradient_scale(const int32_t *targets, int64_t reduction, int64_t N, int64_t B)
 {
     int64_t count = reduction == FR_BATCHMEAN ? B : 0;
@@ -312,7 +311,7 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
         const Window x = {inputs + start * B, y, starts + start * B, gradient_scale(y, reduction, N, B),
                           {dropout, dropout_seed, first_update + i}};
         FR_RETURN_IF_BAD(gradients(symbol_losses, grads, state, workspace, params, x, worker, s));
-        double norm; /* every part finds the same loss and norm, and goes on or ends like the others */
+        double norm; /* all workers compute the same loss and norm, so they all stop or all go on */
         const double loss = sum_of(symbol_losses, N);
         FR_RETURN_IF_BAD(FR(gradient_norm)(&norm, grads, value_limit, n));
         if (part == 0) {

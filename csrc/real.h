@@ -1,4 +1,4 @@
-/* real.h: the one place where the kernels learn which precision they are compiled for.
+/* real.h: defines the precision for which the kernels are compiled.
  * Every source is compiled twice, with FR_BITS=32 and FR_BITS=64. */
 #ifndef FASTRNN_REAL_H
 #define FASTRNN_REAL_H
@@ -25,7 +25,7 @@ typedef double real;
 #error "compile with -DFR_BITS=32 or -DFR_BITS=64"
 #endif
 
-/* fr_fma is one rounding everywhere: an instruction where the build may use it, else, slowly, libm's. */
+/* fr_fma rounds once in every build. It is an instruction if the instruction set has one, else libm's slow function. */
 
 #define fr_inline static inline __attribute__((always_inline))
 

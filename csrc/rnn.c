@@ -1,8 +1,8 @@
-/* rnn.c: one step of a vanilla recurrent layer (Elman 1990), forward and backward,
+/* rnn.c: one step of a vanilla recurrent layer (Elman 1990), forward and backward:
  *
  *     h_t = f(x_t + W_hh h_{t-1})     f = tanh, or max(0, ·)
  *
- * B batch rows · H hidden units. x_t is what reaches the layer from below, with the bias. */
+ * B batch rows · H hidden units. x_t is the input's share of the gate, with the bias. */
 
 #include "fastrnn.h"
 #include "matmul.h"
@@ -18,7 +18,7 @@ fr_status FR(rnn_forward)(real *restrict h, real *restrict masked, const real *r
     fr_matmul(h, h, H, before, H, 1, packed, B, H, H);
     if (relu)
         for (int64_t i = 0; i < B * H; i++)
-            h[i] = h[i] < FR_TINY ? 0 : h[i]; /* NaN stays */
+            h[i] = h[i] < FR_TINY ? 0 : h[i]; /* NaN stays NaN */
     else
         for (int64_t i = 0; i < B * H; i++)
             h[i] = fr_tanh(fr_flush(h[i], FR_TINY));

@@ -1,4 +1,4 @@
-/* rows.h: what the cells share: rows of a batch that begin anew, and gates. */
+/* rows.h: functions that several cells use: for rows that start anew, and for gates. */
 #ifndef FASTRNN_ROWS_H
 #define FASTRNN_ROWS_H
 
@@ -6,7 +6,7 @@
 
 #include "elementary.h"
 
-/* The rows (B, H) with zeros in place of those that start: themselves where none does, else a copy. */
+/* The rows (B, H), with zeros in the rows that start. Returns `rows` itself if no row starts, else a copy. */
 static inline const real *fr_mask_starts(real *restrict masked, const real *restrict rows, const uint8_t *starts,
                                          int64_t B, int64_t H)
 {
@@ -21,7 +21,7 @@ static inline const real *fr_mask_starts(real *restrict masked, const real *rest
     return masked;
 }
 
-/* The slope of a sigmoid whose value is s. */
+/* The derivative of the sigmoid where its value is s. */
 fr_inline real fr_sigmoid_slope(real s)
 {
     return fr_flush(s * (1 - s), FR_TINY);

@@ -1,4 +1,4 @@
-/* sample.c: symbols drawn one after the other. */
+/* sample.c: draws symbols one after the other. */
 
 #include "elementary.h"
 #include "views.h"
@@ -19,7 +19,7 @@ static int all_are_finite(const real *x, int64_t n)
     return !others;
 }
 
-/* Replaces logits by e^((logit - largest) / temperature). */
+/* Draws one symbol. Overwrites logits with e^((logit - largest) / temperature). */
 static int32_t draw(real *logits, double uniform, double temperature, int64_t V)
 {
     const int64_t best = first_of_largest(logits, V);
@@ -37,7 +37,7 @@ static int32_t draw(real *logits, double uniform, double temperature, int64_t V)
         if (below > wanted)
             return (int32_t)v;
     }
-    return (int32_t)best; /* wanted was rounded up to the sum */
+    return (int32_t)best; /* `wanted` was rounded up to `total` */
 }
 
 fr_status FR(sample)(int32_t *restrict symbols, real *restrict state, real *restrict scratch, real *restrict logits,

@@ -1,14 +1,14 @@
-/* simd.h: one vector of reals, and the few operations that products and reductions need of it.
+/* simd.h: a vector of reals, and its operations that products and reductions use.
  *
- * The width is the instruction set's: 512 bits with AVX-512, 256 with AVX2. Anywhere else, with NEON too, a
- * "vector" is four reals and plain loops, which compilers turn into what the processor has. The product of a
- * lane does not depend on the width: every one is a fused multiply-add, in hardware or, slowly, in software.
+ * A vector has 512 bits with AVX-512 and 256 with AVX2. In other builds, also with NEON, it is four reals, and its
+ * operations are plain loops, which the compiler vectorizes. The result of a lane does not depend on the width:
+ * each product is a fused multiply-add, in hardware or, slowly, in software.
  *
- * FR_MR rows of two vectors, or one row of FR_ROW_VECTORS (with a single row it takes more columns
- * to keep the multipliers busy), are what the registers hold of a product.
+ * The micro-kernel of a product keeps a tile of FR_MR rows of two vectors in registers, or one row of
+ * FR_ROW_VECTORS vectors: a single row needs more columns to keep the multipliers busy.
  *
- * fr_vec_load_some and fr_vec_store_some touch the first n lanes, none where n ≤ 0 and all where n ≥ FR_LANES;
- * what is not loaded is 0. */
+ * fr_vec_load_some and fr_vec_store_some read or write the first n lanes: none if n ≤ 0, and all if n ≥ FR_LANES.
+ * The other lanes of a loaded vector are 0. */
 #ifndef FASTRNN_SIMD_H
 #define FASTRNN_SIMD_H
 

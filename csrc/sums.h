@@ -1,4 +1,4 @@
-/* sums.h: the last step of a sum in FR_SUMS = 16 interleaved parts: they are added up in halves. */
+/* sums.h: adds up the FR_SUMS = 16 partial sums of a reduction: the second half to the first, until one is left. */
 #ifndef FASTRNN_SUMS_H
 #define FASTRNN_SUMS_H
 

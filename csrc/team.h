@@ -1,7 +1,7 @@
-/* team.h: how the parts of one piece of work wait for each other, at the end of each phase.
+/* team.h: a barrier, at which the workers of a team wait for each other at the end of each phase.
  *
- * The threads are the caller's. They meet in an array of counters that they share: the last one to arrive
- * begins the next round. A wait is short, so they spin, and give way to others when it is not. */
+ * The caller makes the threads, one for each worker. The workers share an array of counters; the last worker to
+ * arrive starts the next generation. A wait is short, so a worker spins. If a wait is long, it yields. */
 #ifndef FASTRNN_TEAM_H
 #define FASTRNN_TEAM_H
 
@@ -15,7 +15,7 @@ typedef struct {
     int64_t part, parts;
 } fr_worker;
 
-/* FR_ABORTED once the parts are to end: what may last asks now and then. */
+/* FR_ABORTED if the call is to end. A phase that may take long checks this regularly. */
 static inline fr_status fr_check_abort(fr_worker worker)
 {
     return __atomic_load_n(worker.barrier + FR_ABORT, __ATOMIC_ACQUIRE) ? FR_ABORTED : FR_OK;

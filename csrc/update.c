@@ -1,19 +1,19 @@
-/* update.c: the norm of a gradient, and the optimizers, each one pass over flat vectors of n elements. */
+/* update.c: the norm of a gradient, and the optimizers. Each is one pass over flat vectors of n elements. */
 
 #include "elementary.h"
 #include "fastrnn.h"
 #include "matmul.h"
 #include "sums.h"
 
-/* 0 where it is below `threshold`, and at most the limit in size. NaN stays. */
+/* 0 if |g| < threshold, else g clipped to the range from -limit to limit. NaN stays NaN. */
 fr_inline real clipped(real g, real limit, real threshold)
 {
     g = fr_flush(g, threshold);
     return g > limit ? limit : g < -limit ? -limit : g;
 }
 
-/* The gradient of an update: what the scale makes tiny is zero as well, so that its square is normal; what it
- * makes smaller than half of that is zero before, so that the product is. */
+/* The clipped and scaled gradient of an update. It is 0 if it is below FR_TINY, so that its square is normal. If the
+ * factor would make g smaller than FR_TINY / 2, g is set to 0 before, so that g · factor is normal. */
 fr_inline real scaled(real g, real limit, real factor)
 {
     const real threshold = (real)0.5 * FR_TINY / factor;
@@ -63,7 +63,7 @@ fr_status FR(sgd_update)(real *restrict params, real *restrict moments, const re
     return FR_OK;
 }
 
-/* Whether FR_SUMS elements are all zero, of either sign. */
+/* Whether FR_SUMS elements are all 0 or -0. */
 fr_inline int all_zero(const real *x)
 {
     fr_uint bits = 0;
@@ -91,7 +91,7 @@ fr_status FR(adagrad_update)(real *restrict params, real *restrict moments, cons
     const real learning_rate = (real)settings[0], epsilon = (real)settings[1], bound = (real)limit, factor = (real)scale;
     const int64_t last = fr_part_start(n, part + 1, parts);
     int64_t i = fr_part_start(n, part, parts);
-    for (; i + FR_SUMS <= last; i += FR_SUMS) /* no gradient, no change: so it is for absent input symbols */
+    for (; i + FR_SUMS <= last; i += FR_SUMS) /* a gradient of 0 changes nothing; absent input symbols have it */
         if (!all_zero(grads + i))
             adagrad(params + i, moments + i, grads + i, learning_rate, epsilon, bound, factor, FR_SUMS);
     adagrad(params + i, moments + i, grads + i, learning_rate, epsilon, bound, factor, last - i);

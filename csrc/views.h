@@ -1,4 +1,4 @@
-/* views.h: a network's sizes, and where a plan says that its arrays lie. */
+/* views.h: the sizes of a network and the offsets of its arrays, read from a plan. */
 #ifndef FASTRNN_VIEWS_H
 #define FASTRNN_VIEWS_H
 
@@ -34,7 +34,7 @@ static inline fr_status fr_bad_sizes(fr_sizes s)
     return s.T < 1 || s.B < 1 || s.L < 1 || s.V < 1 || s.E < 0 || s.H < 1 ? FR_BAD_SIZE : FR_OK;
 }
 
-/* Where an array of the network begins, or one of a layer. */
+/* The offset of an array of the network, or of a layer. */
 static inline int64_t fr_offset_of(fr_sizes s, int64_t field)
 {
     return s.plan[field];
@@ -45,25 +45,25 @@ static inline int64_t fr_layer_offset_of(fr_sizes s, int64_t layer, int64_t fiel
     return s.plan[FR_LAYER + layer * FR_LAYER_PLAN + field];
 }
 
-/* An array that a network may do without: NULL where it is absent. */
+/* An array of a plan, or NULL where it is absent. */
 static inline real *fr_optional(real *base, int64_t offset)
 {
     return offset >= 0 ? base + offset : NULL;
 }
 
-/* Whether the input of a layer is a product, and not a row of its weight. */
+/* Whether a layer multiplies its input by its weight. Else the input is one-hot, and selects a row of the weight. */
 static inline int fr_is_dense(fr_sizes s, int64_t layer)
 {
     return layer > 0 || s.E > 0;
 }
 
-/* The elements that a layer takes in. */
+/* The size of a layer's input. */
 static inline int64_t fr_inputs_of(fr_sizes s, int64_t layer)
 {
     return layer > 0 ? s.H : s.E > 0 ? s.E : s.V;
 }
 
-/* Elements of a packed matrix of K rows and J columns. */
+/* The size of a packed matrix of K rows and J columns. */
 static inline int64_t fr_packed_size(int64_t K, int64_t J)
 {
     return K * ((J + FR_MAX_NR - 1) / FR_MAX_NR * FR_MAX_NR);

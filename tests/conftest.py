@@ -1,4 +1,4 @@
-"""Fixtures: the backends, the data folder, and what every test file shares."""
+"""Fixtures that all test files share: the backends and the data folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pytest_configure() -> None:
 
 
 def require_backend(name: str) -> str:
-    """The name of a backend that is here; else skip, or fail where it is required."""
+    """Return the name of a backend. If the backend is missing, skip, or fail if it is required."""
     found = find_backend(name)
     if not isinstance(found, Backend):
         if name in REQUIRED:
@@ -33,7 +33,7 @@ def require_backend(name: str) -> str:
 
 
 def require_isa(name: str, isa: str) -> None:
-    """Skip, unless a compiled backend is here and the processor runs an instruction set."""
+    """Skip unless the compiled backend exists and the processor can run the instruction set."""
     require_backend(name)
     module = importlib.import_module(f"fastrnn.backends.{name}")
     with pytest.MonkeyPatch.context() as patch:
@@ -61,5 +61,5 @@ def data() -> Path:
     """The folder of texts that FASTRNN_DATA names."""
     folder = os.environ.get("FASTRNN_DATA")
     if not folder:
-        pytest.skip("FASTRNN_DATA names no folder of texts")
+        pytest.skip("FASTRNN_DATA does not name a folder of texts")
     return Path(folder)

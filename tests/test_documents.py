@@ -1,4 +1,4 @@
-"""The README tells the truth, and the documents belong to this version."""
+"""The examples and commands of the pages are right, and the pages belong to this version."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_targets_that_a_page_names_are_in_the_makefile(page: Path):
     targets = set(re.findall(r"\bmake ([a-z][a-zA-Z-]*)", "\n".join(map("\n".join, code))))
     makefile = (ROOT / "Makefile").read_text()
     for target in targets:
-        assert f"\n{target}:" in makefile or target.startswith("claim-")  # tests/benchmarks knows the claims
+        assert f"\n{target}:" in makefile or target.startswith("claim-")  # tests/benchmarks checks the claims
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,4 +1,4 @@
-"""What importing fastrnn costs, and what it must not do."""
+"""The cost of importing fastrnn, and its lack of side effects."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def python(code: str, *options: str) -> str:
 
 
 def best_of(count: int, code: str) -> float:
-    """Seconds of the processor that the code takes in a new interpreter, without the interpreter's own start.
+    """The least processor time in seconds of code in a new interpreter, without the start of the interpreter.
 
-    Other processes that work at the same time change nothing of them.
+    Other processes do not add to processor time.
     """
     timed = f"import time; t = time.process_time(); {code}; print(time.process_time() - t)"
     return min(float(python(timed)) for _ in range(count))
@@ -37,7 +37,7 @@ def test_import_costs_little_more_than_numpy_s():
 
 
 def test_training_s_modules_cost_little_more_than_numpy_s():
-    """The price of the first use, without a backend."""
+    """The cost of the first use is measured, without a backend."""
     assert best_of(7, "import fastrnn.training.train") <= 2.5 * best_of(7, "import numpy")
 
 
@@ -57,7 +57,7 @@ def test_import_has_no_side_effects():
 
 
 def test_help_answers_within_a_fifth_of_a_second():
-    """Of the processor's time, which is all that it takes on a machine that does nothing else."""
+    """Processor time is measured, which does not depend on other processes."""
     program = "import atexit, time; atexit.register(lambda: print(time.process_time())); "
     program += "import sys; sys.argv = ['fastrnn', '--help']; from fastrnn.cli.main import main; main()"
     times = [float(python(program).splitlines()[-1]) for _ in range(7)]
@@ -89,7 +89,7 @@ def test_docstring_examples_run(name: str):
     try:
         module = importlib.import_module(name)
     except ImportError:
-        pytest.skip(f"{name} needs what is not here")
+        pytest.skip(f"{name} needs a library that is not installed")
     assert doctest.testmod(module).failed == 0
 
 

@@ -1,4 +1,4 @@
-"""Optimizers: against the formulas, PyTorch's, and between the backends."""
+"""Optimizers are compared with the formulas, with PyTorch and between the backends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_optimizer_is_here():
 
 
 def learning_rate(optimizer: Optimizer) -> float:
-    """One at which ten updates stay small: RMSprop's first step is ten times its rate in each weight."""
+    """A learning rate for small updates; RMSprop's first step is ten times the rate in each weight."""
     return 0.005 if isinstance(optimizer, RMSprop) else 0.05
 
 
@@ -88,7 +88,7 @@ def test_matches_pytorch_s_optimizer(
         _, gradients, state = exact.loss_and_gradients(window.inputs, window.targets, state, window.starts)
         parameter.grad = torch.tensor(flatten(exact, gradients))
         if clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_([parameter], clip_norm)  # divides by the norm + 1e-6
+            torch.nn.utils.clip_grad_norm_([parameter], clip_norm)  # PyTorch divides by the norm + 1e-6
         theirs.step()
         trainer.step(window.inputs, window.targets, window.starts)
     assert_close(network.flat, parameter.detach(), tolerance if clip_norm is None else 1e-5)
@@ -96,7 +96,7 @@ def test_matches_pytorch_s_optimizer(
 
 @pytest.mark.parametrize("chunks", [[10], [1] * 10, [3, 7]])
 def test_adam_is_the_paper_s_whatever_the_chunks(backend: str, chunks: list[int]):
-    """Algorithm 1 of Kingma & Ba (2015), step by step, against updates in native calls of any length."""
+    """Updates in native calls of any length are compared with Algorithm 1 of Kingma & Ba (2015)."""
     network = Network(5, 4, dtype="float64", backend=backend, rng=0)
     trainer = Trainer(network, optimizer="adam", learning_rate=0.01)
     exact = Network(5, 4, dtype="float64", backend="numpy", rng=0)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: against PyTorch's, at extreme settings, and in a training."""
+"""Learning-rate schedules are compared with PyTorch's, at extreme settings and in a training."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from fastrnn.schedules import (
     get_schedule,
 )
 
-#: Updates in all, and in an epoch.
+#: The number of all updates, and of those in an epoch.
 STEPS, EPOCH = 1000, 7
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 20
 
 
 def progress(steps: int = STEPS, losses: Sequence[float] = ()) -> Progress:
-    """Before each update of a whole training."""
+    """The progress before each update of a whole training."""
     updates = np.arange(steps)
     return Progress(updates, updates / steps, updates // EPOCH, losses)
 
 
 def theirs(make: Any, steps: int, losses: Sequence[float] | None = None) -> list[float]:
-    """The factors that a scheduler of PyTorch's gives, from before the first of so many steps on."""
+    """The factors of a PyTorch scheduler before each of ``steps`` steps."""
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of steps of the schedule without one of the optimizer
+        warnings.simplefilter("ignore")  # the schedule does steps without steps of the optimizer
         scheduler = make(torch.optim.lr_scheduler, optimizer)
         factors = []
         for step in range(steps):
@@ -82,7 +82,7 @@ def test_exponential_is_pytorch_s(gamma: float):
 
 
 def test_exponential_after_ten_epochs_is_char_rnn_s():
-    """It multiplies the rate after each epoch from the tenth on."""
+    """char-rnn multiplies the learning rate after each epoch, from the tenth on."""
     rate, expected = 1.0, []
     for epoch in range(1, 144):
         expected += [rate] * EPOCH
@@ -102,7 +102,7 @@ def test_cosine_is_pytorch_s_behind_a_warm_up(warmup: int, final: float, steps: 
         rise = kinds.LinearLR(optimizer, 1 / warmup, total_iters=warmup - 1)
         return kinds.SequentialLR(optimizer, [rise, cosine], [warmup])
 
-    # a warm-up of one update has the whole rate
+    # a warm-up of one update has the full learning rate
     expected = [1, *theirs(make, steps - 1)] if warmup == 1 else theirs(make, steps)
     actual = Cosine(warmup, final).factors(progress(steps))
     assert_close(actual, expected, 1e-12)
@@ -161,7 +161,7 @@ def test_factors_do_not_depend_on_the_chunks(kind: type[Schedule]):
 @pytest.mark.parametrize("schedule", [Linear(), Cosine(), Cosine(warmup=0), Cosine(warmup=5)], ids=repr)
 @pytest.mark.parametrize("part", [0.0, 1e-300, 0.5, 1.0])
 def test_a_time_limit_may_have_come_to_any_part(schedule: Schedule, part: float):
-    """All updates of a native call have the same part, whatever their numbers."""
+    """All updates of a native call have the same ``part``, for any number of updates."""
     updates = np.arange(200)
     factors = schedule.factors(Progress(updates, np.full(200, part), updates // EPOCH))
     assert ((factors >= 0) & (factors <= 1)).all()
@@ -194,7 +194,7 @@ def test_a_plateau_stays_above_its_least_factor():
 
 
 class Rates:
-    """Watches the learning rates of a training."""
+    """Records the learning rates of a training."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[list[float]] = []

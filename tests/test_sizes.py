@@ -1,4 +1,4 @@
-"""The sizes that files and functions of the package may have."""
+"""Limits on the sizes of files and functions of the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import fastrnn
 PACKAGE = Path(fastrnn.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
-#: Lines of a file, and of a function's body without its docstring; positional parameters of a function.
+#: The most lines of a file and of a function's body without its docstring; the most positional parameters.
 MAX_FILE, MAX_BODY, MAX_POSITIONAL = 450, 60, 8
 
 

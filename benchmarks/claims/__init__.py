@@ -1,4 +1,4 @@
-"""The claims of the README that a command checks: a table of what each says, and a module for each check."""
+"""The claims of the README that a command checks: a table of the claims, and a module for each check."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, and what its check needs; the check is the module of the same name, with underscores."""
+    """A claim, and what its check needs. The module of the same name, with underscores, checks it."""
 
     name: str
     states: str

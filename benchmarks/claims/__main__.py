@@ -1,7 +1,7 @@
 """Check claims of the README: ``python -m benchmarks.claims [--list] [NAME [OPTIONS]]``, ``make claims``.
 
-Without a name all claims are checked, each in a process of its own, and a table says which of them hold. The
-options after a name are those of that claim's own module.
+Without a name, all claims are checked, each in its own process, and the result of each is printed. The
+options after a name are those of the claim's module.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ TEST_FOLDERS = (ROOT / "tests", ROOT / "tests" / "network")
 
 
 def print_table() -> None:
-    """The table of claims."""
+    """Print the table of claims."""
     for claim in CLAIMS:
         texts = "; needs FASTRNN_DATA" if claim.needs_texts else ""
         print(f"{claim.command:<22} {claim.states} ({claim.minutes} minutes{texts})")
 
 
 def holds(claim: Claim, options: Sequence[str]) -> bool:
-    """Check a claim in a process of its own, which prints what it measures."""
+    """Check a claim in its own process, which prints the measurements."""
     print(f"{claim.name}: {claim.states}", flush=True)
     if claim.needs_texts and not os.environ.get("FASTRNN_DATA"):
-        print(f"{claim.name}: not checked, because FASTRNN_DATA names no folder of texts")
+        print(f"{claim.name}: not checked, because FASTRNN_DATA does not name a folder of texts")
         return False
     command = [sys.executable, "-m", claim.module, *options]
     path = os.pathsep.join(map(str, TEST_FOLDERS))
@@ -40,7 +40,7 @@ def holds(claim: Claim, options: Sequence[str]) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> bool:
-    """Check the claim that is named, or all; tell whether every checked claim holds."""
+    """Check the named claim, or all claims; return whether every checked claim holds."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.claims", description=__doc__)
     parser.add_argument("--list", action="store_true", help="print the table of claims and check none")
     parser.add_argument("name", nargs="?", choices=[claim.name for claim in CLAIMS])

@@ -1,9 +1,9 @@
 """How fast saturated, dead and fading networks train beside a healthy one: ``make claim-denormals``.
 
-An update of an rnn, a gru or an lstm may take at most a fifth more time than the healthy network's, on either
-compiled backend and in either precision. Of several measurements the least counts; the networks are measured
-in turn. They are the networks of tests/network/test_denormals.py, which finds denormals also on processors
-where these cost no time.
+An update of an rnn, a gru or an lstm may take at most a fifth more time than the healthy network's, on each
+compiled backend and in each precision. The networks are measured in turn, several times, and the shortest
+time counts. tests/network/test_denormals.py has these networks; it finds denormal numbers also on processors
+where they cost no time.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from test_denormals import NETWORKS, SICK, healthy, trainer_of, window
 from fastrnn import Trainer
 from fastrnn.optimizers import Adam
 
-#: How many times the time of a healthy network another may take.
+#: The time of a network may be at most so many times that of the healthy one.
 MOST = 1.2
 
-#: Measurements of each network, of so many updates.
+#: The measurements of each network, and the updates of a measurement.
 ROUNDS, UPDATES = 15, 20
 
-#: Updates without a target before some measurements: moments fade.
+#: The updates without a target before some measurements, in which the moments fade.
 FADED = 3000
 
 
 def seconds(trainer: Trainer, inputs: object, targets: object) -> float:
-    """Of an update."""
+    """The seconds of an update."""
     began = time.perf_counter()
     for _ in range(UPDATES):
         trainer.step(inputs, targets)
@@ -38,7 +38,7 @@ def seconds(trainer: Trainer, inputs: object, targets: object) -> float:
 
 
 def compare(backend: str, dtype: str, which: str) -> bool:
-    """Measure every kind of network, print what was found, and tell whether all are fast."""
+    """Measure every kind of network, print the times, and return whether all are fast."""
     settings, runs = {"backend": backend, "dtype": dtype, **NETWORKS.get(which, {})}, {}
     for kind in (healthy, *SICK):
         trainer = trainer_of(kind, Adam(), **settings)
@@ -57,7 +57,7 @@ def compare(backend: str, dtype: str, which: str) -> bool:
             least[name] = min(least[name], seconds(*run))
     ratios = {name: time / least["healthy"] for name, time in least.items()}
     found = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
-    print(f"{which} {backend} {dtype}: {1e6 * least['healthy']:.0f} µs an update; of that {found}")
+    print(f"{which} {backend} {dtype}: {1e6 * least['healthy']:.0f} µs an update; times this: {found}")
     return max(ratios.values()) <= MOST
 
 

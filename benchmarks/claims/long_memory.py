@@ -1,16 +1,17 @@
-"""What each cell remembers over a hundred steps: ``make claim-long-memory``, one or two minutes on one core.
+"""How well each cell remembers over a hundred steps: ``make claim-long-memory``, 1 to 2 minutes on one core.
 
 The copy memory task (Hochreiter & Schmidhuber 1997, "Long short-term memory"; as in Arjovsky, Shah & Bengio
-2016, "Unitary evolution recurrent neural networks"): ten symbols of eight, a blank stretch of T = 100 steps
-with a marker at its end, and then the ten again. The loss is the mean cross-entropy over all T + 20 steps,
-blank ones included; a network that only guesses the symbols scores 10 ln 8 / (T + 20) = 0.1733 nats. GRU and
-LSTM must score below a tenth of that on a thousand sequences that they were not trained on. The tanh RNN and
-the IRNN (Le, Jaitly & Hinton 2015: rectified linear units, the identity at first) are reported.
+2016, "Unitary evolution recurrent neural networks"): ten symbols of eight kinds, a blank stretch of T = 100
+steps with a marker at its end, and then the ten symbols again. The loss is the mean cross-entropy over all T
++ 20 steps, blank ones included; a network that only guesses the symbols scores 10 ln 8 / (T + 20) = 0.1733
+nats. GRU and LSTM must score below a tenth of that on a thousand sequences that they were not trained on. The
+tanh RNN and the IRNN (Le, Jaitly & Hinton 2015: rectified linear units, initialized with the identity) are
+only reported.
 
-All but the IRNN are trained by a curriculum, with which the IRNN learns nothing: the stretch is five steps
-at first, and a fifth longer each time the loss of a batch is less than a tenth of the loss of guessing. The
-score is always that at T = 100. Every figure but the seconds is the same on either compiled backend and at
-any number of threads.
+All cells except the IRNN, which learns nothing in this way, are trained by a curriculum: the stretch is five
+steps at first, and grows by a fifth each time the loss of a batch is less than a tenth of the loss of
+guessing. The score is always that at T = 100. Every figure except the seconds is the same on each compiled
+backend and with any number of threads.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ import numpy as np
 from fastrnn import DivergenceError, Network, Trainer
 from fastrnn.network.initialization import initialize
 
-#: Of how many kinds the symbols are; the inputs have two more.
+#: The number of kinds of symbols; the inputs have two more, blank and marker.
 KINDS = 8
 BLANK, MARKER = KINDS, KINDS + 1
 
-#: The sequences that a score is the mean of.
+#: A score is the mean over this number of sequences.
 SCORED = 1000
 
-#: The part of the guesser's loss that counts as solved.
+#: The task counts as solved below this fraction of the loss of guessing.
 SOLVED = 0.1
 
 #: The sequences of an update.
@@ -42,19 +43,19 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Task:
-    """So many symbols to remember over a blank stretch of T steps."""
+    """The task to remember ``copied`` symbols over a blank stretch of ``stretch`` steps."""
 
     stretch: int
     copied: int
 
     @property
     def guessing(self) -> float:
-        """The score of who knows when to be blank, and nothing of the symbols."""
+        """The score of a network that predicts the blanks and guesses the symbols."""
         return self.copied * math.log(KINDS) / (self.stretch + 2 * self.copied)
 
     @property
     def bar(self) -> float:
-        """The score below which it counts as solved."""
+        """The task counts as solved below this score."""
         return SOLVED * self.guessing
 
     def sequences(self, rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -74,11 +75,11 @@ HUNDRED = Task(stretch=100, copied=10)
 
 @dataclass(frozen=True)
 class Settings:
-    """How a cell is trained, by Adam with gradients clipped at a norm of one.
+    """The training of a cell by Adam, with gradients clipped to a norm of one.
 
-    The learning rate is constant for the first half of the updates, and then falls in a line to zero.
-    ``gate_bias`` is at first the bias of the gate that keeps the state: the LSTM's f and the GRU's z.
-    ``first_stretch`` is the T at which training begins.
+    The learning rate is constant for the first half of the updates, and then falls linearly to zero.
+    ``gate_bias`` is the initial bias of the gate that keeps the state: the LSTM's f and the GRU's z.
+    ``first_stretch`` is T at the start of the training.
     """
 
     cell: str
@@ -95,7 +96,7 @@ class Settings:
         return "irnn" if self.activation == "relu" else self.cell
 
 
-#: Those that must solve the task, and those that are reported.
+#: The cells that must solve the task; the others are only reported.
 GATED = (
     Settings("gru", learning_rate=0.005, updates=4000, gate_bias=2.0),
     Settings("lstm", learning_rate=0.005, updates=4000, gate_bias=2.0),
@@ -114,7 +115,7 @@ SIMPLE = (
 
 
 def new_network(settings: Settings, rng: np.random.Generator, backend: str) -> Network:
-    """A network as it is before its first update."""
+    """A network before its first update."""
     cell, H = settings.cell, settings.hidden_size
     network = Network(KINDS + 2, H, cell=cell, activation=settings.activation, backend=backend)
     initialize(network.parameters, settings.initialization, cell=cell, hidden_size=H, rng=rng)
@@ -124,7 +125,7 @@ def new_network(settings: Settings, rng: np.random.Generator, backend: str) -> N
 
 
 def train(settings: Settings, task: Task, seed: int, backend: str) -> Network:
-    """A network that learnt the task, by a curriculum of the same with shorter stretches."""
+    """Train a network on the task, by a curriculum that starts with shorter stretches."""
     rng = np.random.default_rng(seed)
     network = new_network(settings, rng, backend)
     trainer = Trainer(network, optimizer="adam", clip_norm=1.0, reduction="mean")
@@ -146,7 +147,7 @@ def score(network: Network, task: Task) -> float:
 
 
 def report(settings: Settings, seed: int, backend: str) -> bool:
-    """Train, print a row of the table, and tell whether the task was solved."""
+    """Train, print a row of the table, and return whether the task was solved."""
     began = time.perf_counter()
     try:
         found = score(train(settings, HUNDRED, seed, backend), HUNDRED)
@@ -163,7 +164,7 @@ def report(settings: Settings, seed: int, backend: str) -> bool:
 
 
 def main() -> None:
-    """Train every cell with every seed; fail if a GRU or an LSTM has not learnt to remember."""
+    """Train every cell with every seed; fail if a GRU or an LSTM has not solved the task."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--backend", default="c")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train each cell N times")

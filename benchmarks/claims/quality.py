@@ -1,6 +1,6 @@
 """How well and how fast fastrnn learns a real text: ``make claim-quality``, one or two minutes.
 
-``fastrnn train`` with its defaults trains in a process of its own on the first nine tenths of
+``fastrnn train`` with its defaults trains in its own process on the first nine tenths of
 tinyshakespeare. It must reach 1.88 nats per character on the last tenth within 60 seconds. nanoGPT's README
 gives that figure for three minutes on a CPU, on the same split.
 """
@@ -26,7 +26,7 @@ def run(*arguments: object) -> str:
 
 
 def main() -> None:
-    """Train on the whole file, of which the last tenth is held out; score that exactly; sample."""
+    """Train on a file whose last tenth is held out, score the held-out part, and print a sample."""
     path = Path(os.environ["FASTRNN_DATA"]) / "tinyshakespeare.txt"
     with tempfile.TemporaryDirectory() as name:
         model, held_out = Path(name) / "model", Path(name) / "held_out"

@@ -1,6 +1,6 @@
-"""What a character costs in a text of 100 kB and in files of 10 and 100 MB: ``make claim-scale``, 2 minutes.
+"""The cost of a character in a text of 100 kB and in files of 10 and 100 MB: ``make claim-scale``, 2 minutes.
 
-The same number of updates is made on each text, in processes of their own, with default settings. The
+The same number of updates is done on each text, each in its own process, with default settings. The
 processor time must be the same within a tenth, and a longer file must take no more memory. The texts repeat
 a real one.
 """
@@ -22,23 +22,23 @@ KILOBYTES = (100, 10_000, 100_000)
 UPDATES = 3000
 SYMBOLS = UPDATES * 64 * 32
 
-#: Of each size so many runs are made, of which the median counts.
+#: The runs for each size; the median counts.
 RUNS = 3
 
-#: How many times the least the most may cost, and how many bytes more a longer file may take.
+#: The largest cost may be this many times the smallest; a longer file may take this many bytes more.
 COST = 1.1
 MEMORY = 4_000_000
 
 
 def timed(function: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of processor time and of the clock that a call takes."""
+    """The seconds of processor time and of wall-clock time that a call takes."""
     cpu, wall = time.process_time(), time.perf_counter()
     function()
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
 def measure(path: Path, backend: str) -> dict[str, float]:
-    """Train on a file in this process, on the shortest as a str: seconds, and bytes at the peak."""
+    """Train on a file in this process, or on the shortest text as a str; return seconds and peak memory."""
     import resource  # not on every system
 
     import fastrnn
@@ -57,7 +57,7 @@ def measure(path: Path, backend: str) -> dict[str, float]:
 
 
 def write_texts(folder: Path, text: bytes) -> list[Path]:
-    """Files of the sizes: one text of the smallest, over and over, so that all have the same symbols."""
+    """Write files of these sizes. Each repeats the text of the smallest, so all have the same symbols."""
     paths = [folder / f"{size} kB" for size in KILOBYTES]
     for path, size in zip(paths, KILOBYTES, strict=True):
         with path.open("wb") as file:
@@ -67,7 +67,7 @@ def write_texts(folder: Path, text: bytes) -> list[Path]:
 
 
 def compare(paths: list[Path], backend: str) -> bool:
-    """Measure each file in processes of its own, print what was found, and tell whether it is flat."""
+    """Measure each file in its own processes, print the results, and return whether the costs are equal."""
     command = [sys.executable, __file__, "--backend", backend, "--measure"]
     found: dict[Path, list[dict[str, float]]] = {path: [] for path in paths}
     for _ in range(RUNS):
@@ -92,9 +92,9 @@ def compare(paths: list[Path], backend: str) -> bool:
 
 
 def main() -> None:
-    """Compare the sizes; or, in a process of its own, measure one."""
+    """Compare the sizes; with a file as an option, measure that one in this process."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--backend", default="c", help="the default; compiling hides memory")
+    parser.add_argument("--backend", default="c", help="c by default: compiling hides memory")
     parser.add_argument("--measure", type=Path, metavar="FILE")
     options = parser.parse_args()
     if options.measure is not None:

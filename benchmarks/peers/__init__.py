@@ -1,8 +1,8 @@
-"""The libraries that are compared: a module each, with a few lines for each kind of work.
+"""The libraries that are compared: one module for each, with a few lines for each kind of work.
 
-A module tells in which forms it can do a job; a form builds a function of no arguments that does one
-call's work and returns its results, which must agree between libraries: the loss of each window in nats,
-the ids drawn, or the bits of the first text's characters.
+A module has several forms of a job, which are ways to do it. A form builds a function of no arguments, which
+does the work of one call and returns its results. These must agree between libraries: the loss of each window
+in nats, the drawn ids, or the bits of the characters of the first text.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from benchmarks.workloads import Weights, Workload
 
 Run = Callable[[], Sequence[float]]
 
-#: From a job, its weights and a number of threads.
+#: Builds the function of a form from a job, its weights and a number of threads.
 Build = Callable[[Workload, Weights, int], Run]
 
 
 @dataclass(frozen=True)
 class Library:
-    """What a library is called, and where the function is that tells its forms for a job, by name."""
+    """The name of a library, and the place of the function that returns its forms of a job by name."""
 
     title: str
     forms: str
@@ -35,6 +35,6 @@ LIBRARIES = {
     "onnxruntime": Library("ONNX Runtime", "benchmarks.peers.onnxruntime:forms"),
 }
 
-#: What all of them are held against: fastrnn's NumPy backend for the results, the core for the speed.
+#: The reference for all results, and the peak of the cores, to which all speeds are compared.
 REFERENCE = Library("fastrnn numpy", "benchmarks.peers.fastrnn:reference_forms")
 PEAK = Library("fma peak", "benchmarks.peers.peak:forms")

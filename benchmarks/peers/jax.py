@@ -1,9 +1,9 @@
-"""JAX: many updates in one jitted call of scans, with the parameters donated.
+"""JAX: one jitted call does many updates with scans; the parameters are donated.
 
 Input rows are gathered, and logits and the input products of upper layers are one product over T·B outside
-the scan over time, which is unrolled in several ways. The backward pass is JAX's own or, faster at most
-sizes, written out so that every weight gradient is one product too: all of it for one vanilla layer, else
-the recurrence's.
+the scan over time, which is unrolled in several ways. The backward pass is JAX's own, or it is written by
+hand so that every weight gradient is one product, which is faster at most sizes: for one vanilla layer the
+whole backward pass, else that of the recurrence.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ UPDATES_PER_CALL = 500
 
 
 def arrays(job: Workload, weights: Weights) -> dict[str, jax.Array]:
-    """The weights as (input, output), and as float64 where the job is."""
+    """The weights with shapes (input, output), in the precision of the job."""
     jax.config.update("jax_enable_x64", job.dtype == "float64")
     return {name: jnp.array(array.T) for name, array in weights.items()}
 
 
 def rnn(x, z, state):
-    """What is carried on, (h,), from an input product and a recurrent one, (B, H)."""
+    """The next state (h,), from the input product and the recurrent product (B, H)."""
     del state
     return (jnp.tanh(x + z),)
 
 
 def gru(x, z, state):
-    """The same, from products (B, 3·H)."""
+    """The next state (h,), from products (B, 3·H)."""
     x_r, x_z, x_n = jnp.split(x, 3, -1)
     z_r, z_z, z_n = jnp.split(z, 3, -1)
     n = jnp.tanh(x_n + jax.nn.sigmoid(x_r + z_r) * z_n)
@@ -43,7 +43,7 @@ def gru(x, z, state):
 
 
 def lstm(x, z, state):
-    """The same, (h, c), from products (B, 4·H)."""
+    """The next state (h, c), from products (B, 4·H)."""
     i, f, g, o = jnp.split(x + z, 4, -1)
     c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
@@ -53,7 +53,7 @@ CELLS = {"rnn": rnn, "gru": gru, "lstm": lstm}
 
 
 def layer_by_autodiff(cell, unroll, x, W, b, state):
-    """Hidden states (T, B, H) of input products x, and what is carried on."""
+    """The hidden states (T, B, H) from input products x, and the last state."""
 
     def step(state, x):
         z = state[0] @ W
@@ -71,7 +71,7 @@ def layer_by_hand(cell, unroll, x, W, b, state):
 
 
 def layer_forward(cell, unroll, x, W, b, state):
-    """Its results, and what its backward pass needs."""
+    """The results of `layer_by_hand`, and the arrays that its backward pass needs."""
 
     def step(state, x):
         z = state[0] @ W
@@ -86,7 +86,7 @@ def layer_backward(cell, unroll, kept, gradients):
     """The gradients of x, W, b and state."""
     pullbacks, hs, W, b, h = kept
     dhs, dlast = gradients
-    added = cell is not gru  # x and z are only added, so that they have one gradient
+    added = cell is not gru  # x and z are only added, so their gradients are equal
 
     def step(dstate, now):
         pullback, dh = now
@@ -103,7 +103,7 @@ layer_by_hand.defvjp(layer_forward, layer_backward)
 
 
 def hidden_states(params, ids, state, cell, layer, unroll):
-    """(T, B, H), and what is carried on, by layer."""
+    """The hidden states (T, B, H) of the last layer, and the last state of each layer."""
     hs, carried = None, []
     for l, carry in enumerate(state):
         W_ih = params[f"weight_ih_l{l}"]
@@ -117,7 +117,7 @@ def hidden_states(params, ids, state, cell, layer, unroll):
 
 
 def zeros(job: Workload):
-    """The state of the beginning, by layer."""
+    """The first state of each layer, zeros."""
     h = jnp.zeros((job.B, job.H), job.dtype)
     return (((h, h) if job.cell == "lstm" else (h,)),) * job.num_layers
 
@@ -131,7 +131,7 @@ def losses_of(log_p, targets):
 
 
 def by_autodiff(params, state, inputs, targets, cell, unroll, layer=layer_by_autodiff):
-    """Loss, gradients and last state of a window."""
+    """The loss, the gradients and the last state of a window."""
 
     def loss(params):
         hs, last = hidden_states(params, inputs, state, cell, layer, unroll)
@@ -145,7 +145,7 @@ layers_by_hand = partial(by_autodiff, layer=layer_by_hand)
 
 
 def by_hand(params, state, inputs, targets, cell, unroll):
-    """The same, written out for one vanilla layer."""
+    """The same, written by hand for one vanilla layer."""
     H, V = params["head.weight"].shape
     ((h,),) = state
     hs, last = hidden_states(params, inputs, state, cell, layer_by_autodiff, unroll)
@@ -173,7 +173,7 @@ def by_hand(params, state, inputs, targets, cell, unroll):
 
 @partial(jax.jit, static_argnames=("optimizer", "rate", "backward", "cell", "unroll"), donate_argnums=0)
 def updates(carried, windows, optimizer, rate, backward, cell, unroll):
-    """An update for each window; carried are parameters, sums of squares and state."""
+    """Do an update on each window. Parameters, sums of squares and the state are carried."""
 
     def update(carried, window):
         params, squares, state = carried
@@ -214,7 +214,7 @@ def training(job: Training, weights: Weights, threads: int, *, backward, unroll)
 
 @partial(jax.jit, static_argnames=("T",))
 def draw(params, key, T):
-    """T ids, each the largest of logits with Gumbel noise, which is all drawn at once."""
+    """Draw T ids: each is the argmax of logits plus Gumbel noise. All the noise is drawn at once."""
     H, V = params["head.weight"].shape
     x = params["weight_ih_l0"] + params["bias_l0"]
     noise = jax.random.gumbel(key, (T, V), x.dtype) + params["head.bias"]
@@ -258,7 +258,7 @@ def forms(job: Workload) -> dict[str, Build]:
     if isinstance(job, Scoring):
         return {f"unroll {unroll}": partial(scoring, unroll=unroll) for unroll in (1, 5, 25)}
     backwards = {"by hand": by_hand if job.is_plain else layers_by_hand, "autodiff": by_autodiff}
-    # a whole window of LSTM steps compiles for up to a minute, and was never the fastest
+    # to unroll a whole window of LSTM steps takes up to a minute to compile, and was never the fastest
     unrolls = {1, 5} if job.cell == "lstm" else {1, 5, job.T}
     return {
         f"{name}, unroll {unroll}": partial(training, backward=backward, unroll=unroll)

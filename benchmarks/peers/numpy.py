@@ -1,6 +1,6 @@
 """The script that fastrnn grew from, and min-char-rnn, which has the same loop and updates with Adagrad.
 
-Loops, names and shapes are the scripts' own: one row, columns (·, 1), a product for every step.
+Loops, names and shapes are those of the scripts: one row, column vectors (·, 1), a product for each step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def softmax(x):
 
 
 class Script:
-    """The weights, under the scripts' names, and their functions."""
+    """The weights with the names of the scripts, and the functions of the scripts."""
 
     def __init__(self, weights: Weights) -> None:
         names = "weight_ih_l0", "weight_hh_l0", "head.weight", "bias_l0", "head.bias"
@@ -120,6 +120,6 @@ def scoring(job: Scoring, weights: Weights, threads: int) -> Run:  # noqa: ARG00
 
 
 def forms(job: Workload) -> dict[str, Build]:
-    """The scripts know one row and one vanilla layer."""
+    """The scripts support only one row and one vanilla layer."""
     builds: dict[type, Build] = {Training: training, Sampling: sampling, Scoring: scoring}
     return {"script": builds[type(job)]} if job.B == 1 and job.is_plain else {}

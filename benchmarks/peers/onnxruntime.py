@@ -25,7 +25,7 @@ def session(nodes, inputs, outputs, constants, threads: int) -> onnxruntime.Infe
         [helper.make_tensor_value_info(*value) for value in outputs],
         [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()],
     )
-    # versions that older runtimes read too
+    # older runtimes can read these versions too
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -33,7 +33,7 @@ def session(nodes, inputs, outputs, constants, threads: int) -> onnxruntime.Infe
 
 
 def step_session(job: Sampling, weights: Weights, threads: int) -> onnxruntime.InferenceSession:
-    """One step of sampling: the largest of logits with Gumbel noise is a draw."""
+    """One step of sampling: the argmax of logits plus Gumbel noise is a draw."""
     return session(
         [
             ("Gather", ["rows", "symbol"], ["x"], {}),
@@ -54,7 +54,7 @@ def step_session(job: Sampling, weights: Weights, threads: int) -> onnxruntime.I
 
 
 def gumbel_noise(job: Sampling, weights: Weights, rng: np.random.Generator) -> np.ndarray:
-    """(T, 1, V), with the head's bias."""
+    """Gumbel noise plus the head's bias, (T, 1, V)."""
     noise = -np.log(rng.standard_exponential((job.T, 1, job.V), dtype=np.float32))
     return noise + weights["head.bias"]
 
@@ -75,7 +75,7 @@ def sampling_by_run(job: Sampling, weights: Weights, threads: int) -> Run:
 
 
 def sampling_by_binding(job: Sampling, weights: Weights, threads: int) -> Run:
-    """Two bindings in turn, each with the other's outputs as inputs; the noise is copied in."""
+    """Two bindings in turn: the outputs of one are the inputs of the other; the noise is copied."""
     step = step_session(job, weights, threads)
     rng = np.random.default_rng(0)
     value = onnxruntime.OrtValue.ortvalue_from_numpy

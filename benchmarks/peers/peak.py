@@ -1,4 +1,4 @@
-"""The most that a core can do: independent chains of fused multiply-adds that never leave registers."""
+"""The peak of a core: independent chains of fused multiply-adds that stay in registers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fastrnn.backends.numba import processor
 
 WIDTH = max(processor()[0], 128)
 
-#: More than two units with a latency of four cycles can hold, and fewer than there are registers.
+#: More chains than two units with a latency of four cycles need, and fewer than there are registers.
 CHAINS = 12
 STEPS = 2_000_000
 
 
 @intrinsic
 def fma_chains(typing_context, x, steps):  # noqa: ARG001
-    """CHAINS vectors v, each replaced by v·x + x ``steps`` times; an element of their sum."""
+    """Replace each of CHAINS vectors v by v·x + x, ``steps`` times; return an element of their sum."""
     lanes = WIDTH // x.bitwidth
 
     def emit(context, builder, signature, arguments):  # noqa: ARG001
@@ -55,7 +55,7 @@ def run_chains(x, steps):
 
 
 def peak(job: Workload, weights: Weights, threads: int) -> Run:  # noqa: ARG001
-    """On every thread at once; the result is the number of operations."""
+    """Run the chains on all threads at the same time; the result is the number of operations."""
     x = np.dtype(job.dtype).type(0.5)
     pool = ThreadPoolExecutor(threads)
     operations = 2.0 * CHAINS * (WIDTH // (8 * x.itemsize)) * STEPS * threads

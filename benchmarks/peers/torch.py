@@ -1,9 +1,9 @@
-"""PyTorch: autograd, its own clip and optimizers; inference without autograd.
+"""PyTorch: autograd, with its own clipping and optimizers; inference without autograd.
 
-The recurrence is one of PyTorch's modules on one-hot inputs (the LSTM's is oneDNN's, twice as fast as
-without), or a loop over gathered rows of the input weights; each is tried with the optimizers' three
-implementations. The second bias of a module stays zero, but for its part in the GRU's new gate. What
-`torch.compile` makes of the loops, in one piece or step by step, was no faster than the modules.
+The recurrence is one of PyTorch's modules on one-hot inputs (oneDNN makes the LSTM twice as fast), or a loop
+over gathered rows of the input weights. Each is tried with the three implementations of the optimizers. The
+second bias of a module stays zero, except in the GRU's new gate. `torch.compile` of the loops, whole or step
+by step, was not faster than the modules.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ IMPLEMENTATIONS = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fu
 
 MODULES = {name: getattr(torch.nn, cell.module) for name, cell in CELLS.items() if cell.module}
 
-#: What is carried over time, (L, B, H): h, and for the LSTM c.
+#: The state, each array (L, B, H): h, and for the LSTM c.
 State = tuple[torch.Tensor, ...]
 
 
 def rnn_layer(x: torch.Tensor, state: State, W: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, State]:  # noqa: ARG001
-    """Hidden states (T, B, H), and what is carried on (B, H), of input products x (T, B, H)."""
+    """The hidden states (T, B, H) and the last state (B, H), from input products x (T, B, H)."""
     (h,), hs = state, []
     for step in x.unbind():
         h = torch.addmm(step, h, W).tanh()
@@ -38,7 +38,7 @@ def rnn_layer(x: torch.Tensor, state: State, W: torch.Tensor, b: torch.Tensor) -
 
 
 def gru_layer(x: torch.Tensor, state: State, W: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, State]:
-    """The same, of input products (T, B, 3·H)."""
+    """The same, from input products (T, B, 3·H)."""
     (h,), hs = state, []
     H = h.shape[1]
     W_rz, W_n, b_n = W[:, : 2 * H], W[:, 2 * H :], b[2 * H :]
@@ -51,7 +51,7 @@ def gru_layer(x: torch.Tensor, state: State, W: torch.Tensor, b: torch.Tensor) -
 
 
 def lstm_layer(x: torch.Tensor, state: State, W: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, State]:  # noqa: ARG001
-    """The same, of input products (T, B, 4·H)."""
+    """The same, from input products (T, B, 4·H)."""
     (h, c), hs = state, []
     for step in x.unbind():
         i, f, g, o = torch.addmm(step, h, W).chunk(4, 1)
@@ -89,12 +89,12 @@ class Network(torch.nn.Module):
         self.zeros = (self.head.weight.new_zeros(job.num_layers, job.B, job.H),) * len(CELLS[job.cell].state)
 
     def one_hot(self, ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """Hidden states (T, B, H) of ids (T, B), and what is carried on."""
+        """The hidden states (T, B, H) of ids (T, B), and the last state."""
         hs, last = self.rnn(self.identity[ids], state if len(state) > 1 else state[0])
         return hs, last if len(state) > 1 else (last,)
 
     def gathered(self, ids: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """The same, by rows of the input weights and a loop over time."""
+        """The same, with gathered rows of the input weights and a loop over time."""
         hs, carried = ids, []
         for layer, (W_ih, W_hh, b_ih, b_hh) in enumerate(self.rnn.all_weights):
             x = functional.linear(hs, W_ih, b_ih) if layer else functional.embedding(ids, W_ih.t()) + b_ih
@@ -163,7 +163,7 @@ def sampling(job: Sampling, weights: Weights, threads: int, *, form: str) -> Run
 
     @torch.inference_mode()
     def by_gumbel_noise() -> list[int]:
-        """The largest of logits with Gumbel noise is a draw; all the noise is drawn at once."""
+        """The argmax of logits plus Gumbel noise is a draw; all the noise is drawn at once."""
         h, symbol, output = torch.zeros(job.H), 0, []
         noise = b - torch.empty(job.T, job.V).exponential_().log_()
         for noisy in noise.unbind():

@@ -1,1 +1,1 @@
-"""Floor 1: the backends: three implementations of the kernels that ``csrc/fastrnn.h`` states."""
+"""Floor 1: the backends, which are three implementations of the kernels in ``csrc/fastrnn.h``."""

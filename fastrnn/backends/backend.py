@@ -1,4 +1,4 @@
-"""A backend: the kernels of one implementation, and what it runs on."""
+"""A backend: the kernels of one implementation, and a description of it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Kernel = Callable[..., int]
 
 @dataclass(frozen=True)
 class Description:
-    """What a backend runs on: its vectors' width in bits (0: not known) and fused multiply-adds.
+    """The version of a backend, its vectors' width in bits (0: not known), and whether fma is in hardware.
 
-    ``shares_work`` is whether its kernels divide their work into parts, for threads.
+    ``shares_work`` says whether its kernels divide their work among threads.
     """
 
     version: str
@@ -49,17 +49,17 @@ class Backend(checks.Sealed, Kernels):
 def forced_isa(runs_here: Sequence[str]) -> str | None:
     """Return the instruction set that the environment variable ``FASTRNN_ISA`` forces, if any, for tests.
 
-    It is ``v4``, ``v3`` or ``baseline``, as the builds of C are called, and compiled backends obey it.
+    It is ``v4``, ``v3`` or ``baseline``, like the names of the C builds. The compiled backends use it.
 
     Raises
     ------
     BackendUnavailableError
-        The processor does not run it, or there is none of that name.
+        The processor cannot run it, or the name is not known.
     """
     isa = os.environ.get("FASTRNN_ISA")
     if isa and isa not in runs_here:
         raise BackendUnavailableError(
-            f"FASTRNN_ISA={isa!r} is no instruction set that this processor runs; "
-            f"it is one of {', '.join(runs_here)}, or is not set"
+            f"FASTRNN_ISA={isa!r} is not an instruction set that this processor runs; "
+            f"set it to one of {', '.join(runs_here)}, or do not set it"
         )
     return isa or None

@@ -1,8 +1,8 @@
 """The kernels of ``csrc/fastrnn.h``, compiled from ``csrc`` and called through cffi.
 
-The package holds one cffi module for each instruction set that its compiler knew. This module picks
-the fastest one that the processor runs, and checks the type and the memory of every array before a
-pointer to it is passed; that the sizes fit is the business of `Network` and `Trainer`.
+The package holds one cffi module for each instruction set that the compiler supported. This module chooses
+the fastest one that the processor can run. It checks the type and the memory of every array before it passes
+a pointer. `Network` and `Trainer` check the sizes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastrnn.errors import BackendUnavailableError
 
 PRECISIONS: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
 
-#: Array types by the C type of their elements, where it is not the precision's.
+#: The dtypes of arrays by their C type, except ``real``.
 DTYPES: dict[str, np.dtype[Any]] = {
     "double": np.dtype(np.float64),
     "int32_t": np.dtype(np.int32),
@@ -45,9 +45,8 @@ def _choose_build() -> tuple[str, ModuleType]:
         baseline = _import_build("baseline")
     except ImportError as error:
         raise BackendUnavailableError(
-            f"backend='c' was not compiled when fastrnn was installed ({error}); with a C compiler and "
-            "Python's headers present (Debian: gcc, python3-dev), installing fastrnn again from its source "
-            "compiles it"
+            f"backend='c' was not compiled when fastrnn was installed ({error}); install a C compiler and "
+            "Python's headers (Debian: gcc, python3-dev), then install fastrnn again from its source"
         ) from error
     level = baseline.lib.fr_processor_level()
     runs_here = [*(f"v{n}" for n in range(level, 2, -1)), "baseline"]
@@ -55,27 +54,27 @@ def _choose_build() -> tuple[str, ModuleType]:
     for isa in [forced] if forced else runs_here:
         try:
             return isa, _import_build(isa)
-        except ImportError as error:  # a compiler that could not build for it
+        except ImportError as error:  # the compiler did not support this instruction set
             if forced:
                 raise BackendUnavailableError(f"FASTRNN_ISA={forced!r}: {error}") from error
     return "baseline", baseline
 
 
 def _array_converter(ffi: Any, expected: np.dtype[Any]) -> Callable[[NDArray[Any]], Any]:
-    """A function from an array to a pointer to its memory, which refuses what the kernel cannot read."""
+    """A function that returns a pointer to an array's memory; it refuses an array of another dtype."""
     from_buffer, array_type = ffi.from_buffer, ffi.typeof(f"{C_TYPES[expected]}[]")
 
     def convert(array: NDArray[Any]) -> Any:
-        if array.dtype is not expected and array.dtype != expected:  # NumPy has one of each, as a rule
-            raise TypeError(f"a kernel wants an array of {expected}, and was given {array.dtype}")
-        # raises where the array is not contiguous, or read-only
+        if array.dtype is not expected and array.dtype != expected:  # usually each dtype is one object
+            raise TypeError(f"a kernel needs an array of {expected}, and got {array.dtype}")
+        # raises if the array is not contiguous, or is read-only
         return from_buffer(array_type, array, True)
 
     return convert
 
 
 def _bind(module: ModuleType, kernel: Kernel) -> Callable[..., int]:
-    """A kernel as a function of arrays and numbers, for both precisions: its first array of reals tells."""
+    """A kernel as a function for both precisions; the dtype of its first array of reals selects one."""
     arguments = kernel.arguments
     functions: dict[np.dtype[Any], tuple[Any, list[tuple[int, Callable[[NDArray[Any]], Any]]]]] = {}
     for suffix, dtype in PRECISIONS.items():
@@ -93,7 +92,7 @@ def _bind(module: ModuleType, kernel: Kernel) -> Callable[..., int]:
             function, converters = functions[given[first].dtype]
         except KeyError:
             found = given[first].dtype
-            raise TypeError(f"a kernel wants arrays of float32 or float64, and was given {found}") from None
+            raise TypeError(f"a kernel needs arrays of float32 or float64, and got {found}") from None
         for position, convert in converters:
             converted[position] = convert(converted[position])
         return function(*converted)  # type: ignore[no-any-return]

@@ -1,8 +1,8 @@
-"""The cache of Numba's compiled kernels on disk, made safe to read.
+"""The cache of Numba's compiled kernels on disk, which is safe to read.
 
-Numba unpickles and runs what it reads from its cache. So each file here begins with a digest that is checked
-before anything else of the file is used. And no file is read or written where another user could change it: a
-digest does not stop someone who can compute it. Whatever fails, the kernel is compiled.
+Numba unpickles and runs what it reads from its cache. So each file begins with a digest, which is checked
+before the rest of the file is used. No file is read or written where another user could change it, because
+another user can compute a digest too. If anything fails, the kernel is compiled.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _problems = itertools.count()
 
 
 def report(problem: str) -> None:
-    """Log a problem of the cache: the first of a process, which stands for those of all kernels."""
+    """Log a problem of the cache. Only the first one in a process is logged."""
     if next(_problems) == 0:
-        logger.warning("Numba's cache: %s; kernels are compiled where it does not serve", problem)
+        logger.warning("Numba's cache: %s; kernels are compiled if they cannot be cached", problem)
 
 
-# ---- Who else may write --------------------------------------------------------------------------------
+# ---- Permissions ---------------------------------------------------------------------------------------
 
 
 def _is_own_group(group_id: int) -> bool:
-    """Whether a group has this user alone: many systems make one for each user and let it write."""
+    """Whether this user is the only member of a group; many systems make such a group for each user."""
     import grp
     import pwd
 
@@ -48,9 +48,9 @@ def _is_own_group(group_id: int) -> bool:
 
 
 def _refuse_if_exposed(path: Path, status: os.stat_result, *, sticky: bool) -> None:
-    """Raise PermissionError where another user owns a file or folder, or may change it.
+    """Raise PermissionError if another user owns a file or folder, or may change it.
 
-    With ``sticky``, others may write to a folder where they can touch only what is theirs, like ``/tmp``.
+    ``sticky`` allows folders like ``/tmp``, in which other users can change only their own files.
     """
     if status.st_uid not in {0, os.geteuid()}:
         raise PermissionError(f"{path} belongs to another user")
@@ -61,10 +61,10 @@ def _refuse_if_exposed(path: Path, status: os.stat_result, *, sticky: bool) -> N
 
 
 def require_private(folder: Path) -> None:
-    """Raise PermissionError unless this user and root alone can change what a folder's path leads to.
+    """Raise PermissionError if anyone except this user and root can change a folder or its path.
 
-    The folder, every folder above it and every link on the way belong to one of the two, and only they may
-    write there. What does not exist yet is not exposed. Systems without POSIX permissions are not checked.
+    The folder, every folder above it and every link on the path must belong to one of the two, and only they
+    may write there. A folder that does not exist yet passes. Without POSIX permissions there is no check.
     """
     if os.name != "posix":
         return
@@ -86,12 +86,12 @@ def require_private(folder: Path) -> None:
 
 
 class _PrivatePlace:
-    """One of the places where Numba looks for room for its cache, passed over unless it is private."""
+    """A place that Numba may use for its cache. A place that is not private is skipped."""
 
     get_cache_path: Callable[[], str]
 
     def ensure_cache_path(self) -> None:
-        """Make the folder, or raise OSError."""
+        """Make the folder; raise an OSError if it is not private or cannot be made."""
         folder = Path(self.get_cache_path())
         try:
             require_private(folder)
@@ -99,7 +99,7 @@ class _PrivatePlace:
             report(str(error))
             raise
         folder.mkdir(0o755, parents=True, exist_ok=True)
-        super().ensure_cache_path()  # type: ignore[misc]  # raises where it cannot be written
+        super().ensure_cache_path()  # type: ignore[misc]  # raises if it cannot be written
 
 
 class _UserProvided(_PrivatePlace, caching.UserProvidedCacheLocator):
@@ -108,7 +108,7 @@ class _UserProvided(_PrivatePlace, caching.UserProvidedCacheLocator):
     def ensure_cache_path(self) -> None:
         try:
             super().ensure_cache_path()
-        except OSError as error:  # somebody asked for this place
+        except OSError as error:  # the user asked for this place
             report(f"NUMBA_CACHE_DIR: {error}")
             raise
 
@@ -118,7 +118,7 @@ class _InTree(_PrivatePlace, caching.InTreeCacheLocator):
 
 
 class _UserWide(_PrivatePlace, caching.UserWideCacheLocator):
-    """The user's folder of caches."""
+    """The user's cache folder."""
 
 
 class _Results(caching.CompileResultCacheImpl):
@@ -129,15 +129,15 @@ class _Results(caching.CompileResultCacheImpl):
 
 
 def _create_unshared(path: str, flags: int) -> int:
-    """Create a file that other users may not write to, whatever the umask allows."""
+    """Create a file that other users may not write to, also if the umask would allow it."""
     return os.open(path, flags, 0o644)
 
 
 class KernelFiles:
     """The files of one kernel, one for each signature: a digest, the stamp's digest, the pickled code.
 
-    The first digest is of the file's name and of all that follows it. A stale file has another stamp
-    and counts as absent.
+    The first digest covers the file's name and the rest of the file. A stale file has another stamp, and is
+    ignored.
     """
 
     def __init__(self, folder: Path, name: str, stamp: Any) -> None:
@@ -159,10 +159,10 @@ class KernelFiles:
         require_private(self.folder)
         path = self.path(key)
         try:
-            status = path.lstat()  # a link may lead to where others write
+            status = path.lstat()  # a link may point to a folder where others may write
         except FileNotFoundError:
             return None
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe could block
             raise ValueError(f"{path} is not a file")
         if os.name == "posix":
             _refuse_if_exposed(path, status, sticky=False)
@@ -196,9 +196,9 @@ class KernelFiles:
 
 
 class KernelCache(caching.FunctionCache):
-    """Numba's cache of one kernel; the kernel is compiled where the cache is damaged, full or out of reach.
+    """Numba's cache of one kernel. If the cache cannot be read or written, the kernel is compiled.
 
-    ``stamp`` is what compiled code depends on beside its source file, its signature and the processor.
+    Compiled code depends on ``stamp``, besides its source file, its signature and the processor.
     """
 
     _impl_class = _Results
@@ -212,10 +212,10 @@ class KernelCache(caching.FunctionCache):
         )
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return a compiled kernel, or ``None``: then it is compiled."""
+        """Return a compiled kernel; if there is none, return ``None``, and Numba compiles it."""
         try:
             kernel = super().load_overload(sig, target_context)
-        except Exception as error:  # noqa: BLE001  (what a file of another origin may raise)
+        except Exception as error:  # noqa: BLE001  (a file that was not written here may raise anything)
             report(f"cannot be read ({error})")
             kernel = None
         if kernel is None:
@@ -223,7 +223,7 @@ class KernelCache(caching.FunctionCache):
         return kernel
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep a compiled kernel, if possible."""
+        """Save a compiled kernel; log a failure."""
         try:
             super().save_overload(sig, data)
         except Exception as error:  # noqa: BLE001
@@ -231,7 +231,7 @@ class KernelCache(caching.FunctionCache):
 
 
 def cache_on_disk(compiled: Any, stamp: Any) -> None:
-    """Give a dispatcher of Numba's a cache where there is a place for one, as ``cache=True`` would."""
+    """Give a Numba dispatcher a cache, like ``cache=True``, if there is a place for one."""
     try:
         compiled._cache = KernelCache(compiled.py_func, stamp)  # noqa: SLF001
     except Exception as error:  # noqa: BLE001  ("no locator available" is a RuntimeError)

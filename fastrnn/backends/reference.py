@@ -1,9 +1,9 @@
-"""The kernels of ``csrc/fastrnn.h`` in NumPy: written to be read, and to check the other two against.
+"""The kernels of ``csrc/fastrnn.h`` in NumPy, written for reading. The tests compare the other two with them.
 
 Names, arguments and meanings are the header's, and so are the dimension letters: T time steps,
-B batch rows, V vocabulary, H hidden units, N rows of a product, n elements of a flat vector. It works
-with one-hot matrices, masks and whole-array expressions where the compiled kernels loop, so that a
-mistake is unlikely to be made twice. Of a kernel with parts, part 0 does all; BLAS has threads of its own.
+B batch rows, V vocabulary, H hidden units, N rows of a product, n elements of a flat vector. It uses
+one-hot matrices, masks and array expressions where the compiled kernels use loops, so that the same
+mistake in both is unlikely. In a kernel with parts, part 0 does all the work; BLAS has its own threads.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Starts = NDArray[np.uint8]
 
 
 def one_hot(ids: Ids, V: int, dtype: np.dtype[Any]) -> Reals:
-    """Rows (N, V) with a one at each id, and no one at an id of -1."""
+    """Rows (N, V) with a one at each id; the row of an id of -1 is zero."""
     rows: Reals = np.equal(ids[:, np.newaxis], np.arange(V)).astype(dtype)
     return rows
 
@@ -182,7 +182,7 @@ def philox(counter: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
 def kept(
     dropout: float, dropout_seed: int, update: int, layer: int, rows: NDArray[np.int64], B: int, H: int
 ) -> NDArray[np.bool_]:
-    """Which elements of some rows are kept (N, H)."""
+    """The mask (N, H) of the elements of some rows that dropout keeps."""
     quarter = -(-H // 4)
     counter = np.zeros((len(rows), quarter, 4), np.uint64)
     counter[..., 0] = layer * quarter + np.arange(quarter)
@@ -423,7 +423,7 @@ UPDATES = {"sgd": sgd_update, "adagrad": adagrad_update, "adam": adam_update, "r
 
 
 def bad_plan(plan: NDArray[np.int64], *sizes: int) -> int:
-    """The status of a plan and of sizes that are at least one."""
+    """The status of a plan, and of sizes that must be at least one."""
     kind, L, V, E, H = plan[: HIDDEN + 1].tolist()
     if kind not in range(len(CELLS)):
         return BAD_CHOICE
@@ -431,33 +431,33 @@ def bad_plan(plan: NDArray[np.int64], *sizes: int) -> int:
 
 
 def shape_of(plan: NDArray[np.int64]) -> Shape:
-    """The shape of the network that a plan is made for."""
+    """The shape of a plan's network."""
     kind, L, V, E, H = plan[: HIDDEN + 1].tolist()
     return Shape(CELLS[kind], L, V, E, H, tied=bool(plan[TIED]))
 
 
 @dataclass
 class LayerRun:
-    """A layer of a window: what the kernels of its cell keep."""
+    """The arrays that a layer keeps from the forward pass of a window."""
 
-    #: What it takes in (T, B, I), unless that is one-hot.
+    #: The input (T, B, I), or an empty array if it is one-hot.
     inputs: Reals
-    #: Both begin with the state before the window (T+1, B, H).
+    #: (T+1, B, H): h and the lstm's c begin with the state before the window, the gru's u with step 0.
     h: Reals
     aux: Reals
     #: (T, B, G·H)
     gates: Reals
-    #: What its output is multiplied by in dropout (T, B, H).
+    #: The dropout mask, scaled (T, B, H).
     mask: Reals
 
     @property
     def output(self) -> Reals:
-        """What it hands up (T, B, H)."""
+        """The output (T, B, H)."""
         return self.h[1:] * self.mask
 
 
 def head_weight(w: dict[str, Reals]) -> Reals:
-    """(V, H), of tied weights the embedding's."""
+    """The weight of the head (V, H): if weights are tied, that of the embedding."""
     return w["head.weight"] if "head.weight" in w else w["embedding.weight"]
 
 
@@ -469,7 +469,7 @@ def dropout_mask(
     shape: tuple[int, int, int],
     dtype: np.dtype[Any],
 ) -> Reals:
-    """What an output (T, B, H) is multiplied by."""
+    """The dropout mask of an output (T, B, H), scaled."""
     T, B, H = shape
     if dropout == 0:
         return np.ones(shape, dtype)
@@ -488,7 +488,7 @@ def recurrence_forward(
     ids: Ids,
     starts: Starts,
 ) -> LayerRun:
-    """Run a layer; the state (Z, L, B, H) is carried."""
+    """Run a layer; update the state (Z, L, B, H)."""
     T, B, H = mask.shape
     W_ih, W_hh = w[f"weight_ih_l{layer}"], w[f"weight_hh_l{layer}"].T
     gates = (inputs @ W_ih.T if inputs.size else W_ih[ids]) + w[f"bias_l{layer}"]
@@ -512,7 +512,7 @@ def run(
     shape: Shape, params: Reals, state: Reals, ids: Ids, starts: Starts,
     dropout: float = 0.0, dropout_seed: int = 0, update: int = 0,
 ) -> tuple[list[LayerRun], Reals]:  # fmt: skip
-    """Run a window: its layers, and what reaches the head (T, B, H); the state (Z, L, B, H) is carried."""
+    """Run a window: return its layers and the input of the head (T, B, H); update the state (Z, L, B, H)."""
     w = parameter_layout(shape).stored(params)
     layers: list[LayerRun] = []
     inputs = w["embedding.weight"][ids] if shape.E else np.empty(0)
@@ -527,9 +527,9 @@ def run_head(
     shape: Shape, params: Reals, grads: Reals | None, losses: Reals, top: Reals, targets: Ids, scale: float,
     plan: NDArray[np.int64],
 ) -> int:  # fmt: skip
-    """Losses (T, B) from what reaches the head (T, B, H), in blocks of the steps that the plan says.
+    """Losses (T, B) from the input of the head (T, B, H), for as many steps at a time as the plan says.
 
-    With gradients, those of the head's parameters are added, and that of what reaches it takes its place.
+    If there are gradients, those of the head's parameters are added, and the input's gradient overwrites it.
     """
     layout, (T, B, H), steps = parameter_layout(shape), top.shape, int(plan[HEAD_STEPS])
     w = layout.stored(params)
@@ -560,7 +560,7 @@ def recurrence_backward(
     ids: Ids,
     starts: Starts,
 ) -> Reals:
-    """Add the gradients of a layer's parameters, given that of its output; return that of its input."""
+    """Add the gradients of a layer's parameters, from its output's gradient; return its input's gradient."""
     T, B, H = dh.shape
     N, O, W_hh = T * B, shape.G * H, w[f"weight_hh_l{layer}"]
     dh, dc, none = dh * run.mask, np.zeros((B, H), dh.dtype), np.empty(0)
@@ -648,7 +648,7 @@ def network_gradients(
 
 
 def gradient_scale(targets: Ids, reduction: int) -> float:
-    """What the sum of a window's losses is multiplied by."""
+    """The factor of the sum of a window's losses."""
     counts = {SUM: 1, MEAN: np.count_nonzero(targets >= 0), BATCHMEAN: targets.shape[1]}
     return 1 / max(1, int(counts[reduction]))
 
@@ -710,7 +710,7 @@ def network_step(
 
 
 def draw(logits: Reals, uniform: float, temperature: float) -> int:
-    """One id; the first of the largest logits where the temperature is 0 in their precision, or p is NaN."""
+    """Draw one symbol: the first of the largest logits if the temperature rounds to 0 or if p is NaN."""
     best = 0 if np.isnan(logits[0]) else int(np.nanargmax(logits))
     divisor = logits.dtype.type(temperature)
     if divisor == 0:

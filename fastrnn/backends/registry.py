@@ -1,8 +1,8 @@
-"""The backends: three implementations of the kernels that ``csrc/fastrnn.h`` states.
+"""The backends: three implementations of the kernels in ``csrc/fastrnn.h``.
 
-``numpy`` is the reference, always there and slow; ``c`` and ``numba`` are compiled. A `Backend` holds
-the kernels of one of them, each as a function of arrays and sizes that raises when the kernel reports
-a failure. Backends are loaded when they are first asked for, never on import.
+``numpy`` is the reference, which is always there and slow; ``c`` and ``numba`` are compiled. A `Backend`
+holds the kernels of one of them, as methods that raise an error if the kernel reports a failure. A backend is
+loaded when it is first needed, never on import.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _load_numpy() -> Backend:
 
     from fastrnn.backends import reference
 
-    # as silent as the compiled kernels: what overflows is seen in the loss
+    # no warnings, like the compiled kernels: the loss shows an overflow
     silent = np.errstate(all="ignore")
     kernels = {name: silent(getattr(reference, name)) for name in KERNELS}
     return Backend("numpy", Description(f"NumPy {np.__version__}", 0, fma=False, shares_work=False), kernels)
@@ -38,11 +38,11 @@ def _load_numba() -> Backend:
     except ImportError as error:
         raise BackendUnavailableError(
             f"backend='numba' needs Numba, which cannot be imported here ({error}); "
-            "`pip install numba` gets it where Numba has a wheel, and backend='c' needs none"
+            "run `pip install numba`, or use backend='c', which does not need Numba"
         ) from error
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # set while Numba is imported
         raise BackendUnavailableError(
-            "backend='numba' needs Numba's compiler, which NUMBA_DISABLE_JIT switches off; unset it"
+            "backend='numba' needs Numba's compiler, and NUMBA_DISABLE_JIT disables it; unset this variable"
         )
     module = importlib.import_module("fastrnn.backends.numba")
     kernels = {name: getattr(module, name) for name in KERNELS}
@@ -61,9 +61,9 @@ _LOADERS: dict[str, Callable[[], Backend]] = {"c": _load_c, "numba": _load_numba
 #: The backends by name, in the order in which ``"auto"`` tries them.
 BACKENDS = tuple(_LOADERS)
 
-#: Why ``"auto"`` takes a backend, in a few words.
+#: Why ``"auto"`` chooses a backend, in a few words.
 AUTO_REASONS = {
-    "c": "about as fast as numba, and nothing to compile",
+    "c": "it is about as fast as numba, and needs no compilation at first use",
     "numba": "c is missing",
     "numpy": "c and numba are missing",
 }
@@ -77,13 +77,13 @@ def _load(name: str) -> Backend:
 def get_backend(name: str = "auto") -> Backend:
     """Return a backend by name.
 
-    ``"auto"`` is c where it was compiled, else numba where it can be imported, else numpy. C and Numba are
-    about as fast and give the same bits; Numba takes a second to import, and compiles at its first use.
+    ``"auto"`` is c if it was compiled, else numba if it can be imported, else numpy. C and Numba are about
+    equally fast and give the same bits. Numba takes a second to import, and compiles at its first use.
 
     Raises
     ------
     ValueError
-        There is no backend of that name.
+        The name is not known.
     BackendUnavailableError
         The backend cannot run here; the message says what is missing.
     """
@@ -97,19 +97,19 @@ def get_backend(name: str = "auto") -> Backend:
 
 @cache
 def _find_first() -> Backend:
-    """The first backend that is there; where that is not the first of all, the log says why, once."""
+    """The first backend that can be loaded. If others failed before it, the reasons are logged once."""
     reasons: list[str] = []
     while isinstance(found := find_backend(BACKENDS[len(reasons)]), str):
         reasons.append(found)
     if found.name == "numpy":
-        logger.warning("no compiled backend is here, and numpy is slow: %s", "; ".join(reasons))
+        logger.warning("no compiled backend can be loaded, and numpy is slow: %s", "; ".join(reasons))
     elif reasons:
-        logger.info("backend='auto' takes %s: %s", found.name, "; ".join(reasons))
+        logger.info("backend='auto' chooses %s: %s", found.name, "; ".join(reasons))
     return found
 
 
 def find_backend(name: str) -> Backend | str:
-    """Return a backend, or the reason why it is missing."""
+    """Return a backend, or the reason why it cannot be loaded."""
     try:
         return get_backend(name)
     except BackendUnavailableError as error:
@@ -117,7 +117,7 @@ def find_backend(name: str) -> Backend | str:
 
 
 def _reduced(backend: Backend) -> tuple[Callable[[str], Backend], tuple[str]]:
-    """What pickle and copy make of a backend: it is loaded anew by its name."""
+    """Let pickle and copy store a backend's name, and load the backend by it."""
     return get_backend, (backend.name,)
 
 

@@ -1,1 +1,1 @@
-"""Floor 0: what every other floor rests on."""
+"""Floor 0: what all other floors use."""

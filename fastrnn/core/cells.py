@@ -1,6 +1,6 @@
-"""The table of cells: everything that is said of a cell outside of its kernels.
+"""The table of cells: all facts about a cell outside its kernels.
 
-A row is a kind of cell as the contract numbers it. The rnn has one for each activation, all with one name.
+A row is a kind of cell, with its number in the contract. The rnn has a row for each activation.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ class Cell:
     Attributes
     ----------
     kind
-        Its name in the contract.
+        The name of the kind in the contract.
     name, activation
-        The arguments of a network that name it. Of the cells that have their own functions, ``"tanh"``.
+        The arguments of a network that select it. The activation of a gru or an lstm is ``"tanh"``.
     gates
-        The names of its gates, in the order of their rows in weights and biases: PyTorch's.
+        The names of its gates, in PyTorch's order of their rows in weights and biases.
     state
         The names of the arrays that it carries from step to step. The output is the first.
     split_bias
-        The gate whose two biases are kept apart; of each other gate they are one sum.
+        The gate that has two biases. Each other gate has one, the sum of PyTorch's two.
     forget_gate
-        The gate whose bias is 1 at first.
+        The gate whose bias is initially 1.
     module
         PyTorch's class in ``torch.nn``, or ``None`` if PyTorch does not have the cell.
     operator
         ONNX's operator, or ``None``.
     operator_gates
-        The gates in ONNX's order.
+        The names of its gates, in ONNX's order.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class Cell:
 _TABLE = (
     Cell("rnn_tanh", "rnn", ("h",), "RNN", "RNN", ("h",)),
     Cell("rnn_relu", "rnn", ("h",), "RNN", "RNN", ("h",), activation="relu"),
-    # PyTorch's and ONNX's, with linear_before_reset: the gate n is reset after the product
+    # as in PyTorch, and in ONNX with linear_before_reset: the reset gate multiplies after the product
     Cell("gru", "gru", ("r", "z", "n"), "GRU", "GRU", ("z", "r", "n"), split_bias="n"),
     Cell(
         *("lstm", "lstm", ("i", "f", "g", "o"), "LSTM", "LSTM", ("i", "o", "f", "g")),
@@ -74,7 +74,7 @@ _TABLE = (
 #: The cells by their kinds.
 KINDS = {cell.kind: cell for cell in _TABLE}
 
-#: The cells by their names, with the activation that they have by default.
+#: The cells by their names, with their default activation.
 CELLS = {cell.name: cell for cell in _TABLE if cell.activation == "tanh"}
 
 #: The activations that an rnn may have.
@@ -87,15 +87,15 @@ def cell_of(name: str, activation: str = "tanh") -> Cell:
     Raises
     ------
     ValueError
-        The cell has an activation of its own.
+        The activation is not ``"tanh"``, and the cell is not an rnn with this activation.
     """
     for cell in _TABLE:
         if (cell.name, cell.activation) == (name, activation):
             return cell
-    raise ValueError(f"activation={activation!r} is for cell='rnn'; a {name} has its own")
+    raise ValueError(f"activation={activation!r} is for cell='rnn'; a {name} has fixed activations")
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names as a sentence has them: "rnn, gru or lstm"."""
+    """Names as in a sentence: "rnn, gru or lstm"."""
     *first, last = names
     return f"{', '.join(first)} or {last}" if first else last

@@ -1,9 +1,9 @@
 """Named arrays in one flat buffer.
 
 A layout is an ordered table of (name, shape). It says where each array lies in a flat vector. The
-network, the model file and the reference read it; the compiled kernels read a plan (`plan.py`). A
-parameter's *shape* is the public one, PyTorch's; an entry that is stored transposed lies in the buffer
-the other way round, which its view hides.
+network, the model file and the reference read it; the compiled kernels read a plan (`plan.py`). The
+*shape* of a parameter is the public one, PyTorch's. The buffer may hold the transpose of a parameter;
+its view has the public shape.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Layout:
         """The number of elements of the flat buffer."""
         return sum(math.prod(entry.shape) for entry in self.entries)
 
-    def places(self) -> dict[str, int]:
+    def offsets(self) -> dict[str, int]:
         """Where each array begins."""
         sizes = [math.prod(entry.shape) for entry in self.entries]
         starts = itertools.accumulate(sizes, initial=0)
@@ -63,7 +63,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network is: its kind of cell and its sizes; E is 0 where the input is one-hot."""
+    """The kind of cell and the sizes of a network; E is 0 if the input is one-hot."""
 
     kind: str
     L: int
@@ -79,22 +79,22 @@ class Shape:
 
     @cached_property
     def G(self) -> int:  # noqa: N802  (a dimension letter)
-        """The gates of the cell."""
+        """The number of gates of the cell."""
         return len(self.cell.gates)
 
     @cached_property
     def Z(self) -> int:  # noqa: N802  (a dimension letter)
-        """The arrays of a state: h, and for the LSTM c."""
+        """The number of arrays of a state: 1 for h, and for the LSTM one more for c."""
         return len(self.cell.state)
 
     @cached_property
     def operations(self) -> int:
-        """Floating-point operations of the products of a symbol's forward pass."""
+        """The floating-point operations of the products in the forward pass of one symbol."""
         inputs = self.E + (self.L - 1) * self.H
         return 2 * (self.G * self.H * (inputs + self.L * self.H) + self.H * self.V)
 
     def inputs(self, layer: int) -> int:
-        """The elements that a layer takes in."""
+        """The size of a layer's input."""
         return self.H if layer > 0 else self.E or self.V
 
 
@@ -102,9 +102,8 @@ class Shape:
 def parameter_layout(shape: Shape) -> Layout:
     """The parameters of a network, with PyTorch's names.
 
-    There is one bias for each gate, and one more for a gate whose biases are kept apart, such as the GRU's
-    new gate, which PyTorch multiplies by the reset gate.
-    The weight of a one-hot input is stored transposed, so that the product with it reads one row.
+    There is one bias for each gate. The new gate of a GRU has a second one, because the reset gate multiplies
+    it. The weight of a one-hot input is stored transposed, so that a symbol selects one contiguous row.
     """
     L, V, E, H = shape.L, shape.V, shape.E, shape.H
     entries = [Entry("embedding.weight", (V, E))] if E else []

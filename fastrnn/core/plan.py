@@ -1,7 +1,7 @@
-"""Plans: where the compiled kernels find what they work with, as numbers.
+"""Plans: the numbers from which compiled kernels read the sizes of a network and the offsets of its arrays.
 
-A plan says what a network is, and where each array begins, in the flat vector of its parameters and in that
-of a workspace. The contract's enumerations name its fields.
+The offsets are those in the flat vector of the parameters and in that of a workspace. The contract's
+enumerations name the fields of a plan.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from fastrnn.core.constants import KC, MAX_NR, PLAN, PLAN_OF_LAYER, ROWS
 from fastrnn.core.layout import Entry, Layout, Shape, parameter_layout
 from fastrnn.core.memory import readable
 
-#: The logits that are held at a time, unless it is a step.
+#: The most logits that are in memory at a time, but at least one step's.
 LOGITS = 1 << 24
 
-#: The place of an array that is absent.
+#: The offset of an array that is absent.
 ABSENT = -1
 
-#: The largest place that a plan can tell.
+#: The largest offset that a plan can hold.
 LARGEST = (1 << 63) - 1
 
 
 def _packed(name: str, K: int, J: int) -> Entry:
-    """A packed matrix of K rows and J columns, which are filled up to panels."""
+    """A packed matrix of K rows and J columns; J is rounded up to whole panels."""
     return Entry(name, (K, -(-J // MAX_NR) * MAX_NR))
 
 
@@ -52,7 +52,7 @@ def backward_weights(shape: Shape) -> list[Entry]:
 
 
 def trace(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool = False) -> list[Entry]:
-    """What the forward pass keeps of T steps of B rows; ``h`` begins with the state before them."""
+    """The arrays that the forward pass of T steps of B rows keeps; ``h`` begins with the first state."""
     H, E, G = shape.H, shape.E, shape.G
     entries = [Entry("x", (T, B, E))] if E else []
     for layer in range(shape.L):
@@ -65,10 +65,10 @@ def trace(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool = False
 
 
 def backward_trace(shape: Shape, T: int, B: int) -> list[Entry]:
-    """What the backward pass keeps beside it.
+    """The arrays that the backward pass keeps besides those of `trace`.
 
-    The gradients of gates take their place, and those of an rnn's, which has no gates of its own, that of the
-    gradient of ``h``: of this, its layers have one each.
+    The gradients of gates overwrite the gates. An rnn has no gates in memory: the gradient of its gate
+    overwrites that of ``h``, so each of its layers has its own ``dh``. The layers of other cells share one.
     """
     layers = range(1 if shape.G > 1 else shape.L)
     return [
@@ -81,13 +81,13 @@ def backward_trace(shape: Shape, T: int, B: int) -> list[Entry]:
 
 
 def head_steps(shape: Shape, T: int, B: int) -> int:
-    """The steps of a window whose logits are held at a time."""
+    """The number of steps of a window whose logits are in memory at a time."""
     return min(T, max(1, LOGITS // B // shape.V))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the kernels find what they work with, in numbers, and the size of the vector that has it."""
+    """The numbers of a plan, and the size of its workspace in elements."""
 
     numbers: NDArray[np.int64]
     size: int
@@ -96,7 +96,7 @@ class Plan:
 def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArray[np.int64]:
     """The numbers of a plan, in the contract's order."""
     layout = parameter_layout(shape)
-    places = {name.replace(".", "_"): place for name, place in layout.places().items()}
+    offsets = {name.replace(".", "_"): offset for name, offset in layout.offsets().items()}
     sizes = {
         "cell": shape.cell.number,
         "layers": shape.L,
@@ -108,7 +108,7 @@ def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArra
         "head_steps": steps,
         "tied": int(shape.tied),
     }
-    known = {**places, **scratch, **sizes}
+    known = {**offsets, **scratch, **sizes}
     if shape.tied:
         known["head_weight"] = known["embedding_weight"]
     numbers = [known.get(field, ABSENT) for field in PLAN]
@@ -124,17 +124,17 @@ def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArra
     if max(numbers) > LARGEST:
         raise MemoryError(
             f"a window of {B} rows in a network of hidden_size={shape.H} over {shape.V} symbols needs "
-            f"{readable(4 * max(numbers))}, more than a process can have"
+            f"{readable(4 * max(numbers))}, which is more than a process can have"
         )
     return np.array(numbers, np.int64)
 
 
 @lru_cache(maxsize=64)
 def window_plan(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool = False) -> Plan:
-    """A workspace for windows of up to T steps of B rows, forward and backward, and for so many threads.
+    """A workspace for windows of up to T steps of B rows, forward and backward, in this number of parts.
 
-    What is packed comes first: it is read in whole vectors, quickest where they begin with a cache line, as
-    the workspace does, and its sizes are multiples of one.
+    The packed weights come first, and their sizes are multiples of a cache line. So each begins at a cache
+    line, like the workspace, and its vectors are read fastest.
     """
     layout = Layout(
         (
@@ -145,20 +145,20 @@ def window_plan(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool =
             *backward_trace(shape, T, B),
         )
     )
-    return Plan(plan_of(shape, B, head_steps(shape, T, B), layout.places()), layout.size)
+    return Plan(plan_of(shape, B, head_steps(shape, T, B), layout.offsets()), layout.size)
 
 
 @lru_cache(maxsize=64)
 def forward_plan(shape: Shape, T: int, B: int) -> Plan:
-    """A workspace for windows of T steps that are only run forward, a few steps at a time."""
+    """A workspace for the forward pass of windows of T steps, a few steps at a time."""
     steps = min(T, -(-KC // B))
     logits = Entry("logits", (ROWS, shape.V))
     layout = Layout((*forward_weights(shape), *trace(shape, steps, B), logits))
-    return Plan(plan_of(shape, B, steps, layout.places()), layout.size)
+    return Plan(plan_of(shape, B, steps, layout.offsets()), layout.size)
 
 
 @lru_cache(maxsize=64)
 def step_plan(shape: Shape, B: int) -> tuple[Plan, int]:
-    """Scratch for single steps of B rows, and the size of what is prepared for them."""
+    """The scratch memory for single steps of B rows, and the size of the packed weights for them."""
     prepared, scratch = Layout(tuple(forward_weights(shape))), Layout(tuple(trace(shape, 1, B)))
-    return Plan(plan_of(shape, B, 1, prepared.places() | scratch.places()), scratch.size), prepared.size
+    return Plan(plan_of(shape, B, 1, prepared.offsets() | scratch.offsets()), scratch.size), prepared.size

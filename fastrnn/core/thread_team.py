@@ -1,7 +1,7 @@
-"""Threads for the parts of one kernel call, which run at the same time and wait for each other.
+"""A team of threads. Each does one part of a kernel call; they run at the same time and wait for each other.
 
-The threads are Python's; the kernels release the interpreter's lock. How work is split changes no bit of
-its result.
+The threads are Python's; the kernels release the interpreter's lock. The number of parts changes no bit of
+a result.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fastrnn.core.constants import ABORT, BARRIER
 
-#: A container's limit on processor time: microseconds of it in a period.
+#: A container's limit on processor time: the microseconds of a period, and how many of them it may use.
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -37,24 +37,24 @@ def usable_cores() -> int:
 
 
 class _Call:
-    """One call of a team: which of its parts are at work, and what went wrong first.
+    """One call of a team: the parts that have begun, and the error that is raised.
 
-    Ctrl-C may strike anywhere in the caller's thread, so only threads that it cannot strike keep the
-    books, and the caller waits with nothing but plain locks.
+    Ctrl-C can interrupt the caller's thread at any instruction. So only the team's threads note which parts
+    have begun, and the caller only waits for locks.
     """
 
     def __init__(self, work: Callable[[int], None], parts: range, barrier: NDArray[np.int32]) -> None:
         self._work, self._barrier = work, barrier
         self._lock = Lock()
         self._begun: set[int] = set()
-        #: For each of the threads' parts a lock that is held until it has ended.
+        #: A lock for each part of the team's threads, which is held until the part has ended.
         self._ended = {part: Lock() for part in parts}
         for ended in self._ended.values():
             ended.acquire()
         self.error: BaseException | None = None
 
     def do(self, part: int) -> None:
-        """Do a part, unless the call has failed already: then nobody waits for it."""
+        """Do a part. If the call has failed before, do nothing, because no thread waits for the part."""
         with self._lock:
             if self.error is None:
                 self._begun.add(part)
@@ -67,19 +67,19 @@ class _Call:
             self._ended[part].release()
 
     def fail(self, error: BaseException) -> None:
-        """Send all parts home. The first error counts, but an interrupt comes before any."""
+        """Abort all parts. The first error is kept, but an interrupt replaces it."""
         with self._lock:
             if self.error is None or not isinstance(error, Exception):
                 self.error = error
         self._barrier[ABORT] = 1
 
     def abandon(self) -> None:
-        """Send all parts home, and let none begin: nobody waits for them."""
+        """Abort all parts, and let no part begin, because no thread waits for them."""
         self.error = self.error or KeyboardInterrupt()
         self._barrier[ABORT] = 1
 
     def wait(self) -> None:
-        """Wait for all parts, or after a failure for those that have begun; interrupts only hasten it."""
+        """Wait for all parts; after a failure, only for those that have begun. An interrupt aborts them."""
         while True:
             try:
                 with self._lock:
@@ -94,18 +94,18 @@ class _Call:
 
 
 def _serve(tasks: SimpleQueue[tuple[_Call, int] | None]) -> None:
-    """What a thread of a team does until its team is gone."""
+    """Do the tasks of a thread until its team is deleted."""
     while (task := tasks.get()) is not None:
         call, part = task
         call.do(part)
-        del task, call  # and what they hold
+        del task, call  # free the arrays that they refer to
 
 
 class Team:
     """Threads that do the parts of one call at a time. They are started when they are first needed.
 
-    They are daemons with a queue each, since Ctrl-C while it starts a thread lets Python's
-    `ThreadPoolExecutor` wait for it for ever at the end of the process.
+    They are daemon threads, each with a queue. Python's `ThreadPoolExecutor` can wait forever at the end of
+    the process if Ctrl-C comes while it starts a thread.
     """
 
     def __init__(self) -> None:
@@ -116,9 +116,9 @@ class Team:
     def run(self, parts: int, work: Callable[[int], None], *, lasts: bool = False) -> None:
         """Call ``work`` with each part from 0 to ``parts - 1`` at the same time.
 
-        The first is the caller's, unless the call ``lasts``: then the caller does nothing but wait, so that
-        it hears Ctrl-C. An exception in any part, Ctrl-C included, ends them all, and is raised when they
-        have ended.
+        The caller's thread does the first part. If the call ``lasts``, it only waits, so that Ctrl-C can
+        interrupt it. An exception in any part, or Ctrl-C, aborts all parts, and is raised when they have
+        ended.
         """
         self.barrier = np.zeros(BARRIER, np.int32)
         others = range(0 if lasts and self.at_most(parts + 1) > parts else 1, parts)
@@ -139,17 +139,17 @@ class Team:
             call.fail(error)
             call.wait()
             ended = True
-        finally:  # where another Ctrl-C struck the lines above
+        finally:  # another Ctrl-C may have interrupted the lines above
             if not ended:
                 call.abandon()
         if call.error is not None:
             try:
                 raise call.error
             finally:
-                del call  # its error knows this frame
+                del call  # else its error and this frame refer to each other
 
     def at_most(self, parts: int) -> int:
-        """How many of so many parts can run together: fewer where the system starts no more threads."""
+        """How many of these parts can run together: fewer if the system cannot start enough threads."""
         try:
             self._start_threads(parts - 1)
         except RuntimeError:  # "can't start new thread"
@@ -157,7 +157,7 @@ class Team:
         return parts
 
     def _start_threads(self, count: int) -> None:
-        """Have at least so many threads in this process; a fork has none of its parent's."""
+        """Start threads until there are ``count``; after a fork, the child has no threads."""
         if self._process != os.getpid():
             self._process, self._queues = os.getpid(), []
         while len(self._queues) < count:

@@ -132,6 +132,6 @@ class WindowReader:
 
 
 def fit_window(transitions: int, seq_length: int | None, batch_size: int) -> tuple[int, int]:
-    """Return T and B of a window that fits a sequence of so many transitions; B is reduced first."""
+    """Return T and B of a window that fits a sequence with this number of transitions; B is reduced first."""
     T = transitions if seq_length is None else min(seq_length, transitions)
     return T, min(batch_size, max(1, transitions // T))

@@ -177,8 +177,8 @@ def _warn_of_a_file_name(text: Any) -> None:
     """Warn if a text is the name of a file: the user may mean the file."""
     if 0 < len(text) <= LONGEST_NAME and _is_file(text):
         warnings.warn(
-            f"the text {text!r} is the name of a file, and its {len(text)} symbols are trained on, not what "
-            "the file has: pass a pathlib.Path to train on the file",
+            f"the text {text!r} is the name of a file, and its {len(text)} symbols are trained on, not the "
+            "contents of the file: pass a pathlib.Path to train on the file",
             stacklevel=4,
         )
 

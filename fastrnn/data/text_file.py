@@ -1,4 +1,4 @@
-"""Texts in files: they have slices as a str or bytes has, and a slice reads only the bytes that it needs.
+"""Texts in files: they have slices like a str or bytes, and a slice reads only the bytes that it needs.
 
 An index finds the bytes of a character. One pass over the file makes it: it has an entry for every 8,192
 bytes, which holds the number of characters before them and the state of the decoder there. A file that cannot

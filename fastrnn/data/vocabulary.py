@@ -200,7 +200,7 @@ class Vocabulary:
     def encode_as_is(
         self, text: Text, position: int = 0, *, unknown: str | float = "error"
     ) -> NDArray[np.int32]:
-        """As `encode`, for a text, or a piece of one, whose newlines were read already.
+        """Like `encode`, for a text, or a piece of one, whose newlines were converted before.
 
         ``position`` is the place of the piece in the text, for the error.
         """

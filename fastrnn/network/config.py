@@ -1,6 +1,6 @@
-"""What a network is, as data: `NetworkConfig`.
+"""`NetworkConfig`: the arguments of a network as data.
 
-Training, model files, repr and pickling read it field by field: a new option is one field with its check.
+Training, model files, repr and pickling read all its fields, so a new option is one field with its check.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastrnn.core import checks
 from fastrnn.core.cells import ACTIVATIONS, CELLS, cell_of
 from fastrnn.core.layout import Shape
 
-#: The largest number of layers: more than anyone trains, and few enough to name.
+#: The largest number of layers: more than anyone trains, and few enough for a table of their names.
 MAX_LAYERS = 1000
 
 #: The largest number of symbols: an id is an int32.
@@ -43,12 +43,12 @@ def _layers(name: str, value: Any) -> int:
 class NetworkConfig:
     """The arguments of a `Network` that say what it computes.
 
-    They are checked, and have plain types whatever was given.
+    They are checked, and converted to plain types.
 
     Raises
     ------
     ValueError, TypeError
-        A field is out of range or of the wrong type, or two do not go together.
+        A field is out of range or of the wrong type, or two fields do not fit together.
     """
 
     vocab_size: int = _option(lambda name, value: checks.whole_number(name, value, maximum=MAX_SYMBOLS))
@@ -75,13 +75,13 @@ class NetworkConfig:
 
     @property
     def shape(self) -> Shape:
-        """The sizes, as layouts and plans read them."""
+        """The sizes that layouts and plans read."""
         kind = cell_of(self.cell, self.activation).kind
         E = self.embedding_size or 0
         return Shape(kind, self.num_layers, self.vocab_size, E, self.hidden_size, self.tied)
 
     def changed(self) -> dict[str, Any]:
-        """The fields that are not as by default; those that are always said come first."""
+        """The sizes, the cell and the dtype, and the other fields that differ from their defaults."""
         always = ("vocab_size", "hidden_size", "cell")
         others = {
             each.name: vars(self)[each.name]
@@ -91,8 +91,8 @@ class NetworkConfig:
         return {**{name: vars(self)[name] for name in always}, **others, "dtype": self.dtype}
 
 
-#: What each field must be.
+#: The check of each field.
 CHECKS: dict[str, Check] = {each.name: each.metadata["check"] for each in fields(NetworkConfig)}
 
-#: The fields that do not depend on a text: settings of a training.
+#: The fields that do not depend on a text. A training has them as settings.
 OPTIONS = tuple(name for name in CHECKS if name != "vocab_size")

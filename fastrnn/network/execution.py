@@ -1,6 +1,6 @@
-"""How a network runs: kernels in short calls, by the threads of a team, in workspaces that are kept.
+"""Runs a network: it calls kernels in short calls, in several threads, with workspaces that are reused.
 
-T time steps · B batch rows · V vocabulary · H hidden units · L layers · Z parts of a state
+T time steps · B batch rows · V vocabulary · H hidden units · L layers · Z arrays of a state
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from fastrnn.core.thread_team import Team, usable_cores
 
 Array = NDArray[Any]
 
-#: A state: h (L, B, H), or for the LSTM the pair of h and c.
+#: A state: h (L, B, H), or for the LSTM the pair (h, c).
 State = Array | tuple[Array, Array]
 StateLike = ArrayLike | tuple[ArrayLike, ArrayLike]
 
-#: The floating-point operations that a thread should have to do before another is worth its while.
+#: The fewest floating-point operations of a thread; for fewer, another thread saves no time.
 MIN_WORK = 1 << 23
 
-#: The batch rows that a thread should have: with fewer, the multipliers wait for each other's results.
+#: The fewest batch rows of a thread; with fewer, the multipliers wait for earlier results.
 MIN_ROWS = 4
 
 #: The largest number of threads: more than a machine has cores.
@@ -38,7 +38,7 @@ MAX_THREADS = 1024
 #: The floating-point operations of a native call that samples: well under a tenth of a second.
 SHORT_CALL_OPERATIONS = 1 << 26
 
-#: The symbols of a window that is not asked about in advance: what it is copied to is small.
+#: Up to this number of symbols, a window is copied without a check of memory, because the copies are small.
 SMALL_WINDOW = 1 << 16
 
 #: Bytes of a symbol's input, target and start.
@@ -47,10 +47,10 @@ SYMBOL_BYTES = 4 + 4 + 1
 
 @dataclass(frozen=True)
 class Cost:
-    """What a native call that only goes forward may cost, in floating-point operations of products.
+    """The costs of a forward pass, in the time of so many floating-point operations of products.
 
-    In the same measure, about: what a layer costs at each step whatever its size, and what a gate or a logit
-    costs beside the products. They are taken so that a call lasts well under a tenth of a second.
+    ``call`` is the most that a native call may cost, so that it lasts well under 0.1 seconds. ``layer`` is
+    about the fixed cost of a layer at each step, and ``element`` that of a gate or a logit besides products.
     """
 
     call: int
@@ -58,7 +58,7 @@ class Cost:
     element: int
 
 
-#: The costs of compiled kernels, of those that have fused multiply-adds from software, and of NumPy's.
+#: The costs of compiled kernels, of compiled kernels whose fma is in software, and of NumPy's kernels.
 COMPILED = Cost(call=1 << 32, layer=1 << 14, element=1 << 9)
 WITHOUT_FMA = Cost(call=1 << 25, layer=1 << 8, element=1 << 5)
 NUMPY = Cost(call=1 << 30, layer=1 << 20, element=1 << 9)
@@ -66,7 +66,7 @@ NUMPY = Cost(call=1 << 30, layer=1 << 20, element=1 << 9)
 
 @dataclass
 class Workspace:
-    """What a call works in: a flat buffer for the kernels, and a team of threads."""
+    """A flat buffer for the kernels of a call, and a team of threads."""
 
     flat: Array
     team: Team
@@ -74,7 +74,7 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Weights that are packed for single steps of one row, and what these steps are worked on in."""
+    """Weights that are packed for single steps of one row, and the memory that these steps need."""
 
     plan: Plan
     weights: Array
@@ -103,7 +103,7 @@ class Execution(checks.Sealed):
 
     @property
     def threads(self) -> int:
-        """The most threads that a call works with; it may be set, as the argument of that name."""
+        """The most threads that a call uses. It can be set, like the argument ``threads``."""
         return self._threads
 
     @threads.setter
@@ -113,13 +113,13 @@ class Execution(checks.Sealed):
 
     @property
     def threads_asked(self) -> int | None:
-        """What ``threads`` was given as: ``None`` where it is left to the machine. Internal."""
+        """The value that ``threads`` was set to; ``None`` if the machine decides. Internal."""
         return self._threads_asked
 
     def run_losses(self, losses: Array, state: Array, inputs: Array, targets: Array, starts: Array) -> None:
         """Fill in the losses (T, B), and replace the state (Z, L, B, H). Internal.
 
-        The arrays are the caller's own: no other thread writes to them.
+        No other thread may write to the arrays.
         """
         T, B = losses.shape
         checks.buffer("losses", losses, checks.FLOAT64, (T, B))
@@ -144,10 +144,10 @@ class Execution(checks.Sealed):
         )  # fmt: skip
 
     def _run_forward(self, run: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
-        """Run a window forward only, in short calls, between which the state is carried.
+        """Do the forward pass of a window in short calls, and carry the state from call to call.
 
-        A call is `_logits` or `_losses`. It fills ``out`` (T, B, …), and replaces the state (Z, L, B, H); a
-        window's arrays are (T, B).
+        ``run`` is `_logits` or `_losses`. It fills ``out`` (T, B, …) and replaces the state (Z, L, B, H). The
+        arrays of the window are (T, B).
         """
         T, B = out.shape[:2]
         cost = self._cost()
@@ -161,9 +161,9 @@ class Execution(checks.Sealed):
                 self._run_rows(run, out[piece], state[:, :, rows], *(array[piece] for array in window))
 
     def lasts(self, T: int, B: int) -> bool:
-        """Whether a window's gradients last, so that whoever waits for them must hear Ctrl-C. Internal.
+        """Whether the gradients of a window take so long that the caller must react to Ctrl-C. Internal.
 
-        It does so anyway where the work is not shared: that is NumPy.
+        It is false for NumPy, which divides no work and reacts to Ctrl-C anyway.
         """
         cost = self._cost()
         operations = 3 * T * (self.shape.L * cost.layer + B * self._cost_of_symbol(cost))
@@ -181,7 +181,7 @@ class Execution(checks.Sealed):
         )
 
     def _run_rows(self, run: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
-        """Do one call of `_run_forward`, some of the rows in each thread."""
+        """Do one call of `_run_forward`; each thread takes some of the rows."""
         T, B = out.shape[:2]
 
         def run_part(part: int) -> None:
@@ -195,7 +195,7 @@ class Execution(checks.Sealed):
                 if copied is not array:
                     array[...] = copied
 
-        with self.workspace(0) as workspace:  # for its team; each part has one of its own
+        with self.workspace(0) as workspace:  # only its team is used; each part has its own workspace
             parts = workspace.team.at_most(self.parts(T, B, passes=1))
             workspace.team.run(parts, run_part)
 
@@ -219,8 +219,8 @@ class Execution(checks.Sealed):
     ) -> Array:
         """Draw n ids one after the other. Internal.
 
-        The first follows ``symbol`` and the state (Z, L, 1, H), which is carried along; the ids (n) end early
-        after ``last``. Each takes one uniform draw. Parameters whose state or logits overflow are a
+        The first id follows ``symbol`` and the state (Z, L, 1, H), which is updated. The ids (n) end early
+        after ``last``. Each takes one uniform draw. If the state or the logits overflow, it is a
         ``ValueError``.
         """
         if not 0 <= symbol < self.shape.V:
@@ -248,7 +248,7 @@ class Execution(checks.Sealed):
         return symbols
 
     def out_of_range(self) -> ValueError:
-        """The error that logits or a state are not finite: no argument, but parameters do that. Internal."""
+        """The error if logits or a state are not finite; only parameters can cause this. Internal."""
         name, parameter = max(
             self.layout.views(self._flat).items(), key=lambda item: float(np.abs(item[1]).max())
         )
@@ -258,7 +258,7 @@ class Execution(checks.Sealed):
         )
 
     def parts(self, T: int, B: int, passes: int = 3) -> int:
-        """How many threads a window of T steps and B rows is worth. Internal.
+        """The best number of threads for a window of T steps and B rows. Internal.
 
         ``passes`` counts the forward pass as one and the backward one as two.
         """
@@ -274,10 +274,10 @@ class Execution(checks.Sealed):
         starts: ArrayLike | None,
         room: Callable[[int, int], int],
     ) -> tuple[Array, Array, Array]:
-        """Return copies of inputs, targets and starts (T, B) as the kernels want them, or raise. Internal.
+        """Return checked copies of inputs, targets and starts (T, B) for the kernels. Internal.
 
-        ``room`` has the bytes that such a window needs beside its copies. One that cannot fit is refused
-        before it is read.
+        ``room(T, B)`` is the bytes that the window needs besides its copies. If they do not fit into memory,
+        the error is raised before the window is read.
         """
         ids, wanted = checks.id_array("inputs", inputs), checks.id_array("targets", targets)
         checks.same_shape("targets", wanted, ids.shape)
@@ -296,7 +296,7 @@ class Execution(checks.Sealed):
         return window
 
     def training_room(self, *, dropout: bool) -> Callable[[int, int], int]:
-        """The bytes that a window needs to go forward and backward, by its T and B. Internal."""
+        """A function of T and B: the bytes that a window needs for forward and backward. Internal."""
 
         def room(T: int, B: int) -> int:
             plan = window_plan(self.shape, T, B, self.parts(T, B), dropout=dropout)
@@ -308,7 +308,7 @@ class Execution(checks.Sealed):
         return self.shape.Z * self.shape.L * B * self.shape.H * self.dtype.itemsize
 
     def checked_state(self, state: StateLike | None, B: int) -> Array:
-        """Return a copy of the state as the kernels want it, (Z, L, B, H); ``None`` is zeros. Internal."""
+        """Return a copy of the state for the kernels, (Z, L, B, H); ``None`` is zeros. Internal."""
         shape = (self.shape.L, B, self.shape.H)
         if state is None:
             memory.require(self._state_bytes(B), f"a state of {B} rows")
@@ -328,7 +328,7 @@ class Execution(checks.Sealed):
         checks.same_shape(name, array, shape)
         memory.require(
             3 * array.size * self.dtype.itemsize, f"a state of {shape[1]} rows"
-        )  # and two for checks
+        )  # one for the copy, two for the checks
         with np.errstate(over="ignore"):
             carried = array.astype(self.dtype, order="C", copy=True)
         carried[np.abs(carried) < TINY[self.dtype.name]] = 0
@@ -337,22 +337,22 @@ class Execution(checks.Sealed):
         return carried
 
     def public_state(self, state: Array) -> State:
-        """A state (Z, L, B, H) as users see it: h (L, B, H), or for the LSTM the pair (h, c). Internal."""
+        """The public form of a state (Z, L, B, H): h (L, B, H), or for the LSTM the pair (h, c). Internal."""
         return (state[0], state[1]) if self.shape.Z == 2 else state[0]
 
     @contextmanager
     def workspace(self, size: int) -> Iterator[Workspace]:
-        """Check out a workspace with room for so many elements. Internal.
+        """Borrow a workspace of at least ``size`` elements. Internal.
 
-        Each concurrent caller has its own, so one network serves many threads; what they leave behind is
-        kept for the next ones.
+        Concurrent callers get different workspaces, so many threads may use one network. Later callers reuse
+        them.
         """
         try:
             workspace = self._idle_workspaces.pop()
         except IndexError:
             workspace = Workspace(np.empty(0, self.dtype), Team())
         if workspace.flat.size < size:
-            memory.require(size * self.dtype.itemsize, "what a window needs to be worked on")
+            memory.require(size * self.dtype.itemsize, "the workspace of a window")
             workspace.flat = memory.aligned(size, self.dtype)
         try:
             yield workspace
@@ -361,12 +361,12 @@ class Execution(checks.Sealed):
 
 
 def checked_key(name: str, value: Any) -> int:
-    """Return a key of dropout."""
+    """Return a seed of dropout, from 0 to 2⁶³ - 1."""
     return checks.whole_number(name, value, minimum=0)
 
 
 def checked_threads(value: Any) -> int:
-    """Return a number of threads; ``None`` is as many as the process may use cores."""
+    """Return a number of threads; ``None`` is one for each core that the process may use."""
     if value is None:
         return usable_cores()
     return checks.whole_number("threads", value, maximum=MAX_THREADS)

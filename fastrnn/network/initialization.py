@@ -1,8 +1,8 @@
-"""How a network's weights are drawn, by name.
+"""Draws the initial weights of a network, by the name of an initialization.
 
-The bytes are the same on every machine: what is drawn are uniform doubles, and what follows are
-single additions, products, divisions and square roots, which IEEE 754 fixes. No libm, BLAS, LAPACK or
-long sum is involved. The exception is ``normal``, which is as repeatable as NumPy's ``standard_normal``.
+The bytes are the same on every machine: uniform doubles are drawn, and then only single additions,
+products, divisions and square roots follow, which IEEE 754 defines exactly. No libm, BLAS, LAPACK or long sum
+is used. The exception is ``normal``, which is as repeatable as NumPy's ``standard_normal``.
 
 V vocabulary · E embedding · H hidden units · I inputs of a layer · G gates of the cell
 """
@@ -21,7 +21,7 @@ from fastrnn.core.cells import CELLS
 
 Array = NDArray[Any]
 
-#: The names, and what the number is called that may follow one in brackets.
+#: The names of initializations, and the name of the number that may follow in brackets.
 INITIALIZATIONS: dict[str, str | None] = {
     "normal": "STD",
     "uniform": "BOUND",
@@ -30,23 +30,23 @@ INITIALIZATIONS: dict[str, str | None] = {
     "zeros": None,
 }
 
-#: The deviation of ``normal``, as in the script that fastrnn grew from.
+#: The standard deviation of ``normal``, as in the script that fastrnn grew from.
 NORMAL_STD = 0.01
 
-#: The deviation of what comes in beside a recurrent identity.
+#: The standard deviation of ``weight_ih`` with ``identity``.
 IDENTITY_STD = 0.001
 
-#: The largest number in brackets: weights beyond it are a slip of the pen.
+#: The largest number in brackets; a larger one is probably a typing error.
 LARGEST = 1000.0
 
-#: Columns that are rotated at a time: a thousand rows of them stay in a core's second cache.
+#: The columns that are rotated at a time; with a thousand rows, they fit into a core's second-level cache.
 COLUMNS = 64
 
 _FORM = re.compile(r"\s*(\w+)\s*(?:\(([^()]*)\))?\s*")
 
 
 def check_initialization(value: Any) -> str:
-    """Return the name of an initialization in its one spelling.
+    """Return the name of an initialization in its standard spelling.
 
     >>> check_initialization("normal( 5e-2 )"), check_initialization("normal(0.01)")
     ('normal(0.05)', 'normal')
@@ -54,39 +54,39 @@ def check_initialization(value: Any) -> str:
     Raises
     ------
     ValueError
-        It is not known, or the number in its brackets is out of range.
+        The name is not known, or the number in brackets is out of range.
     """
     name, number = _parse(value)
     return name if number is None else f"{name}({number!r})"
 
 
 def initialize(parameters: Mapping[str, Array], name: str, *, cell: str, hidden_size: int, rng: Any) -> None:
-    """Fill in a network's parameters, drawing them in the order in which they are given.
+    """Draw a network's parameters, in the order of ``parameters``.
 
-    - ``normal`` or ``normal(STD)``: each matrix with a deviation of 0.01, or STD; biases are zero.
-    - ``uniform`` or ``uniform(BOUND)``: all parameters, biases too, within ±1/√H as in PyTorch's recurrent
-      layers, or ±BOUND.
+    - ``normal`` or ``normal(STD)``: each matrix has a standard deviation of 0.01, or STD; biases are zero.
+    - ``uniform`` or ``uniform(BOUND)``: all parameters, also biases, are uniform within ±1/√H, as in
+      PyTorch's recurrent layers, or within ±BOUND.
     - ``orthogonal``: each gate's block (H, H) of ``weight_hh`` is orthogonal (Saxe, McClelland & Ganguli
       2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks"); the
-      other matrices are uniform within ±√(6 / (rows + columns)) (Glorot & Bengio 2010), the rows of
-      ``weight_ih`` being those of one gate, H; biases are zero.
-    - ``identity``: each gate's block of ``weight_hh`` is the identity, and what comes in is small at first,
-      ``weight_ih`` with a deviation of 0.001 (Le, Jaitly & Hinton 2015, "A simple way to initialize
-      recurrent networks of rectified linear units"); the rest as ``orthogonal`` has it.
-    - ``zeros``: for weights that are filled in later.
+      other matrices are uniform within ±√(6 / (rows + columns)) (Glorot & Bengio 2010), where ``weight_ih``
+      has H rows, those of one gate; biases are zero.
+    - ``identity``: each gate's block of ``weight_hh`` is the identity, and ``weight_ih`` has a standard
+      deviation of 0.001 (Le, Jaitly & Hinton 2015, "A simple way to initialize recurrent networks of
+      rectified linear units"); the rest is as in ``orthogonal``.
+    - ``zeros``: all parameters are zero; it is for weights that are set later.
 
-    A forget gate, the LSTM's, then has a bias of 1 (Jozefowicz, Zaremba & Sutskever 2015), except with
+    The bias of the LSTM's forget gate is then set to 1 (Jozefowicz, Zaremba & Sutskever 2015), except with
     ``zeros``.
 
     Parameters
     ----------
     parameters
-        Writable views by name, with PyTorch's names and shapes; float32 or float64, of any strides. What
-        is drawn are doubles, which a view rounds.
+        Writable views by name, with PyTorch's names and shapes; float32 or float64, with any strides.
+        Doubles are drawn, and rounded to the type of the view.
     name
-        As `check_initialization` takes it.
+        The name of an initialization, as for `check_initialization`.
     cell
-        The network's, one of `fastrnn.core.cells.CELLS`.
+        The network's cell, one of `fastrnn.core.cells.CELLS`.
     hidden_size
         H.
     rng
@@ -106,19 +106,19 @@ def initialize(parameters: Mapping[str, Array], name: str, *, cell: str, hidden_
 
 
 def _parse(value: Any) -> tuple[str, float | None]:
-    """The name of an initialization, and its number unless that is what the name alone stands for."""
+    """The name of an initialization, and its number; ``None`` if the number is missing or the default."""
     match = _FORM.fullmatch(value) if isinstance(value, str) else None
     if match is None or match[1] not in INITIALIZATIONS:
         allowed = [repr(f"{name}({n})" if n else name) for name, n in INITIALIZATIONS.items()]
         raise ValueError(
             f"initialization={value!r} is not known; it is one of {', '.join(allowed)}, "
-            "where a number and its brackets may be left out"
+            "and the number with its brackets may be left out"
         )
     name, text = match.groups()
     if text is None:
         return name, None
     if INITIALIZATIONS[name] is None:
-        raise ValueError(f"initialization={value!r} has a number, and {name!r} takes none")
+        raise ValueError(f"initialization={value!r} has a number, and {name!r} has none")
     try:
         number = float(text)
     except ValueError:
@@ -157,13 +157,13 @@ def _uniform(rng: Any, shape: tuple[int, ...], bound: float) -> Array:
 def orthogonal(rng: Any, H: int) -> NDArray[np.float64]:
     """A random orthogonal matrix (H, H), in a time of O(H² log H): a product of plane rotations.
 
-    It is Kac's random walk (Kac 1956, "Foundations of kinetic theory"), begun from random signs on the
-    diagonal: a step rotates two random rows by a random angle. A round takes all rows in random pairs at
-    once. A row or column comes close to uniform on the sphere in O(H log H) steps (Pillai & Smith 2017,
-    "Kac's walk on n-sphere mixes in n log n steps"). With 3 log₂ H rounds and some more, the mean fourth
-    power of the elements, whose excess shrinks by a quarter in each round, is within about one in a
-    hundred of its limit. The whole matrix is not uniform on the orthogonal group, for which H² log H
-    steps would be needed.
+    It is Kac's random walk (Kac 1956, "Foundations of kinetic theory"), which starts from random signs on
+    the diagonal. A step rotates two random rows by a random angle. A round rotates all rows in random pairs
+    at once. A row or column is nearly uniform on the sphere after O(H log H) steps (Pillai & Smith 2017,
+    "Kac's walk on n-sphere mixes in n log n steps"). The excess of the mean fourth power of the elements
+    shrinks by a quarter in each round; after 3 log₂ H rounds and some more, that mean is within about one in
+    a hundred of its limit. The whole matrix is not uniform on the orthogonal group; that would need
+    H² log H steps.
     """
     half, rounds = H // 2, 3 * H.bit_length() + 8
     matrix = np.diag(np.where(rng.random(H) < 0.5, -1.0, 1.0))
@@ -183,8 +183,8 @@ def orthogonal(rng: Any, H: int) -> NDArray[np.float64]:
 def _points_on_circle(rng: Any, n: int) -> NDArray[np.float64]:
     """Points (n, 2), uniform on the unit circle.
 
-    They are drawn uniformly in a square, those outside of the circle again until none is left, and then
-    moved to it: no sine is needed.
+    They are drawn uniformly in a square. Points outside the circle are drawn again until all are inside;
+    then each is divided by its distance from the centre. So no sine is needed.
     """
     x, y = (2 * rng.random((n, 2)) - 1).T
     while True:

@@ -24,7 +24,7 @@ class Network(Execution):
     """A recurrent language model: one-hot input or embedding, layers of one cell, linear head.
 
     Many threads may use one network at once, as long as none of them changes its parameters. Results do
-    not depend on how many threads of its own it works with.
+    not depend on the number of threads that the network uses.
 
     Parameters
     ----------
@@ -38,39 +38,39 @@ class Network(Execution):
     activation
         f of the ``"rnn"``: ``"tanh"`` or ``"relu"`` (Le, Jaitly & Hinton 2015).
     num_layers
-        L; each layer takes in what the one below hands up.
+        L; the output of a layer is the input of the next one.
     embedding_size
         E, the size of an embedding of the input; ``None`` is a one-hot input.
     tied
-        Whether the head's weight is the embedding's (Press & Wolf 2017), which needs E = H.
+        Whether the head and the embedding share one weight (Press & Wolf 2017); this needs E = H.
     dropout
-        The part of what each layer hands up, the last one to the head, that is dropped while training, from
-        0 to below 1 (Srivastava et al. 2014; Zaremba et al. 2014). In `forward` and `losses` nothing is.
+        The fraction of each layer's output, also of the last one's, that is dropped in training, from 0 to
+        below 1 (Srivastava et al. 2014; Zaremba et al. 2014). `forward` and `losses` drop nothing.
     dtype
-        ``"float32"`` or ``"float64"``, of the parameters and of the arithmetic.
+        ``"float32"`` or ``"float64"``: the type of the parameters and of the arithmetic.
     backend
         ``"auto"``, ``"c"``, ``"numba"`` or ``"numpy"``; see `fastrnn.backends.get_backend`.
     initialization
         How weights are drawn, in the order of `parameters`. ``"orthogonal"``: each gate's recurrent matrix is
-        orthogonal (Saxe, McClelland & Ganguli 2014), the others are uniform as Glorot & Bengio (2010) have
-        it. ``"identity"``: each gate's recurrent matrix is the identity (Le, Jaitly & Hinton 2015).
-        ``"uniform"``: everything within ±1/√H, as PyTorch draws recurrent layers, or within ±0.08 with
-        ``"uniform(0.08)"``.
-        ``"normal"``: weights with a deviation of 0.01, or ``"normal(0.1)"`` of 0.1. ``"zeros"``: for weights
-        that are filled in later. Biases are zero unless it is said; that of an LSTM's forget gate is 1
-        (Jozefowicz, Zaremba & Sutskever 2015). ``None`` is orthogonal, and for the relu identity.
+        orthogonal (Saxe, McClelland & Ganguli 2014); the others are uniform (Glorot & Bengio 2010).
+        ``"identity"``: each gate's recurrent matrix is the identity (Le, Jaitly & Hinton 2015).
+        ``"uniform"``: all parameters are within ±1/√H, as in PyTorch's recurrent layers; ``"uniform(0.08)"``:
+        within ±0.08. ``"normal"``: weights have a standard deviation of 0.01; ``"normal(0.1)"``: of 0.1.
+        ``"zeros"``: for weights that are set later. Biases are zero, except with ``"uniform"``. An LSTM's
+        forget gate has a bias of 1 (Jozefowicz, Zaremba & Sutskever 2015), except with ``"zeros"``. ``None``
+        is orthogonal, and identity for relu.
     threads
-        The most threads that a call works with; ``None`` is as many cores as the process may use. A
-        small window takes fewer. The ``"numpy"`` backend leaves threads to NumPy's BLAS.
+        The most threads that a call uses; ``None`` is one for each core that the process may use. A small
+        window uses fewer. With the ``"numpy"`` backend, only NumPy's BLAS uses threads.
     rng
-        An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for fresh draws (SPEC 7).
+        An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for unpredictable draws (SPEC 7).
 
     Raises
     ------
     ValueError, TypeError
         An argument is out of range or of the wrong type.
     MemoryError
-        The parameters cannot fit.
+        The parameters do not fit into memory.
     fastrnn.BackendUnavailableError
         The backend cannot run here.
     """
@@ -135,17 +135,17 @@ class Network(Execution):
 
     @property
     def embedding_size(self) -> int | None:
-        """E, the size of the embedding; ``None`` where the input is one-hot."""
+        """E, the size of the embedding; ``None`` if the input is one-hot."""
         return self.config.embedding_size
 
     @property
     def tied(self) -> bool:
-        """Whether the head's weight is the embedding's."""
+        """Whether the head and the embedding share one weight."""
         return self.config.tied
 
     @property
     def dropout(self) -> float:
-        """The part of what each layer hands up that is dropped while training."""
+        """The fraction of each layer's output that is dropped in training."""
         return self.config.dropout
 
     @property
@@ -155,17 +155,17 @@ class Network(Execution):
 
     @property
     def activation(self) -> str:
-        """``"tanh"`` or, of an rnn, ``"relu"``."""
+        """``"tanh"``, or for an rnn also ``"relu"``."""
         return self.config.activation
 
     @property
     def flat(self) -> Array:
-        """All parameters in one vector, a writable view of what the kernels read."""
+        """All parameters in one vector, a writable view of the memory that the kernels read."""
         return self._flat[:]
 
     @flat.setter
     def flat(self, value: Array) -> None:
-        """Allow ``network.flat *= 2``, which writes into the vector and then sets it to itself."""
+        """Allow ``network.flat *= 2``: Python writes into the vector, and then sets the attribute to it."""
         if type(value) is not np.ndarray or value.__array_interface__ != self._flat.__array_interface__:
             raise AttributeError("flat of a Network cannot be set: write into it, network.flat[...] = values")
 
@@ -173,7 +173,7 @@ class Network(Execution):
     def parameters(self) -> dict[str, Array]:
         """Writable views by name, with PyTorch's names and shapes.
 
-        ``embedding.weight (V, E)``, where there is one; of each layer, from ``l0`` on, ``weight_ih_l0
+        ``embedding.weight (V, E)``, if there is one; for each layer, from ``l0`` on, ``weight_ih_l0
         (G·H, V)``, ``(G·H, E)`` or ``(G·H, H)``, ``weight_hh_l0 (G·H, H)``, ``bias_l0 (G·H)`` and, for the
         GRU, ``bias_hn_l0 (H)``; ``head.weight (V, H)``, unless it is tied, and ``head.bias (V)``. G is 1 for
         the rnn, 3 for the gru (r, z, n), 4 for the lstm (i, f, g, o). They share one flat buffer, which the
@@ -191,23 +191,23 @@ class Network(Execution):
         inputs
             Ids (T, B), from 0 to V - 1.
         state
-            What the window continues from, h (L, B, H), for the LSTM the pair (h, c); ``None`` is zeros. It
+            The state before the window: h (L, B, H), or for the LSTM the pair (h, c); ``None`` is zeros. It
             is not changed.
         starts
-            (T, B): 1 where a row begins anew, and its state is zero before that step; ``None`` is none.
+            (T, B): at a 1 the row's state is set to zero before the step; ``None`` is all 0.
 
         Returns
         -------
         logits, state
-            (T, B, V), and the state after the window, as ``state``. Only a relu's state can grow without
-            bounds, to infinity and then NaN.
+            The logits (T, B, V), and the state after the window, in the form of ``state``. Only with relu
+            can the state grow without limit, to infinity and then NaN.
 
         Raises
         ------
         ValueError, TypeError
             An argument has the wrong shape, type or range.
         MemoryError
-            The window cannot fit.
+            The window does not fit into memory.
         """
         ids = checks.id_array("inputs", inputs)
         flags = checks.flag_array("starts", starts, ids.shape)
@@ -241,7 +241,7 @@ class Network(Execution):
         targets
             Ids (T, B); -1 where there is no loss.
         dropout_seed
-            From 0 to 2⁶³ - 1: the same key drops the same elements. ``None`` drops none.
+            From 0 to 2⁶³ - 1. The same seed drops the same elements; ``None`` drops none.
 
         Returns
         -------
@@ -299,7 +299,7 @@ class Network(Execution):
         return losses, self.public_state(carried)
 
     def to_torch_state_dict(self) -> dict[str, Array]:
-        """The parameters as a PyTorch module with ``embedding``, ``rnn`` and ``head`` has them, in NumPy.
+        """The parameters as a PyTorch module's state dict of NumPy arrays (``embedding``, ``rnn``, ``head``).
 
         See `fastrnn.network.torch_state.to_torch_state_dict` for names and shapes.
         """
@@ -315,21 +315,21 @@ class Network(Execution):
         head: str | None = None,
         **options: Any,
     ) -> Network:
-        """The network that a PyTorch module is, of an embedding, recurrent layers and a linear head.
+        """Make a network from a PyTorch module with a linear head, recurrent layers and perhaps an embedding.
 
         Parameters
         ----------
         state_dict, cell, embedding, head
-            The module's state dict, of arrays or tensors, and what
-            `fastrnn.network.torch_state.from_torch_state_dict` may have to be told.
+            The module's state dict, of arrays or tensors, and the other arguments of
+            `fastrnn.network.torch_state.from_torch_state_dict`.
         options
-            Other arguments of `Network`, such as ``activation``, which a state dict does not tell, and
-            ``backend``. ``dtype`` is the state dict's unless it is given.
+            Other arguments of `Network`, such as ``backend``, and ``activation``, which a state dict does not
+            contain. The default of ``dtype`` is that of the state dict.
 
         Raises
         ------
         ValueError, TypeError
-            The state dict has what such a network has not, or lacks what it has, or is not finite.
+            The state dict lacks an entry, or has one that a network does not have or that is not finite.
         """
         parameters, found = from_torch_state_dict(state_dict, cell=cell, embedding=embedding, head=head)
         options.setdefault("dtype", np.result_type(*parameters.values()))
@@ -342,9 +342,9 @@ class Network(Execution):
         return network
 
     def with_parameters(self, flat: Array) -> Network:
-        """The same network with other parameters, which stay in this vector, in its order. Internal.
+        """The same network with this vector as its parameters; it is not copied. Internal.
 
-        The vector is one of `fastrnn.core.memory.lasting`.
+        `fastrnn.core.memory.lasting` must have made the vector.
         """
         checks.buffer("flat", flat, self.dtype, (self.layout.size,))
         if not memory.is_lasting(flat):
@@ -364,7 +364,7 @@ class Network(Execution):
 
 
 def _from_pickle(kind: type[Network], arguments: dict[str, Any], flat: Array) -> Network:
-    """The network that was pickled or copied: all is checked again, and the parameters are its own."""
+    """Make a network that was pickled or copied. All is checked again, and the parameters are copied."""
     network = kind.__new__(kind)
     Network.__init__(network, initialization="zeros", **arguments)
     if np.shape(flat) != network.flat.shape:

@@ -1,11 +1,11 @@
-"""Parameters as PyTorch's state dicts hold them, and back. Arrays only: PyTorch is not imported.
+"""Converts parameters to PyTorch's state dicts and back. They hold arrays; PyTorch is not imported.
 
-The cells and the order of their gates are PyTorch's, and so are the weights. PyTorch has two biases for
-each gate, which it adds, and a network here has their sum, ``bias_l0``; the GRU's new gate has both,
-because its second one is multiplied by the reset gate: the other's is ``bias_hn_l0``.
+The cells, the order of their gates and the weights are PyTorch's. PyTorch has two biases for each gate and
+adds them; a network here has their sum, ``bias_l0``. The new gate of the GRU has both, because the reset
+gate multiplies the second one, which is ``bias_hn_l0``.
 
 V vocabulary · E embedding · H hidden units · L layers · G gates of the cell · I inputs of the first layer:
-E, or V where there is no embedding and the input is one-hot
+E, or V if there is no embedding and the input is one-hot
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def to_torch_state_dict(parameters: Mapping[str, Array], *, cell: str) -> dict[s
 
     The arrays are copies. A ``Module`` with these attributes (an ``nn.Embedding`` if the network has one; an
     ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``; an ``nn.Linear``) loads them with
-    ``load_state_dict({name: torch.from_numpy(array) for name, array in state_dict.items()})``, and an
-    ``nn.LSTM`` alone those whose names begin with ``rnn.``, without it.
+    ``load_state_dict({name: torch.from_numpy(array) for name, array in state_dict.items()})``. An ``nn.LSTM``
+    alone loads the entries whose names begin with ``rnn.``, without this prefix.
 
     Parameters
     ----------
     parameters
-        All of a network's, by name.
+        All parameters of a network, by name.
     cell
         ``"rnn"``, ``"gru"`` or ``"lstm"``.
 
@@ -49,8 +49,8 @@ def to_torch_state_dict(parameters: Mapping[str, Array], *, cell: str) -> dict[s
     -------
     dict
         ``embedding.weight (V, E)``; for each layer ``rnn.weight_ih_l0 (G·H, I)``, ``rnn.weight_hh_l0
-        (G·H, H)``, ``rnn.bias_ih_l0`` and ``rnn.bias_hh_l0 (G·H)``, the latter zero but for a GRU's new gate;
-        ``head.weight (V, H)``, also where it is tied to the embedding, and ``head.bias (V)``.
+        (G·H, H)``, ``rnn.bias_ih_l0`` and ``rnn.bias_hh_l0 (G·H)``, zero except for a GRU's new gate;
+        ``head.weight (V, H)``, also if it is tied to the embedding, and ``head.bias (V)``.
 
     Raises
     ------
@@ -84,40 +84,39 @@ def from_torch_state_dict(
     embedding: str | None = None,
     head: str | None = None,
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """A network's parameters from a PyTorch module's, and the arguments that make the network.
+    """Return a network's parameters from a PyTorch module's, and the arguments that make the network.
 
     The module holds one ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``, a linear head and perhaps an embedding, under
-    any names. Every entry has to find its place: what belongs to something else is an error, since
-    the network would compute something else.
+    any names. Every entry must belong to one of these. Another entry is an error, because the network would
+    not compute what the module computes.
 
     Parameters
     ----------
     state_dict
-        Arrays by name, or what NumPy can read as arrays, such as PyTorch's tensors. Half precision becomes
-        float32. Without any ``bias_ih`` and ``bias_hh`` (``bias=False``), or without the head's, these are
-        zero.
+        Arrays by name, or objects that NumPy can read as arrays, such as PyTorch's tensors. Half precision
+        becomes float32. If the recurrent layers (``bias=False``) or the head have no bias, it is zero.
     cell
-        ``"rnn"``, ``"gru"`` or ``"lstm"``; ``None`` finds out from the shapes. (Whether an ``nn.RNN`` takes
-        tanh or relu is not in its state dict.)
+        ``"rnn"``, ``"gru"`` or ``"lstm"``; ``None`` finds it from the shapes. (The state dict of an
+        ``nn.RNN`` does not say whether it uses tanh or relu.)
     embedding, head
-        What the module calls these, such as ``"encoder"`` for ``encoder.weight``; ``None`` finds them by
-        their shapes: the head is a weight (V, H), with a bias (V) if any has one, and the embedding a weight
-        (V, I).
+        Their names in the module, such as ``"encoder"`` for ``encoder.weight``; ``None`` finds them by their
+        shapes: the head is a weight (V, H), one with a bias (V) if there is one, and the embedding is a
+        weight (V, I).
 
     Returns
     -------
     parameters, arguments
-        Copies, by the network's names and in its order; and the network's arguments ``vocab_size``,
+        Copies with the network's names, in its order; and the network's arguments ``vocab_size``,
         ``hidden_size``, ``num_layers``, ``cell``, ``embedding_size`` (``None`` without an embedding) and
-        ``tied``, which is true where the head's weight equals the embedding, and is then left out.
+        ``tied``. If the head's weight equals the embedding's, ``tied`` is true and the head's is left out.
 
     Raises
     ------
     ValueError
-        An entry is missing, has a shape that does not fit or has no place; the recurrent layers are
-        bidirectional or have projections; the head or the embedding cannot be told from other entries.
+        An entry is missing, has a wrong shape or does not belong to a network; the recurrent layers are
+        bidirectional or have projections; or several entries may be the head or the embedding.
     TypeError
-        What is given is no mapping from names to floating-point arrays.
+        ``state_dict`` is not a mapping from names to floating-point arrays.
     """
     entries = _arrays(state_dict)
     layers, found = _take_recurrent(entries, cell)
@@ -132,7 +131,7 @@ def from_torch_state_dict(
         first["embedding.weight"] = _take(entries, _key(embedding, "weight"), (V, I))
     if entries:
         raise ValueError(
-            f"state_dict has entries that a network has no place for: {_listed(entries)}; leave them out if "
+            f"state_dict has entries that a network does not have: {_listed(entries)}; leave them out if "
             "the module computes nothing with them"
         )
     tied = bool(first) and np.array_equal(first["embedding.weight"], head_weight)
@@ -149,7 +148,7 @@ def _arrays(state_dict: Any) -> dict[str, Array]:
         )
     arrays, n_bytes = {}, 0
     for name, value in state_dict.items():
-        # a parameter that PyTorch tracks, or that lies on another device, hides its numbers from NumPy
+        # NumPy cannot read a tensor that requires a gradient, or that is on another device
         plain = value.detach().cpu() if hasattr(value, "detach") else value
         try:
             array = np.asarray(plain)
@@ -162,19 +161,19 @@ def _arrays(state_dict: Any) -> dict[str, Array]:
             )
         dtype = np.result_type(array.dtype, np.float32)
         n_bytes += array.size * dtype.itemsize
-        memory.require(n_bytes, f"state_dict, of which {name!r} has shape {array.shape},")
+        memory.require(n_bytes, f"state_dict, whose {name!r} has shape {array.shape},")
         arrays[str(name)] = array.astype(dtype)
     return arrays
 
 
 def _take_recurrent(entries: dict[str, Array], cell: str | None) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Remove the recurrent layers from the entries; return them as a network has them, and their sizes."""
+    """Remove the recurrent layers from the entries; return a network's parameters, and the sizes."""
     prefix = _recurrent_prefix(entries)
     names = [name.removeprefix(prefix) for name in entries if name.startswith(prefix)]
     parts = [match for name in names if (match := _RECURRENT.fullmatch(name))]
     for sign, what in (("_reverse", "bidirectional"), ("weight_hr", "projected")):
         if any(sign in part[0] for part in parts):
-            raise ValueError(f"the recurrent layers at {prefix!r} are {what}, which a network is not")
+            raise ValueError(f"the recurrent layers at {prefix!r} are {what}; a network cannot have them")
     L = 1 + max(int(part[2]) for part in parts)
     cell, H = _cell_and_size(entries, prefix, cell)
     I = (0, *entries[f"{prefix}weight_ih_l0"].shape)[-1]
@@ -197,7 +196,7 @@ def _take_recurrent(entries: dict[str, Array], cell: str | None) -> tuple[dict[s
 
 
 def _recurrent_prefix(entries: dict[str, Array]) -> str:
-    """What stands before ``weight_ih_l0``."""
+    """The prefix of ``weight_ih_l0``."""
     firsts = [name for name in entries if name.endswith("weight_ih_l0")]
     if not firsts:
         raise ValueError(
@@ -237,7 +236,7 @@ def _times(G: int) -> str:
 
 
 def _heads(entries: dict[str, Array], H: int, embedding: str | None) -> list[str]:
-    """The names of what may be the head: with a bias if any has one."""
+    """The names that may be the head; only those with a bias, if there are any."""
     fit = [name for name in _weights(entries) if entries[_key(name, "weight")].shape[1] == H]
     biased = [name for name in fit if _key(name, "bias") in entries]
     return biased or [name for name in fit if name != embedding]
@@ -278,7 +277,7 @@ def _take_linear(entries: dict[str, Array], head: str, H: int) -> tuple[Array, A
 
 def _present(entries: dict[str, Array], name: str) -> Array:
     if name not in entries:
-        raise ValueError(f"state_dict has no {name!r}; what is left of it is {_listed(entries)}")
+        raise ValueError(f"state_dict has no {name!r}; what remains of it is {_listed(entries)}")
     return entries[name]
 
 

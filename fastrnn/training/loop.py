@@ -55,7 +55,7 @@ class Run:
         return cast("int", self.recipe.log_every)
 
     def part_done(self, updates: Any) -> Any:
-        """The fraction of training that is done after so many updates, from 0 to 1."""
+        """The fraction of training that is done after these numbers of updates, from 0 to 1."""
         part = updates / self.steps if self.steps else np.zeros_like(updates)
         if self.recipe.time_limit and self.began is not None:
             part = np.maximum(part, (time.monotonic() - self.began) / self.recipe.time_limit)
@@ -74,7 +74,7 @@ def fit(run: Run, *, progress: bool) -> None:
     with ProgressDisplay(progress) as display:
         try:
             if trainer.network.backend.name == "numba":
-                display.announce("compiling, which takes some ten seconds where nothing is cached")
+                display.announce("compiling, which takes about ten seconds if nothing is cached")
             _compile(run)
             run.began = display.began = time.monotonic()
             while trainer.updates == 0 or run.part_done(trainer.updates) < 1:
@@ -103,7 +103,7 @@ def _compile(run: Run) -> None:
 
 
 def _advance(run: Run, count: int) -> NDArray[np.float64]:
-    """Do so many updates in one native call; return their losses and gradients' norms, (2, count)."""
+    """Do ``count`` updates in one native call; return their losses and gradients' norms, (2, count)."""
     done, recipe = run.trainer.updates, run.recipe
     updates = np.arange(done, done + count)
     progress = Progress(updates, run.part_done(updates), updates // run.blocks.windows, _losses(run))

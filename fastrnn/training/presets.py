@@ -23,7 +23,7 @@ from fastrnn.schedules import Constant, Exponential, Linear, Schedule, get_sched
 #: The fewest symbols that are held out by default; if a tenth of the text has fewer, nothing is held out.
 MIN_TO_HOLD_OUT = 20
 
-#: The updates of plain ``train(text)``: those of so many passes over the text and so many more, up to a
+#: The updates of plain ``train(text)``: those of PASSES passes over the text and MORE_UPDATES more, up to a
 #: limit. They were found with texts of 600 to a million symbols: with many more updates, the validation loss
 #: of a short text rises again.
 PASSES, MORE_UPDATES, MAX_UPDATES = 32, 200, 5000
@@ -31,8 +31,8 @@ PASSES, MORE_UPDATES, MAX_UPDATES = 32, 200, 5000
 #: About how many records a training makes by default, and the fewest and most updates between two.
 RECORDS, MIN_BETWEEN, MAX_BETWEEN = 16, 10, 250
 
-#: A short text has its best weights early, so the updates between two records are at most those of so many
-#: passes or, if that is more, so many.
+#: A short text has its best weights early, so the updates between two records are at most those of
+#: PASSES_BETWEEN passes or, if that is more, SHORT_BETWEEN.
 PASSES_BETWEEN, SHORT_BETWEEN = 4, 50
 
 #: The value of a setting that `TrainingConfig.fitted` replaces by one that depends on the text.
@@ -167,7 +167,7 @@ class TrainingConfig:
             raise ValueError("training needs an end: give steps, epochs or time_limit")
 
     def network(self, vocab_size: int) -> NetworkConfig:
-        """The configuration of the network over so many symbols."""
+        """The configuration of the network for this number of symbols."""
         return NetworkConfig(vocab_size, **{name: getattr(self, name) for name in config.OPTIONS})
 
     def replaced(self, **changes: Any) -> TrainingConfig:

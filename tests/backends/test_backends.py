@@ -1,4 +1,4 @@
-"""Finding, naming and missing backends."""
+"""Backends are found by name, and a missing backend is reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastrnn.backends.registry import BACKENDS, get_backend
 
 
 def forget() -> None:
-    """Let backends be looked for anew."""
+    """Forget which backends were found, so that they are looked for again."""
     registry._load.cache_clear()
     registry._find_first.cache_clear()
 
@@ -91,7 +91,7 @@ def test_an_instruction_set_that_does_not_run_here_is_refused(
 ):
     monkeypatch.setenv("FASTRNN_ISA", isa)
     without()
-    message = f"FASTRNN_ISA='{isa}' is no instruction set that this processor runs; it is one of .*baseline"
+    message = f"FASTRNN_ISA='{isa}' is not an instruction set that this .* runs; set it to one of .*baseline"
     with pytest.raises(fastrnn.BackendUnavailableError, match=message):
         get_backend(compiled)
 
@@ -99,7 +99,7 @@ def test_an_instruction_set_that_does_not_run_here_is_refused(
 def test_an_instruction_set_is_forced_by_name(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FASTRNN_ISA", "v3")
     assert forced_isa(["v4", "v3", "baseline"]) == "v3"
-    with pytest.raises(fastrnn.BackendUnavailableError, match="it is one of baseline, or is not set"):
+    with pytest.raises(fastrnn.BackendUnavailableError, match="set it to one of baseline, or do not set it"):
         forced_isa(["baseline"])
     monkeypatch.setenv("FASTRNN_ISA", "")
     assert forced_isa(["baseline"]) is None
@@ -146,7 +146,7 @@ def test_fastrnn_isa_is_what_numba_compiles_for(isa: str, expected: list[object]
 
 
 def test_numba_obeys_what_it_is_told_to_compile_for():
-    """By its own variables, as by FASTRNN_ISA, and when it has compiled before."""
+    """Numba's own variables or FASTRNN_ISA choose the target; FASTRNN_ISA is refused if it comes too late."""
     require_isa("numba", "v3")
     program = "import fastrnn; print(fastrnn.get_backend('numba').description.vector_bits)"
     environment = {"FASTRNN_ISA": "", "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
@@ -181,7 +181,7 @@ print(norm.tolist())
 
 
 def output_of(program: str, **environment: str) -> str:
-    """What a program prints in a process of its own, or its error."""
+    """Run a program in its own process; return what it prints, or its error."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
@@ -194,7 +194,7 @@ def output_of(program: str, **environment: str) -> str:
 
 def test_numba_without_its_compiler_is_missing():
     require_backend("numba")
-    assert "NUMBA_DISABLE_JIT switches off" in output_of(NORM, NUMBA_DISABLE_JIT="1")
+    assert "NUMBA_DISABLE_JIT disables it" in output_of(NORM, NUMBA_DISABLE_JIT="1")
 
 
 def test_an_installation_without_c_says_so_once(without, caplog: pytest.LogCaptureFixture):
@@ -204,7 +204,7 @@ def test_an_installation_without_c_says_so_once(without, caplog: pytest.LogCaptu
         get_backend("auto")
         get_backend("auto")
     (record,) = caplog.records
-    assert record.message.startswith("backend='auto' takes numba: backend='c' was not compiled")
+    assert record.message.startswith("backend='auto' chooses numba: backend='c' was not compiled")
 
 
 AUTO = """

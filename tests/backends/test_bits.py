@@ -1,4 +1,4 @@
-"""Numba and C give the bits that are written down, with any instruction set and any number of threads."""
+"""Numba and C give the bits of tests/files/bits.json, with any instruction set and number of threads."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from conftest import require_isa
 from helpers import bits
 
-#: The updates of a training: many are for runs that take their time.
+#: The updates of a training; the tests with many updates are slow.
 UPDATES = [bits.FEW, pytest.param(bits.MANY, marks=pytest.mark.slow)]
 
 
 def digests(backend: str, threads: int, updates: int, **environment: str) -> dict[str, dict[str, str]]:
-    """As in `bits.digests`, in a process of its own."""
+    """Return what `bits.digests` returns, from its own process."""
     run = subprocess.run(
         [sys.executable, bits.__file__, backend, str(threads), str(updates)],
         env={**os.environ, "PYTHONPATH": str(Path(bits.__file__).parent), **environment},
@@ -33,7 +33,7 @@ def digests(backend: str, threads: int, updates: int, **environment: str) -> dic
 @pytest.mark.parametrize("threads", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_bits_are_those_that_are_written_down(compiled: str, threads: int, updates: int):
     if threads > 2 and updates > bits.FEW:
-        pytest.skip("more threads than cores wait for each other long")
+        pytest.skip("more threads than cores wait long for each other")
     assert digests(compiled, threads, updates) == bits.written(updates)
 
 
@@ -59,7 +59,7 @@ def test_blas_changes_nothing():
 
 
 def test_digests_are_of_what_the_arithmetic_gives():
-    """Another seed has other digests, throughout."""
+    """Another text has another digest, and more updates change every digest of every training."""
     one, other = (bits.digest(bits.made_up_text(n)) for n in (100, 101))
     assert one != other
     for parts in zip(

@@ -69,7 +69,7 @@ def test_no_backend_has_a_public_kernel_that_the_header_does_not_state():
 
 
 def test_what_is_generated_is_what_the_header_says():
-    """After a change of the header: ``python csrc/generate_contract.py``."""
+    """If it fails after a change of the header, run ``make contract``."""
     script, package = generator(), HEADER.parent.parent / "fastrnn"
     for path, text in script.modules(script.read()).items():
         assert (package / path).read_text(encoding="utf-8") == text, path
@@ -88,7 +88,7 @@ def test_the_generator_refuses_what_it_does_not_understand(text: str, message: s
 
 
 def test_every_number_of_a_kernel_has_a_type_in_python():
-    """A new C type would be an argument that no method can have."""
+    """The generator knows a Python type for each C type of a number."""
     assert {a.c_type for kernel in kernels() for a in kernel.arguments if not a.is_array} <= {
         *("double", "int64_t")
     }
@@ -109,7 +109,7 @@ def test_every_status_has_a_message():
 
 
 def test_every_array_of_a_layout_is_a_field_of_a_plan():
-    """A name that the plan does not have would be told to no kernel."""
+    """A kernel would not get the offset of an array that is not a field."""
     for kind in CELLS:
         for E, tied in ((0, False), (3, False), (5, True)):
             shape = layout.Shape(kind, 1, 7, E, 5, tied)
@@ -132,7 +132,7 @@ def test_a_plan_has_the_order_of_the_header():
     sizes |= {"EMBEDDING_WEIGHT": 0}
     assert {name: numbers[getattr(constants, name)] for name in sizes} == sizes
     assert len(numbers) == constants.LAYER + 2 * constants.LAYER_PLAN
-    places = layout.parameter_layout(shape).places()
+    places = layout.parameter_layout(shape).offsets()
     for layer in range(2):
         own = numbers[constants.LAYER + layer * constants.LAYER_PLAN :]
         assert own[constants.GATE_BIAS] == places[f"bias_l{layer}"]

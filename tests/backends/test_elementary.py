@@ -1,4 +1,4 @@
-"""Our own exp, tanh, sigmoid and log: their error in units in the last place, and their limits."""
+"""fastrnn's exp, tanh, sigmoid and log: their errors in ulp, and their limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def exactly(name: str, x: np.ndarray) -> np.ndarray:
 
 
 def arguments(name: str, dtype: type) -> np.ndarray:
-    """Numbers of every size, some millions, subnormals among them, and where the function changes most."""
+    """Millions of numbers of every size, also subnormal ones, and more where the function changes most."""
     bits = np.uint32 if dtype is np.float32 else np.uint64
     rng = np.random.default_rng(0)
     anything = rng.integers(0, np.iinfo(bits).max, 1_000_000, dtype=bits, endpoint=True).view(dtype)

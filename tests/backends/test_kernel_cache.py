@@ -1,4 +1,4 @@
-"""Numba's cache on disk: damage, other users, and places where there is none."""
+"""Numba's cache on disk: damaged files, other users, and places where a cache cannot be."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def numba_is_here():
 
 @pytest.fixture
 def cache():
-    """The module, whose next problem is the first."""
+    """The module of the cache, as if no problem had been reported yet."""
     from fastrnn.backends import kernel_cache
 
     kernel_cache._problems = itertools.count()
@@ -60,7 +60,7 @@ def files_in(folder: Path) -> list[Path]:
 
 @pytest.fixture
 def doubled(cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A function that compiles a small kernel anew, as a new process would, and counts its cache hits."""
+    """A function that compiles a small kernel again, like a new process, and counts its cache hits."""
     from numba.core import config
 
     from fastrnn.backends.numba import jit
@@ -86,7 +86,7 @@ class Planted:
 
 
 def damaged(content: bytes, flips: int) -> list[bytes]:
-    """Forms of a file that a disk or a crash may leave: flipped bits, cuts, additions, other bytes."""
+    """Damaged forms of a file: flipped bits, cuts, additions, other bytes."""
     changed = []
     for bit in range(0, 8 * len(content), max(1, 8 * len(content) // flips) | 1):
         one = bytearray(content)
@@ -98,7 +98,7 @@ def damaged(content: bytes, flips: int) -> list[bytes]:
 
 @pytest.fixture
 def files(cache, tmp_path: Path):
-    """The files of a kernel, one of which is there."""
+    """The files of a kernel, of which one exists."""
     made = cache.KernelFiles(tmp_path, "kernel", "stamp")
     made.save("key", ["code"] * 20)
     return made
@@ -202,7 +202,7 @@ def test_a_damaged_cache_of_kernels_changes_no_result(tmp_path: Path):
 
 # ---- Kernels of several files ----------------------------------------------------------------------------
 
-#: Imports a kernel from a copy of the folder of kernels, calls it and tells how often the cache served.
+#: Imports a kernel from a copy of the folder of kernels, calls it and prints its cache hits.
 CALL = """
 import sys
 from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
@@ -252,7 +252,7 @@ def emitted(typing_context, x):
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """A folder whose subfolder ``numba`` compiles as the backend does and has two files of kernels."""
+    """A folder whose subfolder ``numba`` compiles like the backend and has two files of kernels."""
     from fastrnn.backends.numba import constants, jit
 
     folder = tmp_path / "copy" / "numba"
@@ -289,7 +289,7 @@ def test_an_edit_in_one_file_is_noticed_by_the_kernels_of_another(
     before = file.stat()
     file.write_text(file.read_text().replace(old, new))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    shutil.rmtree(file.parent / "__pycache__", ignore_errors=True)  # Python goes by the time and the size
+    shutil.rmtree(file.parent / "__pycache__", ignore_errors=True)  # Python compares only times and sizes
     assert call(copied, tmp_path / "cache") == f"{expected} 0"
     assert call(copied, tmp_path / "cache") == f"{expected} 1"
 
@@ -320,7 +320,7 @@ def test_kernels_of_one_name_in_two_files_do_not_meet(copied: Path, tmp_path: Pa
 
 
 def test_no_constant_of_a_kernel_comes_from_outside_the_folder():
-    """The stamp is of the folder's files; ``jit`` alone imports others of the package."""
+    """The stamp covers only this folder, of which only ``jit`` imports other modules of the package."""
     from fastrnn.backends.numba import jit
 
     for path in Path(jit.__file__).parent.glob("*.py"):
@@ -369,7 +369,7 @@ def test_a_folder_that_others_may_write_to_is_refused(cache, tmp_path: Path, mod
     with pytest.raises(PermissionError, match="other users may write to"):
         cache.require_private(tmp_path)
     below = tmp_path / "below"
-    if mode & 0o1000:  # like /tmp: what is mine there is mine
+    if mode & 0o1000:  # like /tmp: a user's own folder there is private
         cache.require_private(below)
     else:
         with pytest.raises(PermissionError, match="other users may write to"):
@@ -435,7 +435,7 @@ def test_a_planted_file_is_not_unpickled(cache, files, as_root, tmp_path: Path, 
     trace = tmp_path / "trace"
     files.save("key", Planted(trace))
     files.load("key")
-    assert trace.exists()  # what it would do
+    assert trace.exists()  # unpickling would create this file
     trace.unlink()
     place = files.path("key") if "file" in exposure else tmp_path
     if "owner" in exposure:

@@ -1,4 +1,4 @@
-"""Every kernel of the compiled backends against the reference, over sizes that find edges."""
+"""Every kernel of the compiled backends is compared with the reference, at sizes that are edge cases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastrnn.core.constants import BAD_SIZE, BAD_SYMBOL, MAX_NR, STATUS
 from fastrnn.core.layout import Shape, parameter_layout
 from fastrnn.core.plan import forward_plan, step_plan, window_plan
 
-#: The kernels of one layer or one vector; those of a whole network are tested through `Network`.
+#: The kernels of one layer or one vector. `Network` is used to test those of a whole network.
 SMALL = [kernel for kernel in kernels() if not kernel.name.startswith(("network", "train", "sample", "pack"))]
 
 DTYPES = {
@@ -40,13 +40,13 @@ def whole_size(size: dict[str, int]) -> dict[str, int]:
 
 
 def shape_of(argument: Argument, size: dict[str, int]) -> tuple[int, ...]:
-    """The shape of an array, of letters and of the header's constants; a flat one has its name's size."""
+    """The shape of an array in numbers; the size of a flat array is found by its name."""
     dimensions = (size[part] if part in size else constant(part) for part in argument.shape)
     return tuple(dimensions) or (size[argument.name],)
 
 
 def draw_array(argument: Argument, shape: tuple[int, ...], size: dict[str, int], real: Any, rng: Any) -> Any:
-    """Random values of the kind that the argument's name stands for."""
+    """Random values that are valid for the argument with this name."""
     V, dtype = size["V"], real if argument.c_type == "real" else DTYPES[argument.c_type]
     if argument.name in {"ids", "inputs"}:
         return rng.integers(0, V, shape).astype(dtype)
@@ -59,7 +59,7 @@ def draw_array(argument: Argument, shape: tuple[int, ...], size: dict[str, int],
     if argument.name == "moments":
         return rng.uniform(0.1, 1, shape).astype(dtype)
     if argument.name == "settings":
-        # the second one is the momentum of sgd, which has no moments where that is 0
+        # the second setting is the momentum of sgd, which has no moments if it is 0
         row = [0.05, 0.9 if size["M"] else 0.0, 0.99, 0.3, 0.7, 0.95]
         return np.broadcast_to(row, shape).copy()
     return rng.standard_normal(shape).astype(dtype)
@@ -68,7 +68,7 @@ def draw_array(argument: Argument, shape: tuple[int, ...], size: dict[str, int],
 def plan_of(
     kernel: Kernel, shape: Shape, T: int, B: int, parts: int, rate: float
 ) -> tuple[Any, dict[str, int]]:
-    """The plan that a kernel of a whole network is given, and what it says of sizes."""
+    """The plan for a kernel of a whole network, and the sizes of its flat arrays."""
     size = {"P": parameter_layout(shape).size, "Z": shape.Z, "L": shape.L, "V": shape.V, "H": shape.H}
     if kernel.name in {"network_prepare", "network_step", "sample"}:
         plan, prepared = step_plan(shape, 1 if kernel.name == "sample" else B)
@@ -126,7 +126,7 @@ def draw_arguments(
 
 
 def run(kernel: Kernel, backend: str, arguments: list[Any], size: dict[str, int], parts: int) -> None:
-    """Call a kernel for each part, with what it wants packed by the backend's own `pack`."""
+    """Call a kernel for each part; the backend's own `pack` packs the weights."""
     implementation = get_backend(backend)
     arguments, size = list(arguments), whole_size(size)
     names = [argument.name for argument in kernel.arguments]
@@ -145,7 +145,7 @@ def run(kernel: Kernel, backend: str, arguments: list[Any], size: dict[str, int]
 
 
 def compare(kernel: Kernel, backend: str, size: dict[str, int], seed: int) -> None:
-    """The kernel's outputs in float64 to 1e-10 of the reference's, and in float32 to 1e-4."""
+    """Require that the outputs agree with the reference: in float64 to 1e-10, in float32 to 1e-4."""
     for real, tolerance in ((np.float64, 1e-10), (np.float32, 1e-4)):
         arguments = draw_arguments(kernel, size, real, seed)
         fast = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
@@ -311,7 +311,7 @@ def test_an_average_that_fades_is_zero_rather_than_tiny(compiled: str):
         np.testing.assert_array_equal(average, 0)
 
 
-#: Sizes of each kernel: vectors may be long.
+#: The sizes of each kernel; vectors may be long.
 BIT_CASES = [
     pytest.param(kernel, n, id=f"{kernel.name}-{n}")
     for kernel in SMALL

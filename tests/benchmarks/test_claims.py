@@ -1,4 +1,4 @@
-"""The claims of the README: each has one check, which is named where the claim is made."""
+"""Each claim of the README has one check, which is named beside the claim."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_claim_that_needs_texts_does_not_hold_without_them(
 ):
     monkeypatch.delenv("FASTRNN_DATA", raising=False)
     assert not program.main(["quality"])
-    assert "FASTRNN_DATA names no folder of texts" in capsys.readouterr().out
+    assert "FASTRNN_DATA does not name a folder of texts" in capsys.readouterr().out
 
 
 def test_the_options_after_a_name_are_those_of_its_check(capfd: pytest.CaptureFixture[str]):

@@ -1,4 +1,4 @@
-"""The comparison with other libraries: what it checks and what it concludes, without its times."""
+"""The comparison with other libraries: its checks and its conclusions, without real times."""
 
 import json
 import multiprocessing
@@ -18,7 +18,7 @@ SEED = WORKLOADS[0]
 
 
 def comparison(seconds):
-    """What `compare` hands on, from the seconds that a library takes, all on one thread."""
+    """The results of `compare` for these seconds of each library, all on one thread."""
     results = [
         {
             "job": "seed",
@@ -78,7 +78,7 @@ def test_weights_are_those_of_a_network(job):
 
 
 def results_of(library, jobs, only=()):
-    """By job and form; the library is loaded by a process of its own."""
+    """The results by job and form; the library is loaded in its own process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(results_of_forms, library, jobs, only).result()
@@ -93,7 +93,7 @@ def test_libraries_without_cells_say_so(library):
 
 @pytest.mark.parametrize("library", ["torch", "jax"])
 def test_every_form_of_a_library_does_the_same(library):
-    """Beside PyTorch's modules, on small jobs: other gates or biases would show in the second loss."""
+    """Small jobs are compared with PyTorch's modules. A wrong gate or bias would change the second loss."""
     jobs = [
         Training("a job", 5, 3, 5, 8, "float64", "adagrad", 0.01, windows=3, cell=cell, num_layers=layers)
         for cell, layers in (("rnn", 1), ("gru", 2), ("lstm", 2))
@@ -114,7 +114,7 @@ def test_a_worker_says_that_its_library_is_missing():
 @pytest.mark.slow
 def test_the_script_agrees_with_the_reference(tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    pytest.importorskip("numba")  # measures the peak
+    pytest.importorskip("numba")  # it measures the peak
     compare.main(["--quick", "--jobs", "seed", "--libraries", "numpy", "--output", str(tmp_path)])
     assert "NumPy script" in capsys.readouterr().out
     (result,) = (

@@ -1,4 +1,4 @@
-"""The copy memory task of `make claim-long-memory`, so small that it takes a few seconds."""
+"""The copy memory task of `make claim-long-memory`, in a small form that takes a few seconds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_who_knows_only_when_to_answer_scores_what_guessing_does(compiled: str):
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_gates_remember(compiled: str, cell: str):
-    """Fails where the state's own way back or the keeping gate's gradient is lost."""
+    """A cell does not learn this without the gradients of its state and of the gate that keeps the state."""
     settings = Settings(
         cell, learning_rate=0.01, updates=1500, gate_bias=1.0, hidden_size=64, first_stretch=10
     )

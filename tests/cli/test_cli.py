@@ -1,4 +1,4 @@
-"""The command line, as its users run it."""
+"""The commands, run as users run them."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def test_every_setting_of_a_recipe_is_an_option():
 
 
 def on_a_terminal(*arguments: object) -> str:
-    """What the program writes to a terminal of 100 columns."""
+    """Return what the program writes to a terminal of 100 columns."""
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (30, 100))
@@ -283,7 +283,7 @@ def on_a_terminal(*arguments: object) -> str:
     written = b""
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs):
         os.close(theirs)
-        with contextlib.suppress(OSError):  # what Linux says at the end
+        with contextlib.suppress(OSError):  # Linux reports the end of a terminal in this way
             while chunk := os.read(ours, 65536):
                 written += chunk
     os.close(ours)
@@ -396,7 +396,7 @@ def test_a_terrible_model_is_scored_all_the_same(tmp_path: Path):
     assert model.perplexity("llll") == float("inf")
     assert "perplexity       inf" in run("eval", tmp_path / "m", tmp_path / "t").stdout
     told = json.loads(run("eval", tmp_path / "m", tmp_path / "t", "--json").stdout)
-    assert told["perplexity"] is None  # JSON knows no infinity
+    assert told["perplexity"] is None  # JSON has no infinity
 
 
 def test_demo(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""eval reads its file in pieces, and eval and sample bear what a model does not know."""
+"""eval reads its file in pieces; eval and sample accept symbols that a model does not know."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_eval_goes_on_without_what_is_unknown(model: Path, of_lines: Path, tmp_p
         assert told["symbols"] == sum(map(len, bits))
         assert told["bits"] == pytest.approx(sum(one.sum() for one in bits))
     file.write_text("xxx\n" if documents else "xxx")
-    if documents:  # its end is scored
+    if documents:  # the end of the document is scored
         assert json.loads(run("eval", path, file, "--json", "--unknown", "skip").stdout)["symbols"] == 1
     else:
         result = run("eval", path, file, "--unknown", "skip")
@@ -115,7 +115,7 @@ def test_what_eval_says_does_not_depend_on_the_pieces(
     expected = run("eval", path, file, "--json", "--backend", compiled)
     assert expected.exit_code == 0
     assert json.loads(expected.stdout)["symbols"] == (
-        len(text) if not documents else 5 + 5 + 0 + 1 + 500 + 0 + 5 + 7  # with seven ends
+        len(text) if not documents else 5 + 5 + 0 + 1 + 500 + 0 + 5 + 7  # and the ends of seven documents
     )
     for chunk in (1, 2, 3, 7, 64):
         for long in (1, 5, 10_000):
@@ -142,7 +142,7 @@ def test_eval_finds_what_is_no_utf_8_in_any_piece(
 
 
 def test_eval_is_about_as_quick_as_score_many(data: Path, tmp_path: Path):
-    """A call for each line takes twenty times as long."""
+    """One call for each line would take twenty times as long."""
     file, path = data / "names.txt", tmp_path / "m"
     lines = file.read_text().splitlines()
     fastrnn.train(lines, hidden_size=64, steps=5, rng=0).save(path)

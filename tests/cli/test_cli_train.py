@@ -1,4 +1,4 @@
-"""`fastrnn train` and what may happen to its text, its output and its user's patience."""
+"""`fastrnn train`: its text, its output, errors, interrupts and messages."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_ctrl_c_while_the_model_is_saved_loses_nothing(
 
 @pytest.fixture
 def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on a disk that becomes full; the one for temporary files is on another."""
+    """A folder on a disk that becomes full; the folder for temporary files is on another disk."""
     folder, real_save = tmp_path / "full", fastrnn.Model.save
     folder.mkdir()
     (tmp_path / "tmp").mkdir()
@@ -281,7 +281,7 @@ def test_where_no_terminal_is_lines_tell_how_far_it_is(text: Path, tmp_path: Pat
 
 
 def test_the_time_limit_does_not_count_what_it_takes_to_compile(text: Path, tmp_path: Path):
-    """With an empty cache Numba compiles for longer than the limit."""
+    """With an empty cache, Numba compiles for longer than the limit."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     command = [
         sys.executable,

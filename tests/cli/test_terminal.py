@@ -1,4 +1,4 @@
-"""What reaches a terminal, and what becomes of streams that are closed, full or read no more."""
+"""Output to a terminal is escaped; streams may be closed or full, or their reader may have ended."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def of_bias(vocabulary: Vocabulary, likeliest: int) -> Model:
-    """A model that samples one symbol only."""
+    """A model that samples only one symbol."""
     network = Network(vocabulary.size, 1, initialization="zeros", backend="numpy")
     network.parameters["head.bias"][likeliest] = 99
     return Model(network, vocabulary, np.ones(vocabulary.size, np.int64))
 
 
 def program(*arguments: object, environment: dict[str, str] | None = None, **options: Any) -> Any:
-    """Run the program; what it wrote and its status."""
+    """Run the program; return its output and its status."""
     command = [sys.executable, "-m", "fastrnn", *map(str, arguments)]
     return subprocess.run(command, check=False, env={**os.environ, **(environment or {})}, **options)
 
 
 def in_shell(folder: Path, command: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a line of a shell in which ``fastrnn`` is the program."""
+    """Run a command line in a shell in which ``fastrnn`` is the program."""
     script = (
         f'fastrnn() {{ {shlex.quote(sys.executable)} -m fastrnn "$@"; }}\ncd {shlex.quote(str(folder))}\n'
     )
@@ -62,7 +62,7 @@ def in_shell(folder: Path, command: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def on_a_terminal(*arguments: object, **environment: str) -> str:
-    """What the program writes to a terminal."""
+    """Return what the program writes to a terminal."""
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     written = b""
@@ -71,7 +71,7 @@ def on_a_terminal(*arguments: object, **environment: str) -> str:
         command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, **environment}
     ):
         os.close(theirs)
-        with contextlib.suppress(OSError):  # what Linux says at the end
+        with contextlib.suppress(OSError):  # Linux reports the end of a terminal in this way
             while chunk := os.read(ours, 65536):
                 written += chunk
     os.close(ours)
@@ -79,7 +79,7 @@ def on_a_terminal(*arguments: object, **environment: str) -> str:
 
 
 def require_harmless(shown: str, keep: str = "\n") -> None:
-    """Require that a terminal has nothing to obey."""
+    """Require that the output has no control characters except those in ``keep``."""
     assert [c for c in shown if not c.isprintable() and c not in keep] == []
 
 
@@ -154,7 +154,7 @@ def test_what_train_tells_is_harmless(tmp_path: Path):
     (tmp_path / "t").write_text("hello world " * 500)
     settings = ["--hidden-size", 4, "--steps", 3, "--backend", "numpy"]
     shown = on_a_terminal("train", tmp_path / "t", "-o", tmp_path / name, *settings)
-    require_harmless(shown, keep="\n\r\x1b")  # the bar goes up a line
+    require_harmless(shown, keep="\n\r\x1b")  # the bar moves the cursor up a line
     assert f"{escaped(name)}: <fastrnn.Model" in shown
     assert "\x1b]" not in shown
 
@@ -225,7 +225,7 @@ def test_hostile_names_of_tokens_are_harmless(tmp_path: Path):
 
 
 def test_a_terminal_of_another_encoding_gets_what_it_can_show(tmp_path: Path):
-    """In Latin-1 a byte of a character's UTF-8 may be a control."""
+    """In Latin-1, a byte of a character's UTF-8 may be a control character."""
     of_bias(Vocabulary("character", np.array([0x416, 0x6DB], np.uint32)), 1).save(tmp_path / "m")
     arguments = ["sample", tmp_path / "m", "-n", 2, "--prime", "Ж", "--seed", 0]
     assert on_a_terminal(*arguments, PYTHONIOENCODING="latin-1") == "\\u06db\\u06db\n"
@@ -264,11 +264,11 @@ def test_demo_notices_that_stdout_is_closed(folder: Path):
     done = in_shell(folder, "fastrnn demo --seconds 0.1 --backend numpy -o demo >&-")
     assert done.returncode == 1
     assert done.stderr.endswith(b"Error: stdout is closed\n")
-    assert fastrnn.load(folder / "demo").bits_per_symbol("def ") > 0  # what is told does not decide
+    assert fastrnn.load(folder / "demo").bits_per_symbol("def ") > 0  # it is saved although stdout is closed
 
 
 def test_a_sample_is_written_while_it_is_drawn(folder: Path):
-    """As long as this one is, it would take hours to draw it first."""
+    """It would take hours to draw this whole sample first."""
     for model, first in (("m", 10), ("documents", 1)):
         command = f"fastrnn sample {model} -n 2000000000 --seed 0 --prime h | head -c {first}"
         started = time.monotonic()
@@ -297,7 +297,7 @@ class Failing(io.TextIOBase):
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def write(self, text: str) -> int:  # noqa: ARG002  (as that of every stream)
+    def write(self, text: str) -> int:  # noqa: ARG002  (the signature of every stream)
         raise self.error
 
     def isatty(self) -> bool:
@@ -346,7 +346,7 @@ def test_a_closed_stdin_is_said(folder: Path):
 
 
 def test_nothing_is_written_to_a_stream_s_place(folder: Path):
-    """A file that is opened where stderr was would get what others write to stderr."""
+    """A file with the number of a closed stderr would get what libraries write to stderr."""
     script = (
         "import os, click\n"
         "from fastrnn.core.terminal import open_streams\n"

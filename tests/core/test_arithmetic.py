@@ -1,4 +1,4 @@
-"""Powers and a cosine of our own, against libm's."""
+"""fastrnn's powers and cosine are compared with libm's."""
 
 from __future__ import annotations
 

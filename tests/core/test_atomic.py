@@ -1,4 +1,4 @@
-"""Writing a file: whole or not at all, with the mode and the owner of the one whose place it takes."""
+"""A file is written whole or not at all, with the mode and the owner of the file that it replaces."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_call_that_fails_leaves_the_old_file_or_the_new_one(
 
 
 def test_a_write_that_fails_leaves_the_old_file(old: Path):
-    """A limit on the size of files is met as a full disk is: after some of the bytes."""
+    """A limit on the size of files fails like a full disk: after some of the bytes."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
@@ -185,7 +185,7 @@ def test_a_file_keeps_its_mode(old: Path, mode: int, monkeypatch: pytest.MonkeyP
     write_atomically(old, NEW)
     assert old.read_bytes() == NEW
     assert mode_of(old) == mode
-    assert modes == [0o600, mode]  # when it is opened, and when all is written
+    assert modes == [0o600, mode]  # when it is opened, and after all is written
 
 
 def test_a_new_file_follows_the_umask(tmp_path: Path):
@@ -222,7 +222,7 @@ def test_a_file_keeps_its_owner(old: Path):
 def test_another_group_gets_only_what_everybody_has(
     old: Path, monkeypatch: pytest.MonkeyPatch, mode: int, expected: int
 ):
-    """Where the group cannot be kept, it is that of the process."""
+    """If the group cannot be kept, the file has the group of the process."""
     old.chmod(mode)
     before = old.stat()
     other = os.stat_result([*before[:5], before.st_gid + 1, *before[6:10]])
@@ -246,7 +246,7 @@ def test_a_new_file_has_the_group_of_its_folder(tmp_path: Path):
 
 
 def access_list(*entries: tuple[int, int, int]) -> bytes:
-    """An access control list as Linux keeps it: tag, permissions, id."""
+    """An access control list in the format of Linux: tag, permissions, id."""
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
 
@@ -325,7 +325,7 @@ def test_a_long_name_is_no_problem(tmp_path: Path):
 
 
 def test_what_this_user_may_not_write_is_refused():
-    """In a process of its own, for root may write everything."""
+    """The test runs in its own process, which gives up root's permissions."""
     code = """
         import os, sys
         from fastrnn.core.atomic import write_atomically
@@ -403,7 +403,7 @@ def test_nothing_else_is_removed(tmp_path: Path):
 
 
 def test_what_another_process_still_writes_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """One that was stopped for hours, say with its machine."""
+    """The other process may have been stopped for hours, for example with its machine."""
     reached, go_on, fsync = threading.Event(), threading.Event(), os.fsync
 
     def stopped(descriptor: int) -> None:

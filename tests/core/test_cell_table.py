@@ -17,7 +17,7 @@ def test_a_name_and_an_activation_are_one_cell():
     for cell in KINDS.values():
         assert cell_of(cell.name, cell.activation) is cell
     assert cell_of("rnn") is CELLS["rnn"]
-    with pytest.raises(ValueError, match="activation='relu' is for cell='rnn'; a gru has its own"):
+    with pytest.raises(ValueError, match="activation='relu' is for cell='rnn'; a gru has fixed activations"):
         cell_of("gru", "relu")
 
 

@@ -59,7 +59,7 @@ def test_stored_arrays_are_contiguous(shape: Shape):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_parameters_are_pytorch_s(shape: Shape):
-    """All but that there is one bias where PyTorch has two, but for the gates that a GRU resets."""
+    """Names and shapes are PyTorch's. There is one bias instead of two, except for the GRU's new gate."""
     torch = pytest.importorskip("torch")
     kind = torch_class(torch, shape.cell)
     expected = {
@@ -116,7 +116,7 @@ def test_a_plan_says_whether_the_head_s_weight_is_the_embedding_s(shape: Shape):
 
 
 def test_an_unknown_number_of_logits_is_held_a_block_at_a_time():
-    """With a vocabulary of 50,000 a window's logits stay within LOGITS elements."""
+    """With a vocabulary of 50,000, the logits in memory are at most LOGITS elements."""
     small, large = (Shape("gru", 1, V, 16, 16, tied=True) for V in (100, 50_000))
     T, B = 200, 20
     assert window_plan(small, T, B).numbers[HEAD_STEPS] == T

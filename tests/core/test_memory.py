@@ -1,4 +1,4 @@
-"""How much memory there is, on this and on other systems."""
+"""The available memory, on this system and on others."""
 
 from __future__ import annotations
 

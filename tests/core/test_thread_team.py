@@ -1,6 +1,6 @@
-"""Teams of threads: errors, interrupts, forks and concurrent use neither hang nor change a bit.
+"""Teams of threads: errors, interrupts, forks and concurrent use do not hang, and change no bit.
 
-What could hang runs in a process of its own, with a time limit.
+Programs that could hang run in their own processes, with a time limit.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from fastrnn import Network, Trainer
 from fastrnn.core.thread_team import Team, usable_cores
 from fastrnn.network.execution import MIN_ROWS, MIN_WORK
 
-#: Seconds after which a process is taken to hang; most of them is the compilation of Numba's kernels.
+#: After so many seconds a process counts as hanging; Numba's compilation takes most of the time.
 LIMIT = 120
 
-#: What the programs below have in common. Small windows are worth threads in them.
+#: The common part of the programs below. In them, small windows use several threads.
 PRELUDE = """
 import hashlib, os, signal, sys, threading, time
 import numpy as np
@@ -58,7 +58,7 @@ def wait_for(pid):
 
 
 def run(program: str, backend: str = "c") -> str:
-    """What a program prints; it fails where it does not end in time."""
+    """Return what a program prints; fail if it does not end in time."""
     require_backend(backend)
     source = f"BACKEND = {backend!r}\n{PRELUDE}\n{textwrap.dedent(program)}"
     done = subprocess.run(
@@ -88,7 +88,7 @@ def test_an_error_in_a_part_ends_the_others_and_is_raised(failing: int):
             raise LookupError(f"of part {{part}}")
         while not team.barrier[ABORT]:
             time.sleep(0.001)
-        raise RuntimeError("sent home")
+        raise RuntimeError("aborted")
 
     team = Team()
     for _ in range(20):
@@ -170,7 +170,7 @@ def test_an_interrupt_of_the_caller_leaves_no_thread_at_work(where: str):
         raise AssertionError("no interrupt")
     before = len(ended)
     time.sleep(0.2)
-    assert len(ended) == before, "a thread worked on"
+    assert len(ended) == before, "a thread went on with its work"
     assert "{where}" != "waiting" or before == 2
     count[0] = 10
     done = []
@@ -180,7 +180,7 @@ def test_an_interrupt_of_the_caller_leaves_no_thread_at_work(where: str):
 
 
 def test_interrupts_at_any_time_do_not_hang():
-    """Two hundred times Ctrl-C, at moments that move over the start, the middle and the end of a call."""
+    """Ctrl-C comes two hundred times, at the start, in the middle and at the end of a call."""
     run("""
     trainer = make(threads=3)
     expected = train(make(threads=1))
@@ -211,7 +211,7 @@ def test_interrupts_at_any_time_do_not_hang():
 
 
 def test_an_interrupted_training_counts_what_it_did_and_goes_on(compiled: str):
-    """Ctrl-C is raised when the native call returns: its updates were done."""
+    """Ctrl-C is raised when the native call returns; the updates of the call count."""
     streams = np.random.default_rng(0).integers(0, 5, (9, 3))
     whole, interrupted = (
         Trainer(Network(5, 8, backend=compiled, threads=1, rng=0), learning_rate=0.01) for _ in range(2)
@@ -337,7 +337,7 @@ def test_a_fork_makes_threads_of_its_own():
 
 
 def test_processes_of_multiprocessing_train_alike(compiled: str):
-    """With every way of starting them, from a process that has trained with threads."""
+    """Processes are started with every start method, from a process that has trained with threads."""
     run(
         """
         import warnings

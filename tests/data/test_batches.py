@@ -1,4 +1,4 @@
-"""Sequences to rows and blocks: nothing left out, rows in step, documents kept apart."""
+"""Sequences become rows and blocks: nothing is left out, and documents stay separate."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_short_sequence_is_one_block_that_is_read_once():
     for window in range(100):
         _, first, left = blocks.at(window)
         assert first == window % 12
-        assert left > 10**9  # the block is gone through again within a native call
+        assert left > 10**9  # a native call reads the block again and again
     assert ids.reads == 9
 
 

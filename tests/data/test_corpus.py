@@ -1,4 +1,4 @@
-"""What is trained on: split, counted and read in parts, as if it were laid out as a whole."""
+"""A corpus is split, counted and read in parts, with the same results as in one piece."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def whole(corpus: Corpus) -> np.ndarray:
 
 
 def spelled(corpus: Corpus) -> object:
-    """A running text's part, or the documents."""
+    """The part of a running text, or the documents."""
     assert isinstance(corpus, RunningText | Documents)
     if isinstance(corpus, Documents):
         return [corpus.texts[place] for place in corpus.order]
@@ -137,7 +137,7 @@ def test_a_lone_surrogate_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch
     _, part = read_corpus("abcdef\ud800").split(0.5)
     with pytest.raises(ValueError, match="at position 6,"):
         part.counts()
-    with pytest.raises(ValueError, match="at position 1,"):  # of its document
+    with pytest.raises(ValueError, match="at position 1,"):  # its position in the document
         read_corpus(["abcdef", "a\ud800"]).counts()
 
 

@@ -1,4 +1,4 @@
-"""What `train` is given: texts that are meant, in any form, and what is refused or warned of."""
+"""The first argument of `train`: texts in any form, and what is refused or causes a warning."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def texts_of(source: Any, **options: Any) -> list[Any]:
 
 
 class Keyed:
-    """A mapping that does not say so, as those of h5py or e-mails are."""
+    """A mapping that is not registered as one, like those of h5py and of e-mails."""
 
     def keys(self) -> list[str]:
         return ["text"]
@@ -53,7 +53,7 @@ class Keyed:
 
 
 class Table:
-    """What pandas, polars and Arrow have of a table."""
+    """The common interface of tables in pandas, polars and Arrow."""
 
     def __init__(self, columns: dict[str, list[str]]) -> None:
         self.columns = columns
@@ -100,7 +100,7 @@ def test_what_is_no_tokens_is_a_type_error(source: Any):
 
 
 def test_columns_are_documents():
-    """Whatever iterates over str in a fixed order, such as a column of pandas, polars or Arrow."""
+    """Any iterable of str in a fixed order is accepted, such as a column of pandas, polars or Arrow."""
     scalars = [SimpleNamespace(as_py=lambda name=name: name) for name in NAMES]
     for source in (
         tuple(NAMES),
@@ -349,7 +349,7 @@ def test_a_seed_of_numpy_is_the_seed(preset: str | None, kind: Any):
 
 
 def test_lines_of_a_file_take_little_memory(tmp_path: Path):
-    """A few numbers a line, and nothing of what the lines have."""
+    """A line takes a few numbers in memory, and none of its text."""
     path = tmp_path / "lines"
     with path.open("wb") as file:
         for _ in range(40):

@@ -1,4 +1,4 @@
-"""Texts in files: any slice of any file, at whatever borders, in any encoding, and files that change."""
+"""Texts in files: any slice of any file in any encoding, and files that change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ in_a_folder = settings(deadline=None, suppress_health_check=[HealthCheck.functio
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stretches of a few bytes, so that characters lie across their borders."""
+    """Make stretches so short that characters lie across their borders."""
     monkeypatch.setattr(text_file, "IN_MEMORY", 0)
     monkeypatch.setattr(text_file, "STRETCH", 5)
     monkeypatch.setattr(text_file, "PIECE", 3)
@@ -32,12 +32,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file is small enough to be kept in memory."""
+    """Let no file be small enough to be kept in memory."""
     monkeypatch.setattr(text_file, "IN_MEMORY", 0)
 
 
 def as_python_reads(data: bytes, encoding: str, newlines: str) -> str:
-    """What a file has, by Python's own reader of text files."""
+    """The text of a file as Python's reader of text files returns it."""
     reader = io.TextIOWrapper(io.BytesIO(data), encoding, newline=None if newlines == "universal" else "")
     text = reader.read()
     return text.removeprefix("\ufeff") if newlines == "universal" else text

@@ -1,4 +1,4 @@
-"""Tokens: whole numbers that stand for words, or for anything."""
+"""Tokens: whole numbers that stand for words or anything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Symbols to ids and back."""
+"""Symbols are converted to ids and back."""
 
 from __future__ import annotations
 

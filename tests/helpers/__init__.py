@@ -1,4 +1,4 @@
-"""What several test files use: the measure of agreement, and random windows."""
+"""Helpers of several test files: the measure of agreement, and random windows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastrnn import Network
 from fastrnn.core import cells
 from fastrnn.core.cells import KINDS, Cell
 
-#: Sizes that find edges: one, primes, and a vector or a tile more or less than whole.
+#: Sizes for edge cases: one, primes, and the size of a vector or a tile, and one more or less.
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 11, 15, 16, 17, 31, 32, 33)
 
 sizes = st.sampled_from(SIZES)
@@ -73,7 +73,7 @@ def torch_class(torch: Any, cell: Cell) -> Any:
 
 
 def input_settings(kind: str, H: int) -> dict[str, Any]:
-    """A network's arguments for a one-hot input, an embedding, or one that is tied to the head."""
+    """The arguments of a network for a one-hot input, an embedding, or a tied embedding."""
     return {
         "one-hot": {},
         "embedding": {"embedding_size": H // 2 + 2},
@@ -82,7 +82,7 @@ def input_settings(kind: str, H: int) -> dict[str, Any]:
 
 
 def draw_parameters(network: Network, seed: int = 0, most: float = 0.4) -> Network:
-    """Give a network weights large enough to matter, and biases."""
+    """Draw weights that are large enough to affect results, and biases."""
     network.flat[:] = np.random.default_rng(seed).uniform(-most, most, network.flat.size)
     return network
 
@@ -94,7 +94,7 @@ def parts_of(state: Any) -> list[np.ndarray]:
 
 @dataclass
 class Window:
-    """Random arguments of a network: ids, targets some of which are -1, starts and a state."""
+    """Random arguments of a network: ids, targets of which some are -1, starts and a state."""
 
     inputs: np.ndarray
     targets: np.ndarray
@@ -116,13 +116,13 @@ class Window:
 
     @classmethod
     def of(cls, network: Network, T: int, B: int, seed: int = 0) -> Window:
-        """One that fits a network."""
+        """A window that fits a network."""
         sizes = network.vocab_size, network.hidden_size, seed
         return cls.random(T, B, *sizes, num_layers=network.num_layers, cell=network.cell)
 
 
 def write_as_before(path: Path, data: bytes) -> None:
-    """Write a file so that its time does not tell."""
+    """Write a file, and give it its old time."""
     before = path.stat()
     path.write_bytes(data)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

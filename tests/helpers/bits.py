@@ -1,7 +1,7 @@
 """Digests of trainings, scores and samples, which every compiled backend must give on every machine.
 
 ``python tests/helpers/bits.py BACKEND THREADS UPDATES`` prints them; ``python tests/helpers/bits.py write``
-writes those of the C backend to ``tests/files/bits.json``. Do that only in a commit of its own that says why
+writes those of the C backend to ``tests/files/bits.json``. Do this only in a separate commit that says why
 the bits change.
 """
 
@@ -20,10 +20,10 @@ from fastrnn.network import execution
 
 WRITTEN = Path(__file__).parents[1] / "files" / "bits.json"
 
-#: Updates of each training: few, which suffice where fused multiply-adds are software, and many.
+#: The updates of each training: few, such as for a build with fma in software, and many.
 FEW, MANY = 100, 1000
 
-#: Trainings with `fastrnn.train` on one text, by what is special about them.
+#: Trainings with `fastrnn.train` on one text, by name.
 TEXT_RUNS: dict[str, dict[str, Any]] = {
     "plain": {"hidden_size": 37, "seq_length": 21, "batch_size": 7},
     "one row": {
@@ -132,7 +132,7 @@ WORDS = (
 
 
 def made_up_text(n: int) -> str:
-    """A text of n characters, the same everywhere: words that a hash chooses, in lines."""
+    """A text of n characters, the same on every machine: lines of words that a hash chooses."""
     pieces: list[str] = []
     length = 0
     while length < n:
@@ -144,7 +144,7 @@ def made_up_text(n: int) -> str:
 
 
 def digest(*parts: Any) -> str:
-    """One digest of arrays and of what has a repr, in their order."""
+    """One digest of arrays, and of the repr of other objects, in their order."""
     found = hashlib.sha256()
     for part in parts:
         found.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
@@ -152,7 +152,7 @@ def digest(*parts: Any) -> str:
 
 
 def of_model(model: fastrnn.Model, texts: list[str]) -> dict[str, str]:
-    """What a trained model is, and what it does."""
+    """The digests of a trained model and of its results."""
     return {
         "parameters": digest(model.network.flat),
         "history": digest(list(model.history)),
@@ -162,7 +162,7 @@ def of_model(model: fastrnn.Model, texts: list[str]) -> dict[str, str]:
 
 
 def of_network(made: fastrnn.Network, updates: int) -> dict[str, str]:
-    """What a trainer makes of a network, and what that does."""
+    """The digests of a network after training, and of its results."""
     drawn = hashlib.shake_256(b"ids").digest(8 * (updates // 2 + 1))
     streams = np.frombuffer(drawn, np.uint8).reshape(-1, 8) % 50
     trainer = fastrnn.Trainer(made, averaging=0.99, clip_norm=1.0, reduction="mean", dropout_seed=2**40 + 1)
@@ -181,8 +181,8 @@ def of_network(made: fastrnn.Network, updates: int) -> dict[str, str]:
 
 
 def digests(backend: str, threads: int, updates: int) -> dict[str, dict[str, str]]:
-    """All digests, by the training and the precision, and by what they are of."""
-    execution.MIN_WORK = execution.MIN_ROWS = 1  # so that small windows are worth threads
+    """All digests, by training and precision, and by name."""
+    execution.MIN_WORK = execution.MIN_ROWS = 1  # so that small windows use several threads
     text = made_up_text(60_000)
     lines = text.splitlines()
     found = {}
@@ -204,13 +204,13 @@ def digests(backend: str, threads: int, updates: int) -> dict[str, dict[str, str
 
 
 def written(updates: int) -> dict[str, dict[str, str]]:
-    """The digests that are written down."""
+    """The digests in the file."""
     found: dict[str, dict[str, str]] = json.loads(WRITTEN.read_text(encoding="utf-8"))[str(updates)]
     return found
 
 
 def main() -> None:
-    """Print digests, or write them down."""
+    """Print the digests, or write them to the file."""
     if sys.argv[1:] == ["write"]:
         every = {str(updates): digests("c", 1, updates) for updates in (FEW, MANY)}
         WRITTEN.write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The contract for tests: its kernels, and the generator of what Python repeats of the header."""
+"""The contract for tests: its kernels, and the generator of the Python modules."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ def constant(name: str) -> int:
 
 
 def call(backend: Backend, name: str, arguments: Sequence[Any]) -> None:
-    """Call a kernel with arguments that were made from the contract, in its order."""
+    """Call a kernel with arguments in the order of the contract."""
     names = [argument.name for argument in KERNELS[name].arguments]
     getattr(backend, name)(**dict(zip(names, arguments, strict=True)))

@@ -1,4 +1,4 @@
-"""What `test_compare` lets a process of its own do: the libraries start threads, which do not bear a fork."""
+"""Runs libraries for `test_compare` in their own processes, because a process with threads must not fork."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.workloads import Workload
 
 
 def results_of_forms(library: str, jobs: Sequence[Workload], only: Sequence[str] = ()) -> list[dict]:
-    """By form, what a library's first call returns at each job."""
+    """The results of a library's first call of each job, by form."""
     forms = pkgutil.resolve_name(f"benchmarks.peers.{library}:forms")
     return [
         {

@@ -1,7 +1,6 @@
-"""An independent rendering of the equations: the seed's, one symbol and one column vector at a time.
+"""An independent implementation of the equations, with one symbol and one column vector at a time.
 
-It shares no code with fastrnn but the table of cells, knows neither batches nor flat buffers, and is as slow
-as it looks.
+It shares no code with fastrnn except the table of cells, and has no batches and no flat buffers. It is slow.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def loss_and_gradients(
 
 
 def min_char_rnn(ids: list[int], w: Weights, T: int, rate: float) -> Iterator[float]:
-    """Train as min-char-rnn does, and yield the loss of each window: Adagrad, clip by value at 5."""
+    """Train like min-char-rnn (Adagrad, clip by value at 5), and yield the loss of each window."""
     memory = {name: np.zeros_like(w[name]) for name in NAMES}
     position, n = 0, 0
     h = np.zeros(len(w["bias_l0"]))
@@ -92,7 +91,7 @@ def _sigmoid(x: float) -> float:
 def _unit(
     kind: str, k: int, w: dict[str, Any], layer: int, x: list[float], h: list[float], c: list[float]
 ) -> tuple[float, float]:
-    """H and c of one unit of a layer after a step."""
+    """Return h and c of one unit of a layer after a step."""
     H = len(h)
     x_gate = [_dot(w[f"weight_ih_l{layer}"][row], x) for row in range(k, len(w[f"bias_l{layer}"]), H)]
     h_gate = [_dot(w[f"weight_hh_l{layer}"][row], h) for row in range(k, len(w[f"bias_l{layer}"]), H)]
@@ -113,7 +112,7 @@ def _unit(
 def logits(
     kind: str, L: int, w: dict[str, Any], inputs: list[int]
 ) -> tuple[list[list[float]], list[list[list[float]]]]:
-    """The logits of one row from a state of zeros, one-hot input, and the state: h, and for the LSTM c."""
+    """The logits of one row of one-hot inputs from a state of zeros, and the last state, h and c."""
     H, V = len(w["weight_hh_l0"][0]), len(w["head.bias"])
     hs, cs = ([[0.0] * H for _ in range(L)] for _ in range(2))
     found = []

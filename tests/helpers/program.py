@@ -1,4 +1,4 @@
-"""The program as its tests run it: in this process, or in one of its own."""
+"""Runs the program for tests, in this process or in its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastrnn.cli.main import main
 QUICK = ["--hidden-size", "8", "--steps", "30", "--seed", "0", "--backend", "numpy"]
 
 
-#: Before click 8.2 the two streams are kept apart only on demand.
+#: Before click 8.2, this option separates the two streams.
 APART = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 
 
@@ -27,9 +27,9 @@ def run(*arguments: object, stdin: bytes | None = None) -> Result:
 
 @contextmanager
 def started(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    """The program, started as a shell in the foreground does; it is killed if it does not end."""
+    """Start the program like a foreground job of a shell; it is killed if it does not end."""
     command = [sys.executable, "-m", "fastrnn", *map(str, arguments)]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     signal.signal(signal.SIGINT, before)
     with process:

@@ -1,4 +1,4 @@
-"""Samples are drawn in blocks, and are what they were when they were drawn at once."""
+"""Samples are drawn in blocks, and are the same as if they were drawn at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 @pytest.fixture(scope="module")
 def documents() -> Model:
-    """Its documents are long enough for many blocks."""
+    """A model whose documents are long enough for many blocks."""
     return fastrnn.train(["abcdef" * 20, "fedcba" * 30], **SETTINGS)
 
 
@@ -34,7 +34,7 @@ def on(backend: str, model: Model) -> Model:
 
 
 def at_once(model: Model, n: int, prime: str, rng: Any, temperature: float = 1.0) -> Any:
-    """A sample whose n uniform draws are taken in one call, and whose symbols are, too."""
+    """A sample whose n uniform draws are made in one call, and whose symbols are drawn in one call."""
     boundary = model.vocabulary.boundary_id
     known = [] if boundary is None else [boundary]
     known += model.vocabulary.encode(prime).tolist()
@@ -57,7 +57,7 @@ def at_once(model: Model, n: int, prime: str, rng: Any, temperature: float = 1.0
 def test_a_sample_is_what_is_drawn_at_once(
     backend: str, model: Model, documents: Model, make: Any, prime: str
 ):
-    last = (3000, 1.0) if backend != "numpy" else (1100, 0)  # more than the blocks before the largest
+    last = (3000, 1.0) if backend != "numpy" else (1100, 0)  # more than all blocks before the largest one
     for trained in (on(backend, model), on(backend, documents)):
         for n, temperature in ((1, 1.0), (2, 0.5), (300, 0.7), last):
             expected = at_once(trained, n, prime, make(3), temperature)

@@ -44,7 +44,7 @@ def on(backend: str, model: Model) -> Model:
 
 
 def symbols_of(kind: str, text: str) -> Any:
-    """A text over "abcdef" and what no model knows, "X"."""
+    """A text over "abcdef" and "X", which no model knows."""
     return text if "tokens" not in kind else [-7 if c == "X" else ord(c) - 97 for c in text]
 
 
@@ -154,7 +154,7 @@ def test_refuses_what_cannot_become_of_an_unknown_symbol(
     for call in (model.surprisal, model.log_prob, model.bits_per_symbol, model.perplexity):
         with pytest.raises(error, match="unknown=.* must be 'error', 'skip', or a probability above zero"):
             call("ab", unknown=unknown)
-    for texts in (["ab"], iter(["ab"])):  # before anything is read
+    for texts in (["ab"], iter(["ab"])):  # the error comes before a text is read
         with pytest.raises(error, match="unknown="):
             model.score_many(texts, unknown=unknown)
     with pytest.raises(error, match="unknown="):
@@ -226,7 +226,7 @@ def test_the_lines_of_a_file_are_texts_without_their_ends(models: dict[str, Mode
     with (tmp_path / "t").open() as file:
         actual = list(models["documents"].score_many(file))
     assert_close(np.concatenate(actual), np.concatenate(expected), 1e-6)
-    if end != "\r":  # which does not end a line there
+    if end != "\r":  # a lone CR does not end a line there
         with (tmp_path / "t").open(newline="\n") as file:
             assert list(map(len, models["documents"].score_many(file))) == list(map(len, expected))
 
@@ -309,7 +309,7 @@ print("kB:", most() - before)
 
 
 def growth(*arguments: object) -> float:
-    """By how many MB a process grows at most."""
+    """The MB by which a process grows at most."""
     command = [sys.executable, "-c", GROWTH, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stdout.split("kB:")[1]) / 1024
@@ -317,7 +317,7 @@ def growth(*arguments: object) -> float:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc")
 def test_memory_does_not_grow_with_the_file(models: dict[str, Model], tmp_path: Path):
-    """Of 25 bytes a character, each of these files had taken more."""
+    """At 25 bytes for each character, each of these files would take more."""
     require_backend("c")
     files = {
         "lines": "abc def abd\n" * 400_000,
@@ -341,7 +341,7 @@ def test_memory_does_not_grow_with_the_file(models: dict[str, Model], tmp_path: 
 
 
 def of_weights(backend: str, dtype: str = "float32", *, documents: bool = False, **settings: Any) -> Model:
-    """A model of the characters "abcd" whose weights are finite, and whose sums are not."""
+    """A model of "abcd" whose weights are finite, and whose logits or state overflow."""
     settings = {"initialization": "zeros", "dtype": dtype, **settings}
     network = Network(4 + documents, 3, backend=backend, **settings)
     network.flat[:] = np.finfo(dtype).max / 2
@@ -383,7 +383,7 @@ def test_a_number_that_is_not_finite_is_an_error_that_names_the_symbol(
     for arguments in ({"n": 5}, {"n": 5, "prime": "a"}, {"n": 3000, "prime": "c", "temperature": 0.5}):
         with pytest.raises(ValueError, match="^the model's parameters are out of range"):
             model.sample(**arguments)
-    assert np.isfinite(model.surprisal("a")).all()  # by its frequency
+    assert np.isfinite(model.surprisal("a")).all()  # it is scored by its frequency
 
 
 def test_a_document_whose_end_has_no_finite_number(backend: str):
@@ -397,7 +397,7 @@ def test_a_document_whose_end_has_no_finite_number(backend: str):
 
 
 def test_a_relu_that_overflows_after_a_while(backend: str):
-    """Its state grows tenfold at each step."""
+    """The state grows tenfold at each step."""
     network = Network(4, 2, activation="relu", backend=backend, initialization="zeros")
     network.parameters["weight_hh_l0"][...] = 10 * np.eye(2)
     network.parameters["weight_ih_l0"][...] = 1
@@ -415,7 +415,7 @@ def test_a_relu_that_overflows_after_a_while(backend: str):
 
 
 def test_sums_that_overflow(backend: str):
-    """Each symbol has a finite number of bits, and all together have none."""
+    """Each symbol has a finite number of bits, and their sum overflows."""
     model = of_weights(backend, "float64")
     model.network.flat[:] = 0
     model.network.parameters["head.bias"][:] = [1e308, 0, 0, 0]

@@ -1,4 +1,4 @@
-"""The history: a list of dicts to who reads it, columns of floats in memory."""
+"""The history behaves like a list of dicts, and stores columns of floats."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_index_out_of_range_is_an_error(history: History, index: int):
 
 def test_is_equal_to_what_has_the_same_records(history: History):
     assert history == RECORDS
-    assert RECORDS == history  # noqa: SIM300  (the list is asked first)
+    assert RECORDS == history  # noqa: SIM300  (the list is on the left on purpose)
     assert history == History(RECORDS)
     assert history != RECORDS[:2]
     assert history != History(RECORDS[:2])
@@ -145,7 +145,7 @@ def test_what_is_no_sequence_of_records_is_refused(records: Any):
 
 
 def test_an_append_that_was_interrupted_leaves_no_trace(history: History):
-    """As Ctrl-C between the columns does."""
+    """Ctrl-C may interrupt an append between two columns."""
     for column in list(history._columns.values())[:2]:
         column.append(7.0)
     history._columns["other"] = array("d", [math.nan] * 3 + [7.0])
@@ -173,7 +173,7 @@ def test_appending_does_not_copy_what_is_there():
         history.append({"step": step, "loss": 1.0})
         addresses.add(column.buffer_info())
     moved = len({address for address, _ in addresses})
-    assert moved < 300  # it grows by a part of itself, not by one
+    assert moved < 300  # it grows by a fraction of its size, not by one
 
 
 def test_a_model_has_one_and_takes_a_list():

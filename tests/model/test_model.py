@@ -140,7 +140,7 @@ def test_a_generator_s_draws_go_on(model: fastrnn.Model):
 def sample_once(
     backend: str, logits: np.ndarray, uniforms: np.ndarray, temperature: float, dtype: str = "float64"
 ) -> list[int]:
-    """What `sample` draws from these logits: a network without weights but its head's bias."""
+    """What `sample` draws from these logits, which are the head's bias; all other weights are zero."""
     V, n = len(logits), len(uniforms)
     params = np.concatenate([np.zeros(V + 1 + 1 + V), logits]).astype(dtype)
     symbols, kernels = np.empty(n, np.int32), get_backend(backend)
@@ -229,7 +229,7 @@ def test_logits_that_are_not_finite_give_no_symbol(backend: str, dtype: str, tem
 
 
 def test_the_largest_draw_takes_the_last_of_many(backend: str):
-    """Also where a sum in another order is larger than the last of the cumulative sums."""
+    """A sum in another order may be larger than the last cumulative sum."""
     logits = np.random.default_rng(2).uniform(-3, 3, 5000)
     assert sample_once(backend, logits, np.array([np.nextafter(1, 0)]), 1.0)[0] >= 4990
 
@@ -342,7 +342,7 @@ def test_repr_says_what_it_is(model: fastrnn.Model, documents: fastrnn.Model):
 def test_parameters_that_overflow_are_what_sample_tells(
     backend: str, cell: str, prime: str | None, tmp_path: Path
 ):
-    """A file with weights that are finite and huge is read; nobody gave a state."""
+    """A file with huge finite weights is read; the error names the parameters, since no state was given."""
     network = fastrnn.Network(4, 8, backend=backend, rng=0, **CELLS[cell])
     network.flat[:] = np.random.default_rng(0).uniform(-3e38, 3e38, network.flat.size)
     vocabulary = Vocabulary("character", np.arange(97, 101, dtype=np.uint32))

@@ -1,4 +1,4 @@
-"""What a model may be: what the constructor takes, `save` writes and `load` reads; the rest is refused."""
+"""The constructor, `save` and `load` accept the same models, and refuse all others."""
 
 from __future__ import annotations
 
@@ -344,7 +344,7 @@ def test_symbols_that_were_changed_since_are_refused_by_save():
 
 @pytest.mark.parametrize("name", ["network", "vocabulary", "counts"])
 def test_what_belongs_together_cannot_be_set_apart(name: str):
-    """Kernels read with the ids of the vocabulary from the network's weights."""
+    """Ids of another vocabulary would be outside the network's weights."""
     model, other = make(), make(letters(1, 2), network=network(2), counts=[1, 1])
     with pytest.raises(AttributeError, match=name):
         setattr(model, name, getattr(other, name))

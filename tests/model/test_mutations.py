@@ -1,6 +1,6 @@
-"""Model files that were changed and made consistent again: refused, or what `save` writes.
+"""Changed model files with a correct checksum are refused, unless `save` writes the same bytes.
 
-``FASTRNN_MUTATIONS=31000`` tries so many of each file's; else it is a thousand.
+``FASTRNN_MUTATIONS=31000`` tries so many changes of each file; the default is a thousand.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import fastrnn
 
 COUNT = int(os.environ.get("FASTRNN_MUTATIONS", "1000"))
 
-#: What values of JSON become: other types, borders and other spellings.
+#: Values that replace values of JSON: other types, limits and other spellings.
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, 2, 3, 4, -1, 5, 8, 255, 256, 257, 1 << 31, 1 << 53, 1 << 63, 10**30, -0.0, 0.0,
     0.5, 1.0, 2.0, 3.0, 1e-320, 1e308, "", "a", "é", "\ud800", "\0", "tanh", "relu", "gru", "lstm", "rnn",
@@ -27,7 +27,7 @@ VALUES: tuple[Any, ...] = (
     ["loss", "step"], {}, {"a": 1}, {"é": [1.0, None]},
 )  # fmt: skip
 
-#: Elements of floats at borders, by their bits: zeros, the smallest, the largest, infinities, NaN.
+#: The bits of special floats: zeros, the smallest, the largest, infinities, NaN.
 BITS = {
     8: (0, 1 << 63, 1, 0x7FEF << 48 | 0xFFFFFFFFFFFF, 0x7FF0 << 48, 0xFFF0 << 48, 0x7FF8 << 48, 0xFFF8 << 48,
         0x7FF8 << 48 | 1, 0x7FF0 << 48 | 1, 0x3FF0 << 48, 0x4014 << 48, 0x4340 << 48),
@@ -39,7 +39,7 @@ TYPES = {"F32": "<f4", "F64": "<f8", "U8": "u1", "U32": "<u4", "I64": "<i8"}
 
 
 class File:
-    """A model's file in pieces that can be changed, written without any of the package's code."""
+    """A model file in pieces that can be changed. It uses no code of the package."""
 
     def __init__(self, data: bytes) -> None:
         size = int.from_bytes(data[:8], "little")
@@ -53,7 +53,7 @@ class File:
         self.ascii, self.compact, self.sort, self.padding, self.metadata_last = False, True, True, b"", False
 
     def to_bytes(self) -> bytes:
-        """The file with offsets and a checksum that are right."""
+        """The file with correct offsets and a correct checksum."""
         entries, start = {}, 0
         for name, tensor in self.tensors.items():
             entries[name] = {**self.entries[name], "data_offsets": [start, start + len(tensor)]}
@@ -76,7 +76,7 @@ class File:
 
 
 def change_value(file: File, rng: random.Random) -> None:
-    """Change something in the description: a value, or a key that goes or comes."""
+    """Change a value of the description, or remove or add a key."""
     place = rng.choice([file.description] * 3 + [file.description["settings"]])
     key = rng.choice(list(place))
     change = rng.randrange(8)
@@ -93,14 +93,14 @@ def change_value(file: File, rng: random.Random) -> None:
 
 
 def change_element(file: File, rng: random.Random) -> None:
-    """Change an element of a tensor; mostly of the small ones, whose values are checked."""
+    """Change an element of a tensor, mostly of a small one, whose values are checked."""
     name = rng.choice([name for name, tensor in file.tensors.items() if tensor])
     tensor, size = file.tensors[name], np.dtype(TYPES[file.entries[name]["dtype"]]).itemsize
     place = rng.randrange(len(tensor) // size) * size
     change = rng.randrange(4)
     if change == 0:
         tensor[rng.randrange(len(tensor))] ^= 1 << rng.randrange(8)
-    elif change == 1 and len(tensor) >= 2 * size:  # two elements change places
+    elif change == 1 and len(tensor) >= 2 * size:  # two elements are swapped
         other = rng.randrange(len(tensor) // size) * size
         tensor[place : place + size], tensor[other : other + size] = (
             tensor[other : other + size],
@@ -108,7 +108,7 @@ def change_element(file: File, rng: random.Random) -> None:
         )
     else:
         bits = rng.choice(BITS[size]).to_bytes(size, "little")
-        last = len(tensor) if change == 2 else place + size  # all from there on, or one
+        last = len(tensor) if change == 2 else place + size  # all elements from there on, or one
         tensor[place:last] = bits * ((last - place) // size)
 
 
@@ -144,7 +144,7 @@ def change_tensors(file: File, rng: random.Random) -> None:
         file.entries[new] = {"dtype": "F64", "shape": [len(column) // 8]}
         file.description["record_keys"] = sorted({*file.description["record_keys"], new[8:]})
         file.tensors = dict(sorted(file.tensors.items(), key=lambda item: order(file, item[0])))
-    else:  # a record less, or none
+    else:  # one record fewer, or no record
         kept = rng.randrange(max(1, int(file.description["records"])))
         file.description["records"] = kept
         for column in [key for key in file.tensors if key.startswith("history.")]:
@@ -153,14 +153,14 @@ def change_tensors(file: File, rng: random.Random) -> None:
 
 
 def order(file: File, name: str) -> tuple[int, bytes]:
-    """The place of a tensor among the others, as safetensors has it."""
+    """The sort key of a tensor in safetensors' order."""
     kinds = ("I64", "F64", "F32", "U32", "U8")
     kind = file.entries[name]["dtype"]
     return kinds.index(kind) if kind in kinds else 9, name.encode(errors="replace")
 
 
 def change_spelling(file: File, rng: random.Random) -> None:
-    """Say the same in other bytes."""
+    """Write the same contents with other bytes."""
     change = rng.randrange(6)
     if change == 0:
         file.ascii = True
@@ -211,7 +211,7 @@ def test_a_consistent_file_is_refused_or_is_what_save_writes(name: str):
                 rng.choice(CHANGES)(file, rng)
             mutated = file.to_bytes()
         except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError):
-            continue  # two changes that do not go together
+            continue  # two changes exclude each other
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -223,4 +223,4 @@ def test_a_consistent_file_is_refused_or_is_what_save_writes(name: str):
         assert model.to_bytes() == mutated, number
         model.history, model.settings = list(model.history), model.settings
         assert model.to_bytes() == mutated, number
-    assert read > COUNT // 50  # what is allowed is read
+    assert read > COUNT // 50  # allowed changes are read

@@ -1,4 +1,4 @@
-"""Model files: everything in one, the same bytes for the same model, and nothing hostile gets through."""
+"""Model files: one file holds everything, equal models give equal bytes, and hostile files are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TEXTS: dict[str, Any] = {
     "documents of tokens": [[3, 1], [], [4, 1, 5]],
 }
 
-#: Where files are that the first version of the format wrote.
+#: The folder with files in the first version of the format.
 OLD = Path(__file__).parents[1] / "files"
 
 NAMES = ["", "the", "café", "\0 \n", "😀", "x"]
@@ -383,7 +383,7 @@ def test_a_huge_sparse_file_is_refused_without_reading_it(
         fastrnn.load(path)
 
 
-# ---- Files that say what `save` would say in another way ----------------------------------------------
+# ---- Files with the contents that `save` writes, in another spelling ------------------------------------
 
 
 def parts_of(data: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
@@ -496,7 +496,7 @@ def test_numbers_that_are_odd_and_allowed_come_back(data: bytes):
         assert model.to_bytes() == forged
 
 
-#: What may stand for a number in JSON and is none that a model has.
+#: Values in place of a number of JSON that no model has.
 ODD = (
     *("9" * 4300, "9" * 4301, "9" * 100_000, "-" + "9" * 4300, "1" + "0" * 19, "4611686018427387904"),
     *("1e400", "1e30", "NaN", "-Infinity", "[" * 90 + "]" * 90, "[" * 900 + "]" * 900, "{}", "true"),
@@ -603,10 +603,10 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
         monkeypatch.undo()
 
 
-#: Loads the file that is named and prints by how much the process grew at most, in bytes, and the seconds.
+#: Loads a file, and prints the bytes by which the process grew at most, and the seconds.
 MEASURE = """
 import resource, sys, time, fastrnn
-fastrnn.load(sys.argv[2], backend="numpy")  # what is imported is not counted
+fastrnn.load(sys.argv[2], backend="numpy")  # the memory of imports is not counted
 before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
 model = fastrnn.load(sys.argv[1], backend="numpy")
 seconds = time.perf_counter() - start
@@ -619,7 +619,7 @@ print(grown * 1024, seconds)
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes here")
 @pytest.mark.parametrize("what", ["history", "parameters", "names"])
 def test_loading_takes_at_most_three_times_the_file(data: bytes, tmp_path: Path, what: str):
-    """4 million records in 64 MB took 2.15 GB and 15 s as dicts."""
+    """4 million records in 64 MB would take 2.15 GB and 15 s as dicts."""
     small, path, records = tmp_path / "small", tmp_path / "large", 0
     small.write_bytes(data)
     if what == "history":

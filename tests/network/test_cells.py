@@ -1,4 +1,4 @@
-"""Every cell, some layers, every kind of input, dropout or none: parity, bits, gradients, PyTorch."""
+"""Every cell, with several layers, inputs and dropout: parity, bits, gradients, and PyTorch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ layers = pytest.mark.parametrize("num_layers", [1, 2, 3])
 
 
 def variants(cell: str, num_layers: int, H: int = H) -> Iterator[tuple[dict[str, Any], int | None]]:
-    """A network's arguments for every kind of input, each without and with a key of dropout."""
+    """The arguments of a network for every kind of input, each without and with a seed of dropout."""
     for kind, key in itertools.product(INPUTS, KEYS):
         yield {"num_layers": num_layers, "dropout": 0.3, **CELLS[cell], **input_settings(kind, H)}, key
 
@@ -50,7 +50,7 @@ def make(backend: str, options: dict[str, Any], dtype: str = "float64", seed: in
 
 
 def results(net: Network, window: Window, key: int | None) -> dict[str, Any]:
-    """All that a network tells of a window, by name."""
+    """All results of a network for a window, by name."""
     inputs, targets, state, starts = window.inputs, window.targets, window.state, window.starts
     loss, found, after = net.loss_and_gradients(inputs, targets, state, starts, dropout_seed=key)
     logits, forward_state = net.forward(inputs, state, starts)
@@ -64,7 +64,7 @@ def results(net: Network, window: Window, key: int | None) -> dict[str, Any]:
 def compare(
     backend: str, options: dict[str, Any], key: int | None, sizes: tuple[int, ...], seed: int
 ) -> None:
-    """All that a network tells, in float64 to 1e-10 of the reference's, and in float32 to 1e-4."""
+    """Require that all results agree with the reference: in float64 to 1e-10, in float32 to 1e-4."""
     T, B, V, H = sizes
     for dtype, tolerance in (("float64", 1e-10), ("float32", 1e-4)):
         fast = draw_parameters(Network(V, H, dtype=dtype, backend=backend, **options), seed)
@@ -101,7 +101,7 @@ def test_matches_the_reference_at_odd_sizes(
 
 
 def digest(net: Network, window: Window, key: int | None) -> dict[str, bytes]:
-    """The bytes of what a network tells of a window, and of what three updates make of it."""
+    """The bytes of a network's results for a window, and of the network after three updates."""
     found = results(net, window, key)
     trainer = Trainer(net, averaging=0.9, dropout_seed=key or 0, clip_norm=1.0)
     trainer.state = window.state
@@ -134,7 +134,7 @@ def test_numba_and_c_give_the_same_bits_at_any_number_of_threads(
 @cells
 @layers
 def test_gradients_match_finite_differences(compiled: str, cell: str, num_layers: int):
-    """Central ones, at some elements of each parameter."""
+    """Central differences are taken at some elements of each parameter."""
     rng, step = np.random.default_rng(0), 1e-5
     for options, key in variants(cell, num_layers):
         net = make(compiled, options)
@@ -190,7 +190,7 @@ def torch_modules(torch: Any, net: Network) -> tuple[list[Any], dict[str, Any]]:
 
 
 def torch_results(torch: Any, net: Network, window: Window, key: int | None) -> dict[str, Any]:
-    """The loss, logits, state and gradients that PyTorch finds: layer by layer, step by step."""
+    """The loss, logits, state and gradients of PyTorch, computed layer by layer and step by step."""
     modules, p = torch_modules(torch, net)
     inputs, T, B, H = torch.tensor(window.inputs), *window.inputs.shape, net.hidden_size
     if net.shape.E:
@@ -200,7 +200,7 @@ def torch_results(torch: Any, net: Network, window: Window, key: int | None) -> 
     states = []
     for layer, module in enumerate(modules):
         carried, outputs = [torch.tensor(part[layer : layer + 1]) for part in parts_of(window.state)], []
-        for t in range(T):  # a step at a time, so that rows may start anew
+        for t in range(T):  # step by step, so that rows can start anew
             carried = [part * torch.tensor(1.0 - window.starts[t])[None, :, None] for part in carried]
             output, after = module(below[t : t + 1], tuple(carried) if net.cell == "lstm" else carried[0])
             carried = parts_of(after)
@@ -246,7 +246,7 @@ def test_matches_pytorch(backend: str, cell: str, num_layers: int):
 
 @cells
 def test_many_layers_are_pytorch_s(backend: str, cell: str):
-    """As one module of PyTorch that has them all, from a state of zeros."""
+    """The results are those of one PyTorch module with all layers, from a state of zeros."""
     torch = pytest.importorskip("torch")
     net = make(backend, {**CELLS[cell], "num_layers": 4, "embedding_size": 3})
     window = Window.of(net, T, B)
@@ -287,7 +287,7 @@ def test_a_window_in_two_halves_is_the_whole_window(backend: str, cell: str):
 
 @cells
 def test_no_gradient_crosses_a_start(backend: str, cell: str):
-    """What comes before a start has no part in the gradient of what comes after it."""
+    """Steps before a start do not affect the gradient of the losses after it."""
     net = make(backend, {**CELLS[cell], "num_layers": 2, "embedding_size": 3})
     window = Window.of(net, 8, 3)
     window.starts[:], window.targets[:5] = 0, -1
@@ -321,7 +321,7 @@ def test_a_head_in_blocks_of_time_gives_the_same_bits(
 
 
 def test_a_vocabulary_of_fifty_thousand_trains_in_bounded_memory(compiled: str):
-    """Its logits alone would be 2 GB."""
+    """The logits of the whole window would be 2 GB."""
     net = Network(50_000, 16, cell="gru", embedding_size=16, tied=True, backend=compiled, rng=0)
     trainer = Trainer(net, optimizer="sgd", learning_rate=1e-3, reduction="mean")
     ids = np.random.default_rng(0).integers(0, 50_000, (501, 20))

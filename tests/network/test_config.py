@@ -1,4 +1,4 @@
-"""What a network is, as data."""
+"""The configuration of a network: its checks and conversions."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Networks that are saturated, dead or fading keep no denormal number, and meet none while they train.
+"""Saturated, dead and fading networks store no denormal numbers, and compute with none in training.
 
-A denormal, nonzero but smaller than the smallest normal number, is slow on many processors. Weights are as
-they were given: only a network that is made of weights which are tiny beyond use can meet one.
+A denormal number is not zero and is smaller than the smallest normal number. It is slow on many processors.
+Weights are not set to zero; only useless networks with tiny weights can compute with denormal numbers.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from fastrnn.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 T, B, V, H = 48, 5, 20, 37
 
-#: Moments that fade within few updates.
+#: Optimizers whose moments fade within a few updates.
 FORGETFUL = Adam(betas=(0.3, 0.3))
 
 
-# ---- Networks that are not well ------------------------------------------------------------------------
+# ---- Sick networks: saturated, dead, fading and others --------------------------------------------------
 
 
 def healthy(network: Network) -> None:
-    """As it is drawn."""
+    """Leave the weights as they were drawn."""
 
 
 def saturated(network: Network) -> None:
-    """Weights so large that most states are 1 or -1, and gradients explode."""
+    """Make weights so large that most states are 1 or -1 and gradients explode."""
     network.flat *= 300
 
 
 def set_biases(network: Network, value: Any) -> None:
-    """Those of every gate of every layer, (H) or a number."""
+    """Set the bias of every gate of every layer to a vector (H) or a number."""
     for name, parameter in network.parameters.items():
         if name.startswith("bias_l"):
             parameter.reshape(-1, H)[...] = value
@@ -54,19 +54,19 @@ def biased(network: Network) -> None:
 
 
 def closed(network: Network) -> None:
-    """Gates that are shut, and others that are open more or less."""
+    """Close some gates, and open others more or less."""
     biases = np.linspace(0.3 * np.log(TINY[network.dtype.name]), 0, H)
     biases[::3] = 2.2 * np.log(TINY[network.dtype.name])
     set_biases(network, biases)
 
 
 def ajar(network: Network) -> None:
-    """All gates are open as little as can be without being tiny."""
+    """Open all gates only so far that they are just not tiny."""
     set_biases(network, 0.99 * np.log(TINY[network.dtype.name]))
 
 
 def sure(network: Network) -> None:
-    """All but one symbol are next to impossible, and gradients are huge."""
+    """Make all symbols but one almost impossible, and gradients huge."""
     network.parameters["embedding.weight" if network.tied else "head.weight"][...] *= 1000
 
 
@@ -75,19 +75,19 @@ def dead(network: Network) -> None:
 
 
 def tiny(network: Network) -> None:
-    """Weights that make tiny states, of which none is left after a step or two."""
+    """Make weights so small that states are tiny, and zero after one or two steps."""
     network.flat *= 1000 * TINY[network.dtype.name]
 
 
 def vanishing(network: Network) -> None:
-    """Gradients and states that are divided by a million at each step."""
+    """Divide gradients and states by a million at each step."""
     for name, parameter in network.parameters.items():
         if name.startswith("weight_hh"):
             parameter[...] *= 1e-6
 
 
 def fading(network: Network) -> None:
-    """A state that nothing feeds."""
+    """Let the state shrink at each step, without any input."""
     network.flat[...] = 0
     for name, parameter in network.parameters.items():
         if name.startswith("weight_hh"):
@@ -95,7 +95,7 @@ def fading(network: Network) -> None:
 
 
 def faint(network: Network) -> None:
-    """States, and some probabilities, that are only just not tiny."""
+    """Make states and some probabilities just not tiny."""
     least = TINY[network.dtype.name]
     network.flat[...] = 0
     for name, parameter in network.parameters.items():
@@ -109,11 +109,11 @@ SICK: tuple[Callable[[Network], None], ...] = (
 )  # fmt: skip
 MASKED = (vanishing, fading)
 
-#: Those of a network with gates.
+#: The kinds that need a network with gates.
 GATED = (closed, ajar)
 
 
-#: Other networks than the plain one, by name.
+#: The networks other than the plain one, by name.
 NETWORKS: dict[str, dict[str, Any]] = {
     **{name: settings for name, settings in CELLS.items() if name != "tanh"},
     "layers": {"num_layers": 2, "embedding_size": 9, "dropout": 0.3},
@@ -124,10 +124,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def makes_sense(which: str, kind: Callable[[Network], None]) -> bool:
-    """Whether a network can be sick in a way.
+    """Whether a network can be sick in this way.
 
-    A relu is not saturated: with such weights it explodes. Gradients that go down through a layer of tiny
-    weights are multiplied by these, which is beyond use.
+    A relu does not saturate: with large weights it explodes. A layer of tiny weights multiplies the gradients
+    of the layer below by them, so such a network is useless.
     """
     exploding = which.startswith("relu") and kind in {saturated, sure}
     has_gates = NETWORKS[which].get("cell", "rnn") != "rnn"
@@ -150,7 +150,7 @@ def make(kind: Callable[[Network], None], **settings: Any) -> Network:
 
 
 def window(kind: Callable[[Network], None]) -> tuple[Any, Any]:
-    """Inputs and targets; where gradients vanish, only the last step has any."""
+    """Inputs and targets; for the kinds in MASKED, only the last step has targets."""
     rng = np.random.default_rng(0)
     inputs, targets = rng.integers(0, V, (2, T, B))
     if kind in MASKED:
@@ -159,7 +159,7 @@ def window(kind: Callable[[Network], None]) -> tuple[Any, Any]:
 
 
 def trainer_of(kind: Callable[[Network], None], optimizer: Optimizer, **settings: Any) -> Trainer:
-    """A trainer that begins from a state of ones."""
+    """A trainer whose first state is ones."""
     network = make(kind, **settings)
     trainer = Trainer(network, optimizer=optimizer, learning_rate=1e-3, clip_norm=5.0, reduction="mean")
     trainer.state = ones(network)
@@ -172,7 +172,7 @@ def ones(network: Network) -> Any:
 
 
 def arrays_of(trainer: Trainer) -> list[Any]:
-    """What a trainer keeps."""
+    """The arrays that a trainer keeps."""
     return [*parts_of(trainer.state), trainer._gradients, trainer._moments, trainer._average]
 
 
@@ -185,9 +185,9 @@ def denormals(array: Any) -> int:
 
 
 class Watch:
-    """Which floating-point exceptions a kernel met in this thread, as x86 and glibc tell them; else none.
+    """Records whether a kernel had a denormal operand or an underflow in this thread.
 
-    A denormal operand, or a result that underflowed.
+    It reads the floating-point flags of x86 with glibc; on other systems it records nothing.
     """
 
     WORKS = platform.machine() == "x86_64" and sys.platform == "linux"
@@ -200,7 +200,7 @@ class Watch:
         self.met = 0
 
     def __enter__(self) -> Self:
-        """Begin; what Numba compiles, it must have compiled before."""
+        """Begin. Numba must have compiled the kernel before."""
         vars(self._backend)[self._name] = self._watched
         return self
 
@@ -248,7 +248,7 @@ def test_every_optimizer_is_here():
 
 
 def fill_and_fade(trainer: Trainer, kind: Callable[[Network], None]) -> None:
-    """Updates with little and with much clipping, and then so many without a target that moments fade."""
+    """Do updates with little and much clipping, and then updates without targets until moments fade."""
     inputs, targets = window(kind)
     for trainer.clip_norm in (5.0, 1e-4):
         for _ in range(20):
@@ -259,7 +259,7 @@ def fill_and_fade(trainer: Trainer, kind: Callable[[Network], None]) -> None:
 
 
 def fill(trainer: Trainer, kind: Callable[[Network], None]) -> None:
-    """Train a sick network, look at what it keeps, and let it fade."""
+    """Train a sick network, check its arrays, let it fade, and check again."""
     inputs, targets = window(kind)
     for _ in range(5):
         trainer.step(inputs, targets)
@@ -274,7 +274,7 @@ def fill(trainer: Trainer, kind: Callable[[Network], None]) -> None:
 def test_no_training_meets_a_denormal(
     compiled: str, dtype: str, optimizer: Optimizer, kind: Callable[[Network], None]
 ):
-    """In its arithmetic or in what it keeps."""
+    """There are none in the arithmetic or in the arrays that a trainer keeps."""
     trainer = trainer_of(kind, optimizer, backend=compiled, dtype=dtype)
     trainer.step(*window(kind))
     with Watch(trainer.network, "train_windows") as watch:
@@ -287,7 +287,7 @@ def test_no_training_meets_a_denormal(
 def test_no_other_cell_meets_a_denormal(
     compiled: str, dtype: str, which: str, kind: Callable[[Network], None]
 ):
-    """In training, where it keeps none either, or in scoring."""
+    """There are none in training, in the arrays that a trainer keeps, or in scoring."""
     trainer = trainer_of(kind, FORGETFUL, backend=compiled, dtype=dtype, **NETWORKS[which])
     network, (inputs, targets) = trainer.network, window(kind)
     trainer.step(inputs, targets)
@@ -314,14 +314,14 @@ def test_no_arithmetic_of_a_scoring_meets_a_denormal(
     assert not watch.met
 
 
-#: Scales of a gradient in float32: 1, and those that make some, most and all of it tiny.
+#: Scales of a gradient in float32: 1, and scales that make some, most or all elements tiny.
 SCALES = (1.0, 0.3, 2.0**-20, 2.0**-60, 2.0**-100, 2.0**-120)
 
 
 @pytest.mark.parametrize("optimizer", [SGD(), SGD(momentum=0.9), Adagrad(), RMSprop(), Adam()], ids=repr)
 @dtypes
 def test_no_update_computes_with_what_it_makes_zero(compiled: str, dtype: str, optimizer: Optimizer):
-    """Gradients are of all sizes that are not tiny, some in whole vectors and some not."""
+    """Gradients have all sizes that are not tiny, in whole vectors and in parts of vectors."""
     network, kernel = Network(3, 2, backend=compiled, dtype=dtype), f"{optimizer.name}_update"
     row = optimizer.settings(np.array([1e-3]), 0)[0]
     for n in (1, 15, 16, 35, 500):

@@ -1,4 +1,4 @@
-"""Dropout: its generator's published answers, its statistics, and what its mask depends on."""
+"""Dropout: the published words of its generator, its statistics, and what its mask depends on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastrnn import Network, Trainer
 from fastrnn.backends.reference import kept, philox
 from fastrnn.backends.registry import get_backend
 
-#: Random123's kat_vectors for philox4x32-10: counter, key, the words that come.
+#: Random123's kat_vectors for philox4x32-10: counter, key and words.
 KNOWN_ANSWERS = [
     (
         (0x00000000, 0x00000000, 0x00000000, 0x00000000),
@@ -36,7 +36,7 @@ KNOWN_ANSWERS = [
 
 
 def mask(backend: str, N: int, B: int, H: int, **numbers: Any) -> np.ndarray:
-    """What ones become (N, H)."""
+    """The result (N, H) of dropout on ones."""
     numbers = {"dropout": 0.5, "dropout_seed": 11, "update": 3, "layer": 0, "first": 0, **numbers}
     y = np.full((N, H), np.nan)
     get_backend(backend).dropout(y=y, x=np.ones((N, H)), N=N, B=B, H=H, **numbers)
@@ -55,10 +55,10 @@ def test_the_reference_s_generator_gives_the_published_words(
 def test_the_kernel_s_generator_gives_the_published_words(
     backend: str, counter: tuple[int, ...], key: tuple[int, int], words: tuple[int, ...]
 ):
-    """Each word is known to the bit by the rates at which its element is kept and is not.
+    """A word is known to the bit from two dropout rates: one keeps its element, and the next does not.
 
-    With four units and 2³² rows a counter is its layer, row, step and update; of the second published one
-    the step is too large.
+    With four units and 2³² rows, a counter is layer, row, step and update. The step of the second published
+    counter is too large.
     """
     layer, row, step, update = counter
     B = 1 << 32
@@ -102,11 +102,11 @@ def test_as_much_is_dropped_as_is_said_and_the_mean_is_kept(backend: str, rate: 
     assert abs(kept_share - (1 - rate)) < 5 * deviation / np.sqrt(n)
     np.testing.assert_allclose(y[y > 0], 1 / (1 - rate), rtol=1e-15)
     assert abs(y.mean() - 1) < 5 * deviation / (1 - rate) / np.sqrt(n)
-    # of each unit and each row as well; of so many, none is six deviations away
+    # the rate is also right for each unit and each row: none is six standard deviations away
     for axis in (0, 1):
         shares = (y > 0).mean(axis=axis)
         assert np.abs(shares - (1 - rate)).max() < 6 * deviation / np.sqrt(y.shape[axis])
-    # neighbours are dropped independently
+    # neighbouring elements are dropped independently
     dropped = (y == 0) - rate
     for other in (np.roll(dropped, 1, axis=0), np.roll(dropped, 1, axis=1), np.roll(dropped, H // 4, axis=1)):
         assert abs((dropped * other).mean()) < 5 * rate * (1 - rate) / np.sqrt(n)
@@ -128,7 +128,7 @@ def test_the_upper_half_of_a_seed_matters(backend: str):
 
 @pytest.mark.parametrize("H", [3, 33])
 def test_a_mask_depends_on_step_and_row_alone(backend: str, H: int):
-    """However many steps and other rows there are, and in whatever pieces they are worked on."""
+    """The number of steps and of other rows, and the division into calls, do not change a mask."""
     T, B = 12, 7
     whole = mask(backend, T * B, B, H).reshape(T, B, H)
     np.testing.assert_array_equal(mask(backend, 4 * B, B, H).reshape(4, B, H), whole[:4])
@@ -183,7 +183,7 @@ def test_a_network_without_a_key_or_with_a_rate_of_zero_drops_nothing(backend: s
 
 
 def test_what_is_carried_is_not_dropped(backend: str):
-    """The state of one layer is that without dropout, which is of what goes up."""
+    """Dropout applies to the output of a layer; its state is the same without dropout."""
     plain, some = (make(backend, "lstm", rate, num_layers=1) for rate in (0.0, 0.9))
     window = Window.of(plain, 6, 5)
     expected = plain.loss_and_gradients(window.inputs, window.targets, window.state, window.starts)[2]
@@ -193,7 +193,7 @@ def test_what_is_carried_is_not_dropped(backend: str):
 
 
 def test_rows_that_are_added_change_no_mask_of_the_others(backend: str):
-    """The losses of a window's first rows and steps are those of the whole window."""
+    """The first rows and steps of a window have the same losses as in the whole window."""
     network = make(backend, "gru", 0.4)
     window = Window.of(network, 6, 5)
     targets = np.full((6, 5), -1)
@@ -207,7 +207,7 @@ def test_rows_that_are_added_change_no_mask_of_the_others(backend: str):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_trainer_s_masks_are_those_of_its_updates(backend: str, cell: str):
-    """Each update has its own, however many there are in a native call, and after a break as well."""
+    """Each update has its own mask, for any number of updates in a native call, and in a new trainer."""
     streams = np.random.default_rng(0).integers(0, 7, (31, 3))
     together, alone, other = (
         Trainer(make(backend, cell, 0.4), optimizer="sgd", learning_rate=0.01, dropout_seed=key)

@@ -1,4 +1,4 @@
-"""Networks at the edge: the smallest sizes, many layers, saturated, exploding and dead ones; every cell."""
+"""Edge cases of every cell: smallest sizes, many layers, saturated, exploding and dead networks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALLEST = [
 
 
 def tell(network: Network, window: Window, key: int | None = None) -> dict[str, np.ndarray]:
-    """All that a network tells of a window, by name."""
+    """All results of a network for a window, by name."""
     arguments = window.inputs, window.targets, window.state, window.starts
     loss, gradients, after = network.loss_and_gradients(*arguments, dropout_seed=key)
     logits, _ = network.forward(window.inputs, window.state, window.starts)
@@ -53,7 +53,7 @@ def test_the_smallest_and_the_deepest_are_as_the_reference_has_them(
 
 
 def saturate(network: Network, bias: float) -> Network:
-    """Weights a thousand times as large as usual, and all biases at once one way or the other."""
+    """Make weights a thousand times larger than usual, and set all biases to one value."""
     draw_parameters(network)
     network.flat *= 1000
     for name, parameter in network.parameters.items():
@@ -67,7 +67,7 @@ def saturate(network: Network, bias: float) -> Network:
 @pytest.mark.parametrize("bias", [0.0, 1e4, -1e4])
 @pytest.mark.parametrize("kind", ["one-hot", "tied"])
 def test_saturated_gates_give_no_nan(backend: str, cell: str, dtype: str, bias: float, kind: str):
-    """Of so few steps, nothing overflows either."""
+    """In so few steps, nothing overflows."""
     options = {"num_layers": 2, **CELLS[cell], **input_settings(kind, 8)}
     network = saturate(Network(6, 8, dtype=dtype, backend=backend, **options), bias)
     window = Window.of(network, 3, 4)
@@ -89,7 +89,7 @@ def test_gates_that_are_wide_open_or_shut_are_so_exactly(backend: str, cell: str
     expected = {
         "tanh": [1.0 if opened else -1.0],
         "relu": [bias if opened else 0.0],
-        "gru": [0.5 if opened else -1.0],  # it keeps its state, or is n = tanh(bias)
+        "gru": [0.5 if opened else -1.0],  # the new state is the old one, or n = tanh(bias)
         "lstm": [np.tanh(4.5) if opened else 0.0, 4.5 if opened else 0.0],
     }[cell]
     for part, value in zip(parts_of(after), expected, strict=True):
@@ -98,7 +98,7 @@ def test_gates_that_are_wide_open_or_shut_are_so_exactly(backend: str, cell: str
 
 
 def outcome(trainer: Trainer, window: Window, updates: int = 3) -> str:
-    """``"finite"`` or ``"diverged"``; either way the parameters are."""
+    """Return ``"finite"`` or ``"diverged"``; in both cases the parameters are finite."""
     before = trainer.network.flat.copy()
     try:
         for _ in range(updates):
@@ -108,7 +108,7 @@ def outcome(trainer: Trainer, window: Window, updates: int = 3) -> str:
     except DivergenceError:
         np.testing.assert_array_equal(
             trainer.network.flat, before
-        )  # those before the update that was not done
+        )  # the parameters before the update that was not done
         assert trainer.state is None
         return "diverged"
     assert np.isfinite(trainer.network.flat).all()
@@ -127,7 +127,7 @@ def test_a_saturated_network_trains_or_diverges(backend: str, cell: str, dtype: 
 
 
 def explode(network: Network) -> Network:
-    """States, or gradients, that triple at each step."""
+    """Let states or gradients triple at each step."""
     draw_parameters(network, most=0.1)
     H = network.hidden_size
     for layer in range(network.num_layers):
@@ -187,7 +187,7 @@ def test_a_dead_network_is_as_good_as_chance_and_can_be_trained(
 
 @cells
 def test_nan_among_the_parameters_is_a_divergence(backend: str, cell: str):
-    """Wherever it is, it comes out; nothing hides it."""
+    """A NaN in any parameter reaches the loss or the gradient."""
     options = {"num_layers": 2, "embedding_size": 4, **CELLS[cell]}
     for name in Network(6, 8, **options).parameters:
         network = draw_parameters(Network(6, 8, backend=backend, **options))

@@ -1,6 +1,6 @@
-"""What users, their threads and their objects do to a network or a trainer ends no process and no result.
+"""Users, their threads and their objects cannot crash a network or a trainer, or make it give wrong results.
 
-What could end the process runs in one of its own, with a time limit.
+Programs that could crash run in their own processes, with a time limit.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from fastrnn.network import config, execution, network
 from fastrnn.network.execution import Cost
 from fastrnn.training import pace
 
-#: Seconds after which a process is taken to hang; most of them is the compilation of Numba's kernels.
+#: After so many seconds a process counts as hanging; Numba's compilation takes most of the time.
 LIMIT = 240
 
 
 def run(program: str, backend: str, folder: Path) -> str:
-    """What a program prints; it fails where it does not end well, and in time."""
+    """Return what a program prints; fail if it crashes or does not end in time."""
     source = f"BACKEND = {backend!r}\n{textwrap.dedent(program)}"
     done = subprocess.run(
         [sys.executable, "-c", source], capture_output=True, text=True, timeout=LIMIT, check=False, cwd=folder
@@ -48,7 +48,7 @@ def run(program: str, backend: str, folder: Path) -> str:
 
 # ---- Attributes and methods --------------------------------------------------------------------------
 
-#: Sets, deletes and calls everything public, with what it does not expect, and looks at the results after.
+#: Sets and deletes every public attribute and calls every method, with wrong values; then checks the results.
 ATTACK = """
 import inspect, sys
 import numpy as np
@@ -63,13 +63,13 @@ model = fastrnn.train("abcda" * 40, hidden_size=8, steps=2, backend=BACKEND, rng
 data = model.to_bytes()
 
 def make():
-    settings = {"cell": "lstm", "dropout": 0.5, "initialization": "uniform"}  # this one is drawn quickly
+    settings = {"cell": "lstm", "dropout": 0.5, "initialization": "uniform"}  # uniform is drawn fastest
     trainer = Trainer(Network(5, 8, **settings, backend=BACKEND, rng=0), averaging=0.5)
     trainer.step(ids, ids)
     return trainer
 
 def of_trainer(trainer):
-    \"\"\"What a trainer and its network do; its state is left out, for it may be set.\"\"\"
+    \"\"\"The results of a trainer and its network; the state is reset, since it may be set.\"\"\"
     network = trainer.network
     trainer.reset_state()
     found = [network.forward(ids)[0], network.losses(ids, ids)[0], trainer.averaged_network.forward(ids)[0]]
@@ -92,7 +92,7 @@ def is_settable(thing, name):
     return isinstance(found, property) and found.fset is not None
 
 VALUES = [*hostile(make().network)]
-KINDS = {  # how to make one, what to attack of it, what it does
+KINDS = {  # how to make one, the object to attack, and its results
     "network": (make, lambda trainer: trainer.network, of_trainer),
     "trainer": (make, lambda trainer: trainer, of_trainer),
     "model": (lambda: fastrnn.Model.from_bytes(data, backend=BACKEND), lambda model: model, of_model),
@@ -102,7 +102,7 @@ for kind, (fresh, target, results) in KINDS.items():
     expected = results(fresh())
     names = [name for name in dir(target(fresh())) if not name.startswith("_")]
     for name in [*names, "anything", "__class__", "__dict__", "__init__"]:
-        for value in [*VALUES, ...]:  # the last is to delete it
+        for value in [*VALUES, ...]:  # ... deletes the attribute
             print(kind, name, tried, flush=True)
             tried += 1
             whole = fresh()
@@ -161,7 +161,7 @@ def test_a_network_s_vector_is_written_to_and_not_replaced(backend: str):
         ):
             net.flat = value
     view = net.flat
-    view.shape = (-1, 1)  # that of the view alone
+    view.shape = (-1, 1)  # only the view's shape changes
     assert net.flat.shape == before.shape
 
 
@@ -305,7 +305,7 @@ def test_a_network_s_pickle_is_checked():
 
 # ---- Threads that write meanwhile --------------------------------------------------------------------
 
-#: A thread writes what is out of range to an argument, while another calls; each call is right or refuses.
+#: A thread writes invalid values to an argument while another thread calls; each call is right or an error.
 WRITER = """
 import threading, time
 import numpy as np
@@ -391,11 +391,11 @@ def test_ids_are_copied_before_they_are_checked(dtype: type):
                 checks.private_copy("ids", array, np.int32, 0, 10)
 
 
-# ---- Random numbers of the user's making -------------------------------------------------------------
+# ---- Random generators that the user wrote -----------------------------------------------------------
 
 
 class Dishonest(np.random.Generator):
-    """Gives what it is told, as often as it is told."""
+    """A generator that returns what a given function returns."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__(np.random.PCG64(0))
@@ -443,7 +443,7 @@ def test_draws_that_are_sound_are_taken():
 
 
 class Three(int):
-    """An int of its own kind."""
+    """A subclass of int."""
 
 
 @pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), np.int16(3), Three(3)])
@@ -458,7 +458,7 @@ def test_any_whole_number_is_the_int(seed: Any):
             checks.whole_number("n", wrong)
 
 
-# ---- Sizes beyond all bounds -------------------------------------------------------------------------
+# ---- Sizes that are too large ------------------------------------------------------------------------
 
 NINES = int("9" * 4300) * 10
 
@@ -501,7 +501,7 @@ def test_training_beyond_all_bounds_is_refused(arguments: dict, error: type, mes
 def test_a_window_that_cannot_fit_is_refused_before_it_is_read(backend: str, shape: tuple[int, int]):
     net = Network(5, 8, cell="lstm", backend=backend)
     trained = Trainer(net)
-    ids = np.broadcast_to(np.int64(7), shape)  # out of range, which nobody gets to see
+    ids = np.broadcast_to(np.int64(7), shape)  # invalid ids; the size is refused before they are read
     for call in (
         lambda: net.forward(ids),
         lambda: net.losses(ids, ids),
@@ -517,7 +517,7 @@ def test_a_window_that_cannot_fit_is_refused_before_it_is_read(backend: str, sha
 
 
 def test_numbers_without_memory_of_their_own_are_refused_before_they_are_read():
-    """A stride of zero makes an array of any size."""
+    """With strides of zero, an array of any size takes almost no memory."""
     wide, tokens = np.broadcast_to(7, 10**12), TokenVocabulary.of_count(5)
     net = Network(5, 8, backend="numpy")
     model = fastrnn.Model(net, tokens, np.ones(5, int))
@@ -606,7 +606,7 @@ def test_a_window_in_pieces_has_the_bits_of_the_whole(
 def test_what_a_call_costs_is_bounded(
     backend: str, sizes: dict, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ):
-    """A call has one step, of rows that are not too many, or steps that are not too many."""
+    """A call has one step of a bounded number of rows, or a bounded number of steps."""
     net = Network(
         **{"vocab_size": 5, "hidden_size": 8, "backend": backend, "initialization": "zeros", **sizes}
     )
@@ -622,7 +622,7 @@ def test_what_a_call_costs_is_bounded(
         assert T == 1 or T * (net.num_layers * cost.layer + rows) <= cost.call
 
 
-#: Ctrl-C after so many seconds of one window: prints how long it took to hear it.
+#: Ctrl-C comes after some seconds of one window; the program prints how long the reaction took.
 LONG_WINDOW = """
 import os, signal, threading, time
 import numpy as np
@@ -661,13 +661,13 @@ assert trainer.step(short, short) > 0
 def test_ctrl_c_is_heard_while_a_window_lasts(compiled: str, tmp_path: Path):
     delays = [float(line) for line in run(LONG_WINDOW, compiled, tmp_path).split()]
     assert len(delays) == 6
-    assert max(delays) < 1  # it is milliseconds, but where others work
+    assert max(delays) < 1  # it takes milliseconds on an idle machine
 
 
 @pytest.mark.parametrize("settings", CELLS.values(), ids=CELLS)
 @pytest.mark.parametrize(("T", "B"), [(2, 1061), (433, 5)])
 def test_a_window_of_many_rows_is_that_of_the_reference(compiled: str, settings: dict, T: int, B: int):
-    """Beyond FR_STRETCH rows its phases are cut; how many threads share them changes no bit."""
+    """With more than FR_STRETCH rows, phases are cut. The number of threads changes no bit."""
 
     def found(backend: str, threads: int) -> list[np.ndarray]:
         net = Network(
@@ -778,7 +778,7 @@ def test_sizes_that_no_plan_tells_are_refused():
 
 @pytest.mark.parametrize("call", ["step", "losses", "loss_and_gradients", "forward"])
 def test_an_array_that_is_resized_while_it_is_read_ends_nothing(backend: str, call: str):
-    """Another argument's conversion resizes it, as another thread could."""
+    """The conversion of another argument resizes the array, as another thread could."""
     inputs = np.zeros((4, 4), np.int32)
 
     class Starts:

@@ -1,4 +1,4 @@
-"""How weights are drawn: what each name means, in which order, and to which byte."""
+"""Initial weights: the meaning of each name, the order of the draws, and the bytes."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_number_out_of_range_is_refused(number: str):
 
 @pytest.mark.parametrize("name", ["orthogonal", "identity", "zeros"])
 def test_a_number_where_none_belongs_is_refused(name: str):
-    with pytest.raises(ValueError, match=rf"='{name}\(1\)' has a number, and '{name}' takes none"):
+    with pytest.raises(ValueError, match=rf"='{name}\(1\)' has a number, and '{name}' has none"):
         check_initialization(f"{name}(1)")
 
 
@@ -165,7 +165,7 @@ def test_zeros_draw_nothing(cell: str):
 
 @pytest.mark.parametrize("name", ["normal", "uniform", "orthogonal", "identity"])
 def test_what_comes_first_is_drawn_first(name: str):
-    """More layers, or a head of its own, change nothing that comes before."""
+    """More layers, or a head that is not tied, do not change the parameters before them."""
     one, two = draw(name, L=1, E=5, tied=True), draw(name, L=2, E=5)
     for key in ("embedding.weight", "weight_ih_l0", "weight_hh_l0", "bias_l0"):
         np.testing.assert_array_equal(one[key], two[key])
@@ -221,7 +221,7 @@ def test_one_unit_has_either_sign():
 
 @pytest.mark.parametrize("H", [2, 3, 8, 64, 128])
 def test_orthogonal_matrices_look_uniform(H: int):
-    """Moments as of the uniform (Haar) distribution, each within five deviations of its mean."""
+    """Moments are those of the uniform (Haar) distribution, within five standard deviations."""
     rng, n = np.random.default_rng(1), 400
     Q = np.stack([orthogonal(rng, H) for _ in range(n)])
     moments = {

@@ -1,4 +1,4 @@
-"""The network: parity of the backends, gradients, its equations, and what it refuses."""
+"""The network: parity of the backends, gradients, equations, and refused arguments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastrnn.core.plan import step_plan, window_plan
 
 
 def make(backend: str, V: int, H: int, dtype: str = "float64", seed: int = 0) -> Network:
-    """A network with weights large enough to matter, and biases."""
+    """A network with weights that are large enough to affect results, and biases."""
     return draw_parameters(Network(V, H, dtype=dtype, backend=backend), seed)
 
 
@@ -29,7 +29,7 @@ def run(network: Network, window: Window) -> tuple:
 
 
 def compare(backend: str, T: int, B: int, V: int, H: int, seed: int = 0) -> None:
-    """Loss, gradients, logits and state: float64 to 1e-10 of the reference's, float32 to 1e-4."""
+    """Require that loss, gradients, logits and state agree: float64 to 1e-10, float32 to 1e-4."""
     window = Window.random(T, B, V, H, seed)
     for dtype, tolerance in (("float64", 1e-10), ("float32", 1e-4)):
         fast = make(backend, V, H, dtype, seed)
@@ -126,7 +126,7 @@ def test_matches_pytorch(backend: str):
         head.bias.copy_(p["head.bias"])
     one_hot = torch.nn.functional.one_hot(torch.tensor(window.inputs), V).double()
     h, outputs = torch.tensor(window.state), []
-    for t in range(T):  # a step at a time, so that rows may start anew
+    for t in range(T):  # step by step, so that rows can start anew
         h = h * torch.tensor(1.0 - window.starts[t])[None, :, None]
         output, h = rnn(one_hot[t : t + 1], h)
         outputs.append(output)
@@ -389,7 +389,7 @@ def test_a_dtype_of_the_other_byte_order_is_the_machine_s(backend: str):
 
 
 def test_kernels_release_the_gil(compiled: str):
-    """A thread counts while another is inside one long native call."""
+    """A thread counts while another thread is in one long native call."""
     network = Network(64, 256, backend=compiled, threads=1)
     window = Window.random(2000, 32, 64, 256)
     network.losses(window.inputs, window.targets)
@@ -439,7 +439,7 @@ def test_a_step_is_a_window_of_one(backend: str, B: int, cell: str):
         network.backend.network_prepare(prepared=prepared, params=network.flat, plan=plan.numbers)
         logits, state = np.empty((B, 7)), network.checked_state(window.state, B)
         ids = window.inputs[0].astype(np.int32)
-        for _ in range(2):  # what is prepared may be read again
+        for _ in range(2):  # packed weights can be used again
             again = state.copy()
             network.backend.network_step(
                 logits=logits,

@@ -1,4 +1,4 @@
-"""State dicts of PyTorch: what goes there, what comes from there, and what is refused."""
+"""PyTorch's state dicts: conversion to them, conversion from them, and refused entries."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def forward(p: dict, cell: str, activation: str, ids: np.ndarray) -> np.ndarray:
 
 
 def module(cell: str, activation: str, V: int, H: int, L: int, E: int | None, *, bias: bool = True):
-    """A PyTorch module with the attributes that `to_torch_state_dict` speaks of."""
+    """A PyTorch module with the attributes that `to_torch_state_dict` names."""
     torch = pytest.importorskip("torch")
 
     class Module(torch.nn.Module):
@@ -283,7 +283,7 @@ def test_arrays_are_contiguous_copies():
 
 
 def renamed(state_dict: dict, **names: str) -> dict:
-    """The entries with other names of the modules; "" is none."""
+    """The entries with other names of the modules; "" removes the name."""
 
     def rename(key: str) -> str:
         first, _, rest = key.partition(".")
@@ -339,9 +339,9 @@ def test_a_cell_that_is_named_must_fit():
     ("changes", "message"),
     [
         ({"rnn.weight_ih_l0": None}, "has no weight_ih_l0 .* under any prefix; it has 'embedding.weight', "),
-        ({"rnn.weight_hh_l0": None}, "has no 'rnn.weight_hh_l0'; what is left of it is "),
+        ({"rnn.weight_hh_l0": None}, "has no 'rnn.weight_hh_l0'; what remains of it is "),
         ({"rnn.bias_hh_l1": None}, "has no 'rnn.bias_hh_l1'"),
-        ({"rnn.weight_ih_l1": None}, "has no 'rnn.weight_ih_l1'; what is left of it is .*'rnn.weight_hh_l1'"),
+        ({"rnn.weight_ih_l1": None}, "has no 'rnn.weight_ih_l1'; what remains of it is .*'rnn.weight_hh_l1'"),
         ({"head.weight": None}, r"no weight that may be the head, of shape \(V, 5\), where H=5"),
         (
             {"embedding.weight": None},
@@ -368,7 +368,7 @@ def test_a_cell_that_is_named_must_fit():
         ),
         ({"other.weight": (7, 5), "other.bias": (7,)}, "may be the head.*: head='head' or head='other'"),
         ({"other.weight": (7, 4)}, "may be the embedding.*: embedding='embedding' or embedding='other'"),
-        ({"norm.weight": (5,), "norm.bias": (5,)}, "no place for: 'norm.weight', 'norm.bias'; leave"),
+        ({"norm.weight": (5,), "norm.bias": (5,)}, "does not have: 'norm.weight', 'norm.bias'; leave"),
         ({f"more.{i}": (1,) for i in range(10)}, "'more.7' and 2 more; leave"),
     ],
 )
@@ -383,15 +383,15 @@ def test_what_does_not_fit_is_said(changes: dict, message: str):
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        ({"head": "fc"}, "has no 'fc.weight'; what is left of it is 'embedding.weight', 'head.weight', "),
-        ({"embedding": "encoder"}, "has no 'encoder.weight'; what is left of it is 'embedding.weight'"),
+        ({"head": "fc"}, "has no 'fc.weight'; what remains of it is 'embedding.weight', 'head.weight', "),
+        ({"embedding": "encoder"}, "has no 'encoder.weight'; what remains of it is 'embedding.weight'"),
         ({"head": "embedding"}, r"'embedding.weight'\] has shape \(7, 4\); it must be \(7, 5\)"),
     ],
 )
 def test_a_module_that_is_named_must_be_there(named: dict[str, str], message: str):
     with pytest.raises(ValueError, match=message):
         from_torch_state_dict(to_torch_state_dict(weights("rnn", E=4), cell="rnn"), **named)
-    with pytest.raises(ValueError, match="has no 'encoder.weight'; what is left of it is nothing"):
+    with pytest.raises(ValueError, match="has no 'encoder.weight'; what remains of it is nothing"):
         from_torch_state_dict(to_torch_state_dict(weights("rnn"), cell="rnn"), embedding="encoder")
 
 

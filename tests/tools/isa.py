@@ -1,8 +1,8 @@
 """Tests of kernels, bits, denormals and cells for each instruction set of the processor: ``make test-isa``.
 
-So a machine with AVX-512 finds what fails on one without. The baseline, whose fused multiply-adds are
-software, has a short selection; ``make test-all`` compares the bits of whole trainings between all of them.
-With ``--others``, as in CI, the instruction set that is taken where none is forced is left out.
+So a machine with AVX-512 also finds failures of machines without it. The baseline has fma in software, so its
+selection is short; ``make test-all`` compares the bits of whole trainings between all instruction sets. With
+``--others``, as in CI, the instruction set that fastrnn chooses by itself is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FILES = [
     *(f"tests/network/test_{name}.py" for name in ("denormals", "cells")),
 ]
 
-#: What is run of these files, as pytest's ``-k`` names it.
+#: The tests of these files that are run, as an expression for pytest's ``-k``.
 SELECTIONS = {
     "v4": "not every_build and not every_target",
     "v3": "not every_build and not every_target",
@@ -29,7 +29,7 @@ SELECTIONS = {
 
 
 def runs_here(isa: str) -> bool:
-    """Whether the processor runs an instruction set, which is forced from here on, and fastrnn has it."""
+    """Force an instruction set; return whether the processor can run it and fastrnn has a build for it."""
     os.environ["FASTRNN_ISA"] = isa
     try:
         c._choose_build()
@@ -40,7 +40,7 @@ def runs_here(isa: str) -> bool:
 
 
 def main() -> None:
-    """Run each selection, and fail where one fails or none is there."""
+    """Run each selection; fail if a test fails or if no instruction set can be tested."""
     codes = []
     here = [isa for isa in SELECTIONS if runs_here(isa)]
     for isa in here[1:] if "--others" in sys.argv else here:

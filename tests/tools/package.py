@@ -1,8 +1,8 @@
-"""Build the packages and try them as a stranger would: ``make package``.
+"""Build the packages and try them like a new user: ``make package``.
 
-A source distribution is built, and from it a wheel with a C compiler, whose warnings are errors, and a
-wheel without one. Each wheel is installed into a new environment, outside the source tree, and runs the
-seed's job on every backend that it ought to have.
+A source distribution is built. From it, a wheel is built with a C compiler, whose warnings are errors, and
+another without one. Each wheel is installed into a new environment, outside the source tree, and runs the
+preset scratch on every backend that it must have.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def modules_of(wheel: Path) -> set[str]:
 
 
 def try_wheel(wheel: Path, folder: Path, backends: list[str]) -> None:
-    """Install a wheel into a new environment and run the seed's job there."""
+    """Install a wheel into a new environment and run the preset scratch there."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", wheel)
@@ -66,7 +66,7 @@ def try_wheel(wheel: Path, folder: Path, backends: list[str]) -> None:
 
 
 def main() -> None:
-    """Build and try everything in a folder that is gone afterwards."""
+    """Build and try everything in a temporary folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run(sys.executable, "-m", "build", "--sdist", "--outdir", folder, ROOT)

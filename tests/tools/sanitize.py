@@ -1,10 +1,9 @@
-"""Every kernel at odd sizes, with not an element more memory than its contract says: ``make sanitize``.
+"""Call every kernel at odd sizes, with exactly the memory that its contract states: ``make sanitize``.
 
-C is compiled with AddressSanitizer and UndefinedBehaviorSanitizer for that. Arrays are blocks of malloc's,
-which these watch (and valgrind does), and then pages whose neighbours cannot be touched: the processor
-itself sees an access that is hidden from a sanitizer, such as a vector's with a mask, or Numba's. Each call
-is made twice, on memory that holds one thing or another, and must give the same bits: nothing is read that
-was not written.
+C is compiled with AddressSanitizer and UndefinedBehaviorSanitizer. Arrays are first blocks of malloc, which
+the sanitizers or valgrind watch, and then pages beside protected pages. The processor itself finds an access
+to these that a sanitizer does not see, such as that of a masked vector or of Numba's code. Each call is made
+twice, with different contents of the memory that it must not read, and must give the same bits.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ libc.free.argtypes = [ctypes.c_void_p]
 libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 libc.memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
-#: Sizes of one vector, of a tile and of a block more or less than whole.
+#: The sizes of vectors, tiles and blocks, and one more or less.
 LARGE = (63, 64, 65, 127, 129, 255, 256, 257, 513)
 
-#: What the memory that a kernel has to fill may hold before.
+#: The contents, before a call, of memory that a kernel must not read.
 POISONS = (math.nan, 1e30)
 
 Array = np.ndarray[Any, Any]
@@ -56,7 +55,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Heap:
-    """Blocks of malloc's, exactly as large as their arrays."""
+    """Blocks of malloc that are exactly as large as their arrays."""
 
     def __init__(self) -> None:
         self._blocks: list[int] = []
@@ -73,7 +72,7 @@ class Heap:
 
 
 class Pages:
-    """Arrays that end where memory ends, or begin where it begins."""
+    """Arrays that end or begin at a protected page."""
 
     def __init__(self, *, at_end: bool) -> None:
         self._at_end = at_end
@@ -100,7 +99,7 @@ class Pages:
 
 @dataclass
 class Case:
-    """A call of a kernel: sizes by letter and name, its precision, and in how many parts."""
+    """A call of a kernel: its sizes by letter and name, its precision and its number of parts."""
 
     kernel: Kernel
     size: dict[str, Any]
@@ -115,14 +114,14 @@ class Case:
 
 
 def draw_shape(rng: random.Random, V: int, H: int) -> Shape:
-    """A network of any cell, some layers, any input."""
+    """Draw the shape of a network: cell, number of layers, kind of input."""
     kind, L = rng.choice(CELLS), rng.choice([1, 1, 2, 3])
     E, tied = rng.choice([(0, False), (rng.choice(SIZES), False), (H, True)])
     return Shape(kind, L, V, E, H, tied)
 
 
 def draw_size(kernel: Kernel, rng: random.Random) -> tuple[dict[str, Any], Shape | None]:
-    """Sizes of a kernel's letters, values of its arguments, and its network; few sizes are large."""
+    """Draw the sizes of a kernel's letters, values of arguments, and a network; few sizes are large."""
     whole = any(argument.name == "plan" for argument in kernel.arguments)
     size: dict[str, Any] = {letter: rng.choice(SIZES) for letter in "TBVHNIOKJnS"}
     large = rng.choice("TBV" if whole else "VHNIOKJn")
@@ -136,7 +135,7 @@ def draw_size(kernel: Kernel, rng: random.Random) -> tuple[dict[str, Any], Shape
 
 
 def cases(count: int) -> Iterator[Case]:
-    """So many of each kernel, in either precision."""
+    """Yield ``count`` cases of each kernel in each precision."""
     rng = random.Random(0)
     for kernel, seed, real in itertools.product(kernels(), range(count), (np.float32, np.float64)):
         splits = any(argument.name == "parts" for argument in kernel.arguments)
@@ -145,7 +144,7 @@ def cases(count: int) -> Iterator[Case]:
 
 
 def holds_nothing(argument: Argument) -> bool:
-    """Whether a kernel may find anything in an array, and must not care."""
+    """Whether an array may hold anything before a call, because the kernel must not read it."""
     return argument.role in {"output", "scratch"}
 
 
@@ -155,7 +154,7 @@ def is_output(argument: Argument) -> bool:
 
 
 def lay_out(case: Case, memory: Heap | Pages, poison: float | None) -> list[Any]:
-    """A case's arguments in such memory; ``poison``, or nothing, is where there is nothing to be read."""
+    """A case's arguments in this memory. Arrays that must not be read are filled with ``poison``, if any."""
     arguments: list[Any] = []
     drawn = draw_arguments(case.kernel, case.size, case.real, case.seed, case.shape, case.parts)
     for argument, value in zip(case.kernel.arguments, drawn, strict=True):
@@ -174,7 +173,7 @@ def lay_out(case: Case, memory: Heap | Pages, poison: float | None) -> list[Any]
 
 
 def call(backend: Backend, case: Case, arguments: list[Any]) -> None:
-    """Call a kernel: each part of it, at the same time where they wait for each other."""
+    """Call each part of a kernel; if the parts wait for each other, call them at the same time."""
     names = [argument.name for argument in case.kernel.arguments]
 
     def work(part: int) -> None:
@@ -199,7 +198,7 @@ def outputs(case: Case, arguments: list[Any]) -> list[Array]:
 
 
 def check(backend: Backend, case: Case) -> None:
-    """Call a kernel on each kind of memory; the same bits must come from all."""
+    """Call a kernel with each filling of the memory; all must give the same bits."""
     found = set()
     for memory, poison in itertools.product((Heap(), Pages(at_end=True), Pages(at_end=False)), POISONS):
         arguments = lay_out(case, memory, poison)
@@ -208,11 +207,11 @@ def check(backend: Backend, case: Case) -> None:
         del arguments
         memory.free()
     if len(found) != 1:
-        sys.exit(f"{case}: what it finds in memory that it has to fill changes its results")
+        sys.exit(f"{case}: the contents of memory that it must not read change its results")
 
 
 def check_defined(backend: Backend, case: Case) -> None:
-    """Call a kernel on malloc's blocks as they come, and have valgrind look at all that it returns."""
+    """Call a kernel on uninitialized blocks of malloc, and let valgrind check all its results."""
     memory = Heap()
     arguments = lay_out(case, memory, None)
     call(backend, case, arguments)
@@ -227,7 +226,7 @@ def check_defined(backend: Backend, case: Case) -> None:
 
 
 def builds(folder: Path) -> Iterator[Backend]:
-    """The builds of C in a folder that this processor runs."""
+    """The C builds in a folder that this processor can run."""
     level = 0
     for isa in ("baseline", "v3", "v4"):
         path = next(folder.glob(f"_c_{isa}.*"), None)
@@ -245,17 +244,17 @@ team = Team()
 
 
 def main() -> None:
-    """Check the builds of C in a folder, or a backend."""
+    """Check the C builds in a folder, or a backend."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", help="a folder of builds of C, or a backend's name")
-    parser.add_argument("--cases", type=int, default=40, help="of each kernel in either precision")
+    parser.add_argument("what", help="a folder with C builds, or a backend's name")
+    parser.add_argument("--cases", type=int, default=40, help="calls of each kernel in each precision")
     parser.add_argument("--valgrind", action="store_true", help="for a run under valgrind's memcheck")
-    parser.add_argument("--verbose", action="store_true", help="tell each case before it runs")
+    parser.add_argument("--verbose", action="store_true", help="print each case before it runs")
     options = parser.parse_args()
     folder = Path(options.what)
     each: Callable[[Backend, Case], None] = check_defined if options.valgrind else check
     found = list(builds(folder)) if folder.is_dir() else [get_backend(options.what)]
-    assert found, f"{folder} has no build of C"
+    assert found, f"{folder} has no C build"
     for backend in found:
         done = Counter[str]()
         for case in cases(options.cases):

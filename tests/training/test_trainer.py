@@ -1,4 +1,4 @@
-"""Truncated BPTT: windows, carried state, divergence, and what a trainer refuses."""
+"""Truncated BPTT: windows, carried state, divergence, and refused arguments."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_norm_of_many_windows_is_the_last_one_s(backend: str):
     together.network.flat[:] = np.nan
     with pytest.raises(DivergenceError):
         together.steps(streams, 10)
-    assert together.gradient_norm == one_by_one.gradient_norm  # of the last update that was done
+    assert together.gradient_norm == one_by_one.gradient_norm  # the norm of the last update that was done
 
 
 def test_many_windows_match_the_reference(compiled: str):
@@ -233,7 +233,7 @@ def test_counts_may_be_numpy_s(backend: str):
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_the_average_is_pytorch_s(backend: str, decay: float, cell: str):
-    """Over ten updates, in native calls of any number of windows."""
+    """The averages agree over ten updates, in native calls of any number of windows."""
     torch = pytest.importorskip("torch")
     network = Network(6, 9, cell=cell, dtype="float64", backend=backend, rng=0)
     trainer = Trainer(network, learning_rate=0.05, averaging=decay)
@@ -263,7 +263,7 @@ def test_the_averaged_network_is_a_network(backend: str):
     np.testing.assert_array_equal(averaged.flat, trainer.network.flat)  # before any update
     np.testing.assert_array_equal(averaged.losses(window.inputs, window.targets)[0], before)
     trainer.step(window.inputs, window.targets)
-    np.testing.assert_array_equal(averaged.flat, trainer.network.flat)  # the first one sets it
+    np.testing.assert_array_equal(averaged.flat, trainer.network.flat)  # the first update sets it
     first = averaged.flat.copy()
     trainer.step(window.inputs, window.targets)
     assert_close(averaged.flat, 0.9 * first + 0.1 * trainer.network.flat, 1e-15)

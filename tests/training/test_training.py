@@ -1,4 +1,4 @@
-"""`train`: what it takes, what it records, how it ends, and every text that must not break it."""
+"""`train`: its texts and settings, its records, its end, and unusual texts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEXT = "abc def abd\n" * 7 + "abcdef"
 
 
 def quick(text, **changes):
-    """Train a small model in a moment, always the same."""
+    """Train a small model quickly, always with the same seed."""
     settings = {"hidden_size": 8, "steps": 30, "rng": 0, "progress": False, **changes}
     return fastrnn.train(text, **settings)
 
@@ -60,10 +60,10 @@ def shakespeare_losses(path: Path, seed: int, count: int) -> list[float]:
 
 @pytest.mark.parametrize(("seed", "count"), [(42, 100), (0, 100), (1, 20), (2, 20), (3, 20), (7, 20)])
 def test_min_char_rnn_on_tinyshakespeare(backend: str, data: Path, seed: int, count: int):
-    """The same losses as the seed's equations with Adagrad, from the same weights.
+    """The losses are those of the seed's equations with Adagrad, from the same weights.
 
     Such a run is chaotic. From the weights of seeds 1, 2, 3 and 7, one unit in the last place of one
-    weight grows to as much as 5 % of the loss within a hundred windows, in the equations above as well.
+    weight grows to as much as 5 % of the loss within a hundred windows, also in the naive equations.
     """
     path = data / "tinyshakespeare.txt"
     model = fastrnn.train(
@@ -144,7 +144,7 @@ def test_refuses_an_empty_file_and_a_directory(tmp_path: Path):
 def test_a_file_is_learnt_as_its_text_is(
     compiled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str, preset: str | None, n: int
 ):
-    """To the bit, also where both are read in many blocks."""
+    """The models are equal to the bit, also if both texts are read in many blocks."""
     text = ("\ufeffab\r\n\U0001f600é日b\0" * 400)[:n]
     path = tmp_path / "text"
     path.write_bytes(text.encode())
@@ -290,7 +290,7 @@ def test_the_last_record_of_a_sum_is_a_window_s_sum():
         "learning_rate": 1e-9,
         "seq_length": 13,
         "batch_size": 1,  # 299 steps are 23 whole windows
-        "initialization": "normal",  # so small that each window loses as much
+        "initialization": "normal",  # so small that each window has about the same loss
     }
     history = quick("abc" * 200, log_every=5, **settings).history
     assert [record["step"] for record in history] == [0, 5, 7]
@@ -339,7 +339,7 @@ def test_averaging_gives_the_mean_of_the_parameters():
 
 
 def test_char_rnn_holds_out_the_last_windows_of_each_row():
-    """Its rows are whole windows; of each, the last ones are held out, with a state of their own."""
+    """Rows are whole windows. The last windows of each row are held out, and have their own state."""
     ids = np.arange(10_000) % 250
     text = bytes(ids.astype(np.uint8))
     with training.read_corpus(text) as corpus:
@@ -399,7 +399,7 @@ def test_a_time_limit_ends_training():
 
 
 def test_the_time_limit_counts_no_compiling(monkeypatch: pytest.MonkeyPatch):
-    """Neither the first update nor the first validation comes before all is compiled."""
+    """Everything is compiled before the first update and the first validation."""
     clock, compiled = [0.0], set()
 
     def slow_at_first(function, name):
@@ -422,7 +422,7 @@ def test_the_time_limit_counts_no_compiling(monkeypatch: pytest.MonkeyPatch):
 def test_nothing_is_compiled_after_the_clock_has_started(
     monkeypatch: pytest.MonkeyPatch, compiled: str, held_out: float
 ):
-    """Of a training in float64 that compiles anew in Numba, no kernel waits for the compiler."""
+    """Training in float64 with an empty Numba cache compiles no kernel after the clock has started."""
     if compiled != "numba":
         pytest.skip("C is compiled when fastrnn is installed")
     from fastrnn.backends import numba as kernels
@@ -490,7 +490,7 @@ def test_divergence_keeps_the_model():
 
 
 def test_the_update_before_an_overflow_is_kept(monkeypatch: pytest.MonkeyPatch):
-    """Of the record before, where nothing is held out."""
+    """If nothing is held out, the model is that of the record before."""
     real_advance = fastrnn.Trainer.advance
 
     def advance(self, *arguments):
@@ -510,7 +510,7 @@ def test_the_update_before_an_overflow_is_kept(monkeypatch: pytest.MonkeyPatch):
 
 # ---- Which weights are kept --------------------------------------------------------------------------
 
-#: A text whose first part says nothing of its last: the longer the training, the worse the validation.
+#: The first part of this text does not predict its last part, so longer training has worse validation losses.
 MISLEADING = "abcabcabd" * 40 + "cbadcba" * 6
 
 
@@ -628,7 +628,7 @@ def test_progress_is_a_line_of_the_log_where_there_is_no_terminal(
 
 
 class Broken(io.StringIO):
-    """A terminal that is gone."""
+    """A terminal that does not exist any more."""
 
     def isatty(self) -> bool:
         return True
@@ -721,7 +721,7 @@ def test_settings_may_be_numpy_s_numbers(backend: str):
 def test_every_setting_of_a_recipe_is_an_argument_of_train():
     assert set(CHECKS) <= set(inspect.signature(fastrnn.train).parameters)
     fields = {field.name for field in dataclasses.fields(TrainingConfig)}
-    assert fields - set(CHECKS) == {"carry_state", "drop_last", "record_last"}  # of presets only
+    assert fields - set(CHECKS) == {"carry_state", "drop_last", "record_last"}  # only presets set these
 
 
 def test_memory_is_estimated_with_all_that_training_needs(monkeypatch: pytest.MonkeyPatch):

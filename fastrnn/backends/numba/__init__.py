@@ -1,13 +1,13 @@
 """The kernels of ``csrc/fastrnn.h``, compiled by Numba.
 
 Names, arguments and meanings are the header's, and so are the dimension letters: T time steps,
-B batch rows, V vocabulary, H hidden units, N rows of a product, n elements of a flat vector. Each file is
-the sibling of the file of the same name in ``csrc/``. A kernel is compiled when it is first called, for the
-precision that it is called with, and is cached on disk where a writable place is found. The cache notices a
-change in any file of this folder. So no constant of a kernel comes from outside of the folder.
+B batch rows, V vocabulary, H hidden units, N rows of a product, n elements of a flat vector. Each file
+corresponds to the file of the same name in ``csrc/``. A kernel is compiled for a precision when it is first
+called with it, and is cached on disk if there is a writable place. The cache notices a change in any file of
+this folder. So no constant of a kernel comes from another folder.
 
-Not all of it is Python. A tile of the matrix product, the functions exp, tanh, sigmoid and log, the loops
-that apply them, and sums are written as LLVM instructions, for their exact operations and their speed.
+Some parts are LLVM instructions, for exact operations and for speed: the micro-kernel of the matrix product,
+the functions exp, tanh, sigmoid and log, the loops that apply them, and sums.
 """
 
 from fastrnn.backends.numba.cross_entropy import cross_entropy as _cross_entropy

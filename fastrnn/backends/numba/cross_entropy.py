@@ -20,7 +20,7 @@ def take_larger(builder, a, b):
 
 @intrinsic
 def largest(typing_context, x, n):
-    """The largest of n elements; NaN is passed over."""
+    """The largest of n elements; NaN is ignored."""
 
     def emit(context, builder, signature, arguments):
         return fold(context, builder, x, *arguments, -math.inf, take_larger)
@@ -30,7 +30,7 @@ def largest(typing_context, x, n):
 
 @procedure
 def some_rows(losses, dlogits, logits, targets, scale, N, V):
-    """Some rows at a time, pass by pass: each is one long loop over elements that are in the cache."""
+    """Several rows in several passes: each pass is one long loop over elements that are in the cache."""
     shifted, sums, logs = on_stack(logits, ROWS), on_stack(logits, ROWS), on_stack(logits, ROWS)
     for n in range(N):
         row, out = at(logits, n * V), at(dlogits, n * V)

@@ -12,12 +12,12 @@ from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import as_element, at, whole
 from fastrnn.backends.numba.simd import Vectors
 
-#: Counters that are worked on side by side.
+#: The number of counters that are computed together.
 COUNTERS = 16
 
 
 def emit_philox(builder, counter, key):
-    """Four vectors of words of Philox4x32-10, from four of counters and two numbers, all of 32 bits."""
+    """Philox4x32-10: four vectors of words from four of counters and a key of two numbers, all of 32 bits."""
     narrow = ir.VectorType(ir.IntType(32), COUNTERS)
     wide = ir.VectorType(ir.IntType(64), COUNTERS)
 
@@ -29,7 +29,7 @@ def emit_philox(builder, counter, key):
         return builder.shuffle_vector(first, first, zeros)
 
     def product(word, factor):
-        """The high and the low half."""
+        """The high and the low half of a product."""
         both = builder.mul(builder.zext(word, wide), ir.Constant(wide, [factor] * COUNTERS))
         high = builder.lshr(both, ir.Constant(wide, [32] * COUNTERS))
         return builder.trunc(high, narrow), builder.trunc(both, narrow)
@@ -47,7 +47,7 @@ def emit_philox(builder, counter, key):
 
 @intrinsic
 def dropout_row(typing_context, out, x, threshold, scale, first, row, step, update, dropout_seed, H):
-    """One row: what is kept of x, times ``scale``; ``first`` is the layer's first counter."""
+    """One row: the kept elements of x times ``scale``, else 0; ``first`` is the layer's first counter."""
     size = types.int64
     takes = out, x, size, out.dtype, size, size, size, size, size, size
 

@@ -1,6 +1,6 @@
 """exp, tanh, sigmoid and log, as one fixed sequence of IEEE operations each, and loops that apply a formula.
 
-csrc/elementary.h has the same functions, and says what they do.
+csrc/elementary.h has the same functions, and explains them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Precision(NamedTuple):
 
 
 def numbers(text):
-    """Hexadecimal floating-point numbers."""
+    """Read hexadecimal floating-point numbers."""
     return tuple(map(float.fromhex, text.split()))
 
 
@@ -150,7 +150,7 @@ class Value:
         return self.call("fma", self, factor, addend)
 
     def call(self, name, *operands):
-        """One of LLVM's functions of reals."""
+        """Call one of LLVM's functions of reals."""
         kind = self.value.type
         function_type = ir.FunctionType(kind, [kind] * len(operands))
         function = cgutils.get_or_insert_function(
@@ -194,7 +194,7 @@ def power_of_two(p, n, like):
 
 
 def reduced(p, x):
-    """e^r - 1 and n, for x = n ln 2 + r."""
+    """Return e^r - 1 and n, where x = n ln 2 + r."""
     rounded = x.times_plus(p.log2e, p.rounder)
     n = rounded.as_bits(p.bits) - bits_of(p, p.rounder)
     turns = rounded - p.rounder
@@ -263,9 +263,9 @@ PRECISIONS = {types.float32: SINGLE, types.float64: DOUBLE}
 
 
 def emit_map(formula, kind, outputs, arrays, scalars, abreast=4):
-    """Instructions for ``out[i], … = formula(x[i], …, scalars …)``: some vectors side by side, one, the rest.
+    """Instructions for ``out[i], … = formula(x[i], …, scalars …)``.
 
-    An output may be one of the arrays that are read.
+    They take ``abreast`` vectors at a time, then one, then the rest. An output may be an input array.
     """
     lanes, p = WIDTH // kind.dtype.bitwidth, PRECISIONS[kind.dtype]
 
@@ -343,7 +343,7 @@ each_product = each_with(lambda p, x, s: flush_formula(p, x * s))
 
 @intrinsic
 def flush(typing_context, x):
-    """Zero instead of what is tiny."""
+    """x, or 0 if its size is below the tiny threshold."""
 
     def emit(context, builder, signature, arguments):
         return flush_formula(PRECISIONS[x], Value(builder, arguments[0])).value
@@ -353,7 +353,7 @@ def flush(typing_context, x):
 
 @intrinsic
 def flush_square(typing_context, x):
-    """Zero instead of the square of what is tiny."""
+    """x, or 0 if its size is below the square of the tiny threshold."""
     p = PRECISIONS[x]
 
     def emit(context, builder, signature, arguments):

@@ -42,7 +42,7 @@ def gru_row(typing_context, gates, u, h, before_gates, product, h_before, n):
 
 @intrinsic
 def gru_row_back(typing_context, dgates, du, direct, recurrent, gates, u, dh, h_before, continues, n):
-    """One row of a step backwards: ``recurrent`` goes through the recurrent weight, ``direct`` past it."""
+    """One row of a backward step: ``recurrent`` is multiplied by W_hh, ``direct`` is not."""
     takes = dgates, du, direct, recurrent, gates, u, dh, h_before, dgates.dtype, types.intp
     return types.none(*takes), emit_row(gru_back_formula, dgates, ([3, 1, 1, 3], [3, 1, 1, 1], 1))
 

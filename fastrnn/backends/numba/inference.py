@@ -1,4 +1,4 @@
-"""A network forward only: windows, and one symbol at a time."""
+"""The forward pass of a network: over windows, and one symbol at a time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fastrnn.backends.numba.views import bad_sizes, layer_offset_of, offset_of, 
 
 @inlined
 def alone(like):
-    """A team of one, and no dropout."""
+    """A single worker, and no dropout."""
     return Worker(nothing(like), np.int64(0), np.int64(1)), Dropout(0.0, np.int64(0), np.int64(0))
 
 
 @routine
 def forward(losses, logits, state, w, params, inputs, targets, starts, plan, T, B):
-    """A window forward, some steps at a time: logits, or where there are targets losses."""
+    """The forward pass of a window, some steps at a time: losses if there are targets, else logits."""
     longest = sizes_of(plan, T, B)
     status = bad_sizes(longest)
     if status != OK:
@@ -77,7 +77,7 @@ def network_prepare(prepared, params, plan):
 
 @routine
 def step(logits, state, scratch, prepared, params, inputs, starts, plan, B):
-    """The kernel `network_step`, behind pointers."""
+    """The kernel `network_step`, which takes pointers in place of arrays."""
     s = sizes_of(plan, np.int64(1), B)
     status = bad_sizes(s)
     if status != OK:

@@ -1,4 +1,4 @@
-"""How kernels are compiled: for which processor, with which options, and where they are cached."""
+"""Compiles kernels: for a processor, with the options that all kernels share, and with a cache on disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fastrnn.errors import BackendUnavailableError
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Compile without the GIL and without exceptions, with a cache where one can be written."""
+    """Compile a function that holds no GIL and raises no exception, with a cache if it can be written."""
     compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
     if STAMP[-1] is not None:
         cache_on_disk(compiled, STAMP)
@@ -33,14 +33,14 @@ def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, as a part of each kernel that calls it."""
+    """The same, but inlined in each kernel that calls the function."""
     return jit(function, inline="always")
 
 
 def routine(function: Callable[..., Any], result: types.Type = types.intp) -> Callable[..., Any]:
     """Let kernels call a function that returns a status. It is compiled once in each kernel.
 
-    Numba would make machine code of a jitted function by itself, and then again in each kernel that calls it.
+    Numba would compile a jitted function once on its own, and then again in each kernel that calls it.
     A literal argument of a routine is a constant in it.
     """
 
@@ -61,18 +61,18 @@ def routine(function: Callable[..., Any], result: types.Type = types.intp) -> Ca
 
 
 def kernel(called: Any) -> Callable[..., Any]:
-    """Make a kernel of a routine: what Python calls, with arrays."""
+    """Make a kernel of a routine: Python calls a kernel with arrays."""
     return jit(called.py_func)
 
 
 def procedure(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for a function that returns nothing."""
+    """The same as `routine`, for a function that returns nothing."""
     return routine(function, types.none)
 
 
 @compiler_machinery.register_pass(mutates_CFG=False, analysis_only=False)
 class ConstantArguments(compiler_machinery.FunctionPass):
-    """Makes constants of literal arguments, so that Numba drops the branches that they do not take."""
+    """Turns literal arguments into constants, so that Numba removes the branches that are not taken."""
 
     _name = "fastrnn_constant_arguments"
 
@@ -80,7 +80,7 @@ class ConstantArguments(compiler_machinery.FunctionPass):
         super().__init__()
 
     def run_pass(self, state: Any) -> bool:
-        """Replace what loads such an argument."""
+        """Replace each load of a literal argument."""
         for block in state.func_ir.blocks.values():
             for statement in block.find_insts(ir.Assign):
                 if isinstance(statement.value, ir.Arg):
@@ -95,19 +95,19 @@ class RoutineCompiler(compiler.CompilerBase):
     """Numba's compiler, for routines."""
 
     def define_pipelines(self) -> list[Any]:
-        """Numba's usual passes, and ours after the first ones."""
+        """Numba's usual passes, and `ConstantArguments` after `IRProcessing`."""
         passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
         passes.add_pass_after(ConstantArguments, IRProcessing)
         passes.finalize()
         return [passes]
 
 
-#: The routines that a library of code has, by function and types, while it is compiled.
+#: The routines in each code library that is being compiled, by function and types.
 COMPILED: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
 
 
 def compile_into_library(context: Any, function: Callable[..., Any], signature: Any) -> Any:
-    """Compile a function into the library that is being compiled, unless it has it; return its descriptor."""
+    """Compile a function into the current code library, if it is not there; return its descriptor."""
     library = context.active_code_library
     compiled = COMPILED.setdefault(library, {})
     key = function, signature.args
@@ -120,11 +120,11 @@ def compile_into_library(context: Any, function: Callable[..., Any], signature: 
         result = routine_compiler.compile_extra(function)
         compiled[key] = result.fndesc
         made = library._final_module.get_function(result.fndesc.llvm_func_name)  # noqa: SLF001
-        made.linkage = "linkonce_odr"  # LLVM leaves it out where it is inlined
+        made.linkage = "linkonce_odr"  # LLVM removes it if all calls are inlined
     return compiled[key]
 
 
-#: The instruction sets that FASTRNN_ISA may force, as LLVM names a processor and features.
+#: The instruction sets that FASTRNN_ISA may force: LLVM's names of a processor and of features.
 TARGETS = {
     "v4": ("x86-64-v4", "+avx512f,+fma,-prefer-256-bit"),
     "v3": ("x86-64-v3", "+avx2,+fma"),
@@ -141,9 +141,9 @@ def forced_here() -> str | None:
 
 
 def choose_target() -> frozenset[str]:
-    """The features that Numba compiles for: the processor's, or for the whole process those that are forced.
+    """The features that Numba compiles for: the processor's, or those of the forced instruction set.
 
-    Numba makes its compiler when it first compiles, and keeps the target in the keys of its cache.
+    They hold for the whole process, since Numba makes its compiler once. Its cache keys contain the target.
     """
     forced = FORCED if platform.machine() in {"x86_64", "AMD64"} else None
     if forced:
@@ -152,18 +152,18 @@ def choose_target() -> frozenset[str]:
     _, *target = cpu_target.target_context.codegen().magic_tuple()
     if forced and tuple(target) != TARGETS[forced]:
         raise BackendUnavailableError(
-            f"FASTRNN_ISA={forced!r} comes too late for backend='numba': Numba has compiled for {target[0]} "
-            "in this process; load the backend before anything else uses Numba"
+            f"FASTRNN_ISA={forced!r} comes too late for backend='numba': Numba has already compiled for "
+            f"{target[0]} in this process; load the backend before anything else uses Numba"
         )
     return frozenset(name[1:] for name in target[1].split(",") if name.startswith("+"))
 
 
 def processor() -> tuple[int, bool]:
-    """The widest vectors, in bits, that the kernels have (0: not known), and whether the processor fuses."""
+    """The width of the widest vectors in bits (0: not known), and whether the processor has fma."""
     if forced_here() != FORCED:
         raise BackendUnavailableError(
-            f"FASTRNN_ISA={forced_here()!r} comes too late for backend='numba', which was loaded in this "
-            f"process with {FORCED!r}"
+            f"FASTRNN_ISA={forced_here()!r} comes too late for backend='numba': this process has loaded it "
+            f"with {FORCED!r}"
         )
     widths = {"avx512f": 512, "avx2": 256, "avx": 256, "sse2": 128, "neon": 128}
     bits = max((width for name, width in widths.items() if name in FEATURES), default=0)
@@ -176,7 +176,7 @@ WIDTH, FUSES = max(processor()[0], 128), processor()[1]
 
 
 def folder_stamp() -> dict[str, str] | None:
-    """The names and digests of the files of this folder; ``None`` where the package is in no folder."""
+    """The names and digests of the files of this folder; ``None`` if it is not a folder, as in a zip file."""
     folder = Path(__file__).parent
     if not folder.is_dir():
         return None
@@ -184,6 +184,6 @@ def folder_stamp() -> dict[str, str] | None:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-#: What a compiled kernel depends on beside its own bytecode, its signature and the processor. A kernel
-#: contains what it calls, so a change in any file of this folder may change it.
+#: A compiled kernel depends on this, besides its own bytecode, its signature and the processor. It contains
+#: the functions that it calls, so a change in any file of this folder may change it.
 STAMP = (numba.__version__, WIDTH, folder_stamp())

@@ -1,4 +1,4 @@
-"""The layers of a network over a window, forward: what training and inference share."""
+"""The forward pass of the layers over a window, for training and inference."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from fastrnn.backends.numba.views import inputs_of, is_dense, layer_offset_of, o
 
 
 class Dropout(NamedTuple):
-    """Which mask a window has; 0 is no dropout."""
+    """The dropout mask of a window; if ``dropout`` is 0, there is none."""
 
     dropout: float
     seed: int
@@ -72,7 +72,7 @@ def apply_dropout(trace, d, layer, n, rows, s):
 
 @routine
 def input_projection(trace, packed, params, inputs, d, layer, worker, s):
-    """The input's share of the gates of a dense layer, for some of the rows of all steps."""
+    """The input's share of a dense layer's gates, for a worker's part of the T·B rows."""
     N, I, O = s.T * s.B, inputs_of(s, layer), s.G * s.H
     gates, packed_ih = (
         at(trace, layer_offset_of(s, layer, GATES)),
@@ -98,7 +98,7 @@ def input_projection(trace, packed, params, inputs, d, layer, worker, s):
 
 @routine
 def recurrence_forward_rows(trace, state, packed, params, inputs, starts, layer, first, rows, worker, s):
-    """The recurrence of a layer, for batch rows from ``first`` on: carries the state."""
+    """The recurrence of a layer, for ``rows`` batch rows from ``first`` on. It carries the state."""
     H, B, O = s.H, s.B, s.G * s.H
     h, aux = at(trace, layer_offset_of(s, layer, H_)), optional(trace, layer_offset_of(s, layer, AUX))
     gates, hh = at(trace, layer_offset_of(s, layer, GATES)), at(packed, layer_offset_of(s, layer, HH_T))
@@ -140,7 +140,7 @@ def recurrence_forward_rows(trace, state, packed, params, inputs, starts, layer,
 
 @routine
 def recurrence_forward(trace, state, packed, params, inputs, starts, layer, worker, s):
-    """The same for all batch rows of a part."""
+    """The same for all batch rows of a worker."""
     status, end = OK, part_start(s.B, worker.part + 1, worker.parts)
     for b in range(part_start(s.B, worker.part, worker.parts), end, STRETCH):
         rows = min(STRETCH, end - b)

@@ -1,4 +1,4 @@
-"""The maps that are not recurrent."""
+"""Embeddings, linear layers, and the gradients of weights."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def gather_gradients(dweight, dbias, dy, ids, part, parts, N, V, O):
         v = ids[n]
         if v < 0 or v >= V:
             return BAD_SYMBOL
-        drow, some = at(dweight, v * O + first), at(dy, n * O + first)  # while it is in the cache
+        drow, some = at(dweight, v * O + first), at(dy, n * O + first)  # both while dy is in the cache
         each_sum(drow, drow, some, columns)
         each_sum(total, total, some, columns)
     return OK

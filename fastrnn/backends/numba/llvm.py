@@ -1,6 +1,6 @@
-"""Pointers and memory, which Numba has no words for, as LLVM.
+"""Pointers and memory as LLVM instructions, since Numba has no functions for them.
 
-``at(array, i)`` is C's ``array + i``, a pointer, where a slice would cost more than what is done with it.
+``at(array, i)`` is the pointer ``array + i`` of C. A slice of an array would often cost more than its use.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def address(context, builder, kind, value):
 
 @intrinsic
 def at(typing_context, array, offset):
-    """The memory of a C-contiguous array, or behind a pointer, from an element on."""
+    """A pointer to an element of a C-contiguous array, or of the memory at a pointer."""
 
     def emit(context, builder, signature, arguments):
         return builder.gep(address(context, builder, array, arguments[0]), [arguments[1]])
@@ -28,7 +28,7 @@ def at(typing_context, array, offset):
 
 @intrinsic(prefer_literal=True)
 def on_stack(typing_context, like, size):
-    """Memory for a constant number of elements of the type of those of ``like``."""
+    """Memory on the stack for a constant number of elements, of the type of the elements of ``like``."""
 
     def emit(context, builder, signature, arguments):
         return cgutils.alloca_once(builder, context.get_data_type(like.dtype), size=size.literal_value)
@@ -38,7 +38,7 @@ def on_stack(typing_context, like, size):
 
 @intrinsic
 def as_element(typing_context, like, number):
-    """A number in the type of the elements of ``like``."""
+    """A number, converted to the type of the elements of ``like``."""
 
     def emit(context, builder, signature, arguments):
         return context.cast(builder, arguments[1], number, like.dtype)
@@ -48,7 +48,7 @@ def as_element(typing_context, like, number):
 
 @intrinsic
 def nothing(typing_context, like):
-    """No memory, in place of an array like this one."""
+    """A null pointer to elements of the type of those of ``like``."""
 
     def emit(context, builder, signature, arguments):
         return ir.Constant(context.get_data_type(like.dtype).as_pointer(), None)
@@ -58,7 +58,7 @@ def nothing(typing_context, like):
 
 @intrinsic
 def no_starts(typing_context):
-    """In place of ``starts``, where no row can start."""
+    """A null pointer in place of ``starts``, if no row can start."""
 
     def emit(context, builder, signature, arguments):
         return ir.Constant(ir.IntType(8).as_pointer(), None)
@@ -68,7 +68,7 @@ def no_starts(typing_context):
 
 @intrinsic
 def no_losses(typing_context):
-    """In place of losses, where none are wanted."""
+    """A null pointer in place of ``losses``, if they are not needed."""
 
     def emit(context, builder, signature, arguments):
         return ir.Constant(ir.DoubleType().as_pointer(), None)
@@ -78,7 +78,7 @@ def no_losses(typing_context):
 
 @intrinsic
 def exists(typing_context, pointer):
-    """Whether a pointer points at something."""
+    """Whether a pointer is not null."""
 
     def emit(context, builder, signature, arguments):
         return builder.icmp_unsigned("!=", arguments[0], ir.Constant(arguments[0].type, None))
@@ -87,7 +87,7 @@ def exists(typing_context, pointer):
 
 
 def whole(value):
-    """A constant size."""
+    """A constant 64-bit integer."""
     return ir.Constant(ir.IntType(64), value)
 
 

@@ -47,7 +47,7 @@ def lstm_row(typing_context, gates, c, h, before_gates, c_before, continues, n):
 
 @intrinsic
 def lstm_row_back(typing_context, dgates, dc_before, gates, dh, c, c_before, dc, continues, n):
-    """One row of a step backwards."""
+    """One row of a backward step."""
     takes = dgates, dc_before, gates, dh, c, c_before, dc, dgates.dtype, types.intp
     return types.none(*takes), emit_row(lstm_back_formula, dgates, ([4, 1], [4, 1, 1, 1, 1], 1))
 

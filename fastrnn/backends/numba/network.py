@@ -1,4 +1,4 @@
-"""One window forward and backward, and many windows of training in one call."""
+"""One window forward and backward, and the training on many windows in one call."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ from fastrnn.backends.numba.views import (
 
 
 class Window(NamedTuple):
-    """What a window of training reads."""
+    """The input of a window of training."""
 
     inputs: Any
     targets: Any
@@ -115,7 +115,7 @@ def pack_backward(w, params, worker, s):
 
 @routine
 def run_head(losses, w, params, x, begin, count, worker, s):
-    """The head at some steps, for some of the batch rows: losses, dlogits for logits, the gradient of h."""
+    """The head at some steps, for a worker's batch rows: losses, dlogits in place of logits, dh."""
     B, V, H, top, d = s.B, s.V, s.H, s.L - 1, x.dropout
     first, last = part_start(B, worker.part, worker.parts), part_start(B, worker.part + 1, worker.parts)
     steps = count if last - first == B else 1
@@ -148,7 +148,7 @@ def run_head(losses, w, params, x, begin, count, worker, s):
 
 @routine
 def add_head_gradients(grads, w, begin, count, block, worker, s):
-    """The gradients of the head's parameters at some steps, for some of the outputs."""
+    """Add the gradients of the head's parameters at some steps, for a worker's part of the outputs."""
     output, dlogits = (
         at(w, layer_offset_of(s, s.L - 1, OUTPUT) + begin * s.B * s.H),
         at(w, offset_of(s, LOGITS)),
@@ -169,7 +169,7 @@ def add_head_gradients(grads, w, begin, count, block, worker, s):
 
 @routine
 def recurrence_backward_rows(w, x, layer, first, rows, worker, s):
-    """The recurrence of a layer backwards, for batch rows from ``first`` on: the gradients of its gates."""
+    """The backward recurrence of a layer, for batch rows from ``first`` on: the gradients of its gates."""
     B, H, O = s.B, s.H, s.G * s.H
     aux, dc = optional(w, layer_offset_of(s, layer, AUX)), optional(w, offset_of(s, DC))
     h, gates = at(w, layer_offset_of(s, layer, H_)), at(w, layer_offset_of(s, layer, GATES))
@@ -203,7 +203,7 @@ def recurrence_backward_rows(w, x, layer, first, rows, worker, s):
 
 @routine
 def recurrence_backward(w, x, layer, worker, s):
-    """The same for all batch rows of a part."""
+    """The same for all batch rows of a worker."""
     status, end = OK, part_start(s.B, worker.part + 1, worker.parts)
     for b in range(part_start(s.B, worker.part, worker.parts), end, STRETCH):
         status = recurrence_backward_rows(w, x, layer, b, min(STRETCH, end - b), worker, s)
@@ -214,7 +214,7 @@ def recurrence_backward(w, x, layer, worker, s):
 
 @routine
 def input_gradient(w, x, layer, worker, s):
-    """The gradient of what a dense layer takes in, for some of the rows of all steps."""
+    """The gradient of a dense layer's input, for a worker's part of the T·B rows."""
     N, I, O, d = s.T * s.B, inputs_of(s, layer), s.G * s.H, x.dropout
     dgates = at(w, layer_offset_of(s, layer, DGATES))
     out = at(w, layer_offset_of(s, layer - 1, DH) if layer > 0 else offset_of(s, DX))
@@ -234,7 +234,7 @@ def input_gradient(w, x, layer, worker, s):
 
 @routine
 def add_gradients_of_rows(grads, w, x, layer, n, N, block, worker, s):
-    """What rows of all steps add to the gradients of a layer's parameters, from n on, for some outputs."""
+    """Add what N rows from n on give to the gradients of a layer's parameters, for a part of the outputs."""
     H, O, part, parts = s.H, s.G * s.H, worker.part, worker.parts
     dgates, h = (
         at(w, layer_offset_of(s, layer, DGATES) + n * O),
@@ -264,7 +264,7 @@ def add_gradients_of_rows(grads, w, x, layer, n, N, block, worker, s):
 
 @routine
 def add_gradients(grads, w, x, block, worker, s):
-    """The gradients of all parameters but the head's, for some of the outputs."""
+    """Add the gradients of all parameters except the head's, for a worker's part of the outputs."""
     status, N = OK, s.T * s.B
     for layer in range(s.L):
         for n in range(0, N, STRETCH):
@@ -287,7 +287,7 @@ def add_gradients(grads, w, x, block, worker, s):
 
 @routine
 def gradients(losses, grads, state, w, params, x, worker, s):
-    """A window, forward and backward, in a workspace ``w``."""
+    """The gradients of a window, in a workspace ``w``."""
     size, steps = s.plan[PARAMETERS], s.plan[HEAD_STEPS]
     first = part_start(size, worker.part, worker.parts)
     block = at(w, offset_of(s, BLOCKS) + worker.part * packed_size(KC, max(s.E, s.H)))
@@ -305,7 +305,7 @@ def gradients(losses, grads, state, w, params, x, worker, s):
             status = barrier_wait(worker)
         if status == OK:
             status = add_head_gradients(grads, w, t, count, block, worker, s)
-        if status == OK and t + count < s.T:  # the next logits take the place of these
+        if status == OK and t + count < s.T:  # the next logits overwrite these dlogits
             status = barrier_wait(worker)
     for layer in range(s.L - 1, -1, -1):
         if status == OK:
@@ -323,7 +323,7 @@ def gradients(losses, grads, state, w, params, x, worker, s):
 
 @routine
 def bad_symbols(ids, lowest, N, V):
-    """Whether there are any; every part looks at all ids, so that they agree."""
+    """Whether an id is not allowed. Every worker checks all ids, so that all return the same status."""
     bad = 0
     for n in range(N):
         bad |= (ids[n] < lowest) | (ids[n] >= V)
@@ -350,7 +350,7 @@ def network_gradients(
 
 @inlined
 def gradient_scale(targets, reduction, N, B):
-    """What the sum of a window's losses is multiplied by: its mean is over the targets that there are."""
+    """The factor of the sum of a window's losses. A mean divides by the number of targets that are not -1."""
     count = B if reduction == BATCHMEAN else 0
     if reduction == MEAN:
         for n in range(N):
@@ -404,7 +404,7 @@ def train_windows(
         )  # fmt: skip
         if status != OK:
             return status
-        # every part finds the same loss and norm, and goes on or ends like the others
+        # all workers compute the same loss and norm, so they all stop or all go on
         loss = sum_of(at(symbol_losses, 0), s.T * B)
         status = gradient_norm(norm, grads, value_limit, n)
         if status != OK:

@@ -1,4 +1,4 @@
-"""What the cells share: rows of a batch that begin anew, and gates."""
+"""Functions that several cells use: for rows that start anew, and for gates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastrnn.backends.numba.llvm import at, clear, copy, whole
 
 
 def slope(p, s):
-    """The slope of a sigmoid whose value is s."""
+    """The derivative of the sigmoid where its value is s."""
     return flush_formula(p, s * (constant(s, 1.0) - s))
 
 
@@ -17,9 +17,9 @@ def unless_starting(x, continues):
 
 
 def emit_row(formula, kind, shares):
-    """The same for a batch row, whose arrays stand beside each other, each of n elements.
+    """Like `emit_map` for one batch row. An array may hold several vectors of n elements, such as gates.
 
-    ``shares`` says how many each output has, each of what is read, and how many numbers come after them.
+    ``shares`` is the number of vectors in each output, those in each input, and the number of scalars.
     """
     outs, ins, scalars = shares
     emit = emit_map(formula, kind, sum(outs), sum(ins), scalars, abreast=1)
@@ -39,7 +39,7 @@ def emit_row(formula, kind, shares):
 
 @inlined
 def mask_starts(masked, rows, starts, B, H):
-    """The rows (B, H) with zeros in place of those that start: themselves where none does, else a copy."""
+    """The rows (B, H), with zeros in the rows that start: ``rows`` itself if no row starts, else a copy."""
     any_start = False
     for b in range(B):
         any_start |= starts[b] != 0

@@ -1,4 +1,4 @@
-"""Symbols drawn one after the other."""
+"""Draws symbols one after the other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastrnn.backends.numba.llvm import as_element, at, on_stack
 
 @routine
 def draw(logits, uniform, temperature, V):
-    """One id; replaces logits by e^((logit - largest) / temperature)."""
+    """Draw one symbol. Overwrite logits with e^((logit - largest) / temperature)."""
     best = 0
     for v in range(1, V):
         best = v if logits[v] > logits[best] else best

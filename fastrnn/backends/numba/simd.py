@@ -14,7 +14,7 @@ ROW_VECTORS = 8 if FUSES else 4
 
 @intrinsic
 def panel_columns(typing_context, array):
-    """The columns of a panel, two vectors."""
+    """The number of columns of a panel, which is two vectors wide."""
     width = 2 * WIDTH // array.dtype.bitwidth
 
     def emit(context, builder, signature, arguments):
@@ -24,14 +24,14 @@ def panel_columns(typing_context, array):
 
 
 def suffix(kind):
-    """How LLVM's functions name a type of reals or of vectors of them."""
+    """The suffix of LLVM's functions for a type of reals, or of vectors of reals."""
     if isinstance(kind, ir.VectorType):
         return f"v{kind.count}{suffix(kind.element)}"
     return "f32" if isinstance(kind, ir.FloatType) else "f64"
 
 
 class Vectors:
-    """Vectors of reals in LLVM: what the tiles and the reductions below are written with."""
+    """Vectors of reals in LLVM. The micro-kernels and the reductions use them."""
 
     def __init__(self, builder, real, lanes):
         self.builder, self.real, self.lanes = builder, real, lanes
@@ -55,14 +55,14 @@ class Vectors:
         self.builder.store(value, self.pointer(start, offset), align=self.align)
 
     def mask(self, count):
-        """Which lanes are among the first so many."""
+        """A mask of the first ``count`` lanes."""
         numbers = ir.VectorType(ir.IntType(64), self.lanes)
         return self.builder.icmp_signed(
             "<", ir.Constant(numbers, list(range(self.lanes))), self.fill(count, ir.IntType(64))
         )
 
     def load_some(self, start, offset, count, otherwise=0.0):
-        """The first ``count`` lanes from memory, and a constant in the others."""
+        """Load the first ``count`` lanes from memory, and set the others to a constant."""
         pointer, mask = self.pointer(start, offset), self.mask(count)
         rest = ir.Constant(self.type, [otherwise] * self.lanes)
         arguments = [pointer, ir.Constant(ir.IntType(32), self.align), mask, rest]
@@ -90,6 +90,6 @@ class Vectors:
         return self.builder.shuffle_vector(a, b, index)
 
     def halves(self, value, width):
-        """The lower and the upper half of a vector that has so many lanes."""
+        """The lower and the upper half of a vector of ``width`` lanes."""
         half = width // 2
         return [self.shuffle(value, value, list(range(first, first + half))) for first in (0, half)]

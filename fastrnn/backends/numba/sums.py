@@ -1,4 +1,4 @@
-"""Sums of SUMS interleaved parts."""
+"""Reductions with SUMS interleaved partial results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastrnn.backends.numba.simd import Vectors
 
 
 def fold(context, builder, kind, start, n, otherwise, combine, prepare=None):
-    """Fold n elements: SUMS side by side, then in halves; ``prepare`` is done to each before."""
+    """Reduce n elements, each after ``prepare``, to SUMS partial results; then combine these in halves."""
     v = Vectors(builder, context.get_data_type(kind.dtype), SUMS)
     prepare = prepare or (lambda vector: vector)
     first = prepare(ir.Constant(v.type, [otherwise] * SUMS))

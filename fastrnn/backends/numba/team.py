@@ -1,4 +1,4 @@
-"""How the parts of one piece of work wait for each other, at the end of each phase."""
+"""A barrier, at which the workers of a team wait for each other at the end of each phase."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastrnn.backends.numba.llvm import address, exists
 
 @intrinsic
 def atomic_add(typing_context, array, i, value):
-    """Add to an element of an int32 array, at once for all threads; returns what it was."""
+    """Add to an element of an int32 array, atomically; return its old value."""
 
     def emit(context, builder, signature, arguments):
         element = builder.gep(address(context, builder, array, arguments[0]), [arguments[1]])
@@ -27,7 +27,7 @@ def atomic_add(typing_context, array, i, value):
 
 @intrinsic
 def atomic_load(typing_context, array, i):
-    """An element of an int32 array as other threads have written it."""
+    """Load an element of an int32 array, atomically."""
 
     def emit(context, builder, signature, arguments):
         element = builder.gep(address(context, builder, array, arguments[0]), [arguments[1]])
@@ -36,7 +36,7 @@ def atomic_load(typing_context, array, i):
     return types.int32(array, types.intp), emit
 
 
-#: Gives way to other threads.
+#: Yields the processor to other threads.
 yield_cpu = types.ExternalFunction(
     "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
 )
@@ -44,7 +44,7 @@ yield_cpu = types.ExternalFunction(
 
 @routine
 def check_abort(worker):
-    """ABORTED once the parts are to end: what may last asks now and then."""
+    """ABORTED if the call is to end. A phase that may take long checks this regularly."""
     return ABORTED if exists(worker.barrier) and atomic_load(worker.barrier, ABORT) != 0 else OK
 
 
@@ -69,7 +69,7 @@ def barrier_wait(worker):
 
 
 class Worker(NamedTuple):
-    """What a part of a team has."""
+    """A worker of a team: the team's barrier, and the number of its part."""
 
     barrier: Any
     part: int

@@ -1,4 +1,4 @@
-"""The norm of a gradient, and the optimizers, each one pass over flat vectors of n elements."""
+"""The norm of a gradient, and the optimizers. Each is one pass over flat vectors of n elements."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def clip_formula(p, x, limit, threshold=None):
 
 @intrinsic
 def sum_of_squares(typing_context, x, n, limit):
-    """The sum in double precision of the squares of n elements, clipped to between -limit and limit."""
+    """The sum in double precision of the squares of n elements, each clipped to [-limit, limit]."""
     p = PRECISIONS[x.dtype]
 
     def emit(context, builder, signature, arguments):
@@ -59,7 +59,7 @@ def scaled(typing_context, g, limit, factor):
 
     def emit(context, builder, signature, arguments):
         g, bound, by = (Value(builder, argument) for argument in arguments)
-        threshold = constant(by, 0.5 * p.tiny) / by  # what the factor makes smaller than half of what is tiny
+        threshold = constant(by, 0.5 * p.tiny) / by  # for smaller g, g · factor is below tiny / 2
         threshold = threshold.where(threshold.compare(">", p.tiny), p.tiny)
         return flush_formula(p, clip_formula(p, g, bound, threshold) * by).value
 
@@ -120,7 +120,7 @@ def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, 
         as_element(params, scale),
     )
     i, last = part_start(n, part, parts), part_start(n, part + 1, parts)
-    while i + SUMS <= last:  # no gradient, no change: so it is for absent input symbols
+    while i + SUMS <= last:  # a gradient of 0 changes nothing; absent input symbols have it
         some, nonzero = at(grads, i), 0
         for j in range(SUMS):
             nonzero |= some[j] != 0

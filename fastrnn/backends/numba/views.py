@@ -1,4 +1,4 @@
-"""A network's sizes, and where a plan says that its arrays lie."""
+"""The sizes of a network and the offsets of its arrays, read from a plan."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def bad_sizes(s):
 
 @intrinsic
 def offset_of(typing_context, s, field):
-    """Where an array of the network begins."""
+    """The offset of an array of the network."""
 
     def emit(context, builder, signature, arguments):
         plan = builder.extract_value(arguments[0], 0)
@@ -68,7 +68,7 @@ def offset_of(typing_context, s, field):
 
 @intrinsic
 def layer_offset_of(typing_context, s, layer, field):
-    """Where an array of a layer begins."""
+    """The offset of an array of a layer."""
 
     def emit(context, builder, signature, arguments):
         plan = builder.extract_value(arguments[0], 0)
@@ -80,23 +80,23 @@ def layer_offset_of(typing_context, s, layer, field):
 
 @inlined
 def optional(base, offset):
-    """An array that a network may do without: nothing where it is absent."""
+    """An array of a plan, or nothing where it is absent."""
     return at(base, offset) if offset >= 0 else nothing(base)
 
 
 @routine
 def is_dense(s, layer):
-    """Whether the input of a layer is a product, and not a row of its weight."""
+    """Whether a layer multiplies its input by its weight. Else the input is one-hot, and selects a row."""
     return layer > 0 or s.E > 0
 
 
 @routine
 def inputs_of(s, layer):
-    """The elements that a layer takes in."""
+    """The size of a layer's input."""
     return s.H if layer > 0 else (s.E if s.E > 0 else s.V)
 
 
 @routine
 def packed_size(K, J):
-    """Elements of a packed matrix of K rows and J columns."""
+    """The size of a packed matrix of K rows and J columns."""
     return K * ((J + MAX_NR - 1) // MAX_NR * MAX_NR)
