@@ -360,7 +360,7 @@ class Execution(checks.Sealed):
             self._idle_workspaces.append(workspace)
 
 
-def checked_key(name: str, value: Any) -> int:
+def checked_seed(name: str, value: Any) -> int:
     """Return a seed of dropout, from 0 to 2⁶³ - 1."""
     return checks.whole_number(name, value, minimum=0)
 

@@ -15,7 +15,7 @@ from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks, memory
 from fastrnn.core.plan import window_plan
 from fastrnn.network.config import NetworkConfig
-from fastrnn.network.execution import SYMBOL_BYTES, Array, Execution, State, StateLike, checked_key
+from fastrnn.network.execution import SYMBOL_BYTES, Array, Execution, State, StateLike, checked_seed
 from fastrnn.network.initialization import check_initialization, initialize
 from fastrnn.network.torch_state import from_torch_state_dict, to_torch_state_dict
 
@@ -254,7 +254,7 @@ class Network(Execution):
         ValueError, TypeError, MemoryError
             As in `forward`.
         """
-        key = 0 if dropout_seed is None else checked_key("dropout_seed", dropout_seed)
+        seed = 0 if dropout_seed is None else checked_seed("dropout_seed", dropout_seed)
         rate = 0.0 if dropout_seed is None else self.dropout
         room = self.training_room(dropout=rate > 0)
         ids, wanted, flags = self.checked_window(inputs, targets, starts, room)
@@ -272,7 +272,7 @@ class Network(Execution):
                 lambda part: self.backend.network_gradients(
                     losses=losses, grads=gradients, state=carried, workspace=workspace.flat,
                     barrier=team.barrier, params=self._flat, inputs=ids, targets=wanted, starts=flags,
-                    plan=plan.numbers, scale=1.0, dropout=rate, dropout_seed=key, update=0, part=part,
+                    plan=plan.numbers, scale=1.0, dropout=rate, dropout_seed=seed, update=0, part=part,
                     parts=parts, T=T, B=B,
                 ),
                 lasts=self.lasts(T, B),

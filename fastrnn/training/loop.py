@@ -32,12 +32,12 @@ PROGRESS_SECONDS = 5.0
 
 @dataclass
 class Run:
-    """One training run: its data, and when it ends. No setting of its recipe is ``"auto"``."""
+    """One training run: its data, and when it ends. No setting of its configuration is ``"auto"``."""
 
-    recipe: TrainingConfig
+    config: TrainingConfig
     trainer: Trainer
     model: Model
-    blocks: WindowReader
+    reader: WindowReader
     held_out: Batch | None
     #: When the first update began; the time limit is counted from there.
     began: float | None = None
@@ -45,20 +45,20 @@ class Run:
     @property
     def steps(self) -> int | None:
         """The number of updates, or ``None`` if only the time limits it."""
-        if self.recipe.epochs is not None:
-            return self.recipe.epochs * self.blocks.windows
-        return cast("int | None", self.recipe.steps)
+        if self.config.epochs is not None:
+            return self.config.epochs * self.reader.windows
+        return cast("int | None", self.config.steps)
 
     @property
     def log_every(self) -> int:
         """The number of updates from one record to the next."""
-        return cast("int", self.recipe.log_every)
+        return cast("int", self.config.log_every)
 
     def part_done(self, updates: Any) -> Any:
         """The fraction of training that is done after these numbers of updates, from 0 to 1."""
         part = updates / self.steps if self.steps else np.zeros_like(updates)
-        if self.recipe.time_limit and self.began is not None:
-            part = np.maximum(part, (time.monotonic() - self.began) / self.recipe.time_limit)
+        if self.config.time_limit and self.began is not None:
+            part = np.maximum(part, (time.monotonic() - self.began) / self.config.time_limit)
         return np.minimum(part, 1.0)
 
 
@@ -95,8 +95,8 @@ def fit(run: Run, *, progress: bool) -> None:
 
 def _compile(run: Run) -> None:
     """Let the backend compile what training needs; the time limit does not count this."""
-    streams, _, _ = run.blocks.at(0)
-    run.trainer.advance(streams, run.blocks.seq_length, 0, np.empty(0))
+    streams, _, _ = run.reader.at(0)
+    run.trainer.advance(streams, run.reader.seq_length, 0, np.empty(0))
     if run.held_out is not None:
         part = (array[:1, :1].copy() for array in vars(run.held_out).values())
         scoring.losses_of_rows(run.model.network, Batch(*part))
@@ -104,17 +104,17 @@ def _compile(run: Run) -> None:
 
 def _advance(run: Run, count: int) -> NDArray[np.float64]:
     """Do ``count`` updates in one native call; return their losses and gradients' norms, (2, count)."""
-    done, recipe = run.trainer.updates, run.recipe
+    done, config = run.trainer.updates, run.config
     updates = np.arange(done, done + count)
-    progress = Progress(updates, run.part_done(updates), updates // run.blocks.windows, _losses(run))
-    rates = recipe.learning_rate * recipe.schedule.factors(progress)
-    streams, first, _ = run.blocks.at(done)
-    return run.trainer.advance(streams, run.blocks.seq_length, first, rates)
+    progress = Progress(updates, run.part_done(updates), updates // run.reader.windows, _losses(run))
+    rates = config.learning_rate * config.schedule.factors(progress)
+    streams, first, _ = run.reader.at(done)
+    return run.trainer.advance(streams, run.reader.seq_length, first, rates)
 
 
 def _losses(run: Run) -> list[float]:
     """The losses that the schedule reads: those of validation if there are any, else those of training."""
-    if not run.recipe.schedule.reads_losses:
+    if not run.config.schedule.reads_losses:
         return []
     columns = run.model.history.columns()
     losses = columns.get("validation_loss", columns.get("loss", np.empty(0)))
@@ -123,9 +123,9 @@ def _losses(run: Run) -> list[float]:
 
 def _until_next_stop(run: Run, done: int) -> int:
     """The most updates before the loop must stop: at a record that is needed now, the end, or a new block."""
-    _, _, windows = run.blocks.at(done)
+    _, _, windows = run.reader.at(done)
     left = min(windows, run.steps - done if run.steps is not None else 1 << 16)
-    if run.held_out is None and not run.recipe.schedule.reads_losses:
+    if run.held_out is None and not run.config.schedule.reads_losses:
         return left
     return min(left, -done % run.log_every + 1)
 
@@ -133,7 +133,7 @@ def _until_next_stop(run: Run, done: int) -> int:
 class Recorder:
     """Writes the model's history from the losses of the updates, and keeps the best or the last weights.
 
-    It makes a record at every `log_every`-th update and, unless the recipe says otherwise, at the last one.
+    It makes a record at every `log_every`-th update and, unless the configuration says otherwise, at the last one.
     """
 
     def __init__(self, run: Run) -> None:
@@ -150,7 +150,7 @@ class Recorder:
 
     @property
     def _keeps_best(self) -> bool:
-        return self._run.recipe.keep == "best" and self._run.held_out is not None
+        return self._run.config.keep == "best" and self._run.held_out is not None
 
     def add(self, done: int, losses: NDArray[np.float64], norms: NDArray[np.float64]) -> None:
         """Take the losses of the updates from number ``done`` on, and the norms of their gradients."""
@@ -166,7 +166,7 @@ class Recorder:
 
     def finish(self) -> None:
         """Record the last update, and give the model the weights that were kept."""
-        if self._pending and (self._run.recipe.record_last or self._run.held_out is not None):
+        if self._pending and (self._run.config.record_last or self._run.held_out is not None):
             self._record()
         if self._keeps_best:
             self._restore()
@@ -189,8 +189,8 @@ class Recorder:
     def _is_usable(self) -> bool:
         """Whether the model's weights, and its losses on a window of the text, are finite."""
         run = self._run
-        streams, _, _ = run.blocks.at(0)
-        window = Batch(*(array[: run.blocks.seq_length].copy() for array in vars(streams).values()))
+        streams, _, _ = run.reader.at(0)
+        window = Batch(*(array[: run.reader.seq_length].copy() for array in vars(streams).values()))
         return bool(
             np.isfinite(self._flat()).all()
             and np.isfinite(scoring.losses_of_rows(run.model.network, window)).all()
@@ -212,14 +212,14 @@ class Recorder:
 
     def _symbols(self, done: int, count: int) -> int:
         """The number of targets of ``count`` updates, from number ``done`` on."""
-        blocks, T = self._run.blocks, self._run.blocks.seq_length
-        starts = (done + np.arange(count)) % blocks.windows * T
-        return int(np.minimum(T, blocks.rows.n_steps - starts).sum()) * blocks.rows.batch_size
+        reader, T = self._run.reader, self._run.reader.seq_length
+        starts = (done + np.arange(count)) % reader.windows * T
+        return int(np.minimum(T, reader.rows.n_steps - starts).sum()) * reader.rows.batch_size
 
     def _record(self) -> None:
         """Make a record of the pending updates. The sum is exact, so it depends on no order."""
         run, count = self._run, len(self._pending)
-        if run.recipe.reduction == "sum":
+        if run.config.reduction == "sum":
             loss = self._pending[-1]
         else:
             loss = math.fsum(self._pending) / self._symbols(self._first_pending, count)
@@ -239,7 +239,7 @@ class Recorder:
         if not math.isfinite(loss):
             raise DivergenceError(
                 f"training diverged: the validation loss is {loss:.4g} after {run.trainer.updates} updates. "
-                f"A lower learning_rate (it was {run.recipe.learning_rate:g}) or a clip_norm usually helps"
+                f"A lower learning_rate (it was {run.config.learning_rate:g}) or a clip_norm usually helps"
             )
         return loss
 
@@ -253,7 +253,7 @@ class Recorder:
 
 def _log_record(run: Run, record: Record) -> None:
     """Log a record: a summed loss as it is, any other in bits per symbol."""
-    if run.recipe.reduction == "sum":
+    if run.config.reduction == "sum":
         text = f"loss {record['loss']:.4f}"
     else:
         text = f"{record['loss'] / math.log(2):.3f} bits/{run.model.vocabulary.unit}"

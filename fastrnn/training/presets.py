@@ -1,6 +1,6 @@
-"""Training recipes: the settings of `fastrnn.train` with their checks, and the presets.
+"""Training configurations: the settings of `fastrnn.train` with their checks, and the presets.
 
-A preset reproduces a well-known program exactly. The default recipe is fastrnn's own.
+A preset reproduces a well-known program exactly. The default configuration is fastrnn's own.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ KEEPS = ("best", "last")
 #: The place of the held-out part: the end of the text, or the end of each row of a batch.
 SPLITS = ("end", "rows")
 
-#: The check of each setting of a recipe.
+#: The check of each setting of a configuration.
 CHECKS: dict[str, Check] = {
     **{name: config.CHECKS[name] for name in config.OPTIONS},
     "initialization": _or_none(lambda _, value: check_initialization(value)),
@@ -177,7 +177,7 @@ class TrainingConfig:
         return replace(self, **changes)
 
     def fitted(self, T: int, B: int, windows: int) -> TrainingConfig:
-        """Return the recipe for a text with this number of windows (T, B); no setting of it is "auto"."""
+        """Return the configuration for a text with this number of windows (T, B); no setting of it is "auto"."""
         steps = min(MAX_UPDATES, MORE_UPDATES + PASSES * windows) if self.steps == AUTO else self.steps
         updates = steps if self.epochs is None else self.epochs * windows
         log_every = self.log_every
@@ -193,7 +193,7 @@ class TrainingConfig:
         return {**vars(self), **plain}
 
 
-#: The recipes by name.
+#: The configurations by name.
 PRESETS: dict[str, TrainingConfig] = {
     # The script that fastrnn began as: 2,000 updates on "hello", which is one window.
     "scratch": TrainingConfig(
@@ -268,7 +268,7 @@ PRESETS: dict[str, TrainingConfig] = {
 
 
 def get_config(preset: str | None = None, **changes: Any) -> TrainingConfig:
-    """Return the recipe of a preset, or the default one, with changed settings."""
+    """Return the configuration of a preset, or the default one, with changed settings."""
     base = TrainingConfig() if preset is None else PRESETS[checks.one_of("preset", preset, PRESETS)]
     return base.replaced(**changes)
 

@@ -104,7 +104,7 @@ def train(
         not copied, and a ``np.memmap`` is read in parts; they must not change either.
     preset
         The program to reproduce: ``"scratch"``, ``"min-char-rnn"`` or ``"char-rnn"``; ``None`` is fastrnn's
-        own recipe. Other arguments override those of the preset.
+        own config. Other arguments override those of the preset.
     backend
         ``"c"``, ``"numba"``, ``"numpy"``, or ``"auto"``: the first of these that can run here.
     unit
@@ -200,7 +200,7 @@ def train(
     [5.5459, 0.0132, 0.0057]
     """
     given = {name: value for name, value in locals().items() if name in CHECKS}
-    recipe = get_config(preset, **{name: value for name, value in given.items() if value is not PRESET})
+    config = get_config(preset, **{name: value for name, value in given.items() if value is not PRESET})
     get_backend(backend)
     generator = random_generator(preset, rng)
     workers = None if threads is None else checked_threads(threads)
@@ -209,7 +209,7 @@ def train(
     alphabet = vocabulary if isinstance(vocabulary, str) else None
     tokens = None if vocabulary is None or alphabet is not None else TokenVocabulary.of_tokens(vocabulary)
     with read_corpus(text, unit, tokens, encoding=encoding, newlines=newlines, lines=lines) as corpus:
-        run = _prepare(corpus, _Symbols(tokens, alphabet, newlines), recipe, backend, workers, generator)
+        run = _prepare(corpus, _Symbols(tokens, alphabet, newlines), config, backend, workers, generator)
         fit(run, progress=progress)
     return run.model
 
@@ -218,13 +218,13 @@ def train(
 
 
 def _prepare(
-    corpus: Corpus, symbols: _Symbols, recipe: TrainingConfig, backend: str, threads: int | None, rng: Any
+    corpus: Corpus, symbols: _Symbols, config: TrainingConfig, backend: str, threads: int | None, rng: Any
 ) -> Run:
     """Split the text, count its symbols, lay it out in rows, and make the network."""
-    part = _held_out_part(recipe, corpus)
-    if recipe.shuffle and isinstance(corpus, Documents):
+    part = _held_out_part(config, corpus)
+    if config.shuffle and isinstance(corpus, Documents):
         corpus = corpus.shuffled(rng)
-    training, held_out = corpus.split(part if recipe.split == "end" else 0.0)
+    training, held_out = corpus.split(part if config.split == "end" else 0.0)
     vocabulary, counts = symbols.found_in(training, held_out)
     ids = training.sequence(vocabulary)
     if len(ids) < 2 or not training.size:
@@ -233,44 +233,44 @@ def _prepare(
             + (f", beside the {held_out.size} that are held out" if held_out.size else "")
         )
     transitions = len(ids) - 1
-    if recipe.drop_last:
-        transitions = _whole_windows(transitions, recipe.seq_length)
-    T, B = fit_window(transitions, recipe.seq_length, recipe.batch_size)
-    if recipe.split == "rows":
+    if config.drop_last:
+        transitions = _whole_windows(transitions, config.seq_length)
+    T, B = fit_window(transitions, config.seq_length, config.batch_size)
+    if config.split == "rows":
         transitions = transitions // (T * B) * T * B
     rows = BatchLayout(
-        ids, transitions, B, boundary_id=vocabulary.boundary_id, carry_state=recipe.carry_state
+        ids, transitions, B, boundary_id=vocabulary.boundary_id, carry_state=config.carry_state
     )
-    if recipe.split == "rows":
+    if config.split == "rows":
         rows, validation = _split_rows(rows, T, part)
     else:
         validation = _validation_streams(held_out, vocabulary, B)
-    _log_split(recipe, training, held_out, part if validation is not None else 0.0)
+    _log_split(config, training, held_out, part if validation is not None else 0.0)
     for change in corpus.changes:
         logger.info("%s (newlines='keep', --newlines keep, takes the text as it is)", change)
-    _tell_what_shrank(len(ids), {"seq_length": (recipe.seq_length, T), "batch_size": (recipe.batch_size, B)})
-    blocks = WindowReader(rows, T)
-    recipe = recipe.fitted(T, B, blocks.windows)
-    _require_memory(recipe, vocabulary.size, blocks, threads or usable_cores())
+    _tell_what_shrank(len(ids), {"seq_length": (config.seq_length, T), "batch_size": (config.batch_size, B)})
+    reader = WindowReader(rows, T)
+    config = config.fitted(T, B, reader.windows)
+    _require_memory(config, vocabulary.size, reader, threads or usable_cores())
     network = Network(
-        **vars(recipe.network(vocabulary.size)),
+        **vars(config.network(vocabulary.size)),
         backend=backend,
-        initialization=recipe.initialization,
+        initialization=config.initialization,
         threads=threads,
         rng=rng,
     )
     trainer = Trainer(
         network,
-        optimizer=recipe.optimizer,
-        learning_rate=recipe.learning_rate,
-        clip_value=recipe.clip_value,
-        clip_norm=recipe.clip_norm,
-        reduction=recipe.reduction,
-        averaging=recipe.averaging,
-        dropout_seed=int(rng.random() * 2**53) if recipe.dropout else 0,
+        optimizer=config.optimizer,
+        learning_rate=config.learning_rate,
+        clip_value=config.clip_value,
+        clip_norm=config.clip_norm,
+        reduction=config.reduction,
+        averaging=config.averaging,
+        dropout_seed=int(rng.random() * 2**53) if config.dropout else 0,
     )
-    learnt = network if recipe.averaging is None else trainer.averaged_network
-    return Run(recipe, trainer, Model(learnt, vocabulary, counts, recipe.describe()), blocks, validation)
+    learnt = network if config.averaging is None else trainer.averaged_network
+    return Run(config, trainer, Model(learnt, vocabulary, counts, config.describe()), reader, validation)
 
 
 @dataclass(frozen=True)
@@ -310,23 +310,23 @@ class _Symbols:
         return alphabet
 
 
-def _held_out_part(recipe: TrainingConfig, corpus: Corpus) -> float:
+def _held_out_part(config: TrainingConfig, corpus: Corpus) -> float:
     """The fraction of the text to hold out."""
-    if recipe.validation is not None:
-        return recipe.validation
+    if config.validation is not None:
+        return config.validation
     documents = len(corpus) if isinstance(corpus, Documents) else None
     enough = corpus.size // 10 >= MIN_TO_HOLD_OUT and (documents is None or documents >= 10)
     return 0.1 if enough else 0.0
 
 
-def _log_split(recipe: TrainingConfig, training: Corpus, held_out: Corpus, part: float) -> None:
+def _log_split(config: TrainingConfig, training: Corpus, held_out: Corpus, part: float) -> None:
     """Log what is trained on, what is held out, and how to change it."""
     what, whose = f"{training.unit}s", "the last"
     number, rest = training.size, held_out.size
     if isinstance(training, Documents) and isinstance(held_out, Documents):
         number, rest, what = len(training), len(held_out), "documents"
-        whose = "drawn" if recipe.shuffle else "the last"
-    if part and recipe.split == "rows":
+        whose = "drawn" if config.shuffle else "the last"
+    if part and config.split == "rows":
         logger.info(
             "training on %s %s in rows; the last %g %% of each row are held out for validation "
             "(validation=0, --validation 0, trains on all)",
@@ -379,14 +379,14 @@ def _split_rows(rows: BatchLayout, T: int, part: float) -> tuple[BatchLayout, Ba
     return rows.first(kept * T), held_out
 
 
-def _require_memory(recipe: TrainingConfig, V: int, blocks: WindowReader, threads: int) -> None:
+def _require_memory(config: TrainingConfig, V: int, reader: WindowReader, threads: int) -> None:
     """Raise a ``MemoryError`` if training needs more memory than is available."""
-    T, B = blocks.seq_length, blocks.rows.batch_size
-    shape, itemsize = recipe.network(V).shape, np.dtype(recipe.dtype).itemsize
-    vectors = 3 + recipe.optimizer.moments + (recipe.averaging is not None)  # with the weights that are kept
-    plan = window_plan(shape, T, B, threads, dropout=recipe.dropout > 0)
+    T, B = reader.seq_length, reader.rows.batch_size
+    shape, itemsize = config.network(V).shape, np.dtype(config.dtype).itemsize
+    vectors = 3 + config.optimizer.moments + (config.averaging is not None)  # with the weights that are kept
+    plan = window_plan(shape, T, B, threads, dropout=config.dropout > 0)
     memory.require(
-        (vectors * parameter_layout(shape).size + plan.size) * itemsize + blocks.n_bytes,
+        (vectors * parameter_layout(shape).size + plan.size) * itemsize + reader.n_bytes,
         f"training with num_layers={shape.L}, hidden_size={shape.H}, seq_length={T}, batch_size={B} "
         f"and {V} symbols",
     )

@@ -13,7 +13,7 @@ from fastrnn.core.constants import REDUCTIONS, SETTINGS
 from fastrnn.core.plan import window_plan
 from fastrnn.data.batches import Batch
 from fastrnn.errors import DivergenceError
-from fastrnn.network.execution import SMALL_WINDOW, SYMBOL_BYTES, Array, State, StateLike, checked_key
+from fastrnn.network.execution import SMALL_WINDOW, SYMBOL_BYTES, Array, State, StateLike, checked_seed
 from fastrnn.network.network import Network
 from fastrnn.optimizers import Optimizer, get_optimizer
 from fastrnn.training.pace import Floats, Pace, blocks
@@ -158,11 +158,11 @@ class Trainer(checks.Sealed):
     @property
     def dropout_seed(self) -> int:
         """What dropout drops depends on this and on the number of the update; it can be set."""
-        return self._dropout_key
+        return self._dropout_seed
 
     @dropout_seed.setter
     def dropout_seed(self, value: int) -> None:
-        self._dropout_key = checked_key("dropout_seed", value)
+        self._dropout_seed = checked_seed("dropout_seed", value)
 
     @property
     def updates(self) -> int:

@@ -236,8 +236,8 @@ def test_errors_are_one_clear_line(
     assert not Path("m").exists()
 
 
-def test_help_states_the_defaults_of_the_recipe():
-    recipe = TrainingConfig()
+def test_help_states_the_defaults_of_the_config():
+    config = TrainingConfig()
     options = {
         option.name: option.help or ""
         for option in main.commands["train"].params
@@ -250,27 +250,27 @@ def test_help_states_the_defaults_of_the_recipe():
         "learning_rate",
         "clip_norm",
     ):
-        assert f"[default: {getattr(recipe, name):g}]" in options[name]
+        assert f"[default: {getattr(config, name):g}]" in options[name]
     for name in ("dtype", "cell", "activation", "split", "keep"):
-        assert f"[default: {getattr(recipe, name)}]" in options[name]
-    assert recipe.initialization is None
+        assert f"[default: {getattr(config, name)}]" in options[name]
+    assert config.initialization is None
     assert (
         f"[default: {MORE_UPDATES} and those of {PASSES} passes, at most {MAX_UPDATES}]" in options["steps"]
     )
     assert f"[default: {RECORDS} lines]" in options["log_every"]
-    assert recipe.shuffle
+    assert config.shuffle
     assert "[default: shuffle]" in options["shuffle"]
     assert "[default: orthogonal]" in options["initialization"]
     assert all(name in options["initialization"] for name in INITIALIZATIONS if name != "zeros")
     assert all(name in options["cell"] for name in CELLS)
     assert all(name in options["preset"] for name in PRESETS)
     for name, kinds in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-        assert f"[default: {getattr(recipe, name).name}]" in options[name]
+        assert f"[default: {getattr(config, name).name}]" in options[name]
         assert all(re.search(rf"\b{kind}\b", options[name]) for kind in kinds)
     assert all(name in options["reduction"] for name in REDUCTIONS)
 
 
-def test_every_setting_of_a_recipe_is_an_option():
+def test_every_setting_of_the_config_is_an_option():
     assert set(CHECKS) <= {option.name for option in main.commands["train"].params}
 
 

@@ -25,11 +25,11 @@ def test_its_fields_are_the_arguments_of_a_network_and_have_their_defaults():
 
 def test_a_training_has_its_fields_and_their_defaults():
     by_name = {each.name: each.default for each in fields(NetworkConfig)}
-    recipe = TrainingConfig()
-    assert {name: getattr(recipe, name) for name in OPTIONS if by_name[name] is not MISSING} == {
+    config = TrainingConfig()
+    assert {name: getattr(config, name) for name in OPTIONS if by_name[name] is not MISSING} == {
         name: by_name[name] for name in OPTIONS if by_name[name] is not MISSING
     }
-    assert recipe.network(7) == NetworkConfig(7, 128)
+    assert config.network(7) == NetworkConfig(7, 128)
 
 
 def test_what_was_checked_is_plain():

@@ -343,13 +343,13 @@ def test_char_rnn_holds_out_the_last_windows_of_each_row():
     ids = np.arange(10_000) % 250
     text = bytes(ids.astype(np.uint8))
     with training.read_corpus(text) as corpus:
-        recipe = training.get_config("char-rnn", seq_length=10, batch_size=5, validation=0.1)
+        config = training.get_config("char-rnn", seq_length=10, batch_size=5, validation=0.1)
         symbols = training._Symbols(None, None, "universal")
-        run = training._prepare(corpus, symbols, recipe, "numpy", None, np.random.default_rng(0))
+        run = training._prepare(corpus, symbols, config, "numpy", None, np.random.default_rng(0))
     windows = 9_999 // 50  # 199
     kept = int(windows * 0.9)  # 179
-    assert run.blocks.rows.n_steps == 10 * kept
-    streams, _, _ = run.blocks.at(0)
+    assert run.reader.rows.n_steps == 10 * kept
+    streams, _, _ = run.reader.at(0)
     first = streams.inputs[0]
     np.testing.assert_array_equal(first, (np.arange(5) * windows * 10) % 250)
     np.testing.assert_array_equal(streams.targets[0], first + 1)
@@ -588,8 +588,8 @@ def test_a_validation_that_is_not_finite_is_a_divergence(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("windows", "steps", "log_every"), [(1, 232, 14), (10, 520, 32), (1000, 5000, 250)])
 def test_a_short_text_gets_fewer_updates(windows: int, steps: int, log_every: int):
-    recipe = get_config().fitted(64, 32, windows)
-    assert (recipe.steps, recipe.log_every) == (steps, log_every)
+    config = get_config().fitted(64, 32, windows)
+    assert (config.steps, config.log_every) == (steps, log_every)
     assert get_config(steps=77).fitted(64, 32, windows).steps == 77
     assert get_config(epochs=3).fitted(64, 32, windows).steps is None
     assert get_config(time_limit=3).fitted(64, 32, windows).log_every == max(50, min(250, 4 * windows))
@@ -718,7 +718,7 @@ def test_settings_may_be_numpy_s_numbers(backend: str):
     assert fastrnn.Model.from_bytes(model.to_bytes()).settings == model.settings
 
 
-def test_every_setting_of_a_recipe_is_an_argument_of_train():
+def test_every_setting_of_the_config_is_an_argument_of_train():
     assert set(CHECKS) <= set(inspect.signature(fastrnn.train).parameters)
     fields = {field.name for field in dataclasses.fields(TrainingConfig)}
     assert fields - set(CHECKS) == {"carry_state", "drop_last", "record_last"}  # only presets set these
