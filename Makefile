@@ -6,8 +6,8 @@ SOURCES := pyproject.toml $(wildcard csrc/*)
 CASES ?= 40
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all test-isa test-oldest lint sanitize valgrind package contract bench compare
-.PHONY: claims claim-NAME clean
+.PHONY: help demo test test-slow test-all test-isa test-oldest lint sanitize valgrind neon package contract bench
+.PHONY: compare claims claim-NAME clean
 
 help: ## list these targets
 	@awk -F ':[^#]*## ' '/^[a-zNAME-]*:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' Makefile
@@ -64,8 +64,8 @@ build/sanitized build/watched: .venv/installed-for-development $(SOURCES)
 build/sanitized: CMAKE_OPTIONS = --config-settings cmake.define.FASTRNN_SANITIZE=ON
 build/watched: CMAKE_OPTIONS = --config-settings cmake.define.CMAKE_C_FLAGS=-g
 
-# The tool draws its arguments as tests/backends/test_kernels.py does.
-sanitize valgrind: export PYTHONPATH = tests:tests/backends
+# The tools draw their arguments as tests/backends/test_kernels.py does.
+sanitize valgrind neon: export PYTHONPATH = tests:tests/backends
 
 sanitize: build/sanitized ## call every kernel at odd sizes, in C under sanitizers; CASES=10 is quicker
 	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
@@ -78,6 +78,9 @@ valgrind: build/watched ## call every kernel at odd sizes under valgrind
 	PYTHONMALLOC=malloc OPENBLAS_CORETYPE=Haswell \
 	  valgrind --error-exitcode=1 --suppressions=tests/tools/valgrind.supp \
 	  $(BIN)/python tests/tools/sanitize.py --valgrind --cases 10 build/watched/fastrnn/backends
+
+neon: .venv/installed-for-development ## compare bits with aarch64's under qemu-aarch64, and count its tile's instructions
+	$(BIN)/python tests/tools/neon.py
 
 package: .venv/installed-for-development ## build sdist and wheels, with and without a C compiler, and try each
 	$(BIN)/python -m pip install --quiet build

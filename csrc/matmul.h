@@ -55,7 +55,7 @@ fr_inline void fr_tile(const int64_t R, const int64_t W, const fr_operands *o, i
             sum[i * W + j] = fr_vec_load_some(o->from + i * o->from_i + j * FR_LANES, columns - j * FR_LANES);
     for (int64_t k = 0; k < K; k++)
         for (int64_t i = 0; i < R; i++) {
-            const fr_vec x = fr_vec_fill(a[i * a_i + k * a_k]);
+            const real x = a[i * a_i + k * a_k];
             for (int64_t j = 0; j < W; j++) {
                 const fr_vec y = fr_vec_load(panels + (j / 2) * panel_stride + k * FR_NR + (j % 2) * FR_LANES);
                 sum[i * W + j] = fr_vec_fma(x, y, sum[i * W + j]);

@@ -133,7 +133,8 @@ def _until_next_stop(run: Run, done: int) -> int:
 class Recorder:
     """Writes the model's history from the losses of the updates, and keeps the best or the last weights.
 
-    It makes a record at every `log_every`-th update and, unless the configuration says otherwise, at the last one.
+    It makes a record at every `log_every`-th update and, unless the configuration says otherwise, at the
+    last one.
     """
 
     def __init__(self, run: Run) -> None:

@@ -177,7 +177,7 @@ class TrainingConfig:
         return replace(self, **changes)
 
     def fitted(self, T: int, B: int, windows: int) -> TrainingConfig:
-        """Return the configuration for a text with this number of windows (T, B); no setting of it is "auto"."""
+        """Return the configuration for a text with so many windows (T, B); no setting of it is "auto"."""
         steps = min(MAX_UPDATES, MORE_UPDATES + PASSES * windows) if self.steps == AUTO else self.steps
         updates = steps if self.epochs is None else self.epochs * windows
         log_every = self.log_every

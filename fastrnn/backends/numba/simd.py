@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 
 from fastrnn.backends.numba.jit import FUSES, WIDTH
 
-MR = (8 if WIDTH == 512 else 6) if FUSES else 2
+MR = (6 if WIDTH == 256 else 8) if FUSES else 2  # AVX-512 and NEON have 32 registers
 ROW_VECTORS = 8 if FUSES else 4
 
 
