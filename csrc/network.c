@@ -15,14 +15,6 @@
 #include "team.h"
 #include "views.h"
 
-/* What a window of training reads. */
-typedef struct {
-    const int32_t *inputs, *targets;
-    const uint8_t *starts;
-    double scale;
-    fr_dropout dropout;
-} Window;
-
 static int bad_worker(fr_worker worker)
 {
     return worker.part < 0 || worker.part >= worker.parts;
@@ -57,7 +49,7 @@ static void pack_backward(real *w, const real *params, fr_worker worker, fr_size
 /* The head at some steps, from `begin` on, for some of the batch rows: losses, dlogits in place of logits, and
  * the gradient of h. Rows that stand beside each other are taken FR_ROWS at a time: of all steps where a part
  * has the whole batch, else of one step. */
-static fr_status run_head(double *losses, real *w, const real *params, Window x, int64_t begin, int64_t count,
+static fr_status run_head(double *losses, real *w, const real *params, fr_window x, int64_t begin, int64_t count,
                           fr_worker worker, fr_sizes s)
 {
     const int64_t first = fr_part_start(s.B, worker.part, worker.parts),
@@ -99,7 +91,7 @@ static fr_status add_head_gradients(real *grads, real *w, int64_t begin, int64_t
 }
 
 /* The recurrence of a layer backwards, for batch rows from `first` on: the gradients of its gates. */
-static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int64_t first, int64_t rows,
+static fr_status recurrence_backward_rows(real *w, fr_window x, int64_t layer, int64_t first, int64_t rows,
                                           fr_worker worker, fr_sizes s)
 {
     const int64_t B = s.B, H = s.H;
@@ -130,7 +122,7 @@ static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int6
 }
 
 /* The same for all batch rows of a part. */
-static fr_status recurrence_backward(real *w, Window x, int64_t layer, fr_worker worker, fr_sizes s)
+static fr_status recurrence_backward(real *w, fr_window x, int64_t layer, fr_worker worker, fr_sizes s)
 {
     const int64_t end = fr_part_start(s.B, worker.part + 1, worker.parts);
     for (int64_t b = fr_part_start(s.B, worker.part, worker.parts); b < end; b += FR_STRETCH)
@@ -139,7 +131,7 @@ static fr_status recurrence_backward(real *w, Window x, int64_t layer, fr_worker
 }
 
 /* The gradient of what a dense layer takes in, for some of the rows of all steps. */
-static fr_status input_gradient(real *w, Window x, int64_t layer, fr_worker worker, fr_sizes s)
+static fr_status input_gradient(real *w, fr_window x, int64_t layer, fr_worker worker, fr_sizes s)
 {
     const int64_t N = s.T * s.B, end = fr_part_start(N, worker.part + 1, worker.parts), I = fr_inputs_of(s, layer),
                   O = s.G * s.H;
@@ -158,8 +150,8 @@ static fr_status input_gradient(real *w, Window x, int64_t layer, fr_worker work
 }
 
 /* The gradients of a layer's parameters that rows of all steps add, from n on, for some of the outputs. */
-static fr_status add_gradients_of_rows(real *grads, real *w, Window x, int64_t layer, int64_t n, int64_t N, real *block,
-                                       fr_worker worker, fr_sizes s)
+static fr_status add_gradients_of_rows(real *grads, real *w, fr_window x, int64_t layer, int64_t n, int64_t N,
+                                       real *block, fr_worker worker, fr_sizes s)
 {
     const int64_t I = fr_inputs_of(s, layer), O = s.G * s.H, part = worker.part, parts = worker.parts;
     const real *dgates = w + fr_layer_offset_of(s, layer, FR_DGATES) + n * O,
@@ -181,7 +173,7 @@ static fr_status add_gradients_of_rows(real *grads, real *w, Window x, int64_t l
 }
 
 /* The gradients of all parameters but the head's, for some of the outputs. */
-static fr_status add_gradients(real *grads, real *w, Window x, real *block, fr_worker worker, fr_sizes s)
+static fr_status add_gradients(real *grads, real *w, fr_window x, real *block, fr_worker worker, fr_sizes s)
 {
     const int64_t N = s.T * s.B;
     for (int64_t l = 0; l < s.L; l++)
@@ -199,8 +191,8 @@ static fr_status add_gradients(real *grads, real *w, Window x, real *block, fr_w
     return FR_OK;
 }
 
-static fr_status gradients(double *losses, real *grads, real *state, real *w, const real *params, Window x,
-                           fr_worker worker, fr_sizes s)
+static fr_status gradients(double *losses, real *grads, real *w, const real *params, fr_window x, fr_worker worker,
+                           fr_sizes s)
 {
     const int64_t n = fr_offset_of(s, FR_PARAMETERS), steps = fr_offset_of(s, FR_HEAD_STEPS);
     const int64_t first = fr_part_start(n, worker.part, worker.parts),
@@ -210,7 +202,7 @@ static fr_status gradients(double *losses, real *grads, real *state, real *w, co
     fr_pack_forward(w, params, worker, s);
     pack_backward(w, params, worker, s);
     FR_RETURN_IF_BAD(fr_barrier_wait(worker));
-    FR_RETURN_IF_BAD(fr_layers_forward(w, state, w, params, x.inputs, x.starts, x.dropout, worker, s));
+    FR_RETURN_IF_BAD(fr_layers_forward(w, w, params, x, worker, s));
     for (int64_t t = 0; t < s.T; t += steps) {
         const int64_t count = fr_min(steps, s.T - t);
         FR_RETURN_IF_BAD(run_head(losses, w, params, x, t, count, worker, s));
@@ -241,13 +233,13 @@ fr_status FR(network_gradients)(double *losses, real *grads, real *state, real *
 {
     const fr_sizes s = fr_sizes_of(plan, T, B);
     const fr_worker worker = {barrier, part, parts};
-    const Window x = {inputs, targets, starts, scale, {dropout, dropout_seed, update}};
+    const fr_window x = {inputs, targets, starts, state, scale, {dropout, dropout_seed, update}};
     FR_RETURN_IF_BAD(fr_bad_sizes(s));
     if (bad_worker(worker))
         return FR_BAD_SIZE;
     if (bad_symbols(inputs, 0, T * B, s.V) || bad_symbols(targets, -1, T * B, s.V))
         return FR_BAD_SYMBOL;
-    return gradients(losses, grads, state, workspace, params, x, worker, s);
+    return gradients(losses, grads, workspace, params, x, worker, s);
 }
 
 /* What the sum of a window's losses is multiplied by: its mean is over the targets that there are. */
@@ -309,9 +301,9 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
         const fr_sizes s = fr_sizes_of(plan, fr_min(T, S - start), B);
         const int64_t N = s.T * B;
         const int32_t *y = targets + start * B;
-        const Window x = {inputs + start * B, y, starts + start * B, gradient_scale(y, reduction, N, B),
-                          {dropout, dropout_seed, first_update + i}};
-        FR_RETURN_IF_BAD(gradients(symbol_losses, grads, state, workspace, params, x, worker, s));
+        const fr_window x = {inputs + start * B, y, starts + start * B, state, gradient_scale(y, reduction, N, B),
+                             {dropout, dropout_seed, first_update + i}};
+        FR_RETURN_IF_BAD(gradients(symbol_losses, grads, workspace, params, x, worker, s));
         double norm; /* every part finds the same loss and norm, and goes on or ends like the others */
         const double loss = sum_of(symbol_losses, N);
         FR_RETURN_IF_BAD(FR(gradient_norm)(&norm, grads, value_limit, n));
