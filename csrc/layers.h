@@ -15,6 +15,15 @@ typedef struct {
     int64_t seed, update;
 } fr_dropout;
 
+/* What a window reads, and the state that it carries. */
+typedef struct {
+    const int32_t *inputs, *targets;
+    const uint8_t *starts;
+    real *state;
+    double scale; /* of the gradient */
+    fr_dropout dropout;
+} fr_window;
+
 static inline void fr_pack_forward(real *packed, const real *params, fr_worker worker, fr_sizes s)
 {
     const int64_t part = worker.part, parts = worker.parts, O = s.G * s.H;
@@ -39,13 +48,12 @@ static inline fr_status fr_apply_dropout(real *trace, fr_dropout d, int64_t laye
 }
 
 /* The input's share of a dense layer's gates, for a worker's part of the T·B rows. */
-static inline fr_status fr_input_projection(real *trace, const real *packed, const real *params,
-                                            const int32_t *inputs, fr_dropout d, int64_t layer, fr_worker worker,
-                                            fr_sizes s)
+static inline fr_status fr_input_projection(real *trace, const real *packed, const real *params, fr_window x,
+                                            int64_t layer, fr_worker worker, fr_sizes s)
 {
     const int64_t N = s.T * s.B, end = fr_part_start(N, worker.part + 1, worker.parts), I = fr_inputs_of(s, layer),
                   O = s.G * s.H;
-    real *x = trace + (layer > 0 ? fr_layer_offset_of(s, layer - 1, FR_OUTPUT) : fr_offset_of(s, FR_X));
+    real *in = trace + (layer > 0 ? fr_layer_offset_of(s, layer - 1, FR_OUTPUT) : fr_offset_of(s, FR_X));
     real *gates = trace + fr_layer_offset_of(s, layer, FR_GATES);
     const real *ih = packed + fr_layer_offset_of(s, layer, FR_IH_T),
                *bias = params + fr_layer_offset_of(s, layer, FR_GATE_BIAS);
@@ -53,19 +61,19 @@ static inline fr_status fr_input_projection(real *trace, const real *packed, con
         const int64_t rows = fr_min(FR_STRETCH, end - n);
         FR_RETURN_IF_BAD(fr_check_abort(worker));
         if (layer > 0)
-            FR_RETURN_IF_BAD(fr_apply_dropout(trace, d, layer - 1, n, rows, s));
+            FR_RETURN_IF_BAD(fr_apply_dropout(trace, x.dropout, layer - 1, n, rows, s));
         else
-            FR_RETURN_IF_BAD(FR(embedding_forward)(x + n * I, params + fr_offset_of(s, FR_EMBEDDING_WEIGHT),
-                                                   inputs + n, rows, s.V, I));
-        FR_RETURN_IF_BAD(FR(linear_forward)(gates + n * O, x + n * I, ih, bias, rows, I, O));
+            FR_RETURN_IF_BAD(FR(embedding_forward)(in + n * I, params + fr_offset_of(s, FR_EMBEDDING_WEIGHT),
+                                                   x.inputs + n, rows, s.V, I));
+        FR_RETURN_IF_BAD(FR(linear_forward)(gates + n * O, in + n * I, ih, bias, rows, I, O));
     }
     return FR_OK;
 }
 
 /* The recurrence of a layer, for `rows` batch rows from `first` on. It carries the state. */
-static inline fr_status fr_recurrence_forward_rows(real *trace, real *state, const real *packed, const real *params,
-                                                   const int32_t *inputs, const uint8_t *starts, int64_t layer,
-                                                   int64_t first, int64_t rows, fr_worker worker, fr_sizes s)
+static inline fr_status fr_recurrence_forward_rows(real *trace, const real *packed, const real *params, fr_window x,
+                                                   int64_t layer, int64_t first, int64_t rows, fr_worker worker,
+                                                   fr_sizes s)
 {
     const int64_t B = s.B, H = s.H, O = s.G * H, last = (s.T * B + first) * H;
     const size_t bytes = (size_t)(rows * H) * sizeof(real);
@@ -76,26 +84,27 @@ static inline fr_status fr_recurrence_forward_rows(real *trace, real *state, con
     real *h = trace + fr_layer_offset_of(s, layer, FR_H),
          *aux = fr_optional(trace, fr_layer_offset_of(s, layer, FR_AUX));
     real *gates = trace + fr_layer_offset_of(s, layer, FR_GATES);
-    real *state_h = state + (layer * B + first) * H, *state_c = state_h + s.L * B * H;
+    real *state_h = x.state + (layer * B + first) * H, *state_c = state_h + s.L * B * H;
     memcpy(h + first * H, state_h, bytes);
     if (s.cell == FR_LSTM)
         memcpy(aux + first * H, state_c, bytes);
     for (int64_t t = 0; t < s.T; t++) {
         const int64_t n = t * B + first, here = n * H, next = here + B * H;
-        real *x = gates + n * O;
+        const uint8_t *starts = x.starts + n;
+        real *row = gates + n * O;
         FR_RETURN_IF_BAD(fr_check_abort(worker));
         if (!fr_is_dense(s, layer))
-            FR_RETURN_IF_BAD(FR(gather_forward)(x, weight_ih, bias, inputs + n, rows, s.V, O));
+            FR_RETURN_IF_BAD(FR(gather_forward)(row, weight_ih, bias, x.inputs + n, rows, s.V, O));
         switch (s.cell) {
         case FR_GRU:
-            FR(gru_forward)(h + next, aux + here, x, masked, h + here, hh,
-                            params + fr_layer_offset_of(s, layer, FR_BIAS_HN), starts + n, rows, H);
+            FR(gru_forward)(h + next, aux + here, row, masked, h + here, hh,
+                            params + fr_layer_offset_of(s, layer, FR_BIAS_HN), starts, rows, H);
             break;
         case FR_LSTM:
-            FR(lstm_forward)(h + next, aux + next, x, masked, h + here, aux + here, hh, starts + n, rows, H);
+            FR(lstm_forward)(h + next, aux + next, row, masked, h + here, aux + here, hh, starts, rows, H);
             break;
         default:
-            FR(rnn_forward)(h + next, masked, h + here, hh, starts + n, s.cell == FR_RNN_RELU, rows, H);
+            FR(rnn_forward)(h + next, masked, h + here, hh, starts, s.cell == FR_RNN_RELU, rows, H);
         }
     }
     memcpy(state_h, h + last, bytes);
@@ -105,29 +114,27 @@ static inline fr_status fr_recurrence_forward_rows(real *trace, real *state, con
 }
 
 /* The same for all batch rows of a worker. */
-static inline fr_status fr_recurrence_forward(real *trace, real *state, const real *packed, const real *params,
-                                              const int32_t *inputs, const uint8_t *starts, int64_t layer,
-                                              fr_worker worker, fr_sizes s)
+static inline fr_status fr_recurrence_forward(real *trace, const real *packed, const real *params, fr_window x,
+                                              int64_t layer, fr_worker worker, fr_sizes s)
 {
     const int64_t end = fr_part_start(s.B, worker.part + 1, worker.parts);
     for (int64_t b = fr_part_start(s.B, worker.part, worker.parts); b < end; b += FR_STRETCH)
-        FR_RETURN_IF_BAD(fr_recurrence_forward_rows(trace, state, packed, params, inputs, starts, layer, b,
-                                                    fr_min(FR_STRETCH, end - b), worker, s));
+        FR_RETURN_IF_BAD(fr_recurrence_forward_rows(trace, packed, params, x, layer, b, fr_min(FR_STRETCH, end - b),
+                                                    worker, s));
     return FR_OK;
 }
 
-static inline fr_status fr_layers_forward(real *trace, real *state, const real *packed, const real *params,
-                                          const int32_t *inputs, const uint8_t *starts, fr_dropout d,
+static inline fr_status fr_layers_forward(real *trace, const real *packed, const real *params, fr_window x,
                                           fr_worker worker, fr_sizes s)
 {
     for (int64_t l = 0; l < s.L; l++) {
         if (fr_is_dense(s, l)) {
             if (l > 0)
                 FR_RETURN_IF_BAD(fr_barrier_wait(worker));
-            FR_RETURN_IF_BAD(fr_input_projection(trace, packed, params, inputs, d, l, worker, s));
+            FR_RETURN_IF_BAD(fr_input_projection(trace, packed, params, x, l, worker, s));
             FR_RETURN_IF_BAD(fr_barrier_wait(worker));
         }
-        FR_RETURN_IF_BAD(fr_recurrence_forward(trace, state, packed, params, inputs, starts, l, worker, s));
+        FR_RETURN_IF_BAD(fr_recurrence_forward(trace, packed, params, x, l, worker, s));
     }
     return FR_OK;
 }

@@ -14,14 +14,6 @@
 #include "team.h"
 #include "views.h"
 
-/* The input of a window of training. */
-typedef struct {
-    const int32_t *inputs, *targets;
-    const uint8_t *starts;
-    double scale;
-    fr_dropout dropout;
-} Window;
-
 static int bad_worker(fr_worker worker)
 {
     return worker.part < 0 || worker.part >= worker.parts;
@@ -56,7 +48,7 @@ static void pack_backward(real *w, const real *params, fr_worker worker, fr_size
 /* The head at `count` steps from `begin` on, for a worker's batch rows: losses, dlogits in place of logits, and the
  * gradient of h. It takes up to FR_ROWS contiguous rows at a time. If a worker has all batch rows, the rows of all
  * steps are contiguous, else only those of one step. */
-static fr_status run_head(double *losses, real *w, const real *params, Window x, int64_t begin, int64_t count,
+static fr_status run_head(double *losses, real *w, const real *params, fr_window x, int64_t begin, int64_t count,
                           fr_worker worker, fr_sizes s)
 {
     const int64_t first = fr_part_start(s.B, worker.part, worker.parts),
@@ -98,7 +90,7 @@ static fr_status add_head_gradients(real *grads, real *w, int64_t begin, int64_t
 }
 
 /* The backward recurrence of a layer, for `rows` batch rows from `first` on: the gradients of its gates. */
-static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int64_t first, int64_t rows,
+static fr_status recurrence_backward_rows(real *w, fr_window x, int64_t layer, int64_t first, int64_t rows,
                                           fr_worker worker, fr_sizes s)
 {
     const int64_t B = s.B, H = s.H;
@@ -129,7 +121,7 @@ static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int6
 }
 
 /* The same for all batch rows of a worker. */
-static fr_status recurrence_backward(real *w, Window x, int64_t layer, fr_worker worker, fr_sizes s)
+static fr_status recurrence_backward(real *w, fr_window x, int64_t layer, fr_worker worker, fr_sizes s)
 {
     const int64_t end = fr_part_start(s.B, worker.part + 1, worker.parts);
     for (int64_t b = fr_part_start(s.B, worker.part, worker.parts); b < end; b += FR_STRETCH)
@@ -138,7 +130,7 @@ static fr_status recurrence_backward(real *w, Window x, int64_t layer, fr_worker
 }
 
 /* The gradient of a dense layer's input, for a worker's part of the T·B rows. */
-static fr_status input_gradient(real *w, Window x, int64_t layer, fr_worker worker, fr_sizes s)
+static fr_status input_gradient(real *w, fr_window x, int64_t layer, fr_worker worker, fr_sizes s)
 {
     const int64_t N = s.T * s.B, end = fr_part_start(N, worker.part + 1, worker.parts), I = fr_inputs_of(s, layer),
                   O = s.G * s.H;
@@ -157,8 +149,8 @@ static fr_status input_gradient(real *w, Window x, int64_t layer, fr_worker work
 }
 
 /* Adds what N of the T·B rows, from n on, give to the gradients of a layer's parameters, for a part of the outputs. */
-static fr_status add_gradients_of_rows(real *grads, real *w, Window x, int64_t layer, int64_t n, int64_t N, real *block,
-                                       fr_worker worker, fr_sizes s)
+static fr_status add_gradients_of_rows(real *grads, real *w, fr_window x, int64_t layer, int64_t n, int64_t N,
+                                       real *block, fr_worker worker, fr_sizes s)
 {
     const int64_t I = fr_inputs_of(s, layer), O = s.G * s.H, part = worker.part, parts = worker.parts;
     const real *dgates = w + fr_layer_offset_of(s, layer, FR_DGATES) + n * O,
@@ -180,7 +172,7 @@ static fr_status add_gradients_of_rows(real *grads, real *w, Window x, int64_t l
 }
 
 /* Adds the gradients of all parameters except the head's, for a worker's part of the outputs. */
-static fr_status add_gradients(real *grads, real *w, Window x, real *block, fr_worker worker, fr_sizes s)
+static fr_status add_gradients(real *grads, real *w, fr_window x, real *block, fr_worker worker, fr_sizes s)
 {
     const int64_t N = s.T * s.B;
     for (int64_t l = 0; l < s.L; l++)
@@ -198,8 +190,8 @@ static fr_status add_gradients(real *grads, real *w, Window x, real *block, fr_w
     return FR_OK;
 }
 
-static fr_status gradients(double *losses, real *grads, real *state, real *w, const real *params, Window x,
-                           fr_worker worker, fr_sizes s)
+static fr_status gradients(double *losses, real *grads, real *w, const real *params, fr_window x, fr_worker worker,
+                           fr_sizes s)
 {
     const int64_t n = fr_offset_of(s, FR_PARAMETERS), steps = fr_offset_of(s, FR_HEAD_STEPS);
     const int64_t first = fr_part_start(n, worker.part, worker.parts),
@@ -209,7 +201,7 @@ static fr_status gradients(double *losses, real *grads, real *state, real *w, co
     fr_pack_forward(w, params, worker, s);
     pack_backward(w, params, worker, s);
     FR_RETURN_IF_BAD(fr_barrier_wait(worker));
-    FR_RETURN_IF_BAD(fr_layers_forward(w, state, w, params, x.inputs, x.starts, x.dropout, worker, s));
+    FR_RETURN_IF_BAD(fr_layers_forward(w, w, params, x, worker, s));
     for (int64_t t = 0; t < s.T; t += steps) {
         const int64_t count = fr_min(steps, s.T - t);
         FR_RETURN_IF_BAD(run_head(losses, w, params, x, t, count, worker, s));
@@ -240,13 +232,13 @@ fr_status FR(network_gradients)(double *losses, real *grads, real *state, real *
 {
     const fr_sizes s = fr_sizes_of(plan, T, B);
     const fr_worker worker = {barrier, part, parts};
-    const Window x = {inputs, targets, starts, scale, {dropout, dropout_seed, update}};
+    const fr_window x = {inputs, targets, starts, state, scale, {dropout, dropout_seed, update}};
     FR_RETURN_IF_BAD(fr_bad_sizes(s));
     if (bad_worker(worker))
         return FR_BAD_SIZE;
     if (bad_symbols(inputs, 0, T * B, s.V) || bad_symbols(targets, -1, T * B, s.V))
         return FR_BAD_SYMBOL;
-    return gradients(losses, grads, state, workspace, params, x, worker, s);
+    return gradients(losses, grads, workspace, params, x, worker, s);
 }
 
 /* The factor of the sum of a window's losses. A mean divides by the number of targets that are not -1. */
@@ -308,9 +300,9 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
         const fr_sizes s = fr_sizes_of(plan, fr_min(T, S - start), B);
         const int64_t N = s.T * B;
         const int32_t *y = targets + start * B;
-        const Window x = {inputs + start * B, y, starts + start * B, gradient_scale(y, reduction, N, B),
-                          {dropout, dropout_seed, first_update + i}};
-        FR_RETURN_IF_BAD(gradients(symbol_losses, grads, state, workspace, params, x, worker, s));
+        const fr_window x = {inputs + start * B, y, starts + start * B, state, gradient_scale(y, reduction, N, B),
+                             {dropout, dropout_seed, first_update + i}};
+        FR_RETURN_IF_BAD(gradients(symbol_losses, grads, workspace, params, x, worker, s));
         double norm; /* all workers compute the same loss and norm, so they all stop or all go on */
         const double loss = sum_of(symbol_losses, N);
         FR_RETURN_IF_BAD(FR(gradient_norm)(&norm, grads, value_limit, n));

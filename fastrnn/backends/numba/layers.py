@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastrnn.backends.numba.constants import (
     AUX,
@@ -46,6 +46,17 @@ class Dropout(NamedTuple):
     update: int
 
 
+class Window(NamedTuple):
+    """What a window reads, and the state that it carries; the scale is that of the gradient."""
+
+    inputs: Any
+    targets: Any
+    starts: Any
+    state: Any
+    scale: float
+    dropout: Dropout
+
+
 @procedure
 def pack_forward(packed, params, worker, s):
     part, parts, O = worker.part, worker.parts, s.G * s.H
@@ -71,7 +82,7 @@ def apply_dropout(trace, d, layer, n, rows, s):
 
 
 @routine
-def input_projection(trace, packed, params, inputs, d, layer, worker, s):
+def input_projection(trace, packed, params, x, layer, worker, s):
     """The input's share of a dense layer's gates, for a worker's part of the T·B rows."""
     N, I, O = s.T * s.B, inputs_of(s, layer), s.G * s.H
     gates, packed_ih = (
@@ -79,16 +90,16 @@ def input_projection(trace, packed, params, inputs, d, layer, worker, s):
         at(packed, layer_offset_of(s, layer, IH_T)),
     )
     bias = at(params, layer_offset_of(s, layer, GATE_BIAS))
-    x = at(trace, layer_offset_of(s, layer - 1, OUTPUT) if layer > 0 else offset_of(s, X))
+    taken = at(trace, layer_offset_of(s, layer - 1, OUTPUT) if layer > 0 else offset_of(s, X))
     status, end = OK, part_start(N, worker.part + 1, worker.parts)
     for n in range(part_start(N, worker.part, worker.parts), end, STRETCH):
-        rows, some = min(STRETCH, end - n), at(x, n * I)
+        rows, some = min(STRETCH, end - n), at(taken, n * I)
         status = check_abort(worker)
         if status == OK and layer > 0:
-            status = apply_dropout(trace, d, layer - 1, n, rows, s)
+            status = apply_dropout(trace, x.dropout, layer - 1, n, rows, s)
         elif status == OK:
             weight = at(params, offset_of(s, EMBEDDING_WEIGHT))
-            status = embedding_forward(some, weight, at(inputs, n), rows, s.V, I)
+            status = embedding_forward(some, weight, at(x.inputs, n), rows, s.V, I)
         if status == OK:
             status = linear_forward(at(gates, n * O), some, packed_ih, bias, rows, I, O)
         if status != OK:
@@ -97,7 +108,7 @@ def input_projection(trace, packed, params, inputs, d, layer, worker, s):
 
 
 @routine
-def recurrence_forward_rows(trace, state, packed, params, inputs, starts, layer, first, rows, worker, s):
+def recurrence_forward_rows(trace, packed, params, x, layer, first, rows, worker, s):
     """The recurrence of a layer, for ``rows`` batch rows from ``first`` on. It carries the state."""
     H, B, O = s.H, s.B, s.G * s.H
     h, aux = at(trace, layer_offset_of(s, layer, H_)), optional(trace, layer_offset_of(s, layer, AUX))
@@ -107,27 +118,27 @@ def recurrence_forward_rows(trace, state, packed, params, inputs, starts, layer,
         at(params, layer_offset_of(s, layer, GATE_BIAS)),
     )
     masked = at(trace, offset_of(s, MASKED) + (first + worker.part) * (s.G + 1) * H)
-    state_h, state_c = at(state, (layer * B + first) * H), at(state, ((s.L + layer) * B + first) * H)
+    state_h, state_c = at(x.state, (layer * B + first) * H), at(x.state, ((s.L + layer) * B + first) * H)
     copy(at(h, first * H), state_h, rows * H)
     if s.cell == LSTM:
         copy(at(aux, first * H), state_c, rows * H)
     for t in range(s.T):
         n = t * B + first
-        here, after, x, begins = n * H, (n + B) * H, at(gates, n * O), at(starts, n)
+        here, after, row, begins = n * H, (n + B) * H, at(gates, n * O), at(x.starts, n)
         status = check_abort(worker)
         if status != OK:
             return status
         if not is_dense(s, layer):
-            status = gather_forward(x, weight_ih, bias, at(inputs, n), rows, s.V, O)
+            status = gather_forward(row, weight_ih, bias, at(x.inputs, n), rows, s.V, O)
             if status != OK:
                 return status
         if s.cell == LSTM:
             lstm_forward(
-                at(h, after), at(aux, after), x, masked, at(h, here), at(aux, here), hh, begins, rows, H
+                at(h, after), at(aux, after), row, masked, at(h, here), at(aux, here), hh, begins, rows, H
             )
         elif s.cell == GRU:
             bias_hn = at(params, layer_offset_of(s, layer, BIAS_HN))
-            gru_forward(at(h, after), at(aux, here), x, masked, at(h, here), hh, bias_hn, begins, rows, H)
+            gru_forward(at(h, after), at(aux, here), row, masked, at(h, here), hh, bias_hn, begins, rows, H)
         elif s.cell == RNN_RELU:
             rnn_forward(at(h, after), masked, at(h, here), hh, begins, 1, rows, H)
         else:
@@ -139,32 +150,30 @@ def recurrence_forward_rows(trace, state, packed, params, inputs, starts, layer,
 
 
 @routine
-def recurrence_forward(trace, state, packed, params, inputs, starts, layer, worker, s):
+def recurrence_forward(trace, packed, params, x, layer, worker, s):
     """The same for all batch rows of a worker."""
     status, end = OK, part_start(s.B, worker.part + 1, worker.parts)
     for b in range(part_start(s.B, worker.part, worker.parts), end, STRETCH):
         rows = min(STRETCH, end - b)
-        status = recurrence_forward_rows(
-            trace, state, packed, params, inputs, starts, layer, b, rows, worker, s
-        )
+        status = recurrence_forward_rows(trace, packed, params, x, layer, b, rows, worker, s)
         if status != OK:
             break
     return status
 
 
 @routine
-def layers_forward(trace, state, packed, params, inputs, starts, d, worker, s):
+def layers_forward(trace, packed, params, x, worker, s):
     status = OK
     for layer in range(s.L):
         if is_dense(s, layer):
             if layer > 0:
                 status = barrier_wait(worker)
             if status == OK:
-                status = input_projection(trace, packed, params, inputs, d, layer, worker, s)
+                status = input_projection(trace, packed, params, x, layer, worker, s)
             if status == OK:
                 status = barrier_wait(worker)
         if status == OK:
-            status = recurrence_forward(trace, state, packed, params, inputs, starts, layer, worker, s)
+            status = recurrence_forward(trace, packed, params, x, layer, worker, s)
         if status != OK:
             return status
     return OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
 
 from fastrnn.backends.numba.constants import (
     ADAGRAD,
@@ -54,7 +53,7 @@ from fastrnn.backends.numba.cross_entropy import cross_entropy
 from fastrnn.backends.numba.dropout import dropout
 from fastrnn.backends.numba.gru import gru_backward, gru_gradients
 from fastrnn.backends.numba.jit import inlined, jit, procedure, routine
-from fastrnn.backends.numba.layers import Dropout, apply_dropout, layers_forward, pack_forward
+from fastrnn.backends.numba.layers import Dropout, Window, apply_dropout, layers_forward, pack_forward
 from fastrnn.backends.numba.linear import (
     embedding_gradients,
     gather_gradients,
@@ -87,16 +86,6 @@ from fastrnn.backends.numba.views import (
     packed_size,
     sizes_of,
 )
-
-
-class Window(NamedTuple):
-    """The input of a window of training."""
-
-    inputs: Any
-    targets: Any
-    starts: Any
-    scale: float
-    dropout: Dropout
 
 
 @procedure
@@ -286,7 +275,7 @@ def add_gradients(grads, w, x, block, worker, s):
 
 
 @routine
-def gradients(losses, grads, state, w, params, x, worker, s):
+def gradients(losses, grads, w, params, x, worker, s):
     """The gradients of a window, in a workspace ``w``."""
     size, steps = s.plan[PARAMETERS], s.plan[HEAD_STEPS]
     first = part_start(size, worker.part, worker.parts)
@@ -296,7 +285,7 @@ def gradients(losses, grads, state, w, params, x, worker, s):
     pack_backward(w, params, worker, s)
     status = barrier_wait(worker)
     if status == OK:
-        status = layers_forward(w, state, w, params, x.inputs, x.starts, x.dropout, worker, s)
+        status = layers_forward(w, w, params, x, worker, s)
     for t in range(0, s.T, steps):
         count = min(steps, s.T - t)
         if status == OK:
@@ -341,11 +330,12 @@ def network_gradients(
         return status
     if part < 0 or part >= parts:
         return BAD_SIZE
-    x = Window(at(inputs, 0), at(targets, 0), at(starts, 0), scale, Dropout(dropout, dropout_seed, update))
+    dropped = Dropout(dropout, dropout_seed, update)
+    x = Window(at(inputs, 0), at(targets, 0), at(starts, 0), at(state, 0), scale, dropped)
     if bad_symbols(x.inputs, 0, T * B, s.V) or bad_symbols(x.targets, -1, T * B, s.V):
         return BAD_SYMBOL
     worker = Worker(at(barrier, 0), part, parts)
-    return gradients(at(losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x, worker, s)
+    return gradients(at(losses, 0), at(grads, 0), at(workspace, 0), at(params, 0), x, worker, s)
 
 
 @inlined
@@ -397,11 +387,8 @@ def train_windows(
         y = at(targets, start * B)
         dropped = Dropout(dropout, dropout_seed, first_update + w)
         scaled = gradient_scale(y, reduction, s.T * B, B)
-        x = Window(at(inputs, start * B), y, at(starts, start * B), scaled, dropped)
-        status = gradients(
-            at(symbol_losses, 0), at(grads, 0), at(state, 0), at(workspace, 0), at(params, 0), x,
-            worker, s,
-        )  # fmt: skip
+        x = Window(at(inputs, start * B), y, at(starts, start * B), at(state, 0), scaled, dropped)
+        status = gradients(at(symbol_losses, 0), at(grads, 0), at(workspace, 0), at(params, 0), x, worker, s)
         if status != OK:
             return status
         # all workers compute the same loss and norm, so they all stop or all go on
