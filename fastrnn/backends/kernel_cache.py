@@ -22,6 +22,9 @@ from numba.core import caching, serialize
 
 logger = logging.getLogger("fastrnn")
 
+#: The precisions of a kernel.
+FLOATS = {"float32", "float64"}
+
 _problems = itertools.count()
 
 
@@ -219,7 +222,7 @@ class KernelCache(caching.FunctionCache):
             report(f"cannot be read ({error})")
             kernel = None
         if kernel is None:
-            logger.info("compiling %s", self._name)
+            logger.info("compiling %s%s", self._name, _precision(sig))
         return kernel
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -228,6 +231,12 @@ class KernelCache(caching.FunctionCache):
             super().save_overload(sig, data)
         except Exception as error:  # noqa: BLE001
             report(f"cannot be written ({error})")
+
+
+def _precision(signature: Any) -> str:
+    """The precision of a kernel with this signature, for the log: that of its floating-point arrays."""
+    dtypes = {str(argument.dtype) for argument in signature if hasattr(argument, "dtype")}
+    return f" for {min(dtypes & FLOATS)}" if dtypes & FLOATS else ""
 
 
 def cache_on_disk(compiled: Any, stamp: Any) -> None:

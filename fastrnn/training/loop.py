@@ -73,9 +73,7 @@ def fit(run: Run, *, progress: bool) -> None:
     trainer, recorder, pace = run.trainer, Recorder(run), Pace()
     with ProgressDisplay(progress) as display:
         try:
-            if trainer.network.backend.name == "numba":
-                display.announce("compiling, which takes about ten seconds if nothing is cached")
-            _compile(run)
+            _compile(run, display)
             run.began = display.began = time.monotonic()
             while trainer.updates == 0 or run.part_done(trainer.updates) < 1:
                 done = trainer.updates
@@ -93,13 +91,27 @@ def fit(run: Run, *, progress: bool) -> None:
             raise
 
 
-def _compile(run: Run) -> None:
-    """Let the backend compile what training needs; the time limit does not count this."""
+def _compile(run: Run, display: ProgressDisplay) -> None:
+    """Let the backend compile the kernels of training; the time limit does not count this."""
+    kernels = {"training": _train_nothing}
+    if run.held_out is not None:
+        kernels["validation"] = _validate_little
+    for number, (name, call) in enumerate(kernels.items(), 1):
+        if run.trainer.network.backend.name == "numba":
+            display.announce(
+                f"compiling {name}, kernel {number} of {len(kernels)}; it takes seconds if it is not cached"
+            )
+        call(run)
+
+
+def _train_nothing(run: Run) -> None:
     streams, _, _ = run.reader.at(0)
     run.trainer.advance(streams, run.reader.seq_length, 0, np.empty(0))
-    if run.held_out is not None:
-        part = (array[:1, :1].copy() for array in vars(run.held_out).values())
-        scoring.losses_of_rows(run.model.network, Batch(*part))
+
+
+def _validate_little(run: Run) -> None:
+    part = (array[:1, :1].copy() for array in vars(run.held_out).values())
+    scoring.losses_of_rows(run.model.network, Batch(*part))
 
 
 def _advance(run: Run, count: int) -> NDArray[np.float64]:
