@@ -109,6 +109,15 @@ enum { FR_BARRIER = 48, FR_ARRIVED = 0, FR_GENERATION = 16, FR_ABORT = 32 };
 /* The numbers of the optimizers, for train_windows, and the length of a row of their settings. */
 enum { FR_SGD = 0, FR_ADAGRAD = 1, FR_ADAM = 2, FR_RMSPROP = 3, FR_SETTINGS = 6 };
 
+/* The columns of a row of settings: the first one of every optimizer, then those of each. */
+enum {
+    FR_LEARNING_RATE = 0,
+    FR_SGD_MOMENTUM = 1, FR_SGD_OF_GRADIENT = 2, FR_SGD_OF_MOMENT = 3,
+    FR_ADAGRAD_EPSILON = 1,
+    FR_ADAM_BETA1 = 1, FR_ADAM_BETA2 = 2, FR_ADAM_EPSILON = 3, FR_ADAM_CORRECTION = 4, FR_ADAM_KEEP = 5,
+    FR_RMSPROP_ALPHA = 1, FR_RMSPROP_EPSILON = 2
+};
+
 /* The reduction of a window's losses, whose gradient is taken: their sum, their mean over the targets, or their sum
  * divided by the number of batch rows. */
 enum { FR_SUM = 0, FR_MEAN = 1, FR_BATCHMEAN = 2 };
@@ -322,7 +331,7 @@ fr_status FR(gradient_norm)(
 
 /* Without momentum: p -= learning_rate · g. With momentum (Sutskever et al. 2013, as in PyTorch):
  * m = momentum · m + g, p -= learning_rate · (a · g + b · m).
- * settings: learning_rate, momentum, a, b; a, b = 0, 1, or for Nesterov's momentum a, b = 1, momentum */
+ * a = FR_SGD_OF_GRADIENT and b = FR_SGD_OF_MOMENT are 0 and 1, or for Nesterov's momentum 1 and momentum. */
 fr_status FR(sgd_update)(
     real *params,           /* (n) (in, out) */
     real *moments,          /* (M, n) (in, out): m; M = 0 if momentum is 0 */
@@ -330,8 +339,7 @@ fr_status FR(sgd_update)(
     const double *settings, /* (FR_SETTINGS) */
     double limit, double scale, int64_t part, int64_t parts, int64_t n);
 
-/* Adagrad (Duchi, Hazan & Singer 2011): m += g², p -= learning_rate · g / (√m + epsilon).
- * settings: learning_rate, epsilon */
+/* Adagrad (Duchi, Hazan & Singer 2011): m += g², p -= learning_rate · g / (√m + epsilon). */
 fr_status FR(adagrad_update)(
     real *params,           /* (n) (in, out) */
     real *moments,          /* (1, n) (in, out): m */
@@ -341,9 +349,8 @@ fr_status FR(adagrad_update)(
 
 /* Adam (Kingma & Ba 2015), and AdamW (Loshchilov & Hutter 2019) if keep is not 1. The settings contain the bias
  * corrections of both moments: m = β₁m + (1-β₁)g, v = β₂v + (1-β₂)g²,
- * p = keep · p - step · m / (√v / correction + epsilon).
- * settings: step = learning_rate / (1-β₁ᵏ), β₁, β₂, epsilon, correction = √(1-β₂ᵏ), at update k,
- * keep = 1 - learning_rate · weight decay */
+ * p = keep · p - step · m / (√v / correction + epsilon). At update k the column of the learning rate has
+ * step = learning_rate / (1-β₁ᵏ); correction = √(1-β₂ᵏ), keep = 1 - learning_rate · weight decay. */
 fr_status FR(adam_update)(
     real *params,           /* (n) (in, out) */
     real *moments,          /* (2, n) (in, out): m, v */
@@ -351,8 +358,7 @@ fr_status FR(adam_update)(
     const double *settings, /* (FR_SETTINGS) */
     double limit, double scale, int64_t part, int64_t parts, int64_t n);
 
-/* RMSprop (Tieleman & Hinton 2012): m = α m + (1-α)g², p -= learning_rate · g / (√m + epsilon).
- * settings: learning_rate, α, epsilon */
+/* RMSprop (Tieleman & Hinton 2012): m = α m + (1-α)g², p -= learning_rate · g / (√m + epsilon). */
 fr_status FR(rmsprop_update)(
     real *params,           /* (n) (in, out) */
     real *moments,          /* (1, n) (in, out): m */

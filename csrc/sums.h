@@ -2,7 +2,10 @@
 #ifndef FASTRNN_SUMS_H
 #define FASTRNN_SUMS_H
 
+#include "fastrnn.h"
 #include "real.h"
+
+_Static_assert(FR_SUMS == 16, "three halvings");
 
 #define FR_DEFINE_ADD_HALVES(name, type)                   \
     static inline type name(const type *partial)           \

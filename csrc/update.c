@@ -47,8 +47,8 @@ fr_status FR(sgd_update)(real *restrict params, real *restrict moments, const re
 {
     if (part < 0 || part >= parts || n < 0)
         return FR_BAD_SIZE;
-    const real learning_rate = (real)settings[0], momentum = (real)settings[1], a = (real)settings[2],
-               b = (real)settings[3];
+    const real learning_rate = (real)settings[FR_LEARNING_RATE], momentum = (real)settings[FR_SGD_MOMENTUM],
+               a = (real)settings[FR_SGD_OF_GRADIENT], b = (real)settings[FR_SGD_OF_MOMENT];
     const real bound = (real)limit, factor = (real)scale;
     const int64_t first = fr_part_start(n, part, parts), last = fr_part_start(n, part + 1, parts);
     if (momentum == 0)
@@ -88,7 +88,8 @@ fr_status FR(adagrad_update)(real *restrict params, real *restrict moments, cons
 {
     if (part < 0 || part >= parts || n < 0)
         return FR_BAD_SIZE;
-    const real learning_rate = (real)settings[0], epsilon = (real)settings[1], bound = (real)limit, factor = (real)scale;
+    const real learning_rate = (real)settings[FR_LEARNING_RATE], epsilon = (real)settings[FR_ADAGRAD_EPSILON];
+    const real bound = (real)limit, factor = (real)scale;
     const int64_t last = fr_part_start(n, part + 1, parts);
     int64_t i = fr_part_start(n, part, parts);
     for (; i + FR_SUMS <= last; i += FR_SUMS) /* a gradient of 0 changes nothing; absent input symbols have it */
@@ -104,9 +105,10 @@ fr_status FR(adam_update)(real *restrict params, real *restrict moments, const r
 {
     if (part < 0 || part >= parts || n < 0)
         return FR_BAD_SIZE;
-    const real step = (real)settings[0], beta1 = (real)settings[1], beta2 = (real)settings[2];
-    const real rest1 = (real)(1 - settings[1]), rest2 = (real)(1 - settings[2]);
-    const real epsilon = (real)settings[3], correction = (real)settings[4], keep = (real)settings[5];
+    const real step = (real)settings[FR_LEARNING_RATE], beta1 = (real)settings[FR_ADAM_BETA1],
+               beta2 = (real)settings[FR_ADAM_BETA2], rest1 = (real)(1 - settings[FR_ADAM_BETA1]),
+               rest2 = (real)(1 - settings[FR_ADAM_BETA2]), epsilon = (real)settings[FR_ADAM_EPSILON],
+               correction = (real)settings[FR_ADAM_CORRECTION], keep = (real)settings[FR_ADAM_KEEP];
     const real bound = (real)limit, factor = (real)scale;
     real *restrict m = moments, *restrict v = moments + n;
     const int64_t last = fr_part_start(n, part + 1, parts);
@@ -125,8 +127,9 @@ fr_status FR(rmsprop_update)(real *restrict params, real *restrict moments, cons
 {
     if (part < 0 || part >= parts || n < 0)
         return FR_BAD_SIZE;
-    const real learning_rate = (real)settings[0], alpha = (real)settings[1], rest = (real)(1 - settings[1]);
-    const real epsilon = (real)settings[2], bound = (real)limit, factor = (real)scale;
+    const real learning_rate = (real)settings[FR_LEARNING_RATE], alpha = (real)settings[FR_RMSPROP_ALPHA],
+               rest = (real)(1 - settings[FR_RMSPROP_ALPHA]), epsilon = (real)settings[FR_RMSPROP_EPSILON];
+    const real bound = (real)limit, factor = (real)scale;
     const int64_t last = fr_part_start(n, part + 1, parts);
     for (int64_t i = fr_part_start(n, part, parts); i < last; i++) {
         const real g = scaled(grads[i], bound, factor);

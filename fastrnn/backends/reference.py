@@ -16,6 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.core.constants import (
+    ADAGRAD_EPSILON,
+    ADAM_BETA1,
+    ADAM_BETA2,
+    ADAM_CORRECTION,
+    ADAM_EPSILON,
+    ADAM_KEEP,
     BAD_CHOICE,
     BAD_SIZE,
     BAD_SYMBOL,
@@ -24,9 +30,15 @@ from fastrnn.core.constants import (
     FUNCTIONS,
     HEAD_STEPS,
     HIDDEN,
+    LEARNING_RATE,
     MEAN,
     OK,
     OPTIMIZERS,
+    RMSPROP_ALPHA,
+    RMSPROP_EPSILON,
+    SGD_MOMENTUM,
+    SGD_OF_GRADIENT,
+    SGD_OF_MOMENT,
     SUM,
     TIED,
 )
@@ -351,7 +363,8 @@ def sgd_update(
         return BAD_SIZE
     if part > 0:
         return OK
-    learning_rate, momentum, a, b = settings[:4].astype(params.dtype)
+    learning_rate, momentum = settings[[LEARNING_RATE, SGD_MOMENTUM]].astype(params.dtype)
+    a, b = settings[[SGD_OF_GRADIENT, SGD_OF_MOMENT]].astype(params.dtype)
     step = np.clip(grads, -limit, limit) * scale
     if momentum != 0:
         moments[0] = momentum * moments[0] + step
@@ -368,7 +381,7 @@ def adagrad_update(
         return BAD_SIZE
     if part > 0:
         return OK
-    learning_rate, epsilon = settings[:2].astype(params.dtype)
+    learning_rate, epsilon = settings[[LEARNING_RATE, ADAGRAD_EPSILON]].astype(params.dtype)
     g = np.clip(grads, -limit, limit) * scale
     moments[0] += g**2
     params -= learning_rate * g / (np.sqrt(moments[0]) + epsilon)
@@ -383,8 +396,10 @@ def adam_update(
         return BAD_SIZE
     if part > 0:
         return OK
-    step, beta1, beta2, epsilon, correction, keep = settings.astype(params.dtype)
-    rest1, rest2 = (1 - settings[1:3]).astype(params.dtype)
+    beta1, beta2 = settings[[ADAM_BETA1, ADAM_BETA2]].astype(params.dtype)
+    rest1, rest2 = (1 - settings[[ADAM_BETA1, ADAM_BETA2]]).astype(params.dtype)
+    step, epsilon = settings[[LEARNING_RATE, ADAM_EPSILON]].astype(params.dtype)
+    correction, keep = settings[[ADAM_CORRECTION, ADAM_KEEP]].astype(params.dtype)
     g = np.clip(grads, -limit, limit) * scale
     moments[0] = beta1 * moments[0] + rest1 * g
     moments[1] = beta2 * moments[1] + rest2 * g**2
@@ -401,7 +416,8 @@ def rmsprop_update(
         return BAD_SIZE
     if part > 0:
         return OK
-    learning_rate, alpha, epsilon = settings[:3].astype(params.dtype)
+    learning_rate, alpha = settings[[LEARNING_RATE, RMSPROP_ALPHA]].astype(params.dtype)
+    epsilon = settings[RMSPROP_EPSILON].astype(params.dtype)
     g = np.clip(grads, -limit, limit) * scale
     moments[0] += (1 - alpha) * (g**2 - moments[0])
     params -= learning_rate * g / (np.sqrt(moments[0]) + epsilon)

@@ -94,6 +94,20 @@ ADAM: Final = 2
 RMSPROP: Final = 3
 SETTINGS: Final = 6
 
+# The columns of a row of settings: the first one of every optimizer, then those of each.
+LEARNING_RATE: Final = 0
+SGD_MOMENTUM: Final = 1
+SGD_OF_GRADIENT: Final = 2
+SGD_OF_MOMENT: Final = 3
+ADAGRAD_EPSILON: Final = 1
+ADAM_BETA1: Final = 1
+ADAM_BETA2: Final = 2
+ADAM_EPSILON: Final = 3
+ADAM_CORRECTION: Final = 4
+ADAM_KEEP: Final = 5
+RMSPROP_ALPHA: Final = 1
+RMSPROP_EPSILON: Final = 2
+
 # The reduction of a window's losses, whose gradient is taken: their sum, their mean over the targets, or
 # their sum divided by the number of batch rows.
 SUM: Final = 0

@@ -8,7 +8,23 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastrnn.backends.numba.constants import BAD_SIZE, OK, SUMS
+from fastrnn.backends.numba.constants import (
+    ADAGRAD_EPSILON,
+    ADAM_BETA1,
+    ADAM_BETA2,
+    ADAM_CORRECTION,
+    ADAM_EPSILON,
+    ADAM_KEEP,
+    BAD_SIZE,
+    LEARNING_RATE,
+    OK,
+    RMSPROP_ALPHA,
+    RMSPROP_EPSILON,
+    SGD_MOMENTUM,
+    SGD_OF_GRADIENT,
+    SGD_OF_MOMENT,
+    SUMS,
+)
 from fastrnn.backends.numba.elementary import (
     DOUBLE,
     PRECISIONS,
@@ -79,14 +95,14 @@ def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
     learning_rate, bound, factor = (
-        as_element(params, settings[0]),
+        as_element(params, settings[LEARNING_RATE]),
         as_element(params, limit),
         as_element(params, scale),
     )
     momentum, a, b = (
-        as_element(params, settings[1]),
-        as_element(params, settings[2]),
-        as_element(params, settings[3]),
+        as_element(params, settings[SGD_MOMENTUM]),
+        as_element(params, settings[SGD_OF_GRADIENT]),
+        as_element(params, settings[SGD_OF_MOMENT]),
     )
     first, last = part_start(n, part, parts), part_start(n, part + 1, parts)
     p, m, dp = at(params, first), at(moments, first), at(grads, first)
@@ -114,8 +130,8 @@ def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, 
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
     learning_rate, epsilon, bound, factor = (
-        as_element(params, settings[0]),
-        as_element(params, settings[1]),
+        as_element(params, settings[LEARNING_RATE]),
+        as_element(params, settings[ADAGRAD_EPSILON]),
         as_element(params, limit),
         as_element(params, scale),
     )
@@ -136,14 +152,17 @@ def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
     step, beta1, beta2 = (
-        as_element(params, settings[0]),
-        as_element(params, settings[1]),
-        as_element(params, settings[2]),
+        as_element(params, settings[LEARNING_RATE]),
+        as_element(params, settings[ADAM_BETA1]),
+        as_element(params, settings[ADAM_BETA2]),
     )
-    rest1, rest2 = as_element(params, 1 - settings[1]), as_element(params, 1 - settings[2])
-    epsilon, correction = as_element(params, settings[3]), as_element(params, settings[4])
+    rest1, rest2 = as_element(params, 1 - settings[ADAM_BETA1]), as_element(params, 1 - settings[ADAM_BETA2])
+    epsilon, correction = (
+        as_element(params, settings[ADAM_EPSILON]),
+        as_element(params, settings[ADAM_CORRECTION]),
+    )
     keep, bound, factor = (
-        as_element(params, settings[5]),
+        as_element(params, settings[ADAM_KEEP]),
         as_element(params, limit),
         as_element(params, scale),
     )
@@ -163,10 +182,10 @@ def rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, 
     if part < 0 or part >= parts or n < 0:
         return BAD_SIZE
     learning_rate, alpha, rest, epsilon = (
-        as_element(params, settings[0]),
-        as_element(params, settings[1]),
-        as_element(params, 1 - settings[1]),
-        as_element(params, settings[2]),
+        as_element(params, settings[LEARNING_RATE]),
+        as_element(params, settings[RMSPROP_ALPHA]),
+        as_element(params, 1 - settings[RMSPROP_ALPHA]),
+        as_element(params, settings[RMSPROP_EPSILON]),
     )
     bound, factor = as_element(params, limit), as_element(params, scale)
     first = part_start(n, part, parts)
