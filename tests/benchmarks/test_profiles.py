@@ -127,8 +127,8 @@ def test_samples_belong_to_phases():
 def test_the_table_has_shares_and_microseconds():
     text = phases.table({"a": Counter(x=300, y=99, z=1), "b": Counter(b=600)}, 50.0)
     assert [line.split() for line in text.splitlines()[1:]] == [
-        ["b", "60.0", "30.00"], ["a", "40.0", "20.00"], ["x", "30.0", "15.00"], ["y", "9.9", "4.95"],
-        ["others", "0.1", "0.05"], ["others", "0.0", "0.00"], ["all", "100.0", "50.00"],
+        ["b", "60.0", "30.000"], ["a", "40.0", "20.000"], ["x", "30.0", "15.000"], ["y", "9.9", "4.950"],
+        ["others", "0.1", "0.050"], ["others", "0.0", "0.000"], ["all", "100.0", "50.000"],
     ]  # fmt: skip
 
 
