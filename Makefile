@@ -7,7 +7,7 @@ CASES ?= 40
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-all test-isa test-oldest lint sanitize valgrind neon package contract bench
-.PHONY: compare claims claim-NAME clean
+.PHONY: compare instructions claims claim-NAME clean
 
 help: ## list these targets
 	@awk -F ':[^#]*## ' '/^[a-zNAME-]*:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' Makefile
@@ -56,13 +56,17 @@ lint: .venv/installed-for-development ## run ruff, mypy --strict and import-lint
 	done
 
 # These builds are made beside the installed package, which they do not change.
-build/sanitized build/watched: .venv/installed-for-development $(SOURCES)
+build/sanitized build/watched build/profiled: .venv/installed-for-development $(SOURCES)
 	rm -rf $@
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ --config-settings build-dir=$@-cmake \
 	  --config-settings install.strip=false $(CMAKE_OPTIONS) .
 
 build/sanitized: CMAKE_OPTIONS = --config-settings cmake.define.FASTRNN_SANITIZE=ON
 build/watched: CMAKE_OPTIONS = --config-settings cmake.define.CMAKE_C_FLAGS=-g
+# Functions that are called once keep their names, and frame pointers tell who called them.
+build/profiled: CMAKE_OPTIONS = --config-settings cmake.define.CMAKE_C_FLAGS="-g -fno-omit-frame-pointer \
+  -fno-optimize-sibling-calls -fno-inline-functions -fno-inline-functions-called-once \
+  -fno-inline-small-functions --param=max-inline-insns-single=100"
 
 # The tools draw their arguments as tests/backends/test_kernels.py does.
 sanitize valgrind neon: export PYTHONPATH = tests:tests/backends
@@ -97,6 +101,9 @@ bench: .venv/installed-for-development ## run the benchmarks of the three backen
 compare: .venv/installed-for-development ## measure beside NumPy, PyTorch, JAX and ONNX Runtime, for half an hour
 	$(BIN)/python -m pip install --quiet --editable '.[peers]'
 	$(BIN)/python -m benchmarks.compare
+
+instructions: .venv/installed-for-development ## count the instructions of each job; OPTIONS=--write keeps them
+	$(BIN)/python -m benchmarks.instructions $(OPTIONS)
 
 claims: .venv/installed-for-development ## check every claim of the README; needs FASTRNN_DATA
 	$(BIN)/python -m benchmarks.claims

@@ -2,8 +2,9 @@
 
 Every library does the same jobs (``workloads``) in its fastest form, in its own process, which is pinned to
 one core with one thread, and then to two. The first results of each must agree with those of fastrnn's NumPy
-backend, or the run stops. The repeats are interleaved: each library and the fma peak are measured once, then
-all again, so that a slow minute of the machine affects all of them. Linux only.
+backend, or the run stops. ``--isa`` limits all of them to an instruction set, except ONNX Runtime, which has
+no switch for it. The repeats are interleaved: each library and the fma peak are measured once, then all
+again, so that a slow minute of the machine affects all of them. Linux only.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import goals, report
+from benchmarks import documents, goals, report, runs
 from benchmarks.peers import LIBRARIES, PEAK, REFERENCE, Library
 from benchmarks.workloads import WORKLOADS, Workload
 
@@ -39,6 +40,21 @@ PAUSE = 0.05
 
 #: To choose a form, each is measured for so many seconds, and twice more unless its call is longer.
 TRIAL_SECONDS = 0.2
+
+#: Instruction sets, each with all of those before it.
+ISAS = ("baseline", "v3", "v4")
+
+#: How the libraries are held to an instruction set, beside fastrnn and the peak, which read FASTRNN_ISA:
+#: PyTorch's own code, its oneDNN and MKL; JAX; NumPy's OpenBLAS.
+HELD_TO = {
+    "v3": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",
+    }
+}
 
 DISTRIBUTIONS = ("fastrnn", "numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "onnx", "onnxruntime")
 
@@ -57,17 +73,20 @@ class Settings:
     repeats: int
     seconds: float
     quick: bool
+    isa: str | None
 
 
 class Process:
     """The process of a library that does one job."""
 
-    def __init__(self, library: Library, job: Workload, threads: int, cache: str) -> None:
+    def __init__(
+        self, library: Library, job: Workload, threads: int, cache: str, isa: str | None = None
+    ) -> None:
         self._what = f"{library.title}, {job.name}, threads {threads}"
         command = [sys.executable, "-m", "benchmarks.worker", library.forms, job.name, str(threads)]
         self._process = subprocess.Popen(  # noqa: S603  (our own worker)
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-            env=environment(threads, cache),
+            env=environment(threads, cache, isa),
         )  # fmt: skip
 
     def ask(self, do: str, **details: Any) -> dict[str, Any]:
@@ -90,22 +109,28 @@ class Process:
 
 
 @contextmanager
-def process(library: Library, job: Workload, threads: int, cache: str) -> Iterator[Process]:
+def process(
+    library: Library, job: Workload, threads: int, cache: str, isa: str | None = None
+) -> Iterator[Process]:
     """A process that is ended at the end of the ``with`` block."""
-    started = Process(library, job, threads, cache)
+    started = Process(library, job, threads, cache, isa)
     try:
         yield started
     finally:
         started.close()
 
 
-def environment(threads: int, cache: str) -> dict[str, str]:
+def environment(threads: int, cache: str, isa: str | None = None) -> dict[str, str]:
     """The environment variables that libraries read on import; compiled code is stored in ``cache``."""
     count = str(threads)
+    held = HELD_TO.get(isa, {}) if isa else {}
+    flags = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'} {held.get('XLA_FLAGS', '')}"
     return {
         **os.environ,
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), count),
-        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}",
+        **held,
+        **({"FASTRNN_ISA": isa} if isa else {}),
+        "XLA_FLAGS": flags.rstrip(),
         "JAX_PLATFORMS": "cpu",
         "NUMBA_CACHE_DIR": cache,
         "JAX_COMPILATION_CACHE_DIR": cache,
@@ -176,13 +201,15 @@ class Comparison:
         self.settings = settings
         self._cache = cache
         self._processes = ExitStack()
-        with process(REFERENCE, job, 1, cache) as reference:
+        with process(REFERENCE, job, 1, cache, settings.isa) as reference:
             self._expected = reference.ask("start", form="public interface")["values"]
 
     def start(self, name: str, form: str, threads: int, cache: str) -> tuple[Process, float]:
         """Start a process; return it, and the seconds until its first results."""
         began = time.perf_counter()
-        started = self._processes.enter_context(process(LIBRARIES[name], self.job, threads, cache))
+        started = self._processes.enter_context(
+            process(LIBRARIES[name], self.job, threads, cache, self.settings.isa)
+        )
         self.begin(started, name, form)
         return started, time.perf_counter() - began
 
@@ -194,7 +221,7 @@ class Comparison:
     def trials(self, name: str, threads: int) -> dict[str, float]:
         """The seconds of a call in each form that the library has for the job."""
         seconds = {}
-        with process(LIBRARIES[name], self.job, threads, self._cache) as tried:
+        with process(LIBRARIES[name], self.job, threads, self._cache, self.settings.isa) as tried:
             forms = tried.ask("list")["forms"]
             if self.settings.quick or len(forms) < 2:
                 return dict.fromkeys(forms[:1], 0.0)
@@ -222,7 +249,9 @@ class Comparison:
         """Measure all in turn; return the peak in operations per second for each number of threads."""
         peaks: dict[int, list[float]] = {threads: [] for threads in self.settings.threads}
         cores = {
-            threads: self._processes.enter_context(process(PEAK, self.job, threads, self._cache))
+            threads: self._processes.enter_context(
+                process(PEAK, self.job, threads, self._cache, self.settings.isa)
+            )
             for threads in peaks
         }
         operations = {
@@ -271,9 +300,24 @@ def compare_job(job: Workload, settings: Settings, missing: dict[str, str], cach
     }
 
 
-def machine() -> dict[str, Any]:
+def processor_name(cpuinfo: str) -> str:
+    """The processor's name, with the generation where a virtual machine hides it."""
+    found = re.search(r"^model name\s*: (.*)$", cpuinfo, re.MULTILINE)
+    family = re.search(r"^cpu family\s*: (\d+)$", cpuinfo, re.MULTILINE)
+    name = found[1] if found else platform.machine()
+    zens = {"25": "Zen 4" if " avx512f " in cpuinfo else "Zen 3", "26": "Zen 5"}
+    zen = zens.get(family[1]) if family and name.startswith("AMD") else None
+    return f"{name} ({zen})" if zen else name
+
+
+def own_isa() -> str:
+    """The instruction set that fastrnn takes here where none is forced."""
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    return "v4" if " avx512vl " in flags else "v3" if " avx2 " in flags else "baseline"
+
+
+def machine(isa: str | None) -> dict[str, Any]:
     """The processor, and the versions of Python and of the libraries."""
-    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     versions = {}
     for name in DISTRIBUTIONS:
         try:
@@ -281,7 +325,9 @@ def machine() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     return {
-        "processor": found[1] if found else platform.machine(),
+        "processor": processor_name(Path("/proc/cpuinfo").read_text(encoding="utf-8")),
+        "isa": isa or own_isa(),
+        "own_isa": own_isa(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "versions": versions,
@@ -304,7 +350,25 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.4, help="seconds of a measurement, or one call")
     parser.add_argument("--output", type=Path, default=Path("build", "compare"), help="a folder")
     parser.add_argument("--quick", action="store_true", help="only check that all runs; times mean nothing")
-    return parser.parse_args(arguments)
+    parser.add_argument("--isa", choices=list(goals.CLASSES), help="limit all libraries to this class")
+    parser.add_argument("--merge", nargs="+", type=Path, metavar="JSON", help="report these runs as one")
+    parser.add_argument("--write-docs", action="store_true", help="write the tables of README and docs")
+    options = parser.parse_args(arguments)
+    options.isa = options.isa or os.environ.get("FASTRNN_ISA") or None
+    if options.isa and ISAS.index(options.isa) > ISAS.index(own_isa()):
+        parser.error(f"--isa {options.isa}: this processor has {own_isa()}")
+    if options.write_docs and not options.merge and set(options.jobs) != set(jobs):
+        parser.error("--write-docs needs all jobs")
+    return options
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """One run: every job, its goals, and the machine."""
+    missing: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as cache:
+        jobs = [compare_job(job, settings, missing, cache) for job in WORKLOADS if job.name in settings.jobs]
+    results = {"machine": machine(settings.isa), "settings": vars(settings), "missing": missing, "jobs": jobs}
+    return {**results, "goals": goals.evaluate(results)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -313,19 +377,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = Settings(
         options.jobs, options.libraries,
         [n for n in options.threads if n <= len(os.sched_getaffinity(0))],
-        1 if options.quick else options.repeats, 0.0 if options.quick else options.seconds, options.quick,
+        1 if options.quick else options.repeats, 0.0 if options.quick else options.seconds,
+        options.quick, options.isa,
     )  # fmt: skip
-    missing: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as cache:
-        jobs = [compare_job(job, settings, missing, cache) for job in WORKLOADS if job.name in settings.jobs]
-    results = {"machine": machine(), "settings": vars(settings), "missing": missing, "jobs": jobs}
-    results["goals"] = goals.evaluate(results)
+    if options.merge:
+        results = runs.combined([json.loads(path.read_text(encoding="utf-8")) for path in options.merge])
+    else:
+        results = measure(settings)
     text = report.markdown(results)
     print(text)
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "compare.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (options.output / "compare.md").write_text(text + "\n", encoding="utf-8")
-    report.picture(results, options.output / "compare.png")
+    name = "merged" if options.merge else "compare"
+    (options.output / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (options.output / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    report.picture(results, options.output / f"{name}.png")
+    if options.write_docs:
+        documents.write(results)
 
 
 if __name__ == "__main__":

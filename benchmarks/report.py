@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.goals import BACKENDS
+from benchmarks.goals import BACKENDS, CLASSES
 from benchmarks.peers import LIBRARIES
 
 Results = dict[str, Any]
@@ -86,9 +86,9 @@ def speeds(comparison: Results) -> str:
     return table(["job", "threads", *(LIBRARIES[name].title for name in libraries)], rows)
 
 
-def operations(comparison: Results) -> str:
+def operations(comparison: Results, only: Sequence[str] = tuple(LIBRARIES)) -> str:
     """The table of GFLOP/s."""
-    libraries = libraries_of(comparison)
+    libraries = [name for name in libraries_of(comparison) if name in only]
     rows = [
         [
             job["name"], str(threads), *of_libraries(job, threads, libraries, operations_cell),
@@ -109,27 +109,52 @@ def starts(comparison: Results) -> str:
 
 
 def goals(comparison: Results) -> str:
-    """The table of goals: a row each, a column for each backend and number of threads."""
+    """The table of goals: a row each, with the bounds of both classes, and what this run reached."""
     columns = [(backend, threads) for threads in (1, 2) for backend in BACKENDS]
-    rows: dict[tuple[str, str], dict[tuple[str, int], str]] = {}
+    rows: dict[tuple[str, ...], dict[tuple[str, int], str]] = {}
     for goal in comparison["goals"]:
-        cells = rows.setdefault((goal["job"], goal["goal"]), {})
-        mark = "met" if goal["met"] else f"**not met**, {goal['bound']:g}"
-        cells[goal["library"], goal["threads"]] = f"{goal['value']:.3g} ({mark})"
+        sign = "≤" if goal["most"] else "≥"
+        bounds = [f"{sign} {bound:g}" for bound in goal["bounds"]]
+        cells = rows.setdefault((goal["job"], goal["goal"], *bounds), {})
+        mark = "met" if goal["met"] else "**not met**"
+        runs = f" in {goal['met_in']}" if "met_in" in goal else ""
+        cells[goal["library"], goal["threads"]] = f"{goal['value']:.3g} ({mark}{runs})"
     return table(
-        ["job", "goal", *(f"{backend}, {threads} thr." for backend, threads in columns)],
+        ["job", "goal", *CLASSES.values(), *(f"{backend}, {threads} thr." for backend, threads in columns)],
         [[*which, *(cells.get(column, "") for column in columns)] for which, cells in rows.items()],
     )
 
 
+def summary_of_goals(comparison: Results) -> str:
+    """How many goals are met."""
+    isa, met = comparison["machine"]["isa"], sum(goal["met"] for goal in comparison["goals"])
+    if isa not in CLASSES:
+        return f"There are no goals for a processor without {' or '.join(CLASSES.values())}."
+    most = " A goal is met if it is met in more than half of the runs." if "runs" in comparison else ""
+    return f"Goals of {CLASSES[isa]}: {met} of {len(comparison['goals'])} are met.{most}"
+
+
+def processor(comparison: Results) -> str:
+    """The processor, and the instruction set where a narrower one than its own was measured."""
+    machine = comparison["machine"]
+    held = machine["isa"] != machine["own_isa"]
+    return machine["processor"] + (f", held to {CLASSES[machine['isa']]}" if held else "")
+
+
+def machine(comparison: Results) -> str:
+    """The processor, the versions of everything, and how it was measured."""
+    found, settings = comparison["machine"], comparison["settings"]
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    repeats = f"Medians of {settings['repeats']} interleaved repeats"
+    runs = f", and of {comparison['runs']} runs" if "runs" in comparison else ""
+    about = f"{processor(comparison)}, {found['cores']} cores, Python {found['python']}, {versions}"
+    return f"{about}. {repeats}{runs}."
+
+
 def markdown(comparison: Results) -> str:
-    """The whole report in Markdown."""
-    machine, settings = comparison["machine"], comparison["settings"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    met = sum(goal["met"] for goal in comparison["goals"])
-    what = f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, {versions}"
+    """All of it."""
     parts = [
-        f"{what}. Medians of {settings['repeats']} interleaved repeats.",
+        machine(comparison),
         *(f"{LIBRARIES[name].title} is missing: {why}." for name, why in comparison["missing"].items()),
         "Characters per second; in brackets, how many times faster fastrnn's C is:",
         speeds(comparison),
@@ -137,7 +162,7 @@ def markdown(comparison: Results) -> str:
         operations(comparison),
         "From a new process to the first result, with an empty cache / a filled one, and peak memory:",
         starts(comparison),
-        f"Goals: {met} of {len(comparison['goals'])} are met.",
+        summary_of_goals(comparison),
         goals(comparison),
     ]
     return "\n\n".join(parts)
@@ -164,9 +189,8 @@ def picture(comparison: Results, path: Path) -> None:
         draw_job(axis, job)
     for axis in axes.flat[len(jobs) :]:
         axis.remove()
-    machine = comparison["machine"]
     figure.suptitle(
-        f"Characters per second on {machine['processor']}: one thread and, paler, two "
+        f"Characters a second on {processor(comparison)}: one thread and, paler, two "
         "(in brackets, how many times faster fastrnn's C is)"
     )
     figure.savefig(path, dpi=100)

@@ -158,6 +158,7 @@ WORKLOADS: tuple[Workload, ...] = (
     *TRAINING,
     *TRAINING_CELLS,
     Sampling("sampling", 1000, 1, 65, 128, "float32"),
+    Sampling("sampling-lstm-512", 1000, 1, 65, 512, "float32", cell="lstm"),
     Scoring("scoring", 20000, 1, 65, 128, "float32"),
     Scoring("scoring-lines", 128, 512, 65, 128, "float32"),
 )

@@ -35,3 +35,12 @@ int32_t fr_has_fma(void)
     return 0;
 #endif
 }
+
+const char *fr_compiler(void)
+{
+#if defined(__clang__)
+    return __VERSION__; /* it has the name */
+#else
+    return "GCC " __VERSION__;
+#endif
+}

@@ -13,4 +13,7 @@ int32_t fr_vector_bits(void);
 /* Whether this build has fused multiply-adds in hardware. */
 int32_t fr_has_fma(void);
 
+/* The compiler of this build, and its version. */
+const char *fr_compiler(void);
+
 #endif

@@ -29,7 +29,7 @@ def comparison(seconds):
         }
         for library, time in seconds.items()
     ]
-    return {"jobs": [{"name": "seed", "dtype": "float64", "results": results}]}
+    return {"machine": {"isa": "v4"}, "jobs": [{"name": "seed", "dtype": "float64", "results": results}]}
 
 
 def test_other_results_stop_the_run():
@@ -57,8 +57,60 @@ def test_a_library_that_was_not_measured_has_no_goals():
 
 
 def test_goals_are_of_jobs_that_there_are():
-    names = {job.name for job in WORKLOADS}
-    assert names >= {*goals.TIMES_FASTER, *goals.PERCENT_OF_PEAK, *goals.TWO_THREADS}
+    assert {job.name for job in WORKLOADS} >= goals.GOALS.keys()
+
+
+@pytest.mark.parametrize(("isa", "met"), [("v4", False), ("v3", True)])
+def test_a_class_of_processor_has_goals_of_its_own(isa, met):
+    result = {
+        "job": "wide",
+        "library": "c",
+        "threads": 1,
+        "percent_of_peak": 80.0,
+        "characters_per_second": 1,
+    }
+    job = {"name": "wide", "results": [result]}
+    (outcome,) = goals.evaluate({"machine": {"isa": isa}, "jobs": [job]})
+    assert outcome["bounds"] == (86, 78)
+    assert outcome["met"] is met
+    assert goals.evaluate({"machine": {"isa": "baseline"}, "jobs": [job]}) == []
+
+
+def test_every_peer_is_to_be_slower():
+    results = [
+        {"job": "gru", "library": name, "threads": 2, "characters_per_second": speed, "percent_of_peak": 1.0}
+        for name, speed in {"c": 3.0, "torch": 2.0, "jax": 4.0}.items()
+    ]
+    found = goals.evaluate({"machine": {"isa": "v3"}, "jobs": [{"name": "gru", "results": results}]})
+    assert [(one["goal"], one["met"]) for one in found] == [
+        ("times faster than PyTorch", True), ("times faster than JAX", False),
+    ]  # fmt: skip
+
+
+def test_libraries_are_held_to_an_instruction_set(monkeypatch):
+    monkeypatch.delenv("FASTRNN_ISA", raising=False)
+    own, v3, v4 = (compare.environment(1, "", isa) for isa in (None, "v3", "v4"))
+    assert (v3["FASTRNN_ISA"], v4["FASTRNN_ISA"]) == ("v3", "v4")
+    assert v3["ATEN_CPU_CAPABILITY"] == "avx2"
+    assert v3["XLA_FLAGS"] == "--xla_cpu_multi_thread_eigen=false --xla_cpu_max_isa=AVX2"
+    assert own.items() < v4.items()
+    assert own["XLA_FLAGS"] == v4["XLA_FLAGS"] == "--xla_cpu_multi_thread_eigen=false"
+
+
+def test_the_generation_of_a_processor_is_named():
+    text = "model name\t: AMD EPYC\ncpu family\t: {}\nflags\t\t: avx2 {} sse\n"
+    for family, flag, name in (25, "", "Zen 3"), (25, "avx512f", "Zen 4"), (26, "avx512f", "Zen 5"):
+        assert compare.processor_name(text.format(family, flag)) == f"AMD EPYC ({name})"
+    assert compare.processor_name("model name\t: A\ncpu family\t: 6\n") == "A"
+
+
+def test_an_instruction_set_that_the_processor_lacks_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(compare, "own_isa", lambda: "v3")
+    with pytest.raises(SystemExit):
+        compare.parse(["--isa", "v4"])
+    assert "this processor has v3" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        compare.parse(["--write-docs", "--jobs", "seed"])
 
 
 def test_operations_are_those_of_the_products():
