@@ -126,14 +126,14 @@ class TrainingConfig:
         The number of updates from one record of the history to the next; ``"auto"`` makes about 16 records.
     """
 
-    cell: str = "rnn"
-    activation: str = "tanh"
+    cell: str = NetworkConfig.cell
+    activation: str = NetworkConfig.activation
     hidden_size: int = 128
-    num_layers: int = 1
-    embedding_size: int | None = None
-    tied: bool = False
-    dropout: float = 0.0
-    dtype: str = "float32"
+    num_layers: int = NetworkConfig.num_layers
+    embedding_size: int | None = NetworkConfig.embedding_size
+    tied: bool = NetworkConfig.tied
+    dropout: float = NetworkConfig.dropout
+    dtype: str = NetworkConfig.dtype
     initialization: str | None = None
     seq_length: int | None = 64
     batch_size: int = 32
