@@ -78,15 +78,15 @@ class BatchLayout:
 
     def read(self, start: int, stop: int) -> Batch:
         """The steps from ``start`` up to ``stop`` of every row."""
-        block = np.empty((stop - start + 1, self.batch_size), np.int32)
+        symbols = np.empty((stop - start + 1, self.batch_size), np.int32)
         for row, place in enumerate(self._places):
-            block[:, row] = self._sequence.read(place + start, place + stop + 1)
+            symbols[:, row] = self._sequence.read(place + start, place + stop + 1)
         starts = np.zeros((stop - start, self.batch_size), np.uint8)
         if self._boundary_id is not None:
-            starts[block[:-1] == self._boundary_id] = 1
+            starts[symbols[:-1] == self._boundary_id] = 1
         if start == 0 and not self._carry_state:
             starts[0] = 1
-        return Batch(block[:-1], block[1:], starts)
+        return Batch(symbols[:-1], symbols[1:], starts)
 
 
 class WindowReader:

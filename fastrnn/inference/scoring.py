@@ -24,8 +24,11 @@ from fastrnn.network.network import Network
 #: Two to this power, and to any higher one, is infinite as a float.
 MAX_EXPONENT = 1024
 
-#: The most rows in which texts are scored, and about the floating-point operations of a native call.
-ROWS, LONG_CALL_OPERATIONS = 64, 1 << 32
+#: The most rows in which texts are scored in parallel.
+PARALLEL_ROWS = 64
+
+#: About the floating-point operations of a native call.
+LONG_CALL_OPERATIONS = 1 << 32
 
 #: The most steps of a native call.
 WINDOW = 1 << 14
@@ -137,8 +140,8 @@ def _losses_of_texts(network: Network, inputs: Ids, targets: Ids, begins: NDArra
 
 
 def _cut(begins: NDArray[np.int64], n: int) -> list[slice]:
-    """Cut a sequence of n steps into at most ROWS rows of similar lengths, and return the longest first."""
-    count = min(ROWS, len(begins))
+    """Cut a sequence of n steps into a few rows of similar lengths, and return the longest first."""
+    count = min(PARALLEL_ROWS, len(begins))
     if not count:
         return []
     wanted = np.arange(count) * n // count

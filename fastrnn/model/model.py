@@ -24,7 +24,7 @@ from fastrnn.model.model_file import ModelFile, checked_settings
 from fastrnn.network.execution import checked_threads
 from fastrnn.network.network import Network
 
-#: Symbols of the first block that `Model.sample` draws.
+#: Symbols that the first native call of `Model.sample` draws.
 SAMPLED_AT_ONCE = 1 << 10
 
 
@@ -285,8 +285,8 @@ class Model(checks.Sealed):
             takes the most probable symbol.
         rng
             An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for unpredictable draws. Each symbol
-            takes one uniform draw, in order. The draws are made in blocks, of 1,024 at first and more later.
-            If a document ends within a block, all draws of the block are made, but never more than n in all.
+            takes one uniform draw, in order. The draws are made in pieces, of 1,024 at first and more later.
+            If a document ends within a piece, all draws of the piece are made, but never more than n in all.
         unknown
             What happens to a symbol of the prime that the model does not know. ``"error"``: it is a
             ``ValueError``. ``"skip"`` or a probability, as in `surprisal`: it is left out.
@@ -306,7 +306,7 @@ class Model(checks.Sealed):
             The text does not fit into memory.
         """
         pieces = self.sample_pieces(
-            n, prime, temperature=temperature, rng=rng, unknown=unknown, block=SAMPLED_AT_ONCE
+            n, prime, temperature=temperature, rng=rng, unknown=unknown, at_once=SAMPLED_AT_ONCE
         )
         if not self.vocabulary.boundary:  # it has n symbols
             memory.require(n, f"a text of {n} symbols")
@@ -320,7 +320,7 @@ class Model(checks.Sealed):
         temperature: float = 1.0,
         rng: Any = None,
         unknown: str | float = "error",
-        block: int = 1,
+        at_once: int = 1,
     ) -> Iterator[Text]:
         """Return the text of `sample` in pieces, each when it is drawn; the pieces grow. Internal."""
         n = checks.whole_number("n", n, minimum=0)
@@ -328,7 +328,7 @@ class Model(checks.Sealed):
         generator = checks.random_generator(rng)
         scorer = self._scorer(end=False, unknown=unknown)
         reading = scorer.of_prime(prime)
-        ids = drawn(scorer, reading, n, temperature=temperature, rng=generator, block=block)
+        ids = drawn(scorer, reading, n, temperature=temperature, rng=generator, at_once=at_once)
         return map(self.vocabulary.decode, ids)
 
     # ---- Files -----------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ KEEPS = ("best", "last")
 SPLITS = ("end", "rows")
 
 #: The check of each setting of a configuration.
-CHECKS: dict[str, Check] = {
+SETTING_CHECKS: dict[str, Check] = {
     **{name: config.CHECKS[name] for name in config.OPTIONS},
     "initialization": _or_none(lambda _, value: check_initialization(value)),
     "seq_length": _or_none(checks.whole_number),
@@ -157,7 +157,7 @@ class TrainingConfig:
     log_every: int | str = AUTO
 
     def __post_init__(self) -> None:
-        for name, check in CHECKS.items():
+        for name, check in SETTING_CHECKS.items():
             # a check returns a plain int, float or str, for NumPy's types too
             object.__setattr__(self, name, check(name, getattr(self, name)))
         self.network(1)

@@ -25,7 +25,13 @@ from fastrnn.network.network import Network
 from fastrnn.optimizers import Optimizer
 from fastrnn.schedules import Schedule
 from fastrnn.training.loop import Run, fit
-from fastrnn.training.presets import CHECKS, MIN_TO_HOLD_OUT, TrainingConfig, get_config, random_generator
+from fastrnn.training.presets import (
+    MIN_TO_HOLD_OUT,
+    SETTING_CHECKS,
+    TrainingConfig,
+    get_config,
+    random_generator,
+)
 from fastrnn.training.trainer import Trainer
 
 logger = logging.getLogger("fastrnn")
@@ -199,7 +205,7 @@ def train(
     >>> [round(record["loss"], 4) for record in model.history[:3]]
     [5.5459, 0.0132, 0.0057]
     """
-    given = {name: value for name, value in locals().items() if name in CHECKS}
+    given = {name: value for name, value in locals().items() if name in SETTING_CHECKS}
     config = get_config(preset, **{name: value for name, value in given.items() if value is not PRESET})
     get_backend(backend)
     generator = random_generator(preset, rng)

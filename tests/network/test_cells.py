@@ -308,8 +308,8 @@ def test_a_head_in_blocks_of_time_gives_the_same_bits(
     window = Window.of(make(compiled, options), 7, B)
     found = []
     try:
-        for logits, threads in itertools.product((plan.LOGITS, 1, 3 * B * V), (1, 2, 3)):
-            monkeypatch.setattr(plan, "LOGITS", logits)
+        for logits, threads in itertools.product((plan.MAX_LOGITS, 1, 3 * B * V), (1, 2, 3)):
+            monkeypatch.setattr(plan, "MAX_LOGITS", logits)
             plan.window_plan.cache_clear()
             net = make(compiled, {**options, "threads": threads})
             steps = plan.window_plan(net.shape, 7, B, threads, dropout=True).numbers[HEAD_STEPS]

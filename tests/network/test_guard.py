@@ -381,7 +381,7 @@ def test_ids_are_copied_before_they_are_checked(dtype: type):
     array = np.arange(12, dtype=dtype).reshape(4, 3)
     for piece in (100, 5, 2):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(checks, "PIECE", piece)
+            patch.setattr(checks, "COPIED_AT_ONCE", piece)
             for given in (array, array[:, ::-1], array.T, np.broadcast_to(array[:1], (4, 3))):
                 copied = checks.private_copy("ids", given, np.int32, 0, 11)
                 np.testing.assert_array_equal(copied, given)
@@ -543,7 +543,7 @@ def test_long_tokens_are_scored_and_encoded_in_pieces(monkeypatch: pytest.Monkey
     expected = model.surprisal(tokens), model.log_prob(tokens), model.vocabulary.encode(tokens)
     wrong = np.append(tokens, 5)
     for piece in (1, 10, 97):
-        monkeypatch.setattr(checks, "PIECE", piece)
+        monkeypatch.setattr(checks, "COPIED_AT_ONCE", piece)
         monkeypatch.setattr(scoring, "SYMBOLS_AT_ONCE", piece)
         found = model.surprisal(tokens), model.log_prob(tokens), model.vocabulary.encode(tokens)
         for one, other in zip(found, expected, strict=True):

@@ -15,7 +15,7 @@ from helpers import SEED_LOSSES, assert_close, naive
 
 import fastrnn
 from fastrnn.training import train as training
-from fastrnn.training.presets import CHECKS, TrainingConfig, get_config
+from fastrnn.training.presets import SETTING_CHECKS, TrainingConfig, get_config
 
 #: A text of 90 symbols, 8 of them distinct.
 TEXT = "abc def abd\n" * 7 + "abcdef"
@@ -156,7 +156,7 @@ def test_a_file_is_learnt_as_its_text_is(
     monkeypatch.setattr("fastrnn.data.batches.BLOCK_SYMBOLS", 200)
     monkeypatch.setattr("fastrnn.data.batches.MIN_STEPS", 1)
     monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
-    for where in ("text_file.STRETCH", "text_file.PIECE", "corpus.PIECE"):
+    for where in ("text_file.BYTES_PER_ENTRY", "text_file.SEARCHED_AT_ONCE", "corpus.COUNTED_AT_ONCE"):
         monkeypatch.setattr(f"fastrnn.data.{where}", 16)
     assert quick(path, unit=unit, **settings).to_bytes() == expected.to_bytes()
     assert quick(source, **settings).to_bytes() == expected.to_bytes()
@@ -719,9 +719,13 @@ def test_settings_may_be_numpy_s_numbers(backend: str):
 
 
 def test_every_setting_of_the_config_is_an_argument_of_train():
-    assert set(CHECKS) <= set(inspect.signature(fastrnn.train).parameters)
+    assert set(SETTING_CHECKS) <= set(inspect.signature(fastrnn.train).parameters)
     fields = {field.name for field in dataclasses.fields(TrainingConfig)}
-    assert fields - set(CHECKS) == {"carry_state", "drop_last", "record_last"}  # only presets set these
+    assert fields - set(SETTING_CHECKS) == {
+        "carry_state",
+        "drop_last",
+        "record_last",
+    }  # only presets set these
 
 
 def test_memory_is_estimated_with_all_that_training_needs(monkeypatch: pytest.MonkeyPatch):
