@@ -84,7 +84,7 @@ class Model(checks.Sealed):
         settings: Mapping[str, Any] | None = None,
         history: Iterable[Mapping[str, float]] | None = None,
     ) -> None:
-        self._contents = ModelFile.checked(
+        self._model_file = ModelFile.checked(
             network,
             vocabulary,
             counts,
@@ -93,44 +93,44 @@ class Model(checks.Sealed):
         )
 
     @classmethod
-    def _of(cls, contents: ModelFile) -> Self:
-        """The model with these contents, which were checked."""
+    def _of(cls, model_file: ModelFile) -> Self:
+        """The model with this model file, which was checked."""
         model = cls.__new__(cls)
-        model._contents = contents  # noqa: SLF001  (it is a model too)
+        model._model_file = model_file  # noqa: SLF001  (it is a model too)
         return model
 
     @property
     def network(self) -> Network:
         """The network. It cannot be set: make another `Model` for another network."""
-        return self._contents.network
+        return self._model_file.network
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The symbols that the model knows."""
-        return self._contents.vocabulary
+        return self._model_file.vocabulary
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """How often each symbol occurs in the training text, read-only (V)."""
-        return self._contents.counts
+        return self._model_file.counts
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the training."""
-        return self._contents.settings
+        return self._model_file.settings
 
     @settings.setter
     def settings(self, settings: Mapping[str, Any]) -> None:
-        self._contents = replace(self._contents, settings=checked_settings(settings))
+        self._model_file = replace(self._model_file, settings=checked_settings(settings))
 
     @property
     def history(self) -> History:
         """The records of the training."""
-        return self._contents.history
+        return self._model_file.history
 
     @history.setter
     def history(self, history: Iterable[Mapping[str, float]]) -> None:
-        self._contents = replace(self._contents, history=as_history(history))
+        self._model_file = replace(self._model_file, history=as_history(history))
 
     @property
     def kept_record(self) -> Record | None:
@@ -341,7 +341,7 @@ class Model(checks.Sealed):
         TypeError, ValueError
             The model was changed, and a file cannot hold it now: for example, a parameter is NaN.
         """
-        return serialization.to_bytes(self._contents)
+        return serialization.to_bytes(self._model_file)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, backend: str = "auto", threads: int | None = None) -> Model:
@@ -364,9 +364,9 @@ class Model(checks.Sealed):
             The model cannot fit.
         """
         checked_threads(threads)
-        contents = serialization.from_bytes(data, backend)
-        contents.network.threads = threads
-        return cls._of(contents)
+        model_file = serialization.from_bytes(data, backend)
+        model_file.network.threads = threads
+        return cls._of(model_file)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file, whole or not at all.
@@ -444,6 +444,6 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int | 
         The model cannot fit.
     """
     checked_threads(threads)
-    contents = serialization.read_file(path, backend)
-    contents.network.threads = threads
-    return Model._of(contents)  # noqa: SLF001  (it is a constructor)
+    model_file = serialization.read_file(path, backend)
+    model_file.network.threads = threads
+    return Model._of(model_file)  # noqa: SLF001  (it is a constructor)
