@@ -70,10 +70,10 @@ def real_number(name: str, value: Any, *, zero: bool = False) -> float:
 
 def fraction(name: str, value: Any, *, zero: bool = False, one: bool = False) -> float:
     """Return the value as a float between zero and one; ``zero`` and ``one`` allow the ends too."""
-    part = real_number(name, value, zero=zero)
-    if part > 1 or (part == 1 and not one):
+    number = real_number(name, value, zero=zero)
+    if number > 1 or (number == 1 and not one):
         raise ValueError(f"{name}={shown(value)} must be {'at most' if one else 'below'} one")
-    return part
+    return number
 
 
 def unknown(value: Any) -> str | float:
@@ -177,9 +177,9 @@ def _pieces(T: int, B: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _within(name: str, array: NDArray[Any], lowest: int, highest: int) -> NDArray[Any]:
-    least, most = array.min(), array.max()
-    if least < lowest or most > highest:
-        raise ValueError(f"{name} runs from {least} to {most}; it must be within {lowest} … {highest}")
+    smallest, largest = array.min(), array.max()
+    if smallest < lowest or largest > highest:
+        raise ValueError(f"{name} runs from {smallest} to {largest}; it must be within {lowest} … {highest}")
     return array
 
 

@@ -708,26 +708,26 @@ def test_long_streams_are_learnt_the_same_in_blocks(backend: str, monkeypatch: p
     looked_at: list[int] = []
     advance = Trainer.advance
 
-    def watched(self: Trainer, streams: Any, *rest: Any) -> Any:
-        looked_at.append(streams.inputs.size)
-        return advance(self, streams, *rest)
+    def watched(self: Trainer, batch: Any, *rest: Any) -> Any:
+        looked_at.append(batch.inputs.size)
+        return advance(self, batch, *rest)
 
     monkeypatch.setattr(Trainer, "advance", watched)
     expected = found()
-    for most in (1, 70, 200):
-        monkeypatch.setattr(pace, "BLOCK_SYMBOLS", most)
+    for symbols in (1, 70, 200):
+        monkeypatch.setattr(pace, "BLOCK_SYMBOLS", symbols)
         looked_at.clear()
         assert found() == expected
-        assert max(looked_at) <= max(30, most)
+        assert max(looked_at) <= max(30, symbols)
 
 
 @pytest.mark.parametrize("wrong", [[np.nan], [np.inf], [-1e-3], [[0.1]], np.ones(4)[::2]])
 def test_learning_rates_that_are_none_are_refused(wrong: Any):
     trained = Trainer(Network(5, 8, backend="numpy"))
     ids = np.zeros((3, 2), np.int32)
-    streams = fastrnn.data.batches.Batch(ids, ids, ids.astype(np.uint8))
-    with pytest.raises(ValueError, match="rates"):
-        trained.advance(streams, 3, 0, np.asarray(wrong))
+    batch = fastrnn.data.batches.Batch(ids, ids, ids.astype(np.uint8))
+    with pytest.raises(ValueError, match="learning_rates"):
+        trained.advance(batch, 3, 0, np.asarray(wrong))
     assert trained.updates == 0
 
 
