@@ -43,19 +43,19 @@ SLOWER = {"float64": 1.25, "float32": 1.15}
 
 @dataclass(frozen=True)
 class Outcome:
-    """A goal, with the measured value and its lower bound, or its upper bound with ``most``."""
+    """A goal, with the measured value and its lower bound, or its upper bound with ``upper``."""
 
     goal: str
     threads: int
     value: float | None
     bound: float
-    most: bool = False
+    upper: bool = False
 
     @property
     def met(self) -> bool:
         """Whether the goal was met."""
         assert self.value is not None
-        return self.value <= self.bound if self.most else self.value >= self.bound
+        return self.value <= self.bound if self.upper else self.value >= self.bound
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def outcomes(job: dict[str, Any], backend: str, measured: Measured) -> Iterator[
             ratio = measured.ratio(name, me, (peer, threads))
             yield Outcome(f"times faster than {LIBRARIES[peer].title}", threads, ratio, bound)
         ratio = measured.ratio(name, (other, threads), me)
-        yield Outcome("times slower than the other backend", threads, ratio, SLOWER[job["dtype"]], most=True)
+        yield Outcome("times slower than the other backend", threads, ratio, SLOWER[job["dtype"]], upper=True)
     if name in PERCENT_OF_PEAK:
         result = measured.results.get((name, backend, 1), {})
         bound = PERCENT_OF_PEAK[name][backend]

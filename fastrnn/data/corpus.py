@@ -55,7 +55,7 @@ class Corpus(ABC):
 
     @abstractmethod
     def split(self, held_out: float) -> tuple[Corpus, Corpus]:
-        """Split in two; ``held_out`` is the second part's share of the symbols, or of the documents."""
+        """Split in two; ``held_out`` is the fraction of the symbols, or of the documents, in the second part."""
 
     @abstractmethod
     def counts(self) -> NDArray[np.int64]:

@@ -98,14 +98,14 @@ def test_as_much_is_dropped_as_is_said_and_the_mean_is_kept(backend: str, dropou
     N, B, H = 2000, 40, 129
     y = mask(backend, N, B, H, dropout=dropout)
     deviation = np.sqrt(dropout * (1 - dropout))
-    kept_share, n = (y > 0).mean(), y.size
-    assert abs(kept_share - (1 - dropout)) < 5 * deviation / np.sqrt(n)
+    kept_fraction, n = (y > 0).mean(), y.size
+    assert abs(kept_fraction - (1 - dropout)) < 5 * deviation / np.sqrt(n)
     np.testing.assert_allclose(y[y > 0], 1 / (1 - dropout), rtol=1e-15)
     assert abs(y.mean() - 1) < 5 * deviation / (1 - dropout) / np.sqrt(n)
     # the fraction is also right for each unit and each row: none is six standard deviations away
     for axis in (0, 1):
-        shares = (y > 0).mean(axis=axis)
-        assert np.abs(shares - (1 - dropout)).max() < 6 * deviation / np.sqrt(y.shape[axis])
+        fractions = (y > 0).mean(axis=axis)
+        assert np.abs(fractions - (1 - dropout)).max() < 6 * deviation / np.sqrt(y.shape[axis])
     # neighbouring elements are dropped independently
     dropped = (y == 0) - dropout
     for other in (np.roll(dropped, 1, axis=0), np.roll(dropped, 1, axis=1), np.roll(dropped, H // 4, axis=1)):

@@ -284,12 +284,12 @@ def emit_map(formula, kind, outputs, arrays, scalars, at_once=4):
 
         done = whole(0)
         for width in sorted({at_once * lanes, lanes}, reverse=True):
-            v, most = Vectors(builder, real, width), builder.and_(n, whole(-width))
-            with cgutils.for_range_slice(builder, done, most, whole(width), inc=True) as (i, _):
+            v, end = Vectors(builder, real, width), builder.and_(n, whole(-width))
+            with cgutils.for_range_slice(builder, done, end, whole(width), inc=True) as (i, _):
                 apply(
                     v, lambda x, v=v, i=i: v.load(x, i), lambda value, out, v=v, i=i: v.store(value, out, i)
                 )
-            done = most
+            done = end
         rest, v = builder.sub(n, done), Vectors(builder, real, lanes)
         with builder.if_then(builder.icmp_signed(">", rest, whole(0))):
             apply(
