@@ -56,19 +56,19 @@ SLOWER = 1.1, 1.1
 
 @dataclass(frozen=True)
 class Outcome:
-    """A goal of both classes, with the measured value; the bounds are upper ones with ``most``."""
+    """A goal of both classes, with the measured value; the bounds are upper ones with ``upper``."""
 
     goal: str
     threads: int
     value: float | None
     bounds: Bounds
-    most: bool = False
+    upper: bool = False
 
     def met(self, isa: str) -> bool:
         """Whether a run of that class met the goal."""
         assert self.value is not None
         bound = self.bounds[list(CLASSES).index(isa)]
-        return self.value <= bound if self.most else self.value >= bound
+        return self.value <= bound if self.upper else self.value >= bound
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def outcomes(name: str, backend: str, measured: Measured) -> Iterator[Outcome]:
             yield Outcome(f"times faster than {LIBRARIES[peer].title}", threads, ratio, bounds)
     other = "c" if backend == "numba" else "numba"
     ratio = measured.ratio(name, (other, 1), (backend, 1))
-    yield Outcome("times slower than the other backend", 1, ratio, SLOWER, most=True)
+    yield Outcome("times slower than the other backend", 1, ratio, SLOWER, upper=True)
     if wanted.two_threads:
         ratio = measured.ratio(name, (backend, 2), (backend, 1))
         yield Outcome("times faster with two threads", 2, ratio, wanted.two_threads)
@@ -122,7 +122,7 @@ def evaluate(comparison: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "job": job["name"], "library": backend, "goal": outcome.goal, "threads": outcome.threads,
-            "value": outcome.value, "bounds": outcome.bounds, "most": outcome.most, "met": outcome.met(isa),
+            "value": outcome.value, "bounds": outcome.bounds, "upper": outcome.upper, "met": outcome.met(isa),
         }
         for job in comparison["jobs"]
         for backend in BACKENDS

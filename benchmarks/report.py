@@ -113,7 +113,7 @@ def goals(comparison: Results) -> str:
     columns = [(backend, threads) for threads in (1, 2) for backend in BACKENDS]
     rows: dict[tuple[str, ...], dict[tuple[str, int], str]] = {}
     for goal in comparison["goals"]:
-        sign = "≤" if goal["most"] else "≥"
+        sign = "≤" if goal["upper"] else "≥"
         bounds = [f"{sign} {bound:g}" for bound in goal["bounds"]]
         cells = rows.setdefault((goal["job"], goal["goal"], *bounds), {})
         mark = "met" if goal["met"] else "**not met**"

@@ -14,7 +14,7 @@ import cffi
 from generate_contract import Kernel, read
 
 HERE = Path(__file__).parent
-PRECISIONS = {"f32": "float", "f64": "double"}
+C_TYPES = {"f32": "float", "f64": "double"}
 
 
 def prototype(kernel: Kernel, suffix: str, real: str) -> str:
@@ -39,7 +39,7 @@ def build_information() -> str:
 def all_declarations() -> str:
     """All declarations of the module: each kernel for both precisions, and those of build_info.h."""
     kernels = read().kernels
-    prototypes = [prototype(kernel, *named) for named in PRECISIONS.items() for kernel in kernels]
+    prototypes = [prototype(kernel, *named) for named in C_TYPES.items() for kernel in kernels]
     return "\n".join([*prototypes, build_information()])
 
 

@@ -29,15 +29,15 @@ ROLES = {"(in, out)": "updated", "(+=)": "added", "(scratch)": "scratch"}
 #: The tables of names. The key is a member of the enumeration; the value is the table's name and its comment.
 TABLES = {
     "EXP": ("FUNCTIONS", "The functions of `elementary`, in the order of their numbers."),
-    "LSTM": ("CELLS", "The cells, in the order of their numbers."),
-    "SGD": ("OPTIMIZERS", "The optimizers, in the order of their numbers."),
+    "LSTM": ("CELL_NAMES", "The names of the cells, in the order of their numbers."),
+    "SGD": ("OPTIMIZER_NAMES", "The names of the optimizers, in the order of their numbers."),
     "MEAN": ("REDUCTIONS", "The reductions of a window's losses, in the order of their numbers."),
     "VOCABULARY": ("PLAN", "The fields of a plan, in order; the fields of each layer follow them."),
     "WEIGHT_HH": ("PLAN_OF_LAYER", "The fields of a layer in a plan, in order."),
 }
 
 #: The tables whose enumerations end with how many there are.
-COUNTED = {"CELLS", "PLAN", "PLAN_OF_LAYER"}
+COUNTED = {"CELL_NAMES", "PLAN", "PLAN_OF_LAYER"}
 
 
 class Member(NamedTuple):
@@ -166,7 +166,7 @@ def tables(header: Header) -> Iterator[str]:
     by_member = {member.name: group for group in header.enumerations for member in group.members}
     for anchor, (table, what) in TABLES.items():
         names = [member.name.lower() for member in by_member[anchor].members]
-        if table == "OPTIMIZERS":
+        if table == "OPTIMIZER_NAMES":
             names = [name for name in names if f"{name}_update" in kernels]
         elif table in COUNTED:
             names.pop()  # the last member is their number

@@ -41,10 +41,10 @@ class Optimizer:
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
         return {"name": self.name, **plain}
 
-    def settings(self, rates: Floats, done: int) -> Floats:  # noqa: ARG002
+    def settings(self, learning_rates: Floats, done: int) -> Floats:  # noqa: ARG002
         """Return a row of settings for each of these learning rates; ``done`` updates were done before."""
-        rows = np.zeros((len(rates), SETTINGS))
-        rows[:, 0] = rates
+        rows = np.zeros((len(learning_rates), SETTINGS))
+        rows[:, 0] = learning_rates
         return rows
 
 
@@ -81,8 +81,8 @@ class SGD(Optimizer):
     def moments(self) -> int:
         return int(self.momentum > 0)
 
-    def settings(self, rates: Floats, done: int) -> Floats:
-        rows = super().settings(rates, done)
+    def settings(self, learning_rates: Floats, done: int) -> Floats:
+        rows = super().settings(learning_rates, done)
         rows[:, 1:4] = self.momentum, *((1, self.momentum) if self.nesterov else (0, 1))
         return rows
 
@@ -121,8 +121,8 @@ class Adagrad(Optimizer):
     def initial_moments(self, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         return np.full((1, n), self.initial_accumulator_value, dtype)
 
-    def settings(self, rates: Floats, done: int) -> Floats:
-        rows = super().settings(rates, done)
+    def settings(self, learning_rates: Floats, done: int) -> Floats:
+        rows = super().settings(learning_rates, done)
         rows[:, 1] = self.eps
         return rows
 
@@ -154,8 +154,8 @@ class RMSprop(Optimizer):
         object.__setattr__(self, "alpha", checks.fraction("alpha", self.alpha, zero=True))
         object.__setattr__(self, "eps", checks.real_number("eps", self.eps))
 
-    def settings(self, rates: Floats, done: int) -> Floats:
-        rows = super().settings(rates, done)
+    def settings(self, learning_rates: Floats, done: int) -> Floats:
+        rows = super().settings(learning_rates, done)
         rows[:, 1:3] = self.alpha, self.eps
         return rows
 
@@ -194,11 +194,11 @@ class Adam(Optimizer):
     def moments(self) -> int:
         return 2
 
-    def settings(self, rates: Floats, done: int) -> Floats:
-        updates = np.arange(done + 1, done + 1 + len(rates))
+    def settings(self, learning_rates: Floats, done: int) -> Floats:
+        updates = np.arange(done + 1, done + 1 + len(learning_rates))
         beta1, beta2 = self.betas
-        rows = super().settings(rates, done)
-        rows[:, 0] = rates / (1 - integer_power(beta1, updates))
+        rows = super().settings(learning_rates, done)
+        rows[:, 0] = learning_rates / (1 - integer_power(beta1, updates))
         rows[:, 1:4] = beta1, beta2, self.eps
         rows[:, 4] = np.sqrt(1 - integer_power(beta2, updates))
         rows[:, 5] = 1
@@ -232,9 +232,9 @@ class AdamW(Adam):
         weight_decay = checks.real_number("weight_decay", self.weight_decay, zero=True)
         object.__setattr__(self, "weight_decay", weight_decay)
 
-    def settings(self, rates: Floats, done: int) -> Floats:
-        rows = super().settings(rates, done)
-        rows[:, 5] = 1 - rates * self.weight_decay
+    def settings(self, learning_rates: Floats, done: int) -> Floats:
+        rows = super().settings(learning_rates, done)
+        rows[:, 5] = 1 - learning_rates * self.weight_decay
         return rows
 
 

@@ -30,7 +30,7 @@ class Progress:
     ----------
     updates
         int64 (W): the number of each update, from 0.
-    part
+    fraction
         float64 (W): the fraction of training that is done before it, from 0 to 1.
     epochs
         int64 (W): the number of the pass over the text that it belongs to, from 0.
@@ -39,7 +39,7 @@ class Progress:
     """
 
     updates: Ints
-    part: Floats
+    fraction: Floats
     epochs: Ints
     losses: Sequence[float] = ()
 
@@ -98,7 +98,7 @@ class Linear(Schedule):
         object.__setattr__(self, "warmup", checks.whole_number("warmup", self.warmup, minimum=0))
 
     def factors(self, progress: Progress) -> Floats:
-        return _warm_up(progress.updates, self.warmup) * (1 - progress.part)
+        return _warm_up(progress.updates, self.warmup) * (1 - progress.fraction)
 
 
 @dataclass(frozen=True)
@@ -192,11 +192,11 @@ class Cosine(Schedule):
         object.__setattr__(self, "final", checks.fraction("final", self.final, zero=True, one=True))
 
     def factors(self, progress: Progress) -> Floats:
-        updates, part = progress.updates, progress.part
+        updates, fraction = progress.updates, progress.fraction
         done = np.zeros(len(updates))
-        # a time limit may end training, so the number of all updates is estimated from the part that is done
-        later = (updates > self.warmup) & (part > 0)
-        in_all = updates[later] / part[later]
+        # a time limit may end training, so the fraction that is done gives the number of all updates
+        later = (updates > self.warmup) & (fraction > 0)
+        in_all = updates[later] / fraction[later]
         done[later] = np.minimum(1, (updates[later] - self.warmup) / (in_all - self.warmup))
         fall = (1 + cosine_of_half_turns(done)) / 2
         return _warm_up(updates, self.warmup) * (self.final + (1 - self.final) * fall)

@@ -32,7 +32,7 @@ def test_every_optimizer_is_here():
 
 
 def learning_rate(optimizer: Optimizer) -> float:
-    """A learning rate for small updates; RMSprop's first step is ten times the rate in each weight."""
+    """A learning rate for small updates; RMSprop's first step is ten times as large in each weight."""
     return 0.005 if isinstance(optimizer, RMSprop) else 0.05
 
 
@@ -73,13 +73,13 @@ def test_matches_pytorch_s_optimizer(
 ):
     torch = pytest.importorskip("torch")
     network = Network(11, 13, dtype="float64", backend=backend, rng=0)
-    rate = learning_rate(optimizer)
-    trainer = Trainer(network, optimizer=optimizer, learning_rate=rate, clip_norm=clip_norm)
+    chosen = learning_rate(optimizer)
+    trainer = Trainer(network, optimizer=optimizer, learning_rate=chosen, clip_norm=clip_norm)
     parameter = torch.nn.Parameter(torch.tensor(network.flat.copy()))
     kind = getattr(torch.optim, type(optimizer).__name__, None)
     if kind is None:
         pytest.skip("PyTorch does not have this optimizer")
-    theirs = kind([parameter], lr=rate, **vars(optimizer))
+    theirs = kind([parameter], lr=chosen, **vars(optimizer))
     exact = Network(11, 13, dtype="float64", backend="numpy", rng=0)
     state = None
     for seed in range(10):
@@ -133,9 +133,9 @@ def test_mean_divides_by_the_targets_that_count(backend: str):
     count = np.count_nonzero(window.targets >= 0)
     assert count < window.targets.size
     moved = {}
-    for reduction, rate in (("sum", 0.1 / count), ("mean", 0.1)):
+    for reduction, learning_rate in (("sum", 0.1 / count), ("mean", 0.1)):
         network = Network(5, 4, dtype="float64", backend=backend, rng=0)
-        trainer = Trainer(network, optimizer="sgd", learning_rate=rate, reduction=reduction)
+        trainer = Trainer(network, optimizer="sgd", learning_rate=learning_rate, reduction=reduction)
         trainer.step(window.inputs, window.targets)
         moved[reduction] = network.flat
     assert_close(moved["mean"], moved["sum"], 1e-14)
@@ -152,9 +152,9 @@ def test_a_window_without_targets_changes_nothing(backend: str):
 def test_batchmean_divides_by_the_rows(backend: str):
     window = Window.random(6, 4, 5, 4)
     moved = {}
-    for reduction, rate in (("sum", 0.1 / 4), ("batchmean", 0.1)):
+    for reduction, learning_rate in (("sum", 0.1 / 4), ("batchmean", 0.1)):
         network = Network(5, 4, dtype="float64", backend=backend, rng=0)
-        trainer = Trainer(network, optimizer="sgd", learning_rate=rate, reduction=reduction)
+        trainer = Trainer(network, optimizer="sgd", learning_rate=learning_rate, reduction=reduction)
         trainer.step(window.inputs, window.targets)
         moved[reduction] = network.flat
     assert_close(moved["batchmean"], moved["sum"], 1e-14)

@@ -151,7 +151,7 @@ def test_short_trainings_have_factors_from_zero_to_one(kind: type[Schedule], ste
 def test_factors_do_not_depend_on_the_chunks(kind: type[Schedule]):
     whole, schedule = progress(), kind()
     parts = [
-        Progress(whole.updates[i : i + 33], whole.part[i : i + 33], whole.epochs[i : i + 33])
+        Progress(whole.updates[i : i + 33], whole.fraction[i : i + 33], whole.epochs[i : i + 33])
         for i in range(0, STEPS, 33)
     ]
     expected = schedule.factors(whole)
@@ -159,11 +159,11 @@ def test_factors_do_not_depend_on_the_chunks(kind: type[Schedule]):
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Cosine(), Cosine(warmup=0), Cosine(warmup=5)], ids=repr)
-@pytest.mark.parametrize("part", [0.0, 1e-300, 0.5, 1.0])
-def test_a_time_limit_may_have_come_to_any_part(schedule: Schedule, part: float):
-    """All updates of a native call have the same ``part``, for any number of updates."""
+@pytest.mark.parametrize("fraction", [0.0, 1e-300, 0.5, 1.0])
+def test_a_time_limit_may_have_come_to_any_fraction(schedule: Schedule, fraction: float):
+    """All updates of a native call have the same ``fraction``, for any number of updates."""
     updates = np.arange(200)
-    factors = schedule.factors(Progress(updates, np.full(200, part), updates // EPOCH))
+    factors = schedule.factors(Progress(updates, np.full(200, fraction), updates // EPOCH))
     assert ((factors >= 0) & (factors <= 1)).all()
 
 
@@ -200,9 +200,9 @@ class Rates:
         self.calls: list[list[float]] = []
         real_advance = fastrnn.Trainer.advance
 
-        def advance(trainer: Any, streams: Any, T: int, first: int, rates: Any) -> Any:
-            self.calls.append(rates.tolist())
-            return real_advance(trainer, streams, T, first, rates)
+        def advance(trainer: Any, batch: Any, T: int, first: int, learning_rates: Any) -> Any:
+            self.calls.append(learning_rates.tolist())
+            return real_advance(trainer, batch, T, first, learning_rates)
 
         monkeypatch.setattr(fastrnn.Trainer, "advance", advance)
 

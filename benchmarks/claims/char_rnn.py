@@ -15,7 +15,7 @@ from pathlib import Path
 import fastrnn
 
 ITERATIONS = 14_000
-EARLY, LEAST, MOST = 1_000, 1.77, 1.79
+EARLY, MIN, MAX = 1_000, 1.77, 1.79
 NATS, MINUTES = 1.40, 20.0
 
 
@@ -31,10 +31,10 @@ def main() -> None:
     print(f"{minutes:.1f} minutes on {model.network.threads} threads, backend {model.network.backend.name}")
     early, late = round(losses[EARLY], 2), round(min(losses.values()), 4)
     print(
-        f"at iteration {EARLY:,} {early:.2f} (from {LEAST} to {MOST}), "
+        f"at iteration {EARLY:,} {early:.2f} (from {MIN} to {MAX}), "
         f"at best {late} (at most {NATS} within {MINUTES:g} minutes)"
     )
-    sys.exit(not (LEAST <= early <= MOST and late <= NATS and minutes <= MINUTES))
+    sys.exit(not (MIN <= early <= MAX and late <= NATS and minutes <= MINUTES))
 
 
 if __name__ == "__main__":

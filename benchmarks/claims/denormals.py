@@ -20,7 +20,7 @@ from fastrnn import Trainer
 from fastrnn.optimizers import Adam
 
 #: The time of a network may be at most so many times that of the healthy one.
-MOST = 1.2
+MAX = 1.2
 
 #: The measurements of each network, and the updates of a measurement.
 ROUNDS, UPDATES = 15, 20
@@ -51,14 +51,14 @@ def compare(backend: str, dtype: str, which: str) -> bool:
         for _ in range(FADED):
             trainer.step(inputs[:1], nothing[:1])
         runs[f"faded, betas {beta}"] = (trainer, inputs, nothing)
-    least = dict.fromkeys(runs, float("inf"))
+    fastest = dict.fromkeys(runs, float("inf"))
     for _ in range(ROUNDS):
         for name, run in runs.items():
-            least[name] = min(least[name], seconds(*run))
-    ratios = {name: time / least["healthy"] for name, time in least.items()}
+            fastest[name] = min(fastest[name], seconds(*run))
+    ratios = {name: time / fastest["healthy"] for name, time in fastest.items()}
     found = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
-    print(f"{which} {backend} {dtype}: {1e6 * least['healthy']:.0f} µs an update; times this: {found}")
-    return max(ratios.values()) <= MOST
+    print(f"{which} {backend} {dtype}: {1e6 * fastest['healthy']:.0f} µs an update; times this: {found}")
+    return max(ratios.values()) <= MAX
 
 
 def main() -> None:

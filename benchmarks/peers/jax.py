@@ -171,8 +171,10 @@ def by_hand(params, state, inputs, targets, cell, unroll):
     return losses_of(log_p, targets).sum(), grads, last
 
 
-@partial(jax.jit, static_argnames=("optimizer", "rate", "backward", "cell", "unroll"), donate_argnums=0)
-def updates(carried, windows, optimizer, rate, backward, cell, unroll):
+@partial(
+    jax.jit, static_argnames=("optimizer", "learning_rate", "backward", "cell", "unroll"), donate_argnums=0
+)
+def updates(carried, windows, optimizer, learning_rate, backward, cell, unroll):
     """Do an update on each window. Parameters, sums of squares and the state are carried."""
 
     def update(carried, window):
@@ -180,10 +182,10 @@ def updates(carried, windows, optimizer, rate, backward, cell, unroll):
         loss, grads, state = backward(params, state, *window, cell, unroll)
         grads = jax.tree.map(lambda g: jnp.clip(g, -CLIP, CLIP), grads)
         if optimizer == "sgd":
-            params = jax.tree.map(lambda p, g: p - rate * g, params, grads)
+            params = jax.tree.map(lambda p, g: p - learning_rate * g, params, grads)
         else:
             squares = jax.tree.map(lambda s, g: s + g * g, squares, grads)
-            params = jax.tree.map(lambda p, g, s: p - rate * g / jnp.sqrt(s), params, grads, squares)
+            params = jax.tree.map(lambda p, g, s: p - learning_rate * g / jnp.sqrt(s), params, grads, squares)
         return (params, squares, state), loss
 
     return jax.lax.scan(update, carried, windows)

@@ -26,14 +26,14 @@ from fastrnn.core.constants import (
     BAD_SIZE,
     BAD_SYMBOL,
     BATCHMEAN,
-    CELLS,
+    CELL_NAMES,
     FUNCTIONS,
     HEAD_STEPS,
     HIDDEN,
     LEARNING_RATE,
     MEAN,
     OK,
-    OPTIMIZERS,
+    OPTIMIZER_NAMES,
     RMSPROP_ALPHA,
     RMSPROP_EPSILON,
     SGD_MOMENTUM,
@@ -441,7 +441,7 @@ UPDATES = {"sgd": sgd_update, "adagrad": adagrad_update, "adam": adam_update, "r
 def bad_plan(plan: NDArray[np.int64], *sizes: int) -> int:
     """The status of a plan, and of sizes that must be at least one."""
     kind, L, V, E, H = plan[: HIDDEN + 1].tolist()
-    if kind not in range(len(CELLS)):
+    if kind not in range(len(CELL_NAMES)):
         return BAD_CHOICE
     return BAD_SIZE if min(L, V, H, E + 1, *sizes) < 1 else OK
 
@@ -449,7 +449,7 @@ def bad_plan(plan: NDArray[np.int64], *sizes: int) -> int:
 def shape_of(plan: NDArray[np.int64]) -> Shape:
     """The shape of a plan's network."""
     kind, L, V, E, H = plan[: HIDDEN + 1].tolist()
-    return Shape(CELLS[kind], L, V, E, H, tied=bool(plan[TIED]))
+    return Shape(CELL_NAMES[kind], L, V, E, H, tied=bool(plan[TIED]))
 
 
 @dataclass
@@ -680,7 +680,7 @@ def train_windows(
         return bad
     if not 0 <= part < parts or min(first, W, S - 1) < 0:
         return BAD_SIZE
-    if optimizer not in range(len(OPTIMIZERS)):
+    if optimizer not in range(len(OPTIMIZER_NAMES)):
         return BAD_CHOICE
     if part > 0:
         return OK
@@ -702,7 +702,7 @@ def train_windows(
         if not np.isfinite([losses[w], norms[w]]).all():
             return OK
         shrink = norm_limit / norms[w] if norms[w] > norm_limit else 1.0
-        update = UPDATES[OPTIMIZERS[optimizer]]
+        update = UPDATES[OPTIMIZER_NAMES[optimizer]]
         update(params, moments, grads, settings[w], value_limit, shrink, 0, 1, params.size)
         if A > 0:
             average_update(average[0], params, weights[w], 0, 1, params.size)

@@ -14,7 +14,7 @@ import click
 import fastrnn
 from fastrnn.core.terminal import open_streams, settle_streams, tell
 
-#: The usual exit statuses after Ctrl-C, and when nobody reads stdout any more.
+#: The usual exit statuses after Ctrl-C, and after the reader of stdout ended.
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
 #: Errors that are shown without the name of their class.

@@ -51,7 +51,7 @@ class Cell:
     @property
     def number(self) -> int:
         """Its number in the contract."""
-        return constants.CELLS.index(self.kind)
+        return constants.CELL_NAMES.index(self.kind)
 
     def rows(self, gate: str, hidden_size: int) -> slice:
         """The rows of a gate in a weight or a bias."""

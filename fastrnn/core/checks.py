@@ -20,13 +20,13 @@ DTYPES = ("float32", "float64")
 INT32, UINT8, FLOAT64 = np.dtype(np.int32), np.dtype(np.uint8), np.dtype(np.float64)
 
 #: The largest whole number that is allowed: sizes and counts are int64 in the kernels.
-LARGEST = (1 << 63) - 1
+MAX_WHOLE_NUMBER = (1 << 63) - 1
 
 #: The largest size that passes its check and is then refused with the memory that it would need.
 LARGEST_SIZE = 10**100
 
 #: How many elements of an array are copied and checked at a time: it takes milliseconds, so Ctrl-C works.
-PIECE = 1 << 22
+COPIED_AT_ONCE = 1 << 22
 
 #: The most characters of a value that an error message shows.
 LONGEST_SHOWN = 200
@@ -41,7 +41,7 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
-def whole_number(name: str, value: Any, *, minimum: int = 1, maximum: int = LARGEST) -> int:
+def whole_number(name: str, value: Any, *, minimum: int = 1, maximum: int = MAX_WHOLE_NUMBER) -> int:
     """Return the value as an int from ``minimum`` to ``maximum``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}={shown(value)} must be a whole number of at least {minimum}")
@@ -49,7 +49,7 @@ def whole_number(name: str, value: Any, *, minimum: int = 1, maximum: int = LARG
     if number < minimum:
         raise ValueError(f"{name}={shown(value)} must be at least {minimum}")
     if number > maximum:
-        allowed = "below 2**63" if maximum == LARGEST else f"at most {maximum}"
+        allowed = "below 2**63" if maximum == MAX_WHOLE_NUMBER else f"at most {maximum}"
         raise ValueError(f"{name}={shown(value)} must be {allowed}")
     return number
 
@@ -70,10 +70,10 @@ def real_number(name: str, value: Any, *, zero: bool = False) -> float:
 
 def fraction(name: str, value: Any, *, zero: bool = False, one: bool = False) -> float:
     """Return the value as a float between zero and one; ``zero`` and ``one`` allow the ends too."""
-    part = real_number(name, value, zero=zero)
-    if part > 1 or (part == 1 and not one):
+    number = real_number(name, value, zero=zero)
+    if number > 1 or (number == 1 and not one):
         raise ValueError(f"{name}={shown(value)} must be {'at most' if one else 'below'} one")
-    return part
+    return number
 
 
 def unknown(value: Any) -> str | float:
@@ -149,7 +149,7 @@ def private_copy(name: str, array: NDArray[Any], dtype: Any, lowest: int, highes
 
     The copy is checked, because another thread may write to the array.
     """
-    if array.size <= PIECE:
+    if array.size <= COPIED_AT_ONCE:
         return _within(name, np.array(array, order="C"), lowest, highest).astype(dtype, copy=False)
     copied = np.empty(array.shape, dtype)
     for piece in _pieces(*array.shape):
@@ -168,18 +168,18 @@ def private_flags(name: str, array: NDArray[Any] | None, shape: tuple[int, ...])
 
 
 def _pieces(T: int, B: int) -> Iterator[tuple[slice, slice]]:
-    """The slices of an array (T, B) that cut it into parts of at most PIECE elements."""
-    rows = min(B, PIECE)
-    steps = max(1, PIECE // rows)
+    """The slices of an array (T, B) that cut it into parts of at most COPIED_AT_ONCE elements."""
+    rows = min(B, COPIED_AT_ONCE)
+    steps = max(1, COPIED_AT_ONCE // rows)
     for t in range(0, T, steps):
         for b in range(0, B, rows):
             yield slice(t, t + steps), slice(b, b + rows)
 
 
 def _within(name: str, array: NDArray[Any], lowest: int, highest: int) -> NDArray[Any]:
-    least, most = array.min(), array.max()
-    if least < lowest or most > highest:
-        raise ValueError(f"{name} runs from {least} to {most}; it must be within {lowest} … {highest}")
+    smallest, largest = array.min(), array.max()
+    if smallest < lowest or largest > highest:
+        raise ValueError(f"{name} runs from {smallest} to {largest}; it must be within {lowest} … {highest}")
     return array
 
 

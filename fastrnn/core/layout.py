@@ -1,6 +1,6 @@
 """Named arrays in one flat buffer.
 
-A layout is an ordered table of (name, shape). It says where each array lies in a flat vector. The
+A layout is an ordered table of (name, shape). It says where each array is in a flat vector. The
 network, the model file and the reference read it; the compiled kernels read a plan (`plan.py`). The
 *shape* of a parameter is the public one, PyTorch's. The buffer may hold the transpose of a parameter;
 its view has the public shape.

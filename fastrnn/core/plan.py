@@ -17,13 +17,13 @@ from fastrnn.core.layout import Entry, Layout, Shape, parameter_layout
 from fastrnn.core.memory import readable
 
 #: The most logits that are in memory at a time, but at least one step's.
-LOGITS = 1 << 24
+MAX_LOGITS = 1 << 24
 
 #: The offset of an array that is absent.
 ABSENT = -1
 
 #: The largest offset that a plan can hold.
-LARGEST = (1 << 63) - 1
+MAX_OFFSET = (1 << 63) - 1
 
 
 def _packed(name: str, K: int, J: int) -> Entry:
@@ -82,7 +82,7 @@ def backward_trace(shape: Shape, T: int, B: int) -> list[Entry]:
 
 def head_steps(shape: Shape, T: int, B: int) -> int:
     """The number of steps of a window whose logits are in memory at a time."""
-    return min(T, max(1, LOGITS // B // shape.V))
+    return min(T, max(1, MAX_LOGITS // B // shape.V))
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArra
         own["dh"] = known.get(f"dh_l{layer}", known.get("dh_l0", ABSENT))
         own["dgates"] = own["gates"] if shape.G > 1 else own["dh"]
         numbers += own.values()
-    if max(numbers) > LARGEST:
+    if max(numbers) > MAX_OFFSET:
         raise MemoryError(
             f"a window of {B} rows in a network of hidden_size={shape.H} over {shape.V} symbols needs "
             f"{readable(4 * max(numbers))}, which is more than a process can have"

@@ -60,7 +60,7 @@ class BestEffort:
         return getattr(sys.stderr, name)
 
 
-#: Where progress bars are written. If they cannot be written, the work goes on.
+#: Where progress bars are written. If they cannot be written, the work continues.
 STDERR = BestEffort()
 
 

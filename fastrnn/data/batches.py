@@ -78,29 +78,29 @@ class BatchLayout:
 
     def read(self, start: int, stop: int) -> Batch:
         """The steps from ``start`` up to ``stop`` of every row."""
-        block = np.empty((stop - start + 1, self.batch_size), np.int32)
+        symbols = np.empty((stop - start + 1, self.batch_size), np.int32)
         for row, place in enumerate(self._places):
-            block[:, row] = self._sequence.read(place + start, place + stop + 1)
+            symbols[:, row] = self._sequence.read(place + start, place + stop + 1)
         starts = np.zeros((stop - start, self.batch_size), np.uint8)
         if self._boundary_id is not None:
-            starts[block[:-1] == self._boundary_id] = 1
+            starts[symbols[:-1] == self._boundary_id] = 1
         if start == 0 and not self._carry_state:
             starts[0] = 1
-        return Batch(block[:-1], block[1:], starts)
+        return Batch(symbols[:-1], symbols[1:], starts)
 
 
 class WindowReader:
-    """The windows of some rows, pass after pass, in blocks of whole windows. One block is in memory.
+    """The windows of a layout, pass after pass, in blocks of whole windows. One block is in memory.
 
     If the rows are no longer than a block, there is one block, which is read once.
     """
 
-    def __init__(self, rows: BatchLayout, seq_length: int) -> None:
-        self.rows = rows
+    def __init__(self, layout: BatchLayout, seq_length: int) -> None:
+        self.layout = layout
         self.seq_length = seq_length
         #: The number of windows of one pass; the last one may be shorter.
-        self.windows = -(-rows.n_steps // seq_length)
-        steps = max(BLOCK_SYMBOLS // rows.batch_size, MIN_STEPS)
+        self.windows = -(-layout.n_steps // seq_length)
+        steps = max(BLOCK_SYMBOLS // layout.batch_size, MIN_STEPS)
         self._windows_of_block = min(max(1, steps // seq_length), self.windows)
         self._number: int | None = None
         self._held: Batch
@@ -108,23 +108,23 @@ class WindowReader:
     @property
     def n_bytes(self) -> int:
         """The bytes of memory of a block."""
-        steps = min(self._windows_of_block * self.seq_length, self.rows.n_steps)
-        return (steps + 1) * self.rows.batch_size * (4 + 1)
+        steps = min(self._windows_of_block * self.seq_length, self.layout.n_steps)
+        return (steps + 1) * self.layout.batch_size * (4 + 1)
 
     def at(self, window: int) -> tuple[Batch, int, int]:
         """The block that has a window. Windows are numbered through all passes.
 
         Returns
         -------
-        streams, first, left
+        batch, first, left
             The block; the window's number in it; how many windows may be read from there on: those left
             in the block or, if the block is a whole pass, any number, because it may be read again.
         """
         number, first = divmod(window % self.windows, self._windows_of_block)
         if number != self._number:
             begin = number * self._windows_of_block * self.seq_length
-            end = min(begin + self._windows_of_block * self.seq_length, self.rows.n_steps)
-            self._held = self.rows.read(begin, end)
+            end = min(begin + self._windows_of_block * self.seq_length, self.layout.n_steps)
+            self._held = self.layout.read(begin, end)
             self._number = number
         whole = self._windows_of_block == self.windows
         left = sys.maxsize if whole else self._held.windows(self.seq_length) - first

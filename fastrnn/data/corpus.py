@@ -29,7 +29,7 @@ from fastrnn.data.vocabulary import (
 SEPARATORS: dict[str, Any] = {"character": "\0", "byte": b"\0", "token": np.zeros(1, np.int32)}
 
 #: How many symbols are counted at a time.
-PIECE = 1 << 16
+COUNTED_AT_ONCE = 1 << 16
 
 
 class Sequence(Protocol):
@@ -55,7 +55,7 @@ class Corpus(ABC):
 
     @abstractmethod
     def split(self, held_out: float) -> tuple[Corpus, Corpus]:
-        """Split in two; ``held_out`` is the second part's share of the symbols, or of the documents."""
+        """Split in two; the second part has this fraction of the symbols, or of the documents."""
 
     @abstractmethod
     def counts(self) -> NDArray[np.int64]:
@@ -110,8 +110,8 @@ class RunningText(Corpus):
         return replace(self, stop=middle), replace(self, start=middle)
 
     def counts(self) -> NDArray[np.int64]:
-        places = range(self.start, self.stop, PIECE)
-        pieces = (self.text[place : min(place + PIECE, self.stop)] for place in places)
+        places = range(self.start, self.stop, COUNTED_AT_ONCE)
+        pieces = (self.text[place : min(place + COUNTED_AT_ONCE, self.stop)] for place in places)
         return count_symbols(pieces, self.start)
 
     def sequence(self, vocabulary: Vocabulary) -> Sequence:
@@ -207,8 +207,8 @@ class Documents(Corpus):
 
     def counts(self) -> NDArray[np.int64]:
         in_order = replace(self, order=np.sort(self.order))  # this reads a file from its beginning to its end
-        places = range(0, self.length, PIECE)
-        pieces = (in_order.spell(place, min(place + PIECE, self.length)) for place in places)
+        places = range(0, self.length, COUNTED_AT_ONCE)
+        pieces = (in_order.spell(place, min(place + COUNTED_AT_ONCE, self.length)) for place in places)
         try:
             counts = count_symbols(pieces)
         except ValueError:

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from fastrnn.data.vocabulary import BYTE_ORDER_MARK, Text, code_points
 
 #: Bytes of a file for each entry of its index.
-STRETCH = 1 << 13
+BYTES_PER_ENTRY = 1 << 13
 
 #: How many bytes are decoded at a time when a file is read once, from its beginning to its end.
 CHUNK = 1 << 18
 
 #: How many symbols of a file are searched for line ends at a time.
-PIECE = 1 << 16
+SEARCHED_AT_ONCE = 1 << 16
 
 #: A line with more symbols than this is read in pieces.
 LONG = 1 << 18
@@ -137,10 +137,10 @@ class TextFile:
         return data
 
     def _hold(self, start: int, stop: int) -> None:
-        """Read the stretches of bytes in which these symbols begin."""
+        """Read the bytes of the entries in which these symbols begin."""
         first = int(self._begun[:-1].searchsorted(start, "right")) - 1
         last = int(self._begun.searchsorted(stop, "left"))
-        data = self._read(first * STRETCH, last * STRETCH)
+        data = self._read(first * BYTES_PER_ENTRY, last * BYTES_PER_ENTRY)
         try:
             self._held = self._decoded(data, first, last)
         except UnicodeDecodeError as error:
@@ -151,7 +151,7 @@ class TextFile:
             raise self.changed()
 
     def _decoded(self, data: bytes, first: int, last: int) -> Text:
-        """Decode the bytes of the stretches from ``first`` up to ``last``."""
+        """Decode the bytes of the entries from ``first`` up to ``last``."""
         if self._unit == "byte":
             return data
         self._decoder.setstate(self._states[first])
@@ -161,20 +161,22 @@ class TextFile:
 
     def _index_bytes(self) -> None:
         self._length, _ = self._as_it_was
-        #: How many symbols begin before each stretch; the last entry is for the whole file.
-        self._begun = np.minimum(np.arange(1 - (-self._length // STRETCH)) * STRETCH, self._length)
+        #: How many symbols begin before each entry of the index; the last entry is for the whole file.
+        self._begun = np.minimum(
+            np.arange(1 - (-self._length // BYTES_PER_ENTRY)) * BYTES_PER_ENTRY, self._length
+        )
 
     def _index_characters(self) -> None:
-        """Decode the whole file once, and note the state of the decoder before each stretch."""
+        """Decode the whole file once, and note the state of the decoder before each entry of the index."""
         self._decoder = _new_decoder(self._encoding, "universal" if self._universal else "keep")
         size, _ = self._as_it_was
-        begun = np.zeros(1 - (-size // STRETCH), np.int64)
+        begun = np.zeros(1 - (-size // BYTES_PER_ENTRY), np.int64)
         same: dict[Any, Any] = {}  # equal states are one object
         states, first, offset = [], "", 0
         for number in range(len(begun) - 1):
             state = self._decoder.getstate()
             states.append(same.setdefault(state, state))
-            chunk = self._file.read(min(STRETCH, size - offset))
+            chunk = self._file.read(min(BYTES_PER_ENTRY, size - offset))
             try:
                 text = self._decoder.decode(chunk, final=offset + len(chunk) == size)
             except UnicodeDecodeError as error:
@@ -238,8 +240,8 @@ class Lines(Sequence[Text]):
 def _find_lines(file: TextFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where the lines of a file begin, and their lengths without their ends."""
     places, kinds = [], []
-    for start in range(0, len(file), PIECE):
-        codes = code_points(file[start : start + PIECE])
+    for start in range(0, len(file), SEARCHED_AT_ONCE):
+        codes = code_points(file[start : start + SEARCHED_AT_ONCE])
         found = np.flatnonzero((codes == LINE_FEED) | (codes == CARRIAGE_RETURN))
         places.append(found + start)
         kinds.append(codes[found] == LINE_FEED)

@@ -348,12 +348,12 @@ class TokenVocabulary(Vocabulary):
             A number is outside the vocabulary.
         """
         tokens = whole_numbers(text)
-        if len(tokens) <= checks.PIECE:
+        if len(tokens) <= checks.COPIED_AT_ONCE:
             return self._ids_of(tokens, position, unknown)
         memory.require(4 * len(tokens), f"the ids of {len(tokens):,} tokens")
         ids = np.empty(len(tokens), np.int32)
-        for start in range(0, len(tokens), checks.PIECE):
-            some = tokens[start : start + checks.PIECE]
+        for start in range(0, len(tokens), checks.COPIED_AT_ONCE):
+            some = tokens[start : start + checks.COPIED_AT_ONCE]
             ids[start : start + len(some)] = self._ids_of(some, position + start, unknown)
         return ids
 

@@ -13,7 +13,7 @@ from fastrnn.inference.scoring import Ids, Reading, Scorer, first_symbol_probabi
 from fastrnn.network import execution
 from fastrnn.network.network import Network
 
-#: The most symbols of a block.
+#: The most symbols that one native call draws.
 MAX_AT_ONCE = 1 << 14
 
 
@@ -38,40 +38,40 @@ def continuation(
     *,
     temperature: float,
     rng: Any,
-    last: int | None = None,
-    block: int = 1,
+    stop_symbol: int | None = None,
+    at_once: int = 1,
 ) -> Iterator[Ids]:
     """Draw n ids that continue a reading, which has at least one symbol.
 
-    They come in blocks. The first one has ``block`` ids, and each next one twice as many, up to a limit. They
-    end before the id ``last``. Each id takes one uniform draw; the draws of a block are made at once.
+    They come in pieces. The first one has ``at_once`` ids, and each next one twice as many, up to a limit.
+    They end before ``stop_symbol``. Each id takes one uniform draw; the draws of a piece are made at once.
     """
-    most = min(MAX_AT_ONCE, max(1, execution.SHORT_CALL_OPERATIONS // network.shape.operations))
+    highest = min(MAX_AT_ONCE, max(1, execution.SHORT_CALL_OPERATIONS // network.shape.operations))
     prepared, done = network.prepare_steps(), 0
     while done < n:
-        size = min(block, n - done)
+        size = min(at_once, n - done)
         ids = network.sample(
             size,
             reading.before,
             reading.state,
             temperature=temperature,
             rng=rng,
-            last=last,
+            stop_symbol=stop_symbol,
             prepared=prepared,
         )
         reading.before = int(ids[-1])
-        ended = reading.before == last
+        ended = reading.before == stop_symbol
         yield ids[:-1] if ended else ids
         if ended:
             return
         done += size
-        block = max(block, min(2 * block, most))
+        at_once = max(at_once, min(2 * at_once, highest))
 
 
 def drawn(
-    scorer: Scorer, reading: Reading, n: int, *, temperature: float, rng: Any, block: int
+    scorer: Scorer, reading: Reading, n: int, *, temperature: float, rng: Any, at_once: int
 ) -> Iterator[Ids]:
-    """Draw n ids that continue a reading, which may be empty; they come in blocks as in `continuation`."""
+    """Draw n ids that continue a reading, which may be empty; they come in pieces as in `continuation`."""
     if n > 0 and reading.before < 0:  # the beginning of a running text
         reading.before = draw(first_symbol_probabilities(scorer.counts), temperature, rng)
         yield np.array([reading.before], np.int32)
@@ -82,6 +82,6 @@ def drawn(
         n,
         temperature=temperature,
         rng=rng,
-        last=scorer.vocabulary.boundary_id,
-        block=block,
+        stop_symbol=scorer.vocabulary.boundary_id,
+        at_once=at_once,
     )

@@ -24,8 +24,11 @@ from fastrnn.network.network import Network
 #: Two to this power, and to any higher one, is infinite as a float.
 MAX_EXPONENT = 1024
 
-#: The most rows in which texts are scored, and about the floating-point operations of a native call.
-ROWS, LONG_CALL_OPERATIONS = 64, 1 << 32
+#: The most rows in which texts are scored in parallel.
+PARALLEL_ROWS = 64
+
+#: About the floating-point operations of a native call.
+LONG_CALL_OPERATIONS = 1 << 32
 
 #: The most steps of a native call.
 WINDOW = 1 << 14
@@ -60,22 +63,22 @@ def steps_at_once(network: Network, B: int) -> int:
     return max(1, min(WINDOW, LONG_CALL_OPERATIONS // (B * network.shape.operations)))
 
 
-def losses_of_rows(network: Network, rows: Batch) -> Floats:
-    """The nats (N, B) of the targets of some rows; the first state is zero."""
-    losses = np.empty(rows.inputs.shape)
-    state = network.checked_state(None, rows.batch_size)
-    T = steps_at_once(network, rows.batch_size)
-    for start in range(0, rows.n_steps, T):
+def losses_of_batch(network: Network, batch: Batch) -> Floats:
+    """The nats (N, B) of the targets of a batch; the first state is zero."""
+    losses = np.empty(batch.inputs.shape)
+    state = network.checked_state(None, batch.batch_size)
+    T = steps_at_once(network, batch.batch_size)
+    for start in range(0, batch.n_steps, T):
         window = slice(start, start + T)
         network.run_losses(
-            losses[window], state, rows.inputs[window], rows.targets[window], rows.starts[window]
+            losses[window], state, batch.inputs[window], batch.targets[window], batch.starts[window]
         )
     return losses
 
 
-def mean_loss(network: Network, rows: Batch) -> float:
-    """The mean nats of the targets of some rows; the sum is exact, because schedules read it."""
-    losses = losses_of_rows(network, rows)
+def mean_loss(network: Network, batch: Batch) -> float:
+    """The mean nats of the targets of a batch; the sum is exact, because schedules read it."""
+    losses = losses_of_batch(network, batch)
     return math.fsum(losses.ravel().tolist()) / losses.size
 
 
@@ -137,8 +140,8 @@ def _losses_of_texts(network: Network, inputs: Ids, targets: Ids, begins: NDArra
 
 
 def _cut(begins: NDArray[np.int64], n: int) -> list[slice]:
-    """Cut a sequence of n steps into at most ROWS rows of similar lengths, and return the longest first."""
-    count = min(ROWS, len(begins))
+    """Cut a sequence of n steps into a few rows of similar lengths, and return the longest first."""
+    count = min(PARALLEL_ROWS, len(begins))
     if not count:
         return []
     wanted = np.arange(count) * n // count
@@ -153,12 +156,12 @@ def _length(piece: slice) -> int:
 def _side_by_side(T: int, pieces: list[slice], inputs: Ids, targets: Ids, starts: NDArray[np.uint8]) -> Batch:
     """Pieces of a sequence as rows of T steps; steps after the end of a piece have no target."""
     shape = (T, len(pieces))
-    rows = Batch(np.zeros(shape, np.int32), np.full(shape, -1, np.int32), np.zeros(shape, np.uint8))
+    batch = Batch(np.zeros(shape, np.int32), np.full(shape, -1, np.int32), np.zeros(shape, np.uint8))
     for b, piece in enumerate(pieces):
-        rows.inputs[: _length(piece), b] = inputs[piece]
-        rows.targets[: _length(piece), b] = targets[piece]
-        rows.starts[: _length(piece), b] = starts[piece]
-    return rows
+        batch.inputs[: _length(piece), b] = inputs[piece]
+        batch.targets[: _length(piece), b] = targets[piece]
+        batch.starts[: _length(piece), b] = starts[piece]
+    return batch
 
 
 class Reading:
@@ -322,11 +325,11 @@ class Scorer:
         finite = np.isfinite(losses)
         if not finite.all():
             at = int(np.argmin(finite))
-            place_of = np.flatnonzero(ids >= 0)[at]
-            text = int(np.searchsorted(np.cumsum(lengths), place_of, side="right"))
-            where = position + place_of - lengths[:text].sum()
+            place = np.flatnonzero(ids >= 0)[at]
+            text = int(np.searchsorted(np.cumsum(lengths), place, side="right"))
+            where = position + place - lengths[:text].sum()
             raise ValueError(
-                f"{named(text)}the model gives {self.vocabulary.name_of(ids[place_of])} at position {where} "
+                f"{named(text)}the model gives {self.vocabulary.name_of(ids[place])} at position {where} "
                 f"{losses[at]} {'bits' if self.bits else 'nats'}: {self.network.out_of_range()}"
             )
         if isinstance(self.unknown, str):
@@ -352,10 +355,10 @@ def _named_from(named: Named, first: int, place: int) -> str:
     return named(first + place)
 
 
-def _in_groups(pieces: Iterable[Piece], first: int, most: int) -> Iterator[tuple[list[Text], bool | None]]:
+def _in_groups(pieces: Iterable[Piece], first: int, highest: int) -> Iterator[tuple[list[Text], bool | None]]:
     """Yield groups of whole texts with ``None``, and each other piece alone with whether its text ends.
 
-    The groups grow from about ``first`` to about ``most`` symbols.
+    The groups grow from about ``first`` to about ``highest`` symbols.
     """
     group: list[Text] = []
     size, enough, is_within = 0, first, False
@@ -367,7 +370,7 @@ def _in_groups(pieces: Iterable[Piece], first: int, most: int) -> Iterator[tuple
                 continue
         if group:
             yield group, None
-            group, size, enough = [], 0, min(2 * enough, most)
+            group, size, enough = [], 0, min(2 * enough, highest)
         if is_within or not is_last:
             yield [piece], is_last
             is_within = not is_last

@@ -24,7 +24,7 @@ from fastrnn.model.model_file import ModelFile, checked_settings
 from fastrnn.network.execution import checked_threads
 from fastrnn.network.network import Network
 
-#: Symbols of the first block that `Model.sample` draws.
+#: Symbols that the first native call of `Model.sample` draws.
 SAMPLED_AT_ONCE = 1 << 10
 
 
@@ -84,7 +84,7 @@ class Model(checks.Sealed):
         settings: Mapping[str, Any] | None = None,
         history: Iterable[Mapping[str, float]] | None = None,
     ) -> None:
-        self._contents = ModelFile.checked(
+        self._model_file = ModelFile.checked(
             network,
             vocabulary,
             counts,
@@ -93,44 +93,44 @@ class Model(checks.Sealed):
         )
 
     @classmethod
-    def _of(cls, contents: ModelFile) -> Self:
-        """The model with these contents, which were checked."""
+    def _of(cls, model_file: ModelFile) -> Self:
+        """The model with this model file, which was checked."""
         model = cls.__new__(cls)
-        model._contents = contents  # noqa: SLF001  (it is a model too)
+        model._model_file = model_file  # noqa: SLF001  (it is a model too)
         return model
 
     @property
     def network(self) -> Network:
         """The network. It cannot be set: make another `Model` for another network."""
-        return self._contents.network
+        return self._model_file.network
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The symbols that the model knows."""
-        return self._contents.vocabulary
+        return self._model_file.vocabulary
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """How often each symbol occurs in the training text, read-only (V)."""
-        return self._contents.counts
+        return self._model_file.counts
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the training."""
-        return self._contents.settings
+        return self._model_file.settings
 
     @settings.setter
     def settings(self, settings: Mapping[str, Any]) -> None:
-        self._contents = replace(self._contents, settings=checked_settings(settings))
+        self._model_file = replace(self._model_file, settings=checked_settings(settings))
 
     @property
     def history(self) -> History:
         """The records of the training."""
-        return self._contents.history
+        return self._model_file.history
 
     @history.setter
     def history(self, history: Iterable[Mapping[str, float]]) -> None:
-        self._contents = replace(self._contents, history=as_history(history))
+        self._model_file = replace(self._model_file, history=as_history(history))
 
     @property
     def kept_record(self) -> Record | None:
@@ -285,8 +285,8 @@ class Model(checks.Sealed):
             takes the most probable symbol.
         rng
             An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for unpredictable draws. Each symbol
-            takes one uniform draw, in order. The draws are made in blocks, of 1,024 at first and more later.
-            If a document ends within a block, all draws of the block are made, but never more than n in all.
+            takes one uniform draw, in order. The draws are made in pieces, of 1,024 at first and more later.
+            If a document ends within a piece, all draws of the piece are made, but never more than n in all.
         unknown
             What happens to a symbol of the prime that the model does not know. ``"error"``: it is a
             ``ValueError``. ``"skip"`` or a probability, as in `surprisal`: it is left out.
@@ -306,7 +306,7 @@ class Model(checks.Sealed):
             The text does not fit into memory.
         """
         pieces = self.sample_pieces(
-            n, prime, temperature=temperature, rng=rng, unknown=unknown, block=SAMPLED_AT_ONCE
+            n, prime, temperature=temperature, rng=rng, unknown=unknown, at_once=SAMPLED_AT_ONCE
         )
         if not self.vocabulary.boundary:  # it has n symbols
             memory.require(n, f"a text of {n} symbols")
@@ -320,7 +320,7 @@ class Model(checks.Sealed):
         temperature: float = 1.0,
         rng: Any = None,
         unknown: str | float = "error",
-        block: int = 1,
+        at_once: int = 1,
     ) -> Iterator[Text]:
         """Return the text of `sample` in pieces, each when it is drawn; the pieces grow. Internal."""
         n = checks.whole_number("n", n, minimum=0)
@@ -328,7 +328,7 @@ class Model(checks.Sealed):
         generator = checks.random_generator(rng)
         scorer = self._scorer(end=False, unknown=unknown)
         reading = scorer.of_prime(prime)
-        ids = drawn(scorer, reading, n, temperature=temperature, rng=generator, block=block)
+        ids = drawn(scorer, reading, n, temperature=temperature, rng=generator, at_once=at_once)
         return map(self.vocabulary.decode, ids)
 
     # ---- Files -----------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ class Model(checks.Sealed):
         TypeError, ValueError
             The model was changed, and a file cannot hold it now: for example, a parameter is NaN.
         """
-        return serialization.to_bytes(self._contents)
+        return serialization.to_bytes(self._model_file)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, backend: str = "auto", threads: int | None = None) -> Model:
@@ -364,9 +364,9 @@ class Model(checks.Sealed):
             The model cannot fit.
         """
         checked_threads(threads)
-        contents = serialization.from_bytes(data, backend)
-        contents.network.threads = threads
-        return cls._of(contents)
+        model_file = serialization.from_bytes(data, backend)
+        model_file.network.threads = threads
+        return cls._of(model_file)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file, whole or not at all.
@@ -444,6 +444,6 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int | 
         The model cannot fit.
     """
     checked_threads(threads)
-    contents = serialization.read_file(path, backend)
-    contents.network.threads = threads
-    return Model._of(contents)  # noqa: SLF001  (it is a constructor)
+    model_file = serialization.read_file(path, backend)
+    model_file.network.threads = threads
+    return Model._of(model_file)  # noqa: SLF001  (it is a constructor)

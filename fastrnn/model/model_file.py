@@ -43,7 +43,7 @@ class ModelFile:
 
     @classmethod
     def checked(cls, network: Any, vocabulary: Any, counts: Any, settings: Any, history: Any) -> Self:
-        """Return contents that a file can hold; they are converted if that loses nothing.
+        """Return a model file of these arguments; they are converted if that loses nothing.
 
         Raises
         ------

@@ -78,7 +78,7 @@ ADDED: dict[int, dict[str, Any]] = {
 # ---- Writing -----------------------------------------------------------------------------------------
 
 
-def to_bytes(contents: ModelFile) -> bytes:
+def to_bytes(model_file: ModelFile) -> bytes:
     """The bytes of a model's file.
 
     Raises
@@ -86,9 +86,9 @@ def to_bytes(contents: ModelFile) -> bytes:
     TypeError, ValueError
         A file cannot hold the model.
     """
-    contents = ModelFile.checked(**vars(contents))
-    tensors = _tensors(contents)
-    description = _describe(contents, tensors)
+    model_file = ModelFile.checked(**vars(model_file))
+    tensors = _tensors(model_file)
+    description = _describe(model_file, tensors)
     description["checksum"] = checksum_of(description, tensors)
     expected = {name: TensorSpec(tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
     header = header_of(description, expected)
@@ -102,10 +102,10 @@ def to_bytes(contents: ModelFile) -> bytes:
 
 
 def _describe(
-    contents: ModelFile, tensors: Mapping[str, NDArray[Any]], version: int = FORMAT_VERSION
+    model_file: ModelFile, tensors: Mapping[str, NDArray[Any]], version: int = FORMAT_VERSION
 ) -> dict[str, Any]:
     """The metadata of a model with these tensors in a version of the format, without the checksum."""
-    network, vocabulary = contents.network, contents.vocabulary
+    network, vocabulary = model_file.network, model_file.vocabulary
     description = {
         "format_version": version,
         **vars(network.config),
@@ -113,24 +113,24 @@ def _describe(
         "documents": bool(vocabulary.boundary),
         "newlines": vocabulary.newlines,
         "name_bytes": tensors["vocabulary.names"].size if "vocabulary.names" in tensors else None,
-        "records": len(contents.history),
+        "records": len(model_file.history),
         "record_keys": sorted(
             name.removeprefix(HISTORY_PREFIX) for name in tensors if name.startswith(HISTORY_PREFIX)
         ),
-        "settings": contents.settings,
+        "settings": model_file.settings,
     }
     keys = _keys(version)
     return {key: value for key, value in description.items() if key in keys}
 
 
-def _tensors(contents: ModelFile) -> dict[str, NDArray[Any]]:
+def _tensors(model_file: ModelFile) -> dict[str, NDArray[Any]]:
     """The tensors of a model's file, C-contiguous and little-endian."""
     tensors = {
-        **contents.network.parameters,
-        "vocabulary.symbols": contents.vocabulary.symbols,
-        "vocabulary.counts": contents.counts,
-        **_name_tensors(contents.vocabulary),
-        **{f"{HISTORY_PREFIX}{key}": column for key, column in contents.history.columns().items()},
+        **model_file.network.parameters,
+        "vocabulary.symbols": model_file.vocabulary.symbols,
+        "vocabulary.counts": model_file.counts,
+        **_name_tensors(model_file.vocabulary),
+        **{f"{HISTORY_PREFIX}{key}": column for key, column in model_file.history.columns().items()},
     }
     return {
         name: np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")) for name, tensor in tensors.items()
@@ -207,7 +207,7 @@ def from_bytes(data: bytes, backend: str = "auto") -> ModelFile:
 def _read_tensors(
     data: bytes, description: dict[str, Any], expected: Mapping[str, TensorSpec], backend: str
 ) -> ModelFile:
-    """Read the tensors, which are the last bytes of a file, and make the contents."""
+    """Read the tensors, which are the last bytes of a file, and make the model file."""
     tensors, start = {}, len(data) - sum(tensor.nbytes for tensor in expected.values())
     for name in in_order(expected):
         dtype, shape = expected[name]
@@ -216,10 +216,10 @@ def _read_tensors(
     checksum = description.pop("checksum")
     if checksum != checksum_of(description, tensors):
         raise CheckpointError("its checksum is wrong: the file was damaged or changed")
-    contents = _build(_as_newest(description), tensors, backend)
-    if to_json(_describe(contents, tensors, description["format_version"])) != to_json(description):
+    model_file = _build(_as_newest(description), tensors, backend)
+    if to_json(_describe(model_file, tensors, description["format_version"])) != to_json(description):
         raise CheckpointError("its metadata is not what fastrnn writes for such a model")
-    return contents
+    return model_file
 
 
 def _parse_header(header: bytes, total: int) -> tuple[dict[str, Any], dict[str, TensorSpec]]:
@@ -345,7 +345,7 @@ def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], 
 
 
 def _build_vocabulary(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Vocabulary:
-    """Make the vocabulary; it is checked with the other contents."""
+    """Make the vocabulary; it is checked with the rest of the model file."""
     unit, boundary = description["unit"], description["documents"]
     symbols = tensors["vocabulary.symbols"].astype(np.uint32)  # a copy, so that the file's bytes can be freed
     if unit == "token":

@@ -214,13 +214,13 @@ class Execution(checks.Sealed):
         *,
         temperature: float,
         rng: Any,
-        last: int | None = None,
+        stop_symbol: int | None = None,
         prepared: Prepared | None = None,
     ) -> Array:
         """Draw n ids one after the other. Internal.
 
         The first id follows ``symbol`` and the state (Z, L, 1, H), which is updated. The ids (n) end early
-        after ``last``. Each takes one uniform draw. If the state or the logits overflow, it is a
+        after ``stop_symbol``. Each takes one uniform draw. If the state or the logits overflow, it is a
         ``ValueError``.
         """
         if not 0 <= symbol < self.shape.V:
@@ -237,11 +237,11 @@ class Execution(checks.Sealed):
                 symbols=drawn, state=state, scratch=steps.scratch, logits=steps.logits,
                 prepared=steps.weights, params=self._flat, uniforms=uniforms[some], starts=never,
                 plan=steps.plan.numbers, temperature=temperature, symbol_before=symbol,
-                stop_symbol=-1 if last is None else last, n=len(drawn),
+                stop_symbol=-1 if stop_symbol is None else stop_symbol, n=len(drawn),
             )  # fmt: skip
             if drawn.min() < 0 or not np.isfinite(state).all():
                 raise self.out_of_range()
-            ends = np.flatnonzero(drawn == last)
+            ends = np.flatnonzero(drawn == stop_symbol)
             if ends.size:
                 return symbols[: start + int(ends[0]) + 1]
             symbol = int(drawn[-1])

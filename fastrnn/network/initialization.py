@@ -37,7 +37,7 @@ NORMAL_STD = 0.01
 IDENTITY_STD = 0.001
 
 #: The largest number in brackets; a larger one is probably a typing error.
-LARGEST = 1000.0
+MAX_IN_BRACKETS = 1000.0
 
 #: The columns that are rotated at a time; with a thousand rows, they fit into a core's second-level cache.
 COLUMNS = 64
@@ -123,10 +123,10 @@ def _parse(value: Any) -> tuple[str, float | None]:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0 < number <= LARGEST:
+    if not 0 < number <= MAX_IN_BRACKETS:
         raise ValueError(
             f"initialization={value!r}: {INITIALIZATIONS[name]} must be a number above zero, "
-            f"at most {LARGEST:g}"
+            f"at most {MAX_IN_BRACKETS:g}"
         )
     return name, None if (name, number) == ("normal", NORMAL_STD) else number
 

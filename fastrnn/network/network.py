@@ -255,15 +255,15 @@ class Network(Execution):
             As in `forward`.
         """
         seed = 0 if dropout_seed is None else checked_seed("dropout_seed", dropout_seed)
-        rate = 0.0 if dropout_seed is None else self.dropout
-        room = self.training_room(dropout=rate > 0)
+        dropout = 0.0 if dropout_seed is None else self.dropout
+        room = self.training_room(dropout=dropout > 0)
         ids, wanted, flags = self.checked_window(inputs, targets, starts, room)
         T, B = ids.shape
         carried = self.checked_state(state, B)
         losses = np.empty((T, B))
         gradients = np.empty_like(self._flat)
         parts = self.parts(T, B)
-        plan = window_plan(self.shape, T, B, parts, dropout=rate > 0)
+        plan = window_plan(self.shape, T, B, parts, dropout=dropout > 0)
         with self.workspace(plan.size) as workspace:
             team = workspace.team
             parts = team.at_most(parts)
@@ -272,7 +272,7 @@ class Network(Execution):
                 lambda part: self.backend.network_gradients(
                     losses=losses, grads=gradients, state=carried, workspace=workspace.flat,
                     barrier=team.barrier, params=self._flat, inputs=ids, targets=wanted, starts=flags,
-                    plan=plan.numbers, scale=1.0, dropout=rate, dropout_seed=seed, update=0, part=part,
+                    plan=plan.numbers, scale=1.0, dropout=dropout, dropout_seed=seed, update=0, part=part,
                     parts=parts, T=T, B=B,
                 ),
                 lasts=self.lasts(T, B),

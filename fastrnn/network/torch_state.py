@@ -189,9 +189,9 @@ def _take_recurrent(entries: dict[str, Array], cell: str | None) -> tuple[dict[s
         )
         layers[f"bias_l{layer}"] = first + second
         if split is not None:
-            apart = CELLS[cell].rows(split, H)
-            layers[f"bias_l{layer}"][apart] = first[apart]
-            layers[f"bias_h{split}_l{layer}"] = second[apart].copy()
+            split_rows = CELLS[cell].rows(split, H)
+            layers[f"bias_l{layer}"][split_rows] = first[split_rows]
+            layers[f"bias_h{split}_l{layer}"] = second[split_rows].copy()
     return layers, {"hidden_size": H, "num_layers": L, "cell": cell}
 
 

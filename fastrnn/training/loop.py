@@ -54,12 +54,12 @@ class Run:
         """The number of updates from one record to the next."""
         return cast("int", self.config.log_every)
 
-    def part_done(self, updates: Any) -> Any:
+    def fraction_done(self, updates: Any) -> Any:
         """The fraction of training that is done after these numbers of updates, from 0 to 1."""
-        part = updates / self.steps if self.steps else np.zeros_like(updates)
+        fraction = updates / self.steps if self.steps else np.zeros_like(updates)
         if self.config.time_limit and self.began is not None:
-            part = np.maximum(part, (time.monotonic() - self.began) / self.config.time_limit)
-        return np.minimum(part, 1.0)
+            fraction = np.maximum(fraction, (time.monotonic() - self.began) / self.config.time_limit)
+        return np.minimum(fraction, 1.0)
 
 
 def fit(run: Run, *, progress: bool) -> None:
@@ -75,11 +75,11 @@ def fit(run: Run, *, progress: bool) -> None:
         try:
             _compile(run, display)
             run.began = display.began = time.monotonic()
-            while trainer.updates == 0 or run.part_done(trainer.updates) < 1:
+            while trainer.updates == 0 or run.fraction_done(trainer.updates) < 1:
                 done = trainer.updates
                 losses, norms = pace.call(lambda n: _advance(run, n), _until_next_stop(run, done))
                 recorder.add(done, losses, norms)
-                display.show(recorder.summary(), float(run.part_done(trainer.updates)))
+                display.show(recorder.summary(), float(run.fraction_done(trainer.updates)))
             recorder.finish()
         except KeyboardInterrupt as error:
             recorder.finish_early()
@@ -105,23 +105,23 @@ def _compile(run: Run, display: ProgressDisplay) -> None:
 
 
 def _train_nothing(run: Run) -> None:
-    streams, _, _ = run.reader.at(0)
-    run.trainer.advance(streams, run.reader.seq_length, 0, np.empty(0))
+    batch, _, _ = run.reader.at(0)
+    run.trainer.advance(batch, run.reader.seq_length, 0, np.empty(0))
 
 
 def _validate_little(run: Run) -> None:
-    part = (array[:1, :1].copy() for array in vars(run.held_out).values())
-    scoring.losses_of_rows(run.model.network, Batch(*part))
+    little = (array[:1, :1].copy() for array in vars(run.held_out).values())
+    scoring.losses_of_batch(run.model.network, Batch(*little))
 
 
 def _advance(run: Run, count: int) -> NDArray[np.float64]:
     """Do ``count`` updates in one native call; return their losses and gradients' norms, (2, count)."""
     done, config = run.trainer.updates, run.config
     updates = np.arange(done, done + count)
-    progress = Progress(updates, run.part_done(updates), updates // run.reader.windows, _losses(run))
-    rates = config.learning_rate * config.schedule.factors(progress)
-    streams, first, _ = run.reader.at(done)
-    return run.trainer.advance(streams, run.reader.seq_length, first, rates)
+    progress = Progress(updates, run.fraction_done(updates), updates // run.reader.windows, _losses(run))
+    learning_rates = config.learning_rate * config.schedule.factors(progress)
+    batch, first, _ = run.reader.at(done)
+    return run.trainer.advance(batch, run.reader.seq_length, first, learning_rates)
 
 
 def _losses(run: Run) -> list[float]:
@@ -202,11 +202,11 @@ class Recorder:
     def _is_usable(self) -> bool:
         """Whether the model's weights, and its losses on a window of the text, are finite."""
         run = self._run
-        streams, _, _ = run.reader.at(0)
-        window = Batch(*(array[: run.reader.seq_length].copy() for array in vars(streams).values()))
+        batch, _, _ = run.reader.at(0)
+        window = Batch(*(array[: run.reader.seq_length].copy() for array in vars(batch).values()))
         return bool(
             np.isfinite(self._flat()).all()
-            and np.isfinite(scoring.losses_of_rows(run.model.network, window)).all()
+            and np.isfinite(scoring.losses_of_batch(run.model.network, window)).all()
         )
 
     def summary(self) -> str:
@@ -227,7 +227,7 @@ class Recorder:
         """The number of targets of ``count`` updates, from number ``done`` on."""
         reader, T = self._run.reader, self._run.reader.seq_length
         starts = (done + np.arange(count)) % reader.windows * T
-        return int(np.minimum(T, reader.rows.n_steps - starts).sum()) * reader.rows.batch_size
+        return int(np.minimum(T, reader.layout.n_steps - starts).sum()) * reader.layout.batch_size
 
     def _record(self) -> None:
         """Make a record of the pending updates. The sum is exact, so it depends on no order."""

@@ -1,4 +1,4 @@
-"""How much training one native call does: some windows, and a part of long streams."""
+"""How much training one native call does: some windows, and a part of a long batch."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Pace:
     def __init__(self) -> None:
         self.windows = 1
 
-    def call(self, function: Callable[[int], Floats], most: int) -> Floats:
+    def call(self, function: Callable[[int], Floats], highest: int) -> Floats:
         """Call the function with as many windows as fit the time, at most eight times as many as before."""
-        count = min(self.windows, most)
+        count = min(self.windows, highest)
         began = time.perf_counter()
         losses = function(count)
         elapsed = max(time.perf_counter() - began, 1e-9)
@@ -34,19 +34,19 @@ class Pace:
         return losses
 
 
-def blocks(rows: Batch, T: int, passes: int) -> Iterator[tuple[Batch, int]]:
-    """Yield parts of streams for native calls, and how many windows to train on in each.
+def blocks(batch: Batch, T: int, passes: int) -> Iterator[tuple[Batch, int]]:
+    """Yield parts of a batch for native calls, and how many windows to train on in each.
 
-    A call checks its whole part each time, so long streams are cut into parts. Short streams are one part,
+    A call checks its whole part each time, so a long batch is cut into parts. A short batch is one part,
     which a call reads as often as there are passes.
     """
-    windows = rows.windows(T)
-    at_once = max(1, BLOCK_SYMBOLS // (T * rows.batch_size))
+    windows = batch.windows(T)
+    at_once = max(1, BLOCK_SYMBOLS // (T * batch.batch_size))
     if windows <= at_once:
-        yield rows, passes * windows
+        yield batch, passes * windows
         return
     for _ in range(passes):
         for window in range(0, windows, at_once):
             steps = slice(window * T, (window + at_once) * T)
-            block = Batch(rows.inputs[steps], rows.targets[steps], rows.starts[steps])
+            block = Batch(batch.inputs[steps], batch.targets[steps], batch.starts[steps])
             yield block, block.windows(T)

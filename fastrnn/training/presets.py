@@ -47,7 +47,7 @@ def _or_none(check: Check) -> Check:
     return lambda name, value: None if value is None else check(name, value)
 
 
-def _part(name: str, value: Any) -> float:
+def _fraction(name: str, value: Any) -> float:
     return checks.fraction(name, value, zero=True)
 
 
@@ -62,7 +62,7 @@ KEEPS = ("best", "last")
 SPLITS = ("end", "rows")
 
 #: The check of each setting of a configuration.
-CHECKS: dict[str, Check] = {
+SETTING_CHECKS: dict[str, Check] = {
     **{name: config.CHECKS[name] for name in config.OPTIONS},
     "initialization": _or_none(lambda _, value: check_initialization(value)),
     "seq_length": _or_none(checks.whole_number),
@@ -73,11 +73,11 @@ CHECKS: dict[str, Check] = {
     "clip_value": _or_none(checks.real_number),
     "clip_norm": _or_none(checks.real_number),
     "reduction": _one_of(REDUCTIONS),
-    "averaging": _or_none(_part),
+    "averaging": _or_none(_fraction),
     "steps": _or_auto(_or_none(checks.whole_number)),
     "epochs": _or_none(checks.whole_number),
     "time_limit": _or_none(checks.real_number),
-    "validation": _or_none(_part),
+    "validation": _or_none(_fraction),
     "split": _one_of(SPLITS),
     "shuffle": checks.flag,
     "keep": _one_of(KEEPS),
@@ -157,7 +157,7 @@ class TrainingConfig:
     log_every: int | str = AUTO
 
     def __post_init__(self) -> None:
-        for name, check in CHECKS.items():
+        for name, check in SETTING_CHECKS.items():
             # a check returns a plain int, float or str, for NumPy's types too
             object.__setattr__(self, name, check(name, getattr(self, name)))
         self.network(1)
@@ -182,9 +182,9 @@ class TrainingConfig:
         updates = steps if self.epochs is None else self.epochs * windows
         log_every = self.log_every
         if log_every == AUTO:
-            most = min(MAX_BETWEEN, max(SHORT_BETWEEN, PASSES_BETWEEN * windows))
-            some = most if updates is None else cast("int", updates) // RECORDS
-            log_every = max(MIN_BETWEEN, min(most, some))
+            highest = min(MAX_BETWEEN, max(SHORT_BETWEEN, PASSES_BETWEEN * windows))
+            some = highest if updates is None else cast("int", updates) // RECORDS
+            log_every = max(MIN_BETWEEN, min(highest, some))
         return replace(self, seq_length=T, batch_size=B, steps=steps, log_every=log_every)
 
     def describe(self) -> dict[str, Any]:

@@ -25,7 +25,13 @@ from fastrnn.network.network import Network
 from fastrnn.optimizers import Optimizer
 from fastrnn.schedules import Schedule
 from fastrnn.training.loop import Run, fit
-from fastrnn.training.presets import CHECKS, MIN_TO_HOLD_OUT, TrainingConfig, get_config, random_generator
+from fastrnn.training.presets import (
+    MIN_TO_HOLD_OUT,
+    SETTING_CHECKS,
+    TrainingConfig,
+    get_config,
+    random_generator,
+)
 from fastrnn.training.trainer import Trainer
 
 logger = logging.getLogger("fastrnn")
@@ -199,7 +205,7 @@ def train(
     >>> [round(record["loss"], 4) for record in model.history[:3]]
     [5.5459, 0.0132, 0.0057]
     """
-    given = {name: value for name, value in locals().items() if name in CHECKS}
+    given = {name: value for name, value in locals().items() if name in SETTING_CHECKS}
     config = get_config(preset, **{name: value for name, value in given.items() if value is not PRESET})
     get_backend(backend)
     generator = random_generator(preset, rng)
@@ -221,10 +227,10 @@ def _prepare(
     corpus: Corpus, symbols: _Symbols, config: TrainingConfig, backend: str, threads: int | None, rng: Any
 ) -> Run:
     """Split the text, count its symbols, lay it out in rows, and make the network."""
-    part = _held_out_part(config, corpus)
+    fraction = _held_out_fraction(config, corpus)
     if config.shuffle and isinstance(corpus, Documents):
         corpus = corpus.shuffled(rng)
-    training, held_out = corpus.split(part if config.split == "end" else 0.0)
+    training, held_out = corpus.split(fraction if config.split == "end" else 0.0)
     vocabulary, counts = symbols.found_in(training, held_out)
     ids = training.sequence(vocabulary)
     if len(ids) < 2 or not training.size:
@@ -238,18 +244,18 @@ def _prepare(
     T, B = fit_window(transitions, config.seq_length, config.batch_size)
     if config.split == "rows":
         transitions = transitions // (T * B) * T * B
-    rows = BatchLayout(
+    layout = BatchLayout(
         ids, transitions, B, boundary_id=vocabulary.boundary_id, carry_state=config.carry_state
     )
     if config.split == "rows":
-        rows, validation = _split_rows(rows, T, part)
+        layout, validation = _split_rows(layout, T, fraction)
     else:
-        validation = _validation_streams(held_out, vocabulary, B)
-    _log_split(config, training, held_out, part if validation is not None else 0.0)
+        validation = _validation_batch(held_out, vocabulary, B)
+    _log_split(config, training, held_out, fraction if validation is not None else 0.0)
     for change in corpus.changes:
         logger.info("%s (newlines='keep', --newlines keep, takes the text as it is)", change)
     _tell_what_shrank(len(ids), {"seq_length": (config.seq_length, T), "batch_size": (config.batch_size, B)})
-    reader = WindowReader(rows, T)
+    reader = WindowReader(layout, T)
     config = config.fitted(T, B, reader.windows)
     _require_memory(config, vocabulary.size, reader, threads or usable_cores())
     network = Network(
@@ -310,7 +316,7 @@ class _Symbols:
         return alphabet
 
 
-def _held_out_part(config: TrainingConfig, corpus: Corpus) -> float:
+def _held_out_fraction(config: TrainingConfig, corpus: Corpus) -> float:
     """The fraction of the text to hold out."""
     if config.validation is not None:
         return config.validation
@@ -319,18 +325,18 @@ def _held_out_part(config: TrainingConfig, corpus: Corpus) -> float:
     return 0.1 if enough else 0.0
 
 
-def _log_split(config: TrainingConfig, training: Corpus, held_out: Corpus, part: float) -> None:
+def _log_split(config: TrainingConfig, training: Corpus, held_out: Corpus, fraction: float) -> None:
     """Log what is trained on, what is held out, and how to change it."""
     what, whose = f"{training.unit}s", "the last"
     number, rest = training.size, held_out.size
     if isinstance(training, Documents) and isinstance(held_out, Documents):
         number, rest, what = len(training), len(held_out), "documents"
         whose = "drawn" if config.shuffle else "the last"
-    if part and config.split == "rows":
+    if fraction and config.split == "rows":
         logger.info(
             "training on %s %s in rows; the last %g %% of each row are held out for validation "
             "(validation=0, --validation 0, trains on all)",
-            f"{number:,}", what, 100 * part,
+            f"{number:,}", what, 100 * fraction,
         )  # fmt: skip
     elif rest:
         logger.info(
@@ -359,29 +365,29 @@ def _whole_windows(transitions: int, seq_length: int | None) -> int:
     return max(1, (transitions - 1) // T) * T
 
 
-def _validation_streams(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Batch | None:
-    """The held-out part as rows, or ``None`` if it has no transition."""
+def _validation_batch(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Batch | None:
+    """The held-out part as a batch, or ``None`` if it has no transition."""
     if not held_out.size:
         return None
     ids = held_out.sequence(vocabulary)
     transitions = min(len(ids) - 1, VALIDATION_SYMBOLS)
     if not transitions:
         return None
-    rows = BatchLayout(ids, transitions, min(B, transitions), boundary_id=vocabulary.boundary_id)
-    return rows.read(0, rows.n_steps)
+    layout = BatchLayout(ids, transitions, min(B, transitions), boundary_id=vocabulary.boundary_id)
+    return layout.read(0, layout.n_steps)
 
 
-def _split_rows(rows: BatchLayout, T: int, part: float) -> tuple[BatchLayout, Batch | None]:
+def _split_rows(layout: BatchLayout, T: int, fraction: float) -> tuple[BatchLayout, Batch | None]:
     """Split rows into their first windows, at least one each, to train on, and their last, to hold out."""
-    windows = rows.n_steps // T
-    kept = max(1, int(windows * (1 - part)))
-    held_out = rows.read(kept * T, windows * T) if kept < windows else None
-    return rows.first(kept * T), held_out
+    windows = layout.n_steps // T
+    kept = max(1, int(windows * (1 - fraction)))
+    held_out = layout.read(kept * T, windows * T) if kept < windows else None
+    return layout.first(kept * T), held_out
 
 
 def _require_memory(config: TrainingConfig, V: int, reader: WindowReader, threads: int) -> None:
     """Raise a ``MemoryError`` if training needs more memory than is available."""
-    T, B = reader.seq_length, reader.rows.batch_size
+    T, B = reader.seq_length, reader.layout.batch_size
     shape, itemsize = config.network(V).shape, np.dtype(config.dtype).itemsize
     vectors = 3 + config.optimizer.moments + (config.averaging is not None)  # with the weights that are kept
     plan = window_plan(shape, T, B, threads, dropout=config.dropout > 0)

@@ -260,11 +260,11 @@ class Trainer(checks.Sealed):
         """
         T = checks.whole_number("seq_length", seq_length)
         passes = checks.whole_number("passes", passes, minimum=0, maximum=checks.LARGEST_SIZE)
-        rows = self._checked_streams(streams, starts, T, passes)
-        T = min(T, rows.n_steps)
-        losses = np.empty(passes * rows.windows(T))
-        done, pace = 0, self._paces.setdefault((T, rows.batch_size), Pace())
-        for block, count in blocks(rows, T, passes):
+        batch = self._checked_streams(streams, starts, T, passes)
+        T = min(T, batch.n_steps)
+        losses = np.empty(passes * batch.windows(T))
+        done, pace = 0, self._paces.setdefault((T, batch.batch_size), Pace())
+        for block, count in blocks(batch, T, passes):
             part = losses[done : done + count]
             self._fill(part, block, T, pace)
             done += count
@@ -285,42 +285,40 @@ class Trainer(checks.Sealed):
         ids = checks.private_copy("streams", ids, np.int32, 0, self.network.vocab_size - 1)
         return Batch(ids[:-1], ids[1:], checks.private_flags("starts", flags, (N, B)))
 
-    def _fill(self, losses: Floats, rows: Batch, T: int, pace: Pace) -> None:
-        """Do an update on each of the next windows of these rows, one for each loss, in short calls."""
+    def _fill(self, losses: Floats, batch: Batch, T: int, pace: Pace) -> None:
+        """Do an update on each of the next windows of a batch, one for each loss, in short calls."""
         done = 0
 
         def update(count: int) -> Floats:
-            return self.advance(rows, T, done, np.full(count, self.learning_rate))
+            return self.advance(batch, T, done, np.full(count, self.learning_rate))
 
         while done < len(losses):
             part, _ = pace.call(update, len(losses) - done)
             losses[done : done + len(part)] = part
             done += len(part)
 
-    def advance(self, streams: Batch, seq_length: int, first: int, rates: Floats) -> Floats:
+    def advance(self, batch: Batch, seq_length: int, first: int, learning_rates: Floats) -> Floats:
         """Do one update for each of these learning rates, in one native call, from window ``first`` on.
 
-        Internal: no other thread may write to the streams. Windows are counted through all passes. It returns
+        Internal: no other thread may write to the batch. Windows are counted through all passes. It returns
         (2, W): what `steps` returns, and the norm of each gradient. It raises what `steps` raises.
         """
-        network, optimizer, W, B = self.network, self._optimizer, len(rates), streams.batch_size
-        checks.window_buffers(streams.inputs, streams.targets, streams.starts, (streams.n_steps, B))
-        checks.buffer("rates", rates, checks.FLOAT64, (W,))
-        if not (rates.min(initial=0) >= 0 and rates.max(initial=0) < math.inf):
-            raise ValueError(
-                f"the learning rates must be finite, zero or more; they are {checks.shown(rates)}"
-            )
-        T = min(checks.whole_number("seq_length", seq_length), streams.n_steps)
+        network, optimizer, W, B = self.network, self._optimizer, len(learning_rates), batch.batch_size
+        checks.window_buffers(batch.inputs, batch.targets, batch.starts, (batch.n_steps, B))
+        checks.buffer("learning_rates", learning_rates, checks.FLOAT64, (W,))
+        if not (learning_rates.min(initial=0) >= 0 and learning_rates.max(initial=0) < math.inf):
+            raise ValueError(f"learning_rates={checks.shown(learning_rates)} must be finite, zero or more")
+        T = min(checks.whole_number("seq_length", seq_length), batch.n_steps)
         state = self._carried_state(B)
         # if Ctrl-C comes before the kernel writes a loss, the loss is NaN
         found, symbol_losses = np.full((2, W), math.nan), np.empty((T, B))
         losses, norms = found
-        settings, weights = optimizer.settings(rates, self.updates), self._averaging_weights(W)
+        settings, weights = optimizer.settings(learning_rates, self.updates), self._averaging_weights(W)
         checks.buffer("settings", settings, checks.FLOAT64, (W, SETTINGS))
         # attributes that can be set are read once, so all parts get the same values
         optimizer_number, reduction = optimizer.number, REDUCTIONS.index(self.reduction)
         value_limit, norm_limit = self.clip_value or math.inf, self.clip_norm or math.inf
-        rate, key, updates = network.dropout, self.dropout_seed, self.updates
+        dropout, dropout_seed, updates = network.dropout, self.dropout_seed, self.updates
         parts = network.parts(T, B)
         plan = window_plan(network.shape, T, B, parts, dropout=network.dropout > 0)
         try:
@@ -332,12 +330,12 @@ class Trainer(checks.Sealed):
                     lambda part: network.backend.train_windows(
                         losses=losses, norms=norms, symbol_losses=symbol_losses, params=self._parameters,
                         grads=self._gradients, moments=self._moments, average=self._average, state=state,
-                        workspace=workspace.flat, barrier=team.barrier, inputs=streams.inputs,
-                        targets=streams.targets, starts=streams.starts, settings=settings, weights=weights,
+                        workspace=workspace.flat, barrier=team.barrier, inputs=batch.inputs,
+                        targets=batch.targets, starts=batch.starts, settings=settings, weights=weights,
                         plan=plan.numbers, optimizer=optimizer_number, reduction=reduction,
-                        value_limit=value_limit, norm_limit=norm_limit, dropout=rate, dropout_seed=key,
-                        first_update=updates, first=first % streams.windows(T), part=part, parts=parts,
-                        A=len(self._average), W=W, S=streams.n_steps, T=T, B=B,
+                        value_limit=value_limit, norm_limit=norm_limit, dropout=dropout,
+                        dropout_seed=dropout_seed, first_update=updates, first=first % batch.windows(T),
+                        part=part, parts=parts, A=len(self._average), W=W, S=batch.n_steps, T=T, B=B,
                     ),
                     lasts=network.lasts(T, B),
                 )  # fmt: skip

@@ -14,7 +14,7 @@ from fastrnn import optimizers
 from fastrnn.backends import reference
 from fastrnn.backends.registry import get_backend
 from fastrnn.core import constants, layout, plan
-from fastrnn.core.constants import CELLS, OPTIMIZERS, PLAN, PLAN_OF_LAYER, STATUS
+from fastrnn.core.constants import CELL_NAMES, OPTIMIZER_NAMES, PLAN, PLAN_OF_LAYER, STATUS
 
 NAMES = [kernel.name for kernel in kernels()]
 
@@ -96,11 +96,11 @@ def test_every_number_of_a_kernel_has_a_type_in_python():
 
 def test_the_optimizers_are_those_of_the_header():
     by_kernel = {kind.name.replace("adamw", "adam"): kind.number for kind in optimizers.OPTIMIZERS.values()}
-    assert by_kernel == {name: number for number, name in enumerate(OPTIMIZERS)}
+    assert by_kernel == {name: number for number, name in enumerate(OPTIMIZER_NAMES)}
 
 
 def test_the_cells_of_the_header_are_counted():
-    assert len(CELLS) == constants.CELL_KINDS
+    assert len(CELL_NAMES) == constants.CELL_KINDS
 
 
 def test_every_status_has_a_message():
@@ -110,7 +110,7 @@ def test_every_status_has_a_message():
 
 def test_every_array_of_a_layout_is_a_field_of_a_plan():
     """A kernel would not get the offset of an array that is not a field."""
-    for kind in CELLS:
+    for kind in CELL_NAMES:
         for E, tied in ((0, False), (3, False), (5, True)):
             shape = layout.Shape(kind, 1, 7, E, 5, tied)
             entries = [
@@ -142,7 +142,7 @@ def test_a_plan_has_the_order_of_the_header():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        *((0, len(CELLS), "does not exist"), (0, -1, "does not exist")),
+        *((0, len(CELL_NAMES), "does not exist"), (0, -1, "does not exist")),
         *((1, 0, "size"), (3, -1, "size"), (4, 0, "size")),
     ],
 )

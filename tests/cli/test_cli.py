@@ -27,12 +27,12 @@ from fastrnn.network.initialization import INITIALIZATIONS
 from fastrnn.optimizers import OPTIMIZERS
 from fastrnn.schedules import SCHEDULES
 from fastrnn.training.presets import (
-    CHECKS,
     MAX_UPDATES,
     MORE_UPDATES,
     PASSES,
     PRESETS,
     RECORDS,
+    SETTING_CHECKS,
     TrainingConfig,
 )
 
@@ -271,7 +271,7 @@ def test_help_states_the_defaults_of_the_config():
 
 
 def test_every_setting_of_the_config_is_an_option():
-    assert set(CHECKS) <= {option.name for option in main.commands["train"].params}
+    assert set(SETTING_CHECKS) <= {option.name for option in main.commands["train"].params}
 
 
 def on_a_terminal(*arguments: object) -> str:

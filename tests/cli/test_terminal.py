@@ -318,7 +318,7 @@ def test_training_does_not_need_stderr(monkeypatch: pytest.MonkeyPatch, name: st
     expected = fastrnn.train("hello world", progress=False, **settings).to_bytes()
     monkeypatch.setattr("sys.stderr", streams()[name])
     assert fastrnn.train("hello world", progress=progress, **settings).to_bytes() == expected
-    tell("nobody hears this")
+    tell("this is not written")
     assert STDERR.write("nor this") == 8
     logging.getLogger("fastrnn").warning("nor this")
 

@@ -9,7 +9,7 @@ from fastrnn.core.cells import CELLS, KINDS, cell_of, listed
 
 
 def test_the_table_has_the_cells_of_the_header():
-    assert tuple(KINDS) == constants.CELLS
+    assert tuple(KINDS) == constants.CELL_NAMES
     assert [cell.number for cell in KINDS.values()] == list(range(len(KINDS)))
 
 

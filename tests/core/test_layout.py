@@ -8,7 +8,7 @@ from helpers import torch_class
 
 from fastrnn.core import plan
 from fastrnn.core.constants import (
-    CELLS,
+    CELL_NAMES,
     EMBEDDING_WEIGHT,
     HEAD_BIAS,
     HEAD_STEPS,
@@ -43,7 +43,7 @@ def test_views_write_through():
 
 SHAPES = [
     Shape(kind, L, 7, E, 5, tied)
-    for kind in CELLS
+    for kind in CELL_NAMES
     for L in (1, 2, 3)
     for E, tied in ((0, False), (3, False), (5, True))
 ]
@@ -116,13 +116,13 @@ def test_a_plan_says_whether_the_head_s_weight_is_the_embedding_s(shape: Shape):
 
 
 def test_an_unknown_number_of_logits_is_held_a_block_at_a_time():
-    """With a vocabulary of 50,000, the logits in memory are at most LOGITS elements."""
+    """With a vocabulary of 50,000, the logits in memory are at most MAX_LOGITS elements."""
     small, large = (Shape("gru", 1, V, 16, 16, tied=True) for V in (100, 50_000))
     T, B = 200, 20
     assert window_plan(small, T, B).numbers[HEAD_STEPS] == T
     steps = int(window_plan(large, T, B).numbers[HEAD_STEPS])
     assert 1 <= steps < T
-    assert steps * B * large.V <= plan.LOGITS
+    assert steps * B * large.V <= plan.MAX_LOGITS
     packed = 2 * large.V * MAX_NR
-    assert window_plan(large, T, B).size < plan.LOGITS + packed + 2_000_000
-    assert window_plan(large, 1000 * T, 1).size < plan.LOGITS + packed + 1000 * T * 16 * 16
+    assert window_plan(large, T, B).size < plan.MAX_LOGITS + packed + 2_000_000
+    assert window_plan(large, 1000 * T, 1).size < plan.MAX_LOGITS + packed + 1000 * T * 16 * 16

@@ -27,33 +27,33 @@ class Ids:
         return self.ids[start:stop]
 
 
-def rows_of(ids: object, batch_size: int, **settings) -> BatchLayout:
+def layout_of(ids: object, batch_size: int, **settings) -> BatchLayout:
     return BatchLayout(Ids(ids), len(Ids(ids)) - 1, batch_size, **settings)
 
 
-def whole(rows: BatchLayout) -> Batch:
-    return rows.read(0, rows.n_steps)
+def whole(layout: BatchLayout) -> Batch:
+    return layout.read(0, layout.n_steps)
 
 
 @given(n=st.integers(2, 300), batch_size=st.integers(1, 40))
 def test_rows_cover_every_transition_in_order(n: int, batch_size: int):
     batch_size = min(batch_size, n - 1)
-    streams = whole(rows_of(range(n), batch_size))
-    assert streams.inputs.shape == (-(-(n - 1) // batch_size), batch_size)
-    np.testing.assert_array_equal(streams.targets, streams.inputs + 1)
-    np.testing.assert_array_equal(streams.inputs[1:], streams.targets[:-1])
-    assert set(streams.inputs.ravel().tolist()) == set(range(n - 1))
-    repeated = streams.inputs.size - (n - 1)
+    batch = whole(layout_of(range(n), batch_size))
+    assert batch.inputs.shape == (-(-(n - 1) // batch_size), batch_size)
+    np.testing.assert_array_equal(batch.targets, batch.inputs + 1)
+    np.testing.assert_array_equal(batch.inputs[1:], batch.targets[:-1])
+    assert set(batch.inputs.ravel().tolist()) == set(range(n - 1))
+    repeated = batch.inputs.size - (n - 1)
     assert 0 <= repeated < batch_size
 
 
 @given(n=st.integers(2, 200), batch_size=st.integers(1, 7), carry=st.booleans(), data=st.data())
 def test_any_steps_are_those_of_the_whole(n: int, batch_size: int, carry: bool, data: st.DataObject):
     ids = np.random.default_rng(n).integers(0, 5, n)
-    rows = rows_of(ids, min(batch_size, n - 1), boundary_id=4, carry_state=carry)
-    start = data.draw(st.integers(0, rows.n_steps - 1))
-    stop = data.draw(st.integers(start + 1, rows.n_steps))
-    part, expected = rows.read(start, stop), whole(rows)
+    layout = layout_of(ids, min(batch_size, n - 1), boundary_id=4, carry_state=carry)
+    start = data.draw(st.integers(0, layout.n_steps - 1))
+    stop = data.draw(st.integers(start + 1, layout.n_steps))
+    part, expected = layout.read(start, stop), whole(layout)
     for name, dtype in (("inputs", np.int32), ("targets", np.int32), ("starts", np.uint8)):
         actual = getattr(part, name)
         np.testing.assert_array_equal(actual, getattr(expected, name)[start:stop])
@@ -62,45 +62,45 @@ def test_any_steps_are_those_of_the_whole(n: int, batch_size: int, carry: bool, 
 
 
 def test_rows_start_at_their_first_step_unless_the_state_is_carried():
-    np.testing.assert_array_equal(whole(rows_of(range(9), 2)).starts, [[1, 1], [0, 0], [0, 0], [0, 0]])
-    assert not whole(rows_of(range(9), 2, carry_state=True)).starts.any()
+    np.testing.assert_array_equal(whole(layout_of(range(9), 2)).starts, [[1, 1], [0, 0], [0, 0], [0, 0]])
+    assert not whole(layout_of(range(9), 2, carry_state=True)).starts.any()
 
 
 def test_boundaries_start_rows():
-    streams = whole(rows_of([2, 0, 1, 2, 2, 1, 2], 1, boundary_id=2))
-    np.testing.assert_array_equal(streams.starts[:, 0], [1, 0, 0, 1, 1, 0])
+    batch = whole(layout_of([2, 0, 1, 2, 2, 1, 2], 1, boundary_id=2))
+    np.testing.assert_array_equal(batch.starts[:, 0], [1, 0, 0, 1, 1, 0])
 
 
 @given(
     n=st.integers(2, 300),
     batch_size=st.integers(1, 5),
     seq_length=st.integers(1, 40),
-    block=st.integers(1, 200),
+    block_symbols=st.integers(1, 200),
 )
-def test_windows_of_blocks_are_those_of_the_whole(n: int, batch_size: int, seq_length: int, block: int):
+def test_windows_of_blocks_are_those_of_the_whole(
+    n: int, batch_size: int, seq_length: int, block_symbols: int
+):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches, "BLOCK_SYMBOLS", block)
+        patch.setattr(batches, "BLOCK_SYMBOLS", block_symbols)
         patch.setattr(batches, "MIN_STEPS", 1)
-        rows = rows_of(range(n), min(batch_size, n - 1))
-        blocks = WindowReader(rows, min(seq_length, rows.n_steps))
-    T, streams = blocks.seq_length, whole(rows)
-    for window in range(2 * blocks.windows):
-        held, first, left = blocks.at(window)
-        assert held.inputs.size <= max(block, T * rows.batch_size)
-        assert 5 * (held.inputs.size + rows.batch_size) <= blocks.n_bytes
-        begin = window % blocks.windows * T
-        np.testing.assert_array_equal(
-            held.inputs[first * T : first * T + T], streams.inputs[begin : begin + T]
-        )
+        layout = layout_of(range(n), min(batch_size, n - 1))
+        reader = WindowReader(layout, min(seq_length, layout.n_steps))
+    T, batch = reader.seq_length, whole(layout)
+    for window in range(2 * reader.windows):
+        held, first, left = reader.at(window)
+        assert held.inputs.size <= max(block_symbols, T * layout.batch_size)
+        assert 5 * (held.inputs.size + layout.batch_size) <= reader.n_bytes
+        begin = window % reader.windows * T
+        np.testing.assert_array_equal(held.inputs[first * T : first * T + T], batch.inputs[begin : begin + T])
         assert left >= 1
-        assert held.n_steps == rows.n_steps or first + left == held.windows(T)
+        assert held.n_steps == layout.n_steps or first + left == held.windows(T)
 
 
 def test_a_short_sequence_is_one_block_that_is_read_once():
     ids = Ids(range(1000))
-    blocks = WindowReader(BatchLayout(ids, 999, 9), 10)
+    reader = WindowReader(BatchLayout(ids, 999, 9), 10)
     for window in range(100):
-        _, first, left = blocks.at(window)
+        _, first, left = reader.at(window)
         assert first == window % 12
         assert left > 10**9  # a native call reads the block again and again
     assert ids.reads == 9

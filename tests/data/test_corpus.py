@@ -64,7 +64,7 @@ def test_any_part_of_documents_is_the_whole_s(texts: list, as_bytes: bool, data:
 @given(texts=documents, piece=st.integers(1, 20), held_out=st.floats(0, 0.99))
 def test_counts_are_those_of_all_pieces(texts: list[str], piece: int, held_out: float):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "PIECE", piece)
+        patch.setattr(module, "COUNTED_AT_ONCE", piece)
         for source in (texts, "".join(texts), "".join(texts).encode()):
             for part in read_corpus(source).split(held_out):
                 counts = part.counts()
@@ -118,8 +118,8 @@ def test_a_file_is_open_until_the_corpus_is_closed(tmp_path: Path, monkeypatch: 
 
 def test_a_symbol_that_a_file_did_not_have_is_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
-    monkeypatch.setattr("fastrnn.data.text_file.STRETCH", 1)
-    monkeypatch.setattr(module, "PIECE", 1)
+    monkeypatch.setattr("fastrnn.data.text_file.BYTES_PER_ENTRY", 1)
+    monkeypatch.setattr(module, "COUNTED_AT_ONCE", 1)
     path = tmp_path / "text"
     path.write_bytes(b"abcd")
     with read_corpus(path) as corpus:
@@ -131,7 +131,7 @@ def test_a_symbol_that_a_file_did_not_have_is_a_change(tmp_path: Path, monkeypat
 
 
 def test_a_lone_surrogate_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "PIECE", 4)
+    monkeypatch.setattr(module, "COUNTED_AT_ONCE", 4)
     with pytest.raises(ValueError, match=r"lone surrogate, '\\ud800', at position 6,"):
         read_corpus("abcdef\ud800").counts()
     _, part = read_corpus("abcdef\ud800").split(0.5)

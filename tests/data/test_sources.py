@@ -212,7 +212,12 @@ def test_lines_of_a_file_are_learnt_as_a_list(
     same = {"shuffle": shuffle, "backend": compiled, "validation": 0.2}
     expected = train(source, **same)
     monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
-    for where in ("text_file.STRETCH", "text_file.PIECE", "corpus.PIECE", "batches.BLOCK_SYMBOLS"):
+    for where in (
+        "text_file.BYTES_PER_ENTRY",
+        "text_file.SEARCHED_AT_ONCE",
+        "corpus.COUNTED_AT_ONCE",
+        "batches.BLOCK_SYMBOLS",
+    ):
         monkeypatch.setattr(f"fastrnn.data.{where}", 32)
     monkeypatch.setattr("fastrnn.data.batches.MIN_STEPS", 1)
     assert train(path, lines=True, unit=unit, **same).to_bytes() == expected.to_bytes()

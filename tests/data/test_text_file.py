@@ -24,10 +24,10 @@ in_a_folder = settings(deadline=None, suppress_health_check=[HealthCheck.functio
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make stretches so short that characters lie across their borders."""
+    """Make the entries of the index so short that characters lie across their borders."""
     monkeypatch.setattr(text_file, "IN_MEMORY", 0)
-    monkeypatch.setattr(text_file, "STRETCH", 5)
-    monkeypatch.setattr(text_file, "PIECE", 3)
+    monkeypatch.setattr(text_file, "BYTES_PER_ENTRY", 5)
+    monkeypatch.setattr(text_file, "SEARCHED_AT_ONCE", 3)
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ def test_any_part_of_documents_is_the_whole_s(texts: list[list[int]], piece: int
     stop = data.draw(st.integers(start, len(expected)))
     np.testing.assert_array_equal(sequence.read(start, stop), expected[start:stop])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_module, "PIECE", piece)
+        patch.setattr(corpus_module, "COUNTED_AT_ONCE", piece)
         counts = vocabulary.by_id(corpus.counts())
     symbols = [token for text in texts for token in text]
     np.testing.assert_array_equal(counts[:9], np.bincount(symbols, minlength=9))
@@ -224,7 +224,7 @@ def test_a_memmap_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         longest = max(longest, len(text))
         return encode(self, text, position)
 
-    monkeypatch.setattr(corpus_module, "PIECE", 16)
+    monkeypatch.setattr(corpus_module, "COUNTED_AT_ONCE", 16)
     monkeypatch.setattr("fastrnn.data.batches.BLOCK_SYMBOLS", 16)
     monkeypatch.setattr("fastrnn.data.batches.MIN_STEPS", 8)
     monkeypatch.setattr(TokenVocabulary, "encode_as_is", watched)
@@ -335,7 +335,7 @@ def test_wrong_arguments_are_named(ids: Any, vocabulary: Any, error: type, messa
 
 
 def test_a_position_counts_from_the_whole_sequence_s_beginning(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(corpus_module, "PIECE", 16)
+    monkeypatch.setattr(corpus_module, "COUNTED_AT_ONCE", 16)
     with pytest.raises(ValueError, match="the token at position 100 is 8; it must be within 0 … 7"):
         train([*IDS[:100], 8, *IDS[100:]], validation=0.1)
     with pytest.raises(ValueError, match=f"the token at position {len(IDS)} is 8"):

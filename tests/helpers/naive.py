@@ -58,7 +58,7 @@ def loss_and_gradients(
     return loss, d, h
 
 
-def min_char_rnn(ids: list[int], w: Weights, T: int, rate: float) -> Iterator[float]:
+def min_char_rnn(ids: list[int], w: Weights, T: int, learning_rate: float) -> Iterator[float]:
     """Train like min-char-rnn (Adagrad, clip by value at 5), and yield the loss of each window."""
     memory = {name: np.zeros_like(w[name]) for name in NAMES}
     position, n = 0, 0
@@ -71,7 +71,7 @@ def min_char_rnn(ids: list[int], w: Weights, T: int, rate: float) -> Iterator[fl
         for name in NAMES:
             gradient = np.clip(d[name], -5, 5)
             memory[name] += gradient * gradient
-            w[name] -= rate * gradient / np.sqrt(memory[name] + 1e-8)
+            w[name] -= learning_rate * gradient / np.sqrt(memory[name] + 1e-8)
         yield loss
         position += T
         n += 1

@@ -1,4 +1,4 @@
-"""Samples are drawn in blocks, and are the same as if they were drawn at once."""
+"""Samples are drawn in pieces, and are the same as if they were drawn at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 @pytest.fixture(scope="module")
 def documents() -> Model:
-    """A model whose documents are long enough for many blocks."""
+    """A model whose documents are long enough for many pieces."""
     return fastrnn.train(["abcdef" * 20, "fedcba" * 30], **SETTINGS)
 
 
@@ -47,7 +47,7 @@ def at_once(model: Model, n: int, prime: str, rng: Any, temperature: float = 1.0
         _, state = network.forward([[symbol]], state)
     ids = network.sample(
         n - len(begun), known[-1], network.checked_state(state, 1), temperature=temperature, rng=rng,
-        last=boundary,
+        stop_symbol=boundary,
     )  # fmt: skip
     return model.vocabulary.decode(np.array([*begun, *ids[ids != (-1 if boundary is None else boundary)]]))
 
@@ -57,7 +57,7 @@ def at_once(model: Model, n: int, prime: str, rng: Any, temperature: float = 1.0
 def test_a_sample_is_what_is_drawn_at_once(
     backend: str, model: Model, documents: Model, make: Any, prime: str
 ):
-    last = (3000, 1.0) if backend != "numpy" else (1100, 0)  # more than all blocks before the largest one
+    last = (3000, 1.0) if backend != "numpy" else (1100, 0)  # more than all pieces before the largest one
     for trained in (on(backend, model), on(backend, documents)):
         for n, temperature in ((1, 1.0), (2, 0.5), (300, 0.7), last):
             expected = at_once(trained, n, prime, make(3), temperature)
@@ -74,7 +74,7 @@ def test_each_symbol_takes_one_draw(model: Model):
         assert rng.random_sample() == same.random_sample()
 
 
-def test_a_document_takes_the_draws_of_its_blocks(documents: Model):
+def test_a_document_takes_the_draws_of_its_pieces(documents: Model):
     for n in (1, 500, 10**6):
         rng, same = np.random.default_rng(5), np.random.default_rng(5)
         sampled = documents.sample(n, rng=rng)
@@ -95,7 +95,7 @@ def test_a_document_s_sample_of_any_length_is_there_when_it_ends(documents: Mode
     assert documents.sample(2**62, rng=0) == documents.sample(1000, rng=0)
 
 
-def test_blocks_stop_growing(backend: str, documents: Model, monkeypatch: pytest.MonkeyPatch):
+def test_pieces_stop_growing(backend: str, documents: Model, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fastrnn.inference.sampling.MAX_AT_ONCE", 8)
     model = on(backend, fastrnn.train(TEXT, **SETTINGS))
     sizes = list(map(len, model.sample_pieces(40, "a", rng=0)))

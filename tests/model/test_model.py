@@ -74,7 +74,7 @@ def test_many_texts_are_scored_like_each(
     rng = np.random.default_rng(rows)
     alphabet = list("abcdef ")
     texts = ["".join(rng.choice(alphabet, n)) for n in [0, 1, 0, *rng.integers(0, 40, 60), 300, 0]]
-    monkeypatch.setattr("fastrnn.inference.scoring.ROWS", rows)
+    monkeypatch.setattr("fastrnn.inference.scoring.PARALLEL_ROWS", rows)
     monkeypatch.setattr("fastrnn.inference.scoring.SYMBOLS_AT_ONCE", 500)
     for trained, end in ((model, False), (documents, False), (documents, True)):
         ours = on(backend, trained)

@@ -41,18 +41,21 @@ layers = pytest.mark.parametrize("num_layers", [1, 2, 3])
 
 def variants(cell: str, num_layers: int, H: int = H) -> Iterator[tuple[dict[str, Any], int | None]]:
     """The arguments of a network for every kind of input, each without and with a seed of dropout."""
-    for kind, key in itertools.product(INPUTS, KEYS):
-        yield {"num_layers": num_layers, "dropout": 0.3, **CELLS[cell], **input_settings(kind, H)}, key
+    for kind, dropout_seed in itertools.product(INPUTS, KEYS):
+        yield (
+            {"num_layers": num_layers, "dropout": 0.3, **CELLS[cell], **input_settings(kind, H)},
+            dropout_seed,
+        )
 
 
 def make(backend: str, options: dict[str, Any], dtype: str = "float64", seed: int = 0) -> Network:
     return draw_parameters(Network(V, H, dtype=dtype, backend=backend, **options), seed)
 
 
-def results(net: Network, window: Window, key: int | None) -> dict[str, Any]:
+def results(net: Network, window: Window, dropout_seed: int | None) -> dict[str, Any]:
     """All results of a network for a window, by name."""
     inputs, targets, state, starts = window.inputs, window.targets, window.state, window.starts
-    loss, found, after = net.loss_and_gradients(inputs, targets, state, starts, dropout_seed=key)
+    loss, found, after = net.loss_and_gradients(inputs, targets, state, starts, dropout_seed=dropout_seed)
     logits, forward_state = net.forward(inputs, state, starts)
     losses, losses_state = net.losses(inputs, targets, state, starts)
     found |= {"loss": np.array(loss), "logits": logits, "losses": losses}
@@ -62,7 +65,7 @@ def results(net: Network, window: Window, key: int | None) -> dict[str, Any]:
 
 
 def compare(
-    backend: str, options: dict[str, Any], key: int | None, sizes: tuple[int, ...], seed: int
+    backend: str, options: dict[str, Any], dropout_seed: int | None, sizes: tuple[int, ...], seed: int
 ) -> None:
     """Require that all results agree with the reference: in float64 to 1e-10, in float32 to 1e-4."""
     T, B, V, H = sizes
@@ -71,7 +74,7 @@ def compare(
         exact = Network(V, H, dtype="float64", backend="numpy", **options)
         exact.flat[:] = fast.flat  # the same float32 weights
         window = Window.of(exact, T, B, seed)
-        actual, expected = results(fast, window, key), results(exact, window, key)
+        actual, expected = results(fast, window, dropout_seed), results(exact, window, dropout_seed)
         assert actual.keys() == expected.keys()
         for name, value in expected.items():
             assert_close(actual[name], value, tolerance, f"{name} of {fast!r}")
@@ -80,8 +83,8 @@ def compare(
 @cells
 @layers
 def test_matches_the_reference(compiled: str, cell: str, num_layers: int):
-    for options, key in variants(cell, num_layers):
-        compare(compiled, options, key, (T, B, V, H), seed=num_layers)
+    for options, dropout_seed in variants(cell, num_layers):
+        compare(compiled, options, dropout_seed, (T, B, V, H), seed=num_layers)
 
 
 @given(
@@ -89,21 +92,27 @@ def test_matches_the_reference(compiled: str, cell: str, num_layers: int):
     cell=st.sampled_from(list(CELLS)),
     num_layers=st.integers(1, 3),
     kind=st.sampled_from(INPUTS),
-    key=st.sampled_from(KEYS),
+    dropout_seed=st.sampled_from(KEYS),
     seed=st.integers(0, 10_000),
 )
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_matches_the_reference_at_odd_sizes(
-    compiled: str, sizes: tuple[int, ...], cell: str, num_layers: int, kind: str, key: int | None, seed: int
+    compiled: str,
+    sizes: tuple[int, ...],
+    cell: str,
+    num_layers: int,
+    kind: str,
+    dropout_seed: int | None,
+    seed: int,
 ):
     options = {"num_layers": num_layers, "dropout": 0.3, **CELLS[cell], **input_settings(kind, sizes[3])}
-    compare(compiled, options, key, sizes, seed)
+    compare(compiled, options, dropout_seed, sizes, seed)
 
 
-def digest(net: Network, window: Window, key: int | None) -> dict[str, bytes]:
+def digest(net: Network, window: Window, dropout_seed: int | None) -> dict[str, bytes]:
     """The bytes of a network's results for a window, and of the network after three updates."""
-    found = results(net, window, key)
-    trainer = Trainer(net, averaging=0.9, dropout_seed=key or 0, clip_norm=1.0)
+    found = results(net, window, dropout_seed)
+    trainer = Trainer(net, averaging=0.9, dropout_seed=dropout_seed or 0, clip_norm=1.0)
     trainer.state = window.state
     for _ in range(3):
         trainer.step(window.inputs, window.targets, window.starts)
@@ -120,13 +129,13 @@ def test_numba_and_c_give_the_same_bits_at_any_number_of_threads(
     monkeypatch.setattr(execution, "MIN_WORK", 1)
     monkeypatch.setattr(execution, "MIN_ROWS", 1)
     require_backend("c"), require_backend("numba")
-    for options, key in variants(cell, num_layers):
+    for options, dropout_seed in variants(cell, num_layers):
         window = Window.of(make("c", options), T, B)
         expected = None
         for backend, threads in itertools.product(("c", "numba"), (1, 2, 3)):
             net = make(backend, {**options, "threads": threads}, dtype)
             assert net.parts(T, B) == threads
-            found = digest(net, window, key)
+            found = digest(net, window, dropout_seed)
             expected = expected or found
             assert found == expected, [name for name in found if found[name] != expected[name]]
 
@@ -136,10 +145,10 @@ def test_numba_and_c_give_the_same_bits_at_any_number_of_threads(
 def test_gradients_match_finite_differences(compiled: str, cell: str, num_layers: int):
     """Central differences are taken at some elements of each parameter."""
     rng, step = np.random.default_rng(0), 1e-5
-    for options, key in variants(cell, num_layers):
+    for options, dropout_seed in variants(cell, num_layers):
         net = make(compiled, options)
         window = Window.of(net, T, B)
-        arguments = window.inputs, window.targets, window.state, window.starts, key
+        arguments = window.inputs, window.targets, window.state, window.starts, dropout_seed
         gradients = net.loss_and_gradients(*arguments)[1]
         for name, parameter in net.parameters.items():
             for flat_index in rng.integers(0, parameter.size, 5):
@@ -189,7 +198,7 @@ def torch_modules(torch: Any, net: Network) -> tuple[list[Any], dict[str, Any]]:
     return modules, {name: value.requires_grad_() for name, value in p.items()}
 
 
-def torch_results(torch: Any, net: Network, window: Window, key: int | None) -> dict[str, Any]:
+def torch_results(torch: Any, net: Network, window: Window, dropout_seed: int | None) -> dict[str, Any]:
     """The loss, logits, state and gradients of PyTorch, computed layer by layer and step by step."""
     modules, p = torch_modules(torch, net)
     inputs, T, B, H = torch.tensor(window.inputs), *window.inputs.shape, net.hidden_size
@@ -207,8 +216,8 @@ def torch_results(torch: Any, net: Network, window: Window, key: int | None) -> 
             outputs.append(output)
         states.append(carried)
         below = torch.cat(outputs)
-        if key is not None:
-            keep = kept(net.dropout, key, 0, layer, np.arange(T * B), B, H).reshape(T, B, H)
+        if dropout_seed is not None:
+            keep = kept(net.dropout, dropout_seed, 0, layer, np.arange(T * B), B, H).reshape(T, B, H)
             below = below * torch.tensor(keep / (1 - net.dropout))
     head = p["embedding.weight"] if net.tied else p["head.weight"]
     logits = below @ head.T + p["head.bias"]
@@ -233,11 +242,11 @@ def torch_results(torch: Any, net: Network, window: Window, key: int | None) -> 
 def test_matches_pytorch(backend: str, cell: str, num_layers: int):
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)  # steps are small
-    for options, key in variants(cell, num_layers):
+    for options, dropout_seed in variants(cell, num_layers):
         net = make(backend, options)
         window = Window.of(net, T, B)
-        actual, expected = results(net, window, key), torch_results(torch, net, window, key)
-        if key is not None:
+        actual, expected = results(net, window, dropout_seed), torch_results(torch, net, window, dropout_seed)
+        if dropout_seed is not None:
             del expected["logits"]  # forward drops nothing
         assert set(net.parameters) < set(expected)
         for name, value in expected.items():
@@ -308,8 +317,8 @@ def test_a_head_in_blocks_of_time_gives_the_same_bits(
     window = Window.of(make(compiled, options), 7, B)
     found = []
     try:
-        for logits, threads in itertools.product((plan.LOGITS, 1, 3 * B * V), (1, 2, 3)):
-            monkeypatch.setattr(plan, "LOGITS", logits)
+        for logits, threads in itertools.product((plan.MAX_LOGITS, 1, 3 * B * V), (1, 2, 3)):
+            monkeypatch.setattr(plan, "MAX_LOGITS", logits)
             plan.window_plan.cache_clear()
             net = make(compiled, {**options, "threads": threads})
             steps = plan.window_plan(net.shape, 7, B, threads, dropout=True).numbers[HEAD_STEPS]

@@ -340,11 +340,13 @@ def test_no_update_computes_with_what_it_makes_zero(compiled: str, dtype: str, o
 
 
 @watchable
-@pytest.mark.parametrize(("weight", "rate"), [(1e-40, 1e-3), (0.0, 1e-30)], ids=["operand", "result"])
-def test_the_watch_sees_denormals(compiled: str, weight: float, rate: float):
+@pytest.mark.parametrize(
+    ("weight", "learning_rate"), [(1e-40, 1e-3), (0.0, 1e-30)], ids=["operand", "result"]
+)
+def test_the_watch_sees_denormals(compiled: str, weight: float, learning_rate: float):
     network = Network(3, 2, backend=compiled)
     weights, moments = np.full(1, weight, np.float32), np.empty((0, 1), np.float32)
-    settings = np.array([rate, 0, 0, 0, 0, 0])
+    settings = np.array([learning_rate, 0, 0, 0, 0, 0])
     with Watch(network, "sgd_update") as watch:
         network.backend.sgd_update(
             params=weights,

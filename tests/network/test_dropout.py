@@ -93,23 +93,23 @@ def test_the_same_elements_are_kept_as_by_the_reference(
     np.testing.assert_array_equal(mask(compiled, N, B, H, **numbers), mask("numpy", N, B, H, **numbers))
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_as_much_is_dropped_as_is_said_and_the_mean_is_kept(backend: str, rate: float):
+@pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
+def test_as_much_is_dropped_as_is_said_and_the_mean_is_kept(backend: str, dropout: float):
     N, B, H = 2000, 40, 129
-    y = mask(backend, N, B, H, dropout=rate)
-    deviation = np.sqrt(rate * (1 - rate))
-    kept_share, n = (y > 0).mean(), y.size
-    assert abs(kept_share - (1 - rate)) < 5 * deviation / np.sqrt(n)
-    np.testing.assert_allclose(y[y > 0], 1 / (1 - rate), rtol=1e-15)
-    assert abs(y.mean() - 1) < 5 * deviation / (1 - rate) / np.sqrt(n)
-    # the rate is also right for each unit and each row: none is six standard deviations away
+    y = mask(backend, N, B, H, dropout=dropout)
+    deviation = np.sqrt(dropout * (1 - dropout))
+    kept_fraction, n = (y > 0).mean(), y.size
+    assert abs(kept_fraction - (1 - dropout)) < 5 * deviation / np.sqrt(n)
+    np.testing.assert_allclose(y[y > 0], 1 / (1 - dropout), rtol=1e-15)
+    assert abs(y.mean() - 1) < 5 * deviation / (1 - dropout) / np.sqrt(n)
+    # the fraction is also right for each unit and each row: none is six standard deviations away
     for axis in (0, 1):
-        shares = (y > 0).mean(axis=axis)
-        assert np.abs(shares - (1 - rate)).max() < 6 * deviation / np.sqrt(y.shape[axis])
+        fractions = (y > 0).mean(axis=axis)
+        assert np.abs(fractions - (1 - dropout)).max() < 6 * deviation / np.sqrt(y.shape[axis])
     # neighbouring elements are dropped independently
-    dropped = (y == 0) - rate
+    dropped = (y == 0) - dropout
     for other in (np.roll(dropped, 1, axis=0), np.roll(dropped, 1, axis=1), np.roll(dropped, H // 4, axis=1)):
-        assert abs((dropped * other).mean()) < 5 * rate * (1 - rate) / np.sqrt(n)
+        assert abs((dropped * other).mean()) < 5 * dropout * (1 - dropout) / np.sqrt(n)
 
 
 @pytest.mark.parametrize("number", ["dropout_seed", "update", "layer"])
@@ -122,7 +122,7 @@ def test_another_seed_update_or_layer_is_another_mask(backend: str, number: str)
 
 
 def test_the_upper_half_of_a_seed_matters(backend: str):
-    one, other = (mask(backend, 30, 5, 33, dropout_seed=key) for key in (7, 7 + (1 << 32)))
+    one, other = (mask(backend, 30, 5, 33, dropout_seed=seed) for seed in (7, 7 + (1 << 32)))
     assert 0.4 < (one == other).mean() < 0.6
 
 
@@ -150,10 +150,10 @@ def test_no_dropout_is_the_identity_to_the_bit(backend: str):
     np.testing.assert_array_equal(x == 0, ~kept(0.3, 1, 2, 0, np.arange(9), 3, 13))
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
-def test_a_rate_that_is_none_is_refused(backend: str, rate: float):
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, float("nan")])
+def test_a_dropout_that_is_none_is_refused(backend: str, dropout: float):
     with pytest.raises(RuntimeError, match="dropout of .*a size is"):
-        mask(backend, 2, 2, 3, dropout=rate)
+        mask(backend, 2, 2, 3, dropout=dropout)
 
 
 # ---- In a network ------------------------------------------------------------------------------------
@@ -165,13 +165,13 @@ def make(backend: str, cell: str, dropout: float, **more: Any) -> Network:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_network_without_a_key_or_with_a_rate_of_zero_drops_nothing(backend: str, cell: str):
-    plain, none, some = (make(backend, cell, rate) for rate in (0.0, 0.0, 0.4))
+def test_a_network_without_a_seed_or_with_a_dropout_of_zero_drops_nothing(backend: str, cell: str):
+    plain, none, some = (make(backend, cell, dropout) for dropout in (0.0, 0.0, 0.4))
     window = Window.of(plain, 6, 5)
     arguments = window.inputs, window.targets, window.state, window.starts
     loss, gradients, _ = plain.loss_and_gradients(*arguments)
-    for network, key in ((none, 5), (some, None)):
-        other_loss, other, _ = network.loss_and_gradients(*arguments, dropout_seed=key)
+    for network, seed in ((none, 5), (some, None)):
+        other_loss, other, _ = network.loss_and_gradients(*arguments, dropout_seed=seed)
         assert other_loss == loss
         np.testing.assert_array_equal(flatten(plain, other), flatten(plain, gradients))
     dropped_loss, _, _ = some.loss_and_gradients(*arguments, dropout_seed=5)
@@ -184,7 +184,7 @@ def test_a_network_without_a_key_or_with_a_rate_of_zero_drops_nothing(backend: s
 
 def test_what_is_carried_is_not_dropped(backend: str):
     """Dropout applies to the output of a layer; its state is the same without dropout."""
-    plain, some = (make(backend, "lstm", rate, num_layers=1) for rate in (0.0, 0.9))
+    plain, some = (make(backend, "lstm", dropout, num_layers=1) for dropout in (0.0, 0.9))
     window = Window.of(plain, 6, 5)
     expected = plain.loss_and_gradients(window.inputs, window.targets, window.state, window.starts)[2]
     found = some.loss_and_gradients(window.inputs, window.targets, window.state, window.starts, 5)[2]
@@ -210,8 +210,8 @@ def test_a_trainer_s_masks_are_those_of_its_updates(backend: str, cell: str):
     """Each update has its own mask, for any number of updates in a native call, and in a new trainer."""
     streams = np.random.default_rng(0).integers(0, 7, (31, 3))
     together, alone, other = (
-        Trainer(make(backend, cell, 0.4), optimizer="sgd", learning_rate=0.01, dropout_seed=key)
-        for key in (9, 9, 10)
+        Trainer(make(backend, cell, 0.4), optimizer="sgd", learning_rate=0.01, dropout_seed=seed)
+        for seed in (9, 9, 10)
     )
     losses = together.steps(streams, 5)
     assert len(set(losses)) == 6

@@ -25,10 +25,10 @@ SMALLEST = [
 ]
 
 
-def tell(network: Network, window: Window, key: int | None = None) -> dict[str, np.ndarray]:
+def tell(network: Network, window: Window, dropout_seed: int | None = None) -> dict[str, np.ndarray]:
     """All results of a network for a window, by name."""
     arguments = window.inputs, window.targets, window.state, window.starts
-    loss, gradients, after = network.loss_and_gradients(*arguments, dropout_seed=key)
+    loss, gradients, after = network.loss_and_gradients(*arguments, dropout_seed=dropout_seed)
     logits, _ = network.forward(window.inputs, window.state, window.starts)
     losses, _ = network.losses(*arguments)
     states = {f"state {i}": part for i, part in enumerate(parts_of(after))}
@@ -40,15 +40,15 @@ def tell(network: Network, window: Window, key: int | None = None) -> dict[str, 
 def test_the_smallest_and_the_deepest_are_as_the_reference_has_them(
     compiled: str, cell: str, T: int, B: int, V: int, H: int, L: int
 ):
-    for kind, key in itertools.product(("one-hot", "embedding", "tied"), (None, 3)):
+    for kind, dropout_seed in itertools.product(("one-hot", "embedding", "tied"), (None, 3)):
         options = {"num_layers": L, "dropout": 0.5, **CELLS[cell], **input_settings(kind, H)}
         fast, exact = (
             draw_parameters(Network(V, H, dtype="float64", backend=backend, **options))
             for backend in (compiled, "numpy")
         )
         window = Window.of(fast, T, B)
-        found = tell(fast, window, key)
-        for name, expected in tell(exact, window, key).items():
+        found = tell(fast, window, dropout_seed)
+        for name, expected in tell(exact, window, dropout_seed).items():
             assert_close(found[name], expected, 1e-10, f"{name} of {fast!r}")
 
 
@@ -173,7 +173,7 @@ def test_a_dead_network_is_as_good_as_chance_and_can_be_trained(
         if name.startswith("bias"):
             parameter[...] = bias
     window = Window.of(network, 7, 3)
-    found = tell(network, window, key=1)
+    found = tell(network, window, dropout_seed=1)
     assert_close(found["loss"], np.count_nonzero(window.targets >= 0) * np.log(6), 1e-6)
     assert all(np.isfinite(value).all() for value in found.values())
     for name in network.parameters:

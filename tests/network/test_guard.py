@@ -381,7 +381,7 @@ def test_ids_are_copied_before_they_are_checked(dtype: type):
     array = np.arange(12, dtype=dtype).reshape(4, 3)
     for piece in (100, 5, 2):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(checks, "PIECE", piece)
+            patch.setattr(checks, "COPIED_AT_ONCE", piece)
             for given in (array, array[:, ::-1], array.T, np.broadcast_to(array[:1], (4, 3))):
                 copied = checks.private_copy("ids", given, np.int32, 0, 11)
                 np.testing.assert_array_equal(copied, given)
@@ -543,7 +543,7 @@ def test_long_tokens_are_scored_and_encoded_in_pieces(monkeypatch: pytest.Monkey
     expected = model.surprisal(tokens), model.log_prob(tokens), model.vocabulary.encode(tokens)
     wrong = np.append(tokens, 5)
     for piece in (1, 10, 97):
-        monkeypatch.setattr(checks, "PIECE", piece)
+        monkeypatch.setattr(checks, "COPIED_AT_ONCE", piece)
         monkeypatch.setattr(scoring, "SYMBOLS_AT_ONCE", piece)
         found = model.surprisal(tokens), model.log_prob(tokens), model.vocabulary.encode(tokens)
         for one, other in zip(found, expected, strict=True):
@@ -708,26 +708,26 @@ def test_long_streams_are_learnt_the_same_in_blocks(backend: str, monkeypatch: p
     looked_at: list[int] = []
     advance = Trainer.advance
 
-    def watched(self: Trainer, streams: Any, *rest: Any) -> Any:
-        looked_at.append(streams.inputs.size)
-        return advance(self, streams, *rest)
+    def watched(self: Trainer, batch: Any, *rest: Any) -> Any:
+        looked_at.append(batch.inputs.size)
+        return advance(self, batch, *rest)
 
     monkeypatch.setattr(Trainer, "advance", watched)
     expected = found()
-    for most in (1, 70, 200):
-        monkeypatch.setattr(pace, "BLOCK_SYMBOLS", most)
+    for symbols in (1, 70, 200):
+        monkeypatch.setattr(pace, "BLOCK_SYMBOLS", symbols)
         looked_at.clear()
         assert found() == expected
-        assert max(looked_at) <= max(30, most)
+        assert max(looked_at) <= max(30, symbols)
 
 
 @pytest.mark.parametrize("wrong", [[np.nan], [np.inf], [-1e-3], [[0.1]], np.ones(4)[::2]])
 def test_learning_rates_that_are_none_are_refused(wrong: Any):
     trained = Trainer(Network(5, 8, backend="numpy"))
     ids = np.zeros((3, 2), np.int32)
-    streams = fastrnn.data.batches.Batch(ids, ids, ids.astype(np.uint8))
-    with pytest.raises(ValueError, match="rates"):
-        trained.advance(streams, 3, 0, np.asarray(wrong))
+    batch = fastrnn.data.batches.Batch(ids, ids, ids.astype(np.uint8))
+    with pytest.raises(ValueError, match="learning_rates"):
+        trained.advance(batch, 3, 0, np.asarray(wrong))
     assert trained.updates == 0
 
 

@@ -326,19 +326,19 @@ def test_refuses_a_state_that_is_not_the_lstm_s(backend: str, state: object, err
 
 
 @pytest.mark.parametrize(
-    ("key", "error", "message"),
+    ("seed", "error", "message"),
     [
         (-1, ValueError, "dropout_seed=-1 must be at least 0"),
         (2**63, ValueError, r"dropout_seed=9223372036854775808 must be below 2\*\*63"),
         (1.0, TypeError, "dropout_seed=1.0 must be a whole number"),
     ],
 )
-def test_refuses_a_bad_key_of_dropout(backend: str, key: object, error: type, message: str):
+def test_refuses_a_bad_seed_of_dropout(backend: str, seed: object, error: type, message: str):
     network = Network(5, 8, dropout=0.5, backend=backend)
     with pytest.raises(error, match=message):
-        network.loss_and_gradients(GOOD, GOOD, dropout_seed=key)
+        network.loss_and_gradients(GOOD, GOOD, dropout_seed=seed)
     with pytest.raises(error, match=message):
-        Trainer(network, dropout_seed=key)
+        Trainer(network, dropout_seed=seed)
 
 
 def test_refuses_a_window_that_cannot_fit():

@@ -31,7 +31,7 @@ from fastrnn.backends.backend import Backend
 from fastrnn.backends.c import PRECISIONS
 from fastrnn.backends.contract import KERNELS
 from fastrnn.backends.registry import get_backend
-from fastrnn.core.constants import CELLS, FUNCTIONS
+from fastrnn.core.constants import CELL_NAMES, FUNCTIONS
 from fastrnn.core.layout import Shape
 from fastrnn.optimizers import OPTIMIZERS
 
@@ -150,7 +150,7 @@ def trainings() -> Iterator[Case]:
     """Some windows of every cell with every optimizer, in networks of each kind."""
     kernel = KERNELS["train_windows"]
     networks = itertools.cycle([(1, 0, False), (2, 13, False), (3, 37, True), (1, 64, True)])
-    for seed, (cell, optimizer) in enumerate(itertools.product(CELLS, OPTIMIZERS.values())):
+    for seed, (cell, optimizer) in enumerate(itertools.product(CELL_NAMES, OPTIMIZERS.values())):
         layers, embedding, tied = next(networks)
         H = embedding if tied else (40, 9, 67)[seed % 3]
         size = {"T": 6, "B": (1, 5, 13)[seed % 3], "V": 29, "H": H, "S": 20, "W": 8, "A": seed % 2}

@@ -30,7 +30,7 @@ from test_kernels import draw_arguments
 from fastrnn.backends import c
 from fastrnn.backends.backend import Backend, Description
 from fastrnn.backends.registry import get_backend
-from fastrnn.core.constants import CELLS
+from fastrnn.core.constants import CELL_NAMES
 from fastrnn.core.layout import Shape
 from fastrnn.core.thread_team import Team
 from fastrnn.optimizers import OPTIMIZERS, SGD
@@ -115,7 +115,7 @@ class Case:
 
 def draw_shape(rng: random.Random, V: int, H: int) -> Shape:
     """Draw the shape of a network: cell, number of layers, kind of input."""
-    kind, L = rng.choice(CELLS), rng.choice([1, 1, 2, 3])
+    kind, L = rng.choice(CELL_NAMES), rng.choice([1, 1, 2, 3])
     E, tied = rng.choice([(0, False), (rng.choice(SIZES), False), (H, True)])
     return Shape(kind, L, V, E, H, tied)
 

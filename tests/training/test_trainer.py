@@ -176,11 +176,11 @@ def test_native_calls_grow_and_stay_short(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     pace, asked = Pace(), []
 
-    def call(most: int) -> None:
-        pace.call(lambda count: asked.append(count) or np.empty(count), most)
+    def call(highest: int) -> None:
+        pace.call(lambda count: asked.append(count) or np.empty(count), highest)
 
-    for most in (1000, 1000, 1000, 3):
-        call(most)
+    for highest in (1000, 1000, 1000, 3):
+        call(highest)
     assert asked[:2] == [1, 8]  # 50 would fit, but no more than eight times as many
     assert 45 <= asked[2] <= 50
     assert asked[3] == 3
@@ -217,9 +217,9 @@ def test_what_the_kernels_rely_on_cannot_be_replaced():
     trainer = make("numpy")
     with pytest.raises(AttributeError):
         trainer.optimizer = "adam"
-    for rate in (float("nan"), 0, -1):
+    for learning_rate in (float("nan"), 0, -1):
         with pytest.raises(ValueError, match="learning_rate="):
-            trainer.learning_rate = rate
+            trainer.learning_rate = learning_rate
 
 
 def test_counts_may_be_numpy_s(backend: str):

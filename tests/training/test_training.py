@@ -15,7 +15,7 @@ from helpers import SEED_LOSSES, assert_close, naive
 
 import fastrnn
 from fastrnn.training import train as training
-from fastrnn.training.presets import CHECKS, TrainingConfig, get_config
+from fastrnn.training.presets import SETTING_CHECKS, TrainingConfig, get_config
 
 #: A text of 90 symbols, 8 of them distinct.
 TEXT = "abc def abd\n" * 7 + "abcdef"
@@ -54,7 +54,7 @@ def shakespeare_losses(path: Path, seed: int, count: int) -> list[float]:
     symbols = sorted(set(text))
     ids = [symbols.index(c) for c in text[: 25 * count + 2]]
     weights = naive.draw_weights(np.random.RandomState(seed), len(symbols), 100)
-    run = naive.min_char_rnn(ids, weights, T=25, rate=0.1)
+    run = naive.min_char_rnn(ids, weights, T=25, learning_rate=0.1)
     return [next(run) for _ in range(count)]
 
 
@@ -83,7 +83,7 @@ def test_min_char_rnn_wraps_where_the_program_does(backend: str, n: int):
     text = TEXT[:n]
     symbols = sorted(set(text))
     weights = naive.draw_weights(np.random.RandomState(7), len(symbols), 100)
-    run = naive.min_char_rnn([symbols.index(c) for c in text], weights, T=25, rate=0.1)
+    run = naive.min_char_rnn([symbols.index(c) for c in text], weights, T=25, learning_rate=0.1)
     expected = [next(run) for _ in range(9)]
     model = fastrnn.train(
         text, preset="min-char-rnn", steps=9, log_every=1, backend=backend, rng=np.random.RandomState(7)
@@ -156,7 +156,7 @@ def test_a_file_is_learnt_as_its_text_is(
     monkeypatch.setattr("fastrnn.data.batches.BLOCK_SYMBOLS", 200)
     monkeypatch.setattr("fastrnn.data.batches.MIN_STEPS", 1)
     monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
-    for where in ("text_file.STRETCH", "text_file.PIECE", "corpus.PIECE"):
+    for where in ("text_file.BYTES_PER_ENTRY", "text_file.SEARCHED_AT_ONCE", "corpus.COUNTED_AT_ONCE"):
         monkeypatch.setattr(f"fastrnn.data.{where}", 16)
     assert quick(path, unit=unit, **settings).to_bytes() == expected.to_bytes()
     assert quick(source, **settings).to_bytes() == expected.to_bytes()
@@ -348,12 +348,12 @@ def test_char_rnn_holds_out_the_last_windows_of_each_row():
         run = training._prepare(corpus, symbols, config, "numpy", None, np.random.default_rng(0))
     windows = 9_999 // 50  # 199
     kept = int(windows * 0.9)  # 179
-    assert run.reader.rows.n_steps == 10 * kept
-    streams, _, _ = run.reader.at(0)
-    first = streams.inputs[0]
+    assert run.reader.layout.n_steps == 10 * kept
+    batch, _, _ = run.reader.at(0)
+    first = batch.inputs[0]
     np.testing.assert_array_equal(first, (np.arange(5) * windows * 10) % 250)
-    np.testing.assert_array_equal(streams.targets[0], first + 1)
-    assert not streams.starts.any()  # the state is carried from pass to pass
+    np.testing.assert_array_equal(batch.targets[0], first + 1)
+    assert not batch.starts.any()  # the state is carried from pass to pass
     assert run.held_out.inputs.shape == (10 * (windows - kept), 5)
     np.testing.assert_array_equal(run.held_out.inputs[0], (first + 10 * kept) % 250)
     np.testing.assert_array_equal(run.held_out.targets[-1], (first + 10 * windows) % 250)
@@ -719,9 +719,13 @@ def test_settings_may_be_numpy_s_numbers(backend: str):
 
 
 def test_every_setting_of_the_config_is_an_argument_of_train():
-    assert set(CHECKS) <= set(inspect.signature(fastrnn.train).parameters)
+    assert set(SETTING_CHECKS) <= set(inspect.signature(fastrnn.train).parameters)
     fields = {field.name for field in dataclasses.fields(TrainingConfig)}
-    assert fields - set(CHECKS) == {"carry_state", "drop_last", "record_last"}  # only presets set these
+    assert fields - set(SETTING_CHECKS) == {
+        "carry_state",
+        "drop_last",
+        "record_last",
+    }  # only presets set these
 
 
 def test_memory_is_estimated_with_all_that_training_needs(monkeypatch: pytest.MonkeyPatch):

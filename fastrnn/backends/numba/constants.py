@@ -120,11 +120,11 @@ TINY: Final = {"float32": float.fromhex("0x1p-60"), "float64": float.fromhex("0x
 #: The functions of `elementary`, in the order of their numbers.
 FUNCTIONS: Final = ("exp", "tanh", "sigmoid", "log")
 
-#: The cells, in the order of their numbers.
-CELLS: Final = ("rnn_tanh", "rnn_relu", "gru", "lstm")
+#: The names of the cells, in the order of their numbers.
+CELL_NAMES: Final = ("rnn_tanh", "rnn_relu", "gru", "lstm")
 
-#: The optimizers, in the order of their numbers.
-OPTIMIZERS: Final = ("sgd", "adagrad", "adam", "rmsprop")
+#: The names of the optimizers, in the order of their numbers.
+OPTIMIZER_NAMES: Final = ("sgd", "adagrad", "adam", "rmsprop")
 
 #: The reductions of a window's losses, in the order of their numbers.
 REDUCTIONS: Final = ("sum", "mean", "batchmean")

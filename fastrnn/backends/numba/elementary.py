@@ -262,10 +262,10 @@ def gate_formula(p, x):
 PRECISIONS = {types.float32: SINGLE, types.float64: DOUBLE}
 
 
-def emit_map(formula, kind, outputs, arrays, scalars, abreast=4):
+def emit_map(formula, kind, outputs, arrays, scalars, at_once=4):
     """Instructions for ``out[i], … = formula(x[i], …, scalars …)``.
 
-    They take ``abreast`` vectors at a time, then one, then the rest. An output may be an input array.
+    They take ``at_once`` vectors at a time, then one, then the rest. An output may be an input array.
     """
     lanes, p = WIDTH // kind.dtype.bitwidth, PRECISIONS[kind.dtype]
 
@@ -283,13 +283,13 @@ def emit_map(formula, kind, outputs, arrays, scalars, abreast=4):
                 store(value.value, out)
 
         done = whole(0)
-        for width in sorted({abreast * lanes, lanes}, reverse=True):
-            v, most = Vectors(builder, real, width), builder.and_(n, whole(-width))
-            with cgutils.for_range_slice(builder, done, most, whole(width), inc=True) as (i, _):
+        for width in sorted({at_once * lanes, lanes}, reverse=True):
+            v, end = Vectors(builder, real, width), builder.and_(n, whole(-width))
+            with cgutils.for_range_slice(builder, done, end, whole(width), inc=True) as (i, _):
                 apply(
                     v, lambda x, v=v, i=i: v.load(x, i), lambda value, out, v=v, i=i: v.store(value, out, i)
                 )
-            done = most
+            done = end
         rest, v = builder.sub(n, done), Vectors(builder, real, lanes)
         with builder.if_then(builder.icmp_signed(">", rest, whole(0))):
             apply(

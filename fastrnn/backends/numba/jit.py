@@ -103,13 +103,13 @@ class RoutineCompiler(compiler.CompilerBase):
 
 
 #: The routines in each code library that is being compiled, by function and types.
-COMPILED: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
+COMPILED_FUNCTIONS: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()
 
 
 def compile_into_library(context: Any, function: Callable[..., Any], signature: Any) -> Any:
     """Compile a function into the current code library, if it is not there; return its descriptor."""
     library = context.active_code_library
-    compiled = COMPILED.setdefault(library, {})
+    compiled = COMPILED_FUNCTIONS.setdefault(library, {})
     key = function, signature.args
     if key not in compiled:
         flags = ConfigStack().top().copy()

@@ -22,7 +22,7 @@ def emit_row(formula, kind, shares):
     ``shares`` is the number of vectors in each output, those in each input, and the number of scalars.
     """
     outs, ins, scalars = shares
-    emit = emit_map(formula, kind, sum(outs), sum(ins), scalars, abreast=1)
+    emit = emit_map(formula, kind, sum(outs), sum(ins), scalars, at_once=1)
 
     def spread(context, builder, signature, arguments):
         *operands, n = arguments
