@@ -16,7 +16,21 @@ from numpy.typing import NDArray
 
 from fastrnn.core import checks, constants
 from fastrnn.core.arithmetic import Floats, integer_power
-from fastrnn.core.constants import SETTINGS
+from fastrnn.core.constants import (
+    ADAGRAD_EPSILON,
+    ADAM_BETA1,
+    ADAM_BETA2,
+    ADAM_CORRECTION,
+    ADAM_EPSILON,
+    ADAM_KEEP,
+    LEARNING_RATE,
+    RMSPROP_ALPHA,
+    RMSPROP_EPSILON,
+    SETTINGS,
+    SGD_MOMENTUM,
+    SGD_OF_GRADIENT,
+    SGD_OF_MOMENT,
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,7 @@ class Optimizer:
     def settings(self, learning_rates: Floats, done: int) -> Floats:  # noqa: ARG002
         """Return a row of settings for each of these learning rates; ``done`` updates were done before."""
         rows = np.zeros((len(learning_rates), SETTINGS))
-        rows[:, 0] = learning_rates
+        rows[:, LEARNING_RATE] = learning_rates
         return rows
 
 
@@ -83,7 +97,9 @@ class SGD(Optimizer):
 
     def settings(self, learning_rates: Floats, done: int) -> Floats:
         rows = super().settings(learning_rates, done)
-        rows[:, 1:4] = self.momentum, *((1, self.momentum) if self.nesterov else (0, 1))
+        rows[:, SGD_MOMENTUM] = self.momentum
+        of_both = (1, self.momentum) if self.nesterov else (0, 1)
+        rows[:, [SGD_OF_GRADIENT, SGD_OF_MOMENT]] = of_both
         return rows
 
 
@@ -123,7 +139,7 @@ class Adagrad(Optimizer):
 
     def settings(self, learning_rates: Floats, done: int) -> Floats:
         rows = super().settings(learning_rates, done)
-        rows[:, 1] = self.eps
+        rows[:, ADAGRAD_EPSILON] = self.eps
         return rows
 
 
@@ -156,7 +172,7 @@ class RMSprop(Optimizer):
 
     def settings(self, learning_rates: Floats, done: int) -> Floats:
         rows = super().settings(learning_rates, done)
-        rows[:, 1:3] = self.alpha, self.eps
+        rows[:, [RMSPROP_ALPHA, RMSPROP_EPSILON]] = self.alpha, self.eps
         return rows
 
 
@@ -198,10 +214,10 @@ class Adam(Optimizer):
         updates = np.arange(done + 1, done + 1 + len(learning_rates))
         beta1, beta2 = self.betas
         rows = super().settings(learning_rates, done)
-        rows[:, 0] = learning_rates / (1 - integer_power(beta1, updates))
-        rows[:, 1:4] = beta1, beta2, self.eps
-        rows[:, 4] = np.sqrt(1 - integer_power(beta2, updates))
-        rows[:, 5] = 1
+        rows[:, LEARNING_RATE] = learning_rates / (1 - integer_power(beta1, updates))
+        rows[:, [ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON]] = beta1, beta2, self.eps
+        rows[:, ADAM_CORRECTION] = np.sqrt(1 - integer_power(beta2, updates))
+        rows[:, ADAM_KEEP] = 1
         return rows
 
 
@@ -234,7 +250,7 @@ class AdamW(Adam):
 
     def settings(self, learning_rates: Floats, done: int) -> Floats:
         rows = super().settings(learning_rates, done)
-        rows[:, 5] = 1 - learning_rates * self.weight_decay
+        rows[:, ADAM_KEEP] = 1 - learning_rates * self.weight_decay
         return rows
 
 
