@@ -1,12 +1,12 @@
 /* matmul.h: the one matrix product behind every kernel, C = C₀ + A B.
  *
- * Each element of C is one chain of fused multiply-adds over k in ascending order, starting from its
- * element of C₀: C itself, or one row for all. That fixes its bits: tiles, panels and blocks below only
- * choose which chains run side by side.
+ * Each element of C is the result of fused multiply-adds over k in ascending order. It starts from its element
+ * of C₀, which is C itself or one row for all rows. This fixes the bits. Tiles, panels and blocks only choose
+ * which elements are computed at the same time.
  *
- * B is packed into panels of two vectors' columns, zeros in place of the columns it has not, so that a
- * tile reads it with stride one. A tile keeps up to FR_MR rows of a panel of C in registers while
- * it runs down the panel of B, FR_KC rows at most, which stay in the first-level cache for the next tile. */
+ * B is packed into panels that are two vectors wide; missing columns are zeros. The micro-kernel reads a panel
+ * with stride one. It keeps a tile of C in registers, up to FR_MR rows of a panel, and reads up to FR_KC rows of
+ * the panel of B, which stay in the first-level cache for the next tile. */
 #ifndef FASTRNN_MATMUL_H
 #define FASTRNN_MATMUL_H
 
@@ -140,8 +140,8 @@ static inline void fr_transpose(real *restrict out, int64_t out_i, const real *r
         *(fr_eight *)(out + i * out_i) = rows[i];
 }
 
-/* Packs one panel of a transposed matrix: columns of B are rows of `b`, of K elements. The columns that it
- * has not become zeros. */
+/* Packs one panel of a transposed matrix: columns of B are rows of `b`, of K elements. Missing columns
+ * become zeros. */
 static inline void fr_pack_transposed(real *restrict panel, const real *restrict b, int64_t K, int64_t columns)
 {
     const int64_t eights = K / 8 * 8;
@@ -159,7 +159,7 @@ static inline void fr_pack_transposed(real *restrict panel, const real *restrict
             panel[k * FR_NR + i] = b[i * K + k];
 }
 
-/* Packs one panel of a matrix as it is, b_k from row to row. The columns that it has not become zeros. */
+/* Packs one panel of a matrix as it is, its rows b_k elements apart. Missing columns become zeros. */
 static inline void fr_pack_panel(real *restrict panel, const real *restrict b, int64_t b_k, int64_t K,
                                  int64_t columns)
 {
@@ -182,8 +182,8 @@ static inline void fr_clear_starts(real *packed, const uint8_t *starts, int64_t 
                 memset(packed + j * K + k * FR_NR, 0, FR_NR * sizeof(real));
 }
 
-/* One row of C after the other: the panels are walked there and back, since what was read last is still in
- * the cache. A row's address tells its turn. */
+/* Whether a product of one row reads the panels backwards. Every second row of C does, because the panels that
+ * were read last are still in the cache. The row's address tells its parity. */
 static inline int fr_reversed_panels(const real *c, int64_t J)
 {
     return (uintptr_t)c / ((uintptr_t)J * sizeof(real)) % 2;
@@ -193,14 +193,14 @@ static inline int fr_reversed_panels(const real *c, int64_t J)
 static inline void fr_matmul_block(real *c, const real *from, int64_t from_i, const real *a, int64_t a_i, int64_t a_k,
                                    const real *packed, int64_t I, int64_t K, int64_t J)
 {
-    const int64_t tiles = (I + FR_MR - 1) / FR_MR; /* as high as each other, within a row */
-    const int64_t least = tiles > 1 ? I / tiles : I, more = I - least * tiles;
+    const int64_t tiles = (I + FR_MR - 1) / FR_MR; /* their heights differ by at most one row */
+    const int64_t height = tiles > 1 ? I / tiles : I, more = I - height * tiles;
     const int64_t width = I == 1 ? FR_ROW_VECTORS * FR_LANES : FR_NR;
-    const int64_t walks = (J + width - 1) / width;
-    const int reversed = I == 1 && walks > 1 && fr_reversed_panels(c, J);
+    const int64_t strips = (J + width - 1) / width;
+    const int reversed = I == 1 && strips > 1 && fr_reversed_panels(c, J);
     for (int64_t k = 0; k < K; k += FR_KC) {
-        for (int64_t walk = 0; walk < walks; walk++) {
-            const int64_t j = (reversed ? walks - 1 - walk : walk) * width, columns = fr_min(width, J - j);
+        for (int64_t strip = 0; strip < strips; strip++) {
+            const int64_t j = (reversed ? strips - 1 - strip : strip) * width, columns = fr_min(width, J - j);
             fr_operands o = {c + j, J, from + j, from_i, a + k * a_k, a_i, a_k, packed + j * K + k * FR_NR, K * FR_NR,
                           fr_min(FR_KC, K - k)};
             if (I == 1) {
@@ -208,7 +208,7 @@ static inline void fr_matmul_block(real *c, const real *from, int64_t from_i, co
                 continue;
             }
             for (int64_t tile = 0; tile < tiles; tile++) {
-                const int64_t rows = least + (tile < more);
+                const int64_t rows = height + (tile < more);
                 fr_tile_of_rows(rows, columns, &o);
                 o.c += rows * o.c_i;
                 o.from += rows * o.from_i;
@@ -241,10 +241,9 @@ static inline void fr_bias_gradients(real *dbias, const real *dy, int64_t first,
             dbias[o] += dy[n * O + o];
 }
 
-/* The gradients of y = x Wᵀ + b, for outputs first … last-1: dW (·, I) += dyᵀ x and (unless `dbias` is null)
- * db += Σ dy, over N rows in their order, of which those of dy are O apart; of a row that starts (unless
- * `starts` is null) x counts as zeros. x is packed a block of rows at a time, and dy is read as many columns
- * at a time as stay in the cache beside it. */
+/* The gradients of y = x Wᵀ + b, for outputs first … last-1 and N rows in their order: dW (·, I) += dyᵀ x and, if
+ * `dbias` is not NULL, db += Σ dy. The rows of dy are O elements apart. If `starts` is not NULL, x is zero in a row
+ * that starts. A block of rows of x is packed at a time; FR_ROWS columns of dy stay in the cache beside it. */
 static inline void fr_weight_gradients(real *dweight, real *dbias, real *block, const real *dy, const real *x,
                                        const uint8_t *starts, int64_t first, int64_t last, int64_t N, int64_t I,
                                        int64_t O)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,3 +201,35 @@ def test_a_packed_matrix_has_room_for_whole_panels_of_numba():
     from fastrnn.backends.numba.jit import WIDTH
 
     assert [constants.MAX_NR % (2 * WIDTH // bits) for bits in (32, 64)] == [0, 0]
+
+
+#: Functions of C that Numba writes in place, or has in another file of the folder.
+WITHOUT_SIBLING = {
+    "cross_entropy": {"sum_of"},
+    "elementary": {"bits", "from_bits", "blend", "reduce"},
+    "matmul": {"min", "tile_of_rows", "tile_of_columns", "clear_starts"},
+    "network": {"bad_worker", "sum_of"},
+    "sample": {"first_of_largest"},
+    "update": {"clipped", "all_zero"},
+}
+
+#: A function of C with its body.
+FUNCTION = re.compile(
+    r"^(?:fr_inline|static inline|static|fr_status)\b[ \w*]*?(?<!\w)(?:FR\()?(\w+)\)?\((?=[^;{]*\)\s*\{)",
+    re.MULTILINE,
+)
+NUMBA = Path(fastrnn.__file__).parent / "backends" / "numba"
+SIBLINGS = sorted(
+    {path.stem for path in HEADER.parent.glob("*.[ch]")} & {path.stem for path in NUMBA.glob("*.py")}
+)
+
+
+@pytest.mark.parametrize("stem", sorted(SIBLINGS - {"simd"}))
+def test_functions_have_the_same_names_in_c_and_numba(stem: str):
+    sources = [path.read_text(encoding="utf-8") for path in HEADER.parent.glob(f"{stem}.[ch]")]
+    names = {name.removeprefix("fr_") for source in sources for name in FUNCTION.findall(source)}
+    tree = ast.parse((NUMBA / f"{stem}.py").read_text(encoding="utf-8"))
+    found = {
+        node.name.removesuffix("_formula") for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
+    }
+    assert names - found == WITHOUT_SIBLING.get(stem, set())

@@ -16,7 +16,7 @@ from fastrnn.backends.numba.simd import Vectors
 COUNTERS = 16
 
 
-def emit_philox(builder, counter, key):
+def philox(builder, counter, key):
     """Philox4x32-10: four vectors of words from four of counters and a key of two numbers, all of 32 bits."""
     narrow = ir.VectorType(ir.IntType(32), COUNTERS)
     wide = ir.VectorType(ir.IntType(64), COUNTERS)
@@ -52,11 +52,11 @@ def dropout_row(typing_context, out, x, threshold, scale, first, row, step, upda
     takes = out, x, size, out.dtype, size, size, size, size, size, size
 
     def emit(context, builder, signature, arguments):
-        to, start, least, factor, first_, row_, step_, update_, seed_, n = arguments
+        to, start, threshold, factor, first_, row_, step_, update_, seed_, n = arguments
         word = ir.IntType(32)
         v = Vectors(builder, context.get_data_type(out.dtype), COUNTERS)
         words = Vectors(builder, word, COUNTERS)
-        low = [builder.trunc(number, word) for number in (first_, row_, step_, update_, seed_, least)]
+        low = [builder.trunc(number, word) for number in (first_, row_, step_, update_, seed_, threshold)]
         halves = low[4], builder.trunc(builder.lshr(seed_, whole(32)), word)
         rest = [words.fill(number, word) for number in low[1:4]]
         bound, factors = words.fill(low[5], word), v.fill(factor)
@@ -66,7 +66,7 @@ def dropout_row(typing_context, out, x, threshold, scale, first, row, step, upda
             begin = builder.add(low[0], builder.trunc(j, word))
             counter = [builder.add(words.fill(begin, word), numbers), *rest]
             left = builder.sub(quarter, j)
-            for w, drawn in enumerate(emit_philox(builder, counter, halves)):
+            for w, drawn in enumerate(philox(builder, counter, halves)):
                 place = builder.add(builder.mul(whole(w), quarter), j)
                 here = builder.sub(n, place)
                 count = builder.select(builder.icmp_signed("<", here, left), here, left)

@@ -11,40 +11,40 @@ from fastrnn.backends.numba.elementary import constant, each_sum, flush_formula,
 from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import as_element, at, clear, copy, nothing
 from fastrnn.backends.numba.matmul import matmul, part_start, weight_gradients
-from fastrnn.backends.numba.rows import emit_row, mask_starts, slope, unless_starting
+from fastrnn.backends.numba.rows import emit_row, mask_starts, sigmoid_slope, unless_starting
 
 
-def gru_formula(p, r, z, n, share_r, share_z, share_n, h_before):
-    r, z = gate_formula(p, r + share_r), gate_formula(p, z + share_z)
-    u = flush_formula(p, share_n)
+def forward_formula(p, r, z, n, product_r, product_z, product_n, h_before):
+    r, z = gate_formula(p, r + product_r), gate_formula(p, z + product_z)
+    u = flush_formula(p, product_n)
     n = tanh_formula(p, flush_formula(p, r.times_plus(u, n)))
     h = flush_formula(p, z.times_plus(h_before, (constant(z, 1.0) - z) * n))
     return r, z, n, u, h
 
 
-def gru_back_formula(p, r, z, n, u, dh, h_before, continues):
+def backward_formula(p, r, z, n, u, dh, h_before, continues):
     one = constant(r, 1.0)
     d, before = flush_formula(p, dh), unless_starting(h_before, continues)
     dz = flush_formula(p, d * flush_formula(p, before - n))
     dn = flush_formula(p, flush_formula(p, d * (one - z)) * (one - n * n))
     dr, du = flush_formula(p, dn * u), flush_formula(p, dn * r)
     direct = unless_starting(flush_formula(p, d * z), continues)
-    dr, dz = flush_formula(p, dr * slope(p, r)), flush_formula(p, dz * slope(p, z))
+    dr, dz = flush_formula(p, dr * sigmoid_slope(p, r)), flush_formula(p, dz * sigmoid_slope(p, z))
     return dr, dz, dn, du, direct, *(unless_starting(x, continues) for x in (dr, dz, du))
 
 
 @intrinsic
-def gru_row(typing_context, gates, u, h, before_gates, product, h_before, n):
+def row_forward(typing_context, gates, u, h, before_gates, product, h_before, n):
     """One row of a step: r, z, n, u and h."""
     takes = gates, u, h, before_gates, product, h_before, types.intp
-    return types.none(*takes), emit_row(gru_formula, gates, ([3, 1, 1], [3, 3, 1], 0))
+    return types.none(*takes), emit_row(forward_formula, gates, ([3, 1, 1], [3, 3, 1], 0))
 
 
 @intrinsic
-def gru_row_back(typing_context, dgates, du, direct, recurrent, gates, u, dh, h_before, continues, n):
+def row_backward(typing_context, dgates, du, direct, recurrent, gates, u, dh, h_before, continues, n):
     """One row of a backward step: ``recurrent`` is multiplied by W_hh, ``direct`` is not."""
     takes = dgates, du, direct, recurrent, gates, u, dh, h_before, dgates.dtype, types.intp
-    return types.none(*takes), emit_row(gru_back_formula, dgates, ([3, 1, 1, 3], [3, 1, 1, 1], 1))
+    return types.none(*takes), emit_row(backward_formula, dgates, ([3, 1, 1, 3], [3, 1, 1, 1], 1))
 
 
 @routine
@@ -59,7 +59,7 @@ def gru_forward(h, u, gates, masked, h_before, packed, bias_hn, starts, B, H):
         matmul(product, begin, np.int64(0), before, H, np.int64(1), at(packed, 0), B, H, 3 * H)
     for b in range(B):
         row, here = at(gates, 3 * b * H), b * H
-        gru_row(row, at(u, here), at(h, here), row, at(product, 3 * here), at(before, here), H)
+        row_forward(row, at(u, here), at(h, here), row, at(product, 3 * here), at(before, here), H)
     return OK
 
 
@@ -70,7 +70,7 @@ def gru_backward(dh_before, gates, u, masked, dh, h_before, packed, starts, carr
     direct, dbefore = at(masked, 3 * B * H), at(dh_before, 0)
     for b in range(B):
         row, here = at(gates, 3 * b * H), b * H
-        gru_row_back(
+        row_backward(
             row, at(u, here), at(direct, here), at(masked, 3 * here), row, at(u, here), at(dh, here),
             at(h_before, here), as_element(dh, starts[b] == 0), H,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, OK
 from fastrnn.backends.numba.elementary import each_sum
 from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import at, copy, no_starts, nothing
-from fastrnn.backends.numba.matmul import matmul, pack_rows, pack_transposed, part_start, weight_gradients
+from fastrnn.backends.numba.matmul import matmul, pack_panel, pack_transposed, part_start, weight_gradients
 from fastrnn.backends.numba.simd import panel_columns
 
 
@@ -24,7 +24,7 @@ def pack(packed, weight, transposed, part, parts, K, J):
         if transposed:
             pack_transposed(out, at(weight, j * K), K, columns)
         else:
-            pack_rows(out, at(weight, j), J, K, columns)
+            pack_panel(out, at(weight, j), J, K, columns)
     return OK
 
 

@@ -135,7 +135,7 @@ def part_start(typing_context, n, part, parts):
 
 @intrinsic
 def reversed_panels(typing_context, c, J):
-    """One row of C after the other: the panels are walked there and back; a row's address tells its turn."""
+    """Whether a product of one row reads the panels backwards; every second row of C does."""
 
     def emit(context, builder, signature, arguments):
         address = builder.ptrtoint(arguments[0], ir.IntType(64))
@@ -149,19 +149,19 @@ def reversed_panels(typing_context, c, J):
 def matmul_block(c, start, start_i, a, a_i, a_k, packed, I, K, J):
     """C (I, J) = C0 + A B for one block of rows."""
     panel = panel_columns(c)
-    tiles, least, more = np.int64(1), I, np.int64(0)
-    if I > MR:  # as high as each other, within a row
+    tiles, height, more = np.int64(1), I, np.int64(0)
+    if I > MR:  # their heights differ by at most one row
         tiles = (I + MR - 1) // MR
-        least, more = I // tiles, I % tiles
+        height, more = I // tiles, I % tiles
     width = ROW_VECTORS * panel // 2 if I == 1 else panel
-    walks = (J + width - 1) // width
-    reverse = I == 1 and walks > 1 and reversed_panels(c, J)
+    strips = (J + width - 1) // width
+    reverse = I == 1 and strips > 1 and reversed_panels(c, J)
     for k in range(0, K, KC):
-        for walk in range(walks):
-            j = (walks - 1 - walk if reverse else walk) * width
+        for strip in range(strips):
+            j = (strips - 1 - strip if reverse else strip) * width
             i = 0
             for t in range(tiles):
-                rows = least + (t < more)
+                rows = height + (t < more)
                 tile(
                     at(c, i * J + j),
                     J,
@@ -215,7 +215,7 @@ def pack_transposed(panel, b, K, columns):
 
 
 @procedure
-def pack_rows(panel, b, b_k, K, columns):
+def pack_panel(panel, b, b_k, K, columns):
     """Pack one panel of a matrix as it is, ``b_k`` from row to row."""
     width = panel_columns(b)
     for k in range(K):
@@ -245,7 +245,7 @@ def weight_gradients(dweight, dbias, block, dy, x, starts, first, last, N, I, O)
     for n in range(0, N, KC):
         rows, some = min(KC, N - n), at(dy, n * O)
         for i in range(0, I, panel):
-            pack_rows(at(block, i * rows), at(x, n * I + i), I, rows, min(panel, I - i))
+            pack_panel(at(block, i * rows), at(x, n * I + i), I, rows, min(panel, I - i))
         if exists(starts):
             for k in range(rows):
                 if starts[n + k] != 0:

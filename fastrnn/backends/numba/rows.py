@@ -7,7 +7,7 @@ from fastrnn.backends.numba.jit import inlined
 from fastrnn.backends.numba.llvm import at, clear, copy, whole
 
 
-def slope(p, s):
+def sigmoid_slope(p, s):
     """The derivative of the sigmoid where its value is s."""
     return flush_formula(p, s * (constant(s, 1.0) - s))
 
