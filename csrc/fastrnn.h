@@ -441,7 +441,7 @@ fr_status FR(train_windows)(
     const int32_t *targets, /* (S, B) */
     const uint8_t *starts,  /* (S, B) */
     const double *settings, /* (W, FR_SETTINGS): a row for each update */
-    const double *weights,  /* (W): the weight of average_update for each update */
+    const double *average_weights, /* (W): the weight of average_update for each update */
     const int64_t *plan,    /* flat */
     int64_t optimizer, int64_t reduction, double value_limit, double norm_limit, double dropout,
     int64_t dropout_seed, int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t W,

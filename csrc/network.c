@@ -279,10 +279,10 @@ static fr_status update(real *params, real *moments, const real *grads, const do
 fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses, real *params, real *grads,
                             real *moments, real *average, real *state, real *workspace, int32_t *barrier,
                             const int32_t *inputs, const int32_t *targets, const uint8_t *starts,
-                            const double *settings, const double *weights, const int64_t *plan, int64_t optimizer,
-                            int64_t reduction, double value_limit, double norm_limit, double dropout,
-                            int64_t dropout_seed, int64_t first_update, int64_t first, int64_t part, int64_t parts,
-                            int64_t A, int64_t W, int64_t S, int64_t T, int64_t B)
+                            const double *settings, const double *average_weights, const int64_t *plan,
+                            int64_t optimizer, int64_t reduction, double value_limit, double norm_limit,
+                            double dropout, int64_t dropout_seed, int64_t first_update, int64_t first, int64_t part,
+                            int64_t parts, int64_t A, int64_t W, int64_t S, int64_t T, int64_t B)
 {
     const fr_sizes longest = fr_sizes_of(plan, T, B);
     const fr_worker worker = {barrier, part, parts};
@@ -315,7 +315,7 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
         FR_RETURN_IF_BAD(update(params, moments, grads, settings + i * FR_SETTINGS, optimizer, value_limit,
                                 norm > norm_limit ? norm_limit / norm : 1.0, worker, n));
         if (A > 0)
-            FR_RETURN_IF_BAD(FR(average_update)(average, params, weights[i], part, parts, n));
+            FR_RETURN_IF_BAD(FR(average_update)(average, params, average_weights[i], part, parts, n));
         FR_RETURN_IF_BAD(fr_barrier_wait(worker));
     }
     return FR_OK;

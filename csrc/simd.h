@@ -181,8 +181,9 @@ static inline fr_vec fr_vec_max(fr_vec a, fr_vec b)
 static inline fr_vec fr_vec_load_mask(const real *x, int64_t n)
 {
     real some[FR_LANES] = {0};
-    for (int64_t l = 0; l < n; l++)
-        some[l] = x[l];
+    for (int64_t l = 0; l < FR_LANES; l++)
+        if (l < n)
+            some[l] = x[l];
     return fr_vec_load(some);
 }
 
@@ -190,8 +191,9 @@ static inline void fr_vec_store_mask(real *x, fr_vec v, int64_t n)
 {
     real some[FR_LANES];
     fr_vec_store(some, v);
-    for (int64_t l = 0; l < n; l++)
-        x[l] = some[l];
+    for (int64_t l = 0; l < FR_LANES; l++)
+        if (l < n)
+            x[l] = some[l];
 }
 #endif
 

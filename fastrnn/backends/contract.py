@@ -231,7 +231,7 @@ KERNELS: Final = {kernel.name: kernel for kernel in (
         Argument("targets", "int32_t", "input", ("S", "B")),
         Argument("starts", "uint8_t", "input", ("S", "B")),
         Argument("settings", "double", "input", ("W", "SETTINGS")),
-        Argument("weights", "double", "input", ("W",)), Argument("plan", "int64_t", "input"),
+        Argument("average_weights", "double", "input", ("W",)), Argument("plan", "int64_t", "input"),
         Argument("optimizer", "int64_t", "number"), Argument("reduction", "int64_t", "number"),
         Argument("value_limit", "double", "number"), Argument("norm_limit", "double", "number"),
         Argument("dropout", "double", "number"), Argument("dropout_seed", "int64_t", "number"),

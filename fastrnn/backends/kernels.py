@@ -252,14 +252,14 @@ class Kernels:
     def train_windows(
         self, *, losses: Floats, norms: Floats, symbol_losses: Floats, params: Reals, grads: Reals,
         moments: Reals, average: Reals, state: Reals, workspace: Reals, barrier: Ids, inputs: Ids,
-        targets: Ids, starts: Flags, settings: Floats, weights: Floats, plan: Sizes, optimizer: int,
+        targets: Ids, starts: Flags, settings: Floats, average_weights: Floats, plan: Sizes, optimizer: int,
         reduction: int, value_limit: float, norm_limit: float, dropout: float, dropout_seed: int,
         first_update: int, first: int, part: int, parts: int, A: int, W: int, S: int, T: int, B: int,
     ) -> None:
         status = self._kernels["train_windows"](
             losses, norms, symbol_losses, params, grads, moments, average, state, workspace, barrier, inputs,
-            targets, starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, dropout,
-            dropout_seed, first_update, first, part, parts, A, W, S, T, B,
+            targets, starts, settings, average_weights, plan, optimizer, reduction, value_limit, norm_limit,
+            dropout, dropout_seed, first_update, first, part, parts, A, W, S, T, B,
         )
         if status != 0:
             self._fail("train_windows", status)

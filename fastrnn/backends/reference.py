@@ -672,7 +672,7 @@ def gradient_scale(targets: Ids, reduction: int) -> float:
 def train_windows(
     losses: Reals, norms: Reals, symbol_losses: Reals, params: Reals, grads: Reals, moments: Reals,
     average: Reals, state: Reals, workspace: Reals, barrier: Ids, inputs: Ids, targets: Ids, starts: Starts,
-    settings: Reals, weights: Reals, plan: NDArray[np.int64], optimizer: int, reduction: int,
+    settings: Reals, average_weights: Reals, plan: NDArray[np.int64], optimizer: int, reduction: int,
     value_limit: float, norm_limit: float, dropout: float, dropout_seed: int, first_update: int, first: int,
     part: int, parts: int, A: int, W: int, S: int, T: int, B: int,
 ) -> int:  # fmt: skip
@@ -705,7 +705,7 @@ def train_windows(
         update = UPDATES[OPTIMIZER_NAMES[optimizer]]
         update(params, moments, grads, settings[w], value_limit, shrink, 0, 1, params.size)
         if A > 0:
-            average_update(average[0], params, weights[w], 0, 1, params.size)
+            average_update(average[0], params, average_weights[w], 0, 1, params.size)
     return OK
 
 

@@ -365,7 +365,7 @@ def update(params, moments, grads, settings, optimizer, limit, scale, worker, n)
 @jit
 def train_windows(
     losses, norms, symbol_losses, params, grads, moments, average, state, workspace, barrier, inputs,
-    targets, starts, settings, weights, plan, optimizer, reduction, value_limit, norm_limit, dropout,
+    targets, starts, settings, average_weights, plan, optimizer, reduction, value_limit, norm_limit, dropout,
     dropout_seed, first_update, first, part, parts, A, W, S, T, B,
 ):  # fmt: skip
     longest = sizes_of(plan, T, B)
@@ -404,7 +404,7 @@ def train_windows(
         row = at(settings, w * SETTINGS)
         status = update(params, moments, grads, row, optimizer, value_limit, scale, worker, n)
         if status == OK and A > 0:
-            status = average_update(average, params, weights[w], part, parts, n)
+            status = average_update(average, params, average_weights[w], part, parts, n)
         if status == OK:
             status = barrier_wait(worker)
         if status != OK:
