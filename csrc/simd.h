@@ -178,12 +178,21 @@ static inline fr_vec fr_vec_max(fr_vec a, fr_vec b)
 }
 #endif
 
+/* The first n lanes. With AVX2, GCC would call memcpy in place of the plain loop; with NEON, Clang would store the
+ * sums of a tile because of the other one. */
+#if defined(__AVX2__)
+#define FR_FOR_LANES(l, n)                     \
+    for (int64_t l = 0; l < FR_LANES; l++)     \
+        if (l < (n))
+#else
+#define FR_FOR_LANES(l, n) for (int64_t l = 0; l < (n); l++)
+#endif
+
 static inline fr_vec fr_vec_load_mask(const real *x, int64_t n)
 {
     real some[FR_LANES] = {0};
-    for (int64_t l = 0; l < FR_LANES; l++)
-        if (l < n)
-            some[l] = x[l];
+    FR_FOR_LANES (l, n)
+        some[l] = x[l];
     return fr_vec_load(some);
 }
 
@@ -191,9 +200,8 @@ static inline void fr_vec_store_mask(real *x, fr_vec v, int64_t n)
 {
     real some[FR_LANES];
     fr_vec_store(some, v);
-    for (int64_t l = 0; l < FR_LANES; l++)
-        if (l < n)
-            x[l] = some[l];
+    FR_FOR_LANES (l, n)
+        x[l] = some[l];
 }
 #endif
 
