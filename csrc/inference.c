@@ -2,68 +2,96 @@
 
 #include "layers.h"
 
-static int32_t unused[FR_BARRIER]; /* a single worker never waits and is never aborted */
-static const fr_worker ALONE = {unused, 0, 1};
 static const fr_dropout NO_DROPOUT = {0, 0, 0};
 
-/* The forward pass of a window, about FR_KC rows at a time, so that the workspace stays in the cache. Writes the
- * losses if `targets` is not NULL, else the logits. */
-static fr_status forward(double *losses, real *logits, real *state, real *workspace, const real *params,
-                         const int32_t *inputs, const int32_t *targets, const uint8_t *starts, fr_sizes window)
+/* The head at a worker's part of the rows of some steps, of which the first has the number `at` in the window. */
+static fr_status run_head(double *losses, real *logits, real *workspace, const real *params, const int32_t *targets,
+                          int64_t at, fr_worker worker, fr_sizes s)
 {
-    FR_RETURN_IF_BAD(fr_bad_sizes(window));
-    const int64_t B = window.B, V = window.V, H = window.H, steps = fr_min(window.T, (FR_KC + B - 1) / B);
-    const real *head_t = workspace + fr_offset_of(window, FR_HEAD_T),
-               *head_bias = params + fr_offset_of(window, FR_HEAD_BIAS);
-    const real *h = workspace + fr_layer_offset_of(window, window.L - 1, FR_H) + B * H;
-    fr_pack_forward(workspace, params, ALONE, window);
-    for (int64_t t = 0; t < window.T; t += steps) {
-        fr_sizes s = window;
-        s.T = fr_min(steps, window.T - t);
-        FR_RETURN_IF_BAD(fr_layers_forward(workspace, state, workspace, params, inputs + t * B, starts + t * B,
-                                           NO_DROPOUT, ALONE, s));
-        for (int64_t n = 0; n < s.T * B; n += FR_ROWS) {
-            const int64_t rows = fr_min(FR_ROWS, s.T * B - n), at = t * B + n;
-            real *out = targets ? workspace + fr_offset_of(s, FR_LOGITS) : logits + at * V;
-            FR_RETURN_IF_BAD(FR(linear_forward)(out, h + n * H, head_t, head_bias, rows, H, V));
-            if (targets)
-                FR_RETURN_IF_BAD(FR(cross_entropy)(losses + at, out, out, targets + at, 1.0, rows, V));
-        }
+    const int64_t V = s.V, H = s.H, N = s.T * s.B, end = fr_part_start(N, worker.part + 1, worker.parts);
+    const real *head_t = workspace + fr_offset_of(s, FR_HEAD_T), *head_bias = params + fr_offset_of(s, FR_HEAD_BIAS);
+    const real *h = workspace + fr_layer_offset_of(s, s.L - 1, FR_H) + s.B * H;
+    real *own = workspace + fr_offset_of(s, FR_LOGITS) + worker.part * FR_ROWS * V;
+    for (int64_t n = fr_part_start(N, worker.part, worker.parts); n < end; n += FR_ROWS) {
+        const int64_t rows = fr_min(FR_ROWS, end - n);
+        real *out = targets ? own : logits + (at + n) * V;
+        FR_RETURN_IF_BAD(FR(linear_forward)(out, h + n * H, head_t, head_bias, rows, H, V));
+        if (targets)
+            FR_RETURN_IF_BAD(FR(cross_entropy)(losses + at + n, out, out, targets + at + n, 1.0, rows, V));
     }
     return FR_OK;
 }
 
-fr_status FR(network_forward)(real *logits, real *state, real *workspace, const real *params,
-                              const int32_t *inputs, const uint8_t *starts, const int64_t *plan, int64_t T,
-                              int64_t B)
+/* The forward pass of a window, about FR_KC rows at a time, so that the workspace stays in the cache. Writes the
+ * losses if `targets` is not NULL, else the logits. */
+static fr_status forward(double *losses, real *logits, real *state, real *workspace, const real *params,
+                         const int32_t *inputs, const int32_t *targets, const uint8_t *starts, fr_worker worker,
+                         fr_sizes window)
 {
-    return forward(NULL, logits, state, workspace, params, inputs, NULL, starts, fr_sizes_of(plan, T, B));
-}
-
-fr_status FR(network_losses)(double *losses, real *state, real *workspace, const real *params,
-                             const int32_t *inputs, const int32_t *targets, const uint8_t *starts,
-                             const int64_t *plan, int64_t T, int64_t B)
-{
-    return forward(losses, NULL, state, workspace, params, inputs, targets, starts, fr_sizes_of(plan, T, B));
-}
-
-fr_status FR(network_prepare)(real *prepared, const real *params, const int64_t *plan)
-{
-    const fr_sizes s = fr_sizes_of(plan, 1, 1);
-    FR_RETURN_IF_BAD(fr_bad_sizes(s));
-    fr_pack_forward(prepared, params, ALONE, s);
+    FR_RETURN_IF_BAD(fr_bad_sizes(window));
+    const int64_t B = window.B, N = window.T * B, steps = fr_min(window.T, (FR_KC + B - 1) / B);
+    if (fr_bad_worker(worker))
+        return FR_BAD_SIZE;
+    if (fr_bad_symbols(inputs, 0, N, window.V) || (targets && fr_bad_symbols(targets, -1, N, window.V)))
+        return FR_BAD_SYMBOL;
+    fr_pack_forward(workspace, params, worker, window);
+    FR_RETURN_IF_BAD(fr_barrier_wait(worker));
+    for (int64_t t = 0; t < window.T; t += steps) {
+        fr_sizes s = window;
+        s.T = fr_min(steps, window.T - t);
+        FR_RETURN_IF_BAD(fr_layers_forward(workspace, state, workspace, params, inputs + t * B, starts + t * B,
+                                           NO_DROPOUT, worker, s));
+        FR_RETURN_IF_BAD(fr_barrier_wait(fr_of_rows(worker, s)));
+        FR_RETURN_IF_BAD(run_head(losses, logits, workspace, params, targets, t * B, worker, s));
+        FR_RETURN_IF_BAD(fr_barrier_wait(worker)); /* the next steps overwrite what this head reads */
+    }
     return FR_OK;
 }
 
-fr_status FR(network_step)(real *restrict logits, real *restrict state, real *restrict scratch,
-                           const real *restrict prepared, const real *restrict params,
-                           const int32_t *restrict inputs, const uint8_t *restrict starts, const int64_t *restrict plan,
-                           int64_t B)
+fr_status FR(network_forward)(real *logits, real *state, real *workspace, int32_t *barrier, const real *params,
+                              const int32_t *inputs, const uint8_t *starts, const int64_t *plan, int64_t part,
+                              int64_t parts, int64_t T, int64_t B)
+{
+    const fr_worker worker = {barrier, part, parts};
+    return forward(NULL, logits, state, workspace, params, inputs, NULL, starts, worker, fr_sizes_of(plan, T, B));
+}
+
+fr_status FR(network_losses)(double *losses, real *state, real *workspace, int32_t *barrier, const real *params,
+                             const int32_t *inputs, const int32_t *targets, const uint8_t *starts, const int64_t *plan,
+                             int64_t part, int64_t parts, int64_t T, int64_t B)
+{
+    const fr_worker worker = {barrier, part, parts};
+    return forward(losses, NULL, state, workspace, params, inputs, targets, starts, worker, fr_sizes_of(plan, T, B));
+}
+
+fr_status FR(network_prepare)(real *prepared, const real *params, const int64_t *plan, int64_t part, int64_t parts)
+{
+    const fr_sizes s = fr_sizes_of(plan, 1, 1);
+    const fr_worker worker = {NULL, part, parts};
+    FR_RETURN_IF_BAD(fr_bad_sizes(s));
+    if (fr_bad_worker(worker))
+        return FR_BAD_SIZE;
+    fr_pack_forward(prepared, params, worker, s);
+    return FR_OK;
+}
+
+fr_status FR(network_step)(real *logits, real *state, real *scratch, int32_t *barrier, const real *prepared,
+                           const real *params, const int32_t *inputs, const uint8_t *starts, const int64_t *plan,
+                           int64_t part, int64_t parts, int64_t B)
 {
     const fr_sizes s = fr_sizes_of(plan, 1, B);
+    const fr_worker worker = {barrier, part, parts};
     FR_RETURN_IF_BAD(fr_bad_sizes(s));
-    FR_RETURN_IF_BAD(fr_layers_forward(scratch, state, prepared, params, inputs, starts, NO_DROPOUT, ALONE, s));
-    const real *h = scratch + fr_layer_offset_of(s, s.L - 1, FR_H) + B * s.H;
-    return FR(linear_forward)(logits, h, prepared + fr_offset_of(s, FR_HEAD_T),
-                              params + fr_offset_of(s, FR_HEAD_BIAS), B, s.H, s.V);
+    if (fr_bad_worker(worker))
+        return FR_BAD_SIZE;
+    if (fr_bad_symbols(inputs, 0, B, s.V))
+        return FR_BAD_SYMBOL;
+    FR_RETURN_IF_BAD(fr_layers_forward(scratch, state, prepared, params, inputs, starts, NO_DROPOUT, worker, s));
+    const fr_worker of_rows = fr_of_rows(worker, s);
+    const int64_t first = fr_part_start(B, of_rows.part, of_rows.parts),
+                  rows = fr_part_start(B, of_rows.part + 1, of_rows.parts) - first;
+    const real *h = scratch + fr_layer_offset_of(s, s.L - 1, FR_H) + (B + first) * s.H;
+    fr_matmul_part(logits + first * s.V, params + fr_offset_of(s, FR_HEAD_BIAS), 0, h,
+                   prepared + fr_offset_of(s, FR_HEAD_T), fr_of_columns(worker, s), rows, s.H, 1, s.V);
+    return FR_OK;
 }

@@ -3,7 +3,8 @@
  * A window has phases, and the workers of a team wait for each other after each phase. A worker packs some of
  * the panels. It does the recurrences and the head for some of the batch rows, which stay in its core's cache;
  * the products between layers for some of the T·B rows; the gradients for some of the output rows of each
- * product; and the update for a range of the parameters. */
+ * product; and the update for a range of the parameters. If the plan says so, a worker instead does the recurrences
+ * for all batch rows and some of the columns (parts.h), and the head for some of the T·B rows. */
 
 #include <string.h>
 
@@ -22,20 +23,6 @@ typedef struct {
     fr_dropout dropout;
 } Window;
 
-static int bad_worker(fr_worker worker)
-{
-    return worker.part < 0 || worker.part >= worker.parts;
-}
-
-/* Every worker checks all ids, so that all workers return the same status. */
-static int bad_symbols(const int32_t *ids, int32_t lowest, int64_t N, int64_t V)
-{
-    int bad = 0;
-    for (int64_t n = 0; n < N; n++)
-        bad |= ids[n] < lowest || ids[n] >= V;
-    return bad;
-}
-
 /* ---- Phases: the part of one worker ------------------------------------------------------------ */
 
 static void pack_backward(real *w, const real *params, fr_worker worker, fr_sizes s)
@@ -53,32 +40,44 @@ static void pack_backward(real *w, const real *params, fr_worker worker, fr_size
         memset(w + fr_offset_of(s, FR_ZEROS), 0, (size_t)(s.E > s.H ? s.E : s.H) * sizeof(real));
 }
 
-/* The head at `count` steps from `begin` on, for a worker's batch rows: losses, dlogits in place of logits, and the
- * gradient of h. It takes up to FR_ROWS contiguous rows at a time. If a worker has all batch rows, the rows of all
- * steps are contiguous, else only those of one step. */
+/* The head at T·B rows from `first` to `last`, up to FR_ROWS at a time, where row `held` has the first logits in memory:
+ * losses, dlogits in place of logits, and the gradient of h. */
+static fr_status run_head_at_rows(double *losses, real *w, const real *params, Window x, int64_t held, int64_t first,
+                                  int64_t last, fr_worker worker, fr_sizes s)
+{
+    const int64_t top = s.L - 1;
+    const real *head_bias = params + fr_offset_of(s, FR_HEAD_BIAS), *zeros = w + fr_offset_of(s, FR_ZEROS);
+    const fr_dropout d = x.dropout;
+    for (int64_t n = first; n < last; n += FR_ROWS) {
+        const int64_t rows = fr_min(FR_ROWS, last - n);
+        real *logits = w + fr_offset_of(s, FR_LOGITS) + (n - held) * s.V;
+        real *output = w + fr_layer_offset_of(s, top, FR_OUTPUT) + n * s.H,
+             *dh = w + fr_layer_offset_of(s, top, FR_DH) + n * s.H;
+        FR_RETURN_IF_BAD(fr_check_abort(worker));
+        FR_RETURN_IF_BAD(fr_apply_dropout(w, d, top, n, rows, s));
+        FR_RETURN_IF_BAD(
+            FR(linear_forward)(logits, output, w + fr_offset_of(s, FR_HEAD_T), head_bias, rows, s.H, s.V));
+        FR_RETURN_IF_BAD(FR(cross_entropy)(losses + n, logits, logits, x.targets + n, x.scale, rows, s.V));
+        FR_RETURN_IF_BAD(FR(linear_forward)(dh, logits, w + fr_offset_of(s, FR_HEAD), zeros, rows, s.V, s.H));
+        if (d.dropout > 0)
+            FR_RETURN_IF_BAD(FR(dropout)(dh, dh, d.dropout, d.seed, d.update, top, n, rows, s.B, s.H));
+    }
+    return FR_OK;
+}
+
+/* The head at `count` steps from `begin` on, for a worker's batch rows, or by columns for its part of the rows of all
+ * these steps. If a worker has all batch rows, the rows of all steps are contiguous, else only those of one step. */
 static fr_status run_head(double *losses, real *w, const real *params, Window x, int64_t begin, int64_t count,
                           fr_worker worker, fr_sizes s)
 {
-    const int64_t first = fr_part_start(s.B, worker.part, worker.parts),
-                  last = fr_part_start(s.B, worker.part + 1, worker.parts);
-    const int64_t steps = last - first == s.B ? count : 1, top = s.L - 1;
-    const real *head_bias = params + fr_offset_of(s, FR_HEAD_BIAS), *zeros = w + fr_offset_of(s, FR_ZEROS);
-    const fr_dropout d = x.dropout;
-    for (int64_t t = begin; t < begin + count; t += steps)
-        for (int64_t n = t * s.B + first; n < (t + steps - 1) * s.B + last; n += FR_ROWS) {
-            const int64_t rows = fr_min(FR_ROWS, (t + steps - 1) * s.B + last - n);
-            real *logits = w + fr_offset_of(s, FR_LOGITS) + (n - begin * s.B) * s.V;
-            real *output = w + fr_layer_offset_of(s, top, FR_OUTPUT) + n * s.H,
-                 *dh = w + fr_layer_offset_of(s, top, FR_DH) + n * s.H;
-            FR_RETURN_IF_BAD(fr_check_abort(worker));
-            FR_RETURN_IF_BAD(fr_apply_dropout(w, d, top, n, rows, s));
-            FR_RETURN_IF_BAD(
-                FR(linear_forward)(logits, output, w + fr_offset_of(s, FR_HEAD_T), head_bias, rows, s.H, s.V));
-            FR_RETURN_IF_BAD(FR(cross_entropy)(losses + n, logits, logits, x.targets + n, x.scale, rows, s.V));
-            FR_RETURN_IF_BAD(FR(linear_forward)(dh, logits, w + fr_offset_of(s, FR_HEAD), zeros, rows, s.V, s.H));
-            if (d.dropout > 0)
-                FR_RETURN_IF_BAD(FR(dropout)(dh, dh, d.dropout, d.seed, d.update, top, n, rows, s.B, s.H));
-        }
+    const int64_t held = begin * s.B, N = count * s.B;
+    if (fr_of_rows(worker, s).parts == 1)
+        return run_head_at_rows(losses, w, params, x, held, held + fr_part_start(N, worker.part, worker.parts),
+                                held + fr_part_start(N, worker.part + 1, worker.parts), worker, s);
+    for (int64_t t = begin; t < begin + count; t++)
+        FR_RETURN_IF_BAD(run_head_at_rows(losses, w, params, x, held,
+                                          t * s.B + fr_part_start(s.B, worker.part, worker.parts),
+                                          t * s.B + fr_part_start(s.B, worker.part + 1, worker.parts), worker, s));
     return FR_OK;
 }
 
@@ -97,17 +96,26 @@ static fr_status add_head_gradients(real *grads, real *w, int64_t begin, int64_t
     return FR_OK;
 }
 
+/* Sets a worker's hidden units of `rows` rows to zero. */
+static void clear_units(real *out, fr_worker worker, int64_t rows, int64_t H)
+{
+    const fr_columns units = fr_part_columns(worker, 1, H);
+    for (int64_t b = 0; b < rows; b++)
+        memset(out + b * H + units.first, 0, (size_t)units.n * sizeof(real));
+}
+
 /* The backward recurrence of a layer, for `rows` batch rows from `first` on: the gradients of its gates. */
 static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int64_t first, int64_t rows,
                                           fr_worker worker, fr_sizes s)
 {
     const int64_t B = s.B, H = s.H;
+    const fr_worker of_columns = fr_of_columns(worker, s);
     const real *h = w + fr_layer_offset_of(s, layer, FR_H), *hh = w + fr_layer_offset_of(s, layer, FR_HH);
     real *aux = fr_optional(w, fr_layer_offset_of(s, layer, FR_AUX)), *dc = fr_optional(w, fr_offset_of(s, FR_DC));
     real *gates = w + fr_layer_offset_of(s, layer, FR_GATES), *dh = w + fr_layer_offset_of(s, layer, FR_DH);
-    real *masked = w + fr_offset_of(s, FR_MASKED) + (first + worker.part) * (s.G + 1) * H;
+    real *masked = fr_masked(w, first, s.cell == FR_GRU && of_columns.parts > 1 ? 0 : worker.part, s);
     if (s.cell == FR_LSTM)
-        memset(dc + first * H, 0, (size_t)(rows * H) * sizeof(real));
+        clear_units(dc + first * H, of_columns, rows, H);
     for (int64_t t = s.T - 1; t >= 0; t--) {
         const int64_t n = t * B + first, here = n * H, next = here + B * H;
         real *before = dh + (t > 0 ? here - B * H : here), *row = gates + here * s.G;
@@ -115,14 +123,16 @@ static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int6
         FR_RETURN_IF_BAD(fr_check_abort(worker));
         switch (s.cell) {
         case FR_GRU:
-            FR(gru_backward)(before, row, aux + here, masked, dh + here, h + here, hh, starts, t > 0, rows, H);
+            FR_RETURN_IF_BAD(FR(gru_backward_part)(before, row, aux + here, masked, dh + here, h + here, hh, starts,
+                                                   t > 0, of_columns, rows, H));
             break;
         case FR_LSTM:
-            FR(lstm_backward)(before, dc + first * H, row, masked, dh + here, aux + next, aux + here, hh, starts,
-                              t > 0, rows, H);
+            FR_RETURN_IF_BAD(FR(lstm_backward_part)(before, dc + first * H, row, masked, dh + here, aux + next,
+                                                    aux + here, hh, starts, t > 0, of_columns, rows, H));
             break;
         default:
-            FR(rnn_backward)(dh + here, before, masked, h + next, hh, starts, s.cell == FR_RNN_RELU, t > 0, rows, H);
+            FR_RETURN_IF_BAD(FR(rnn_backward_part)(dh + here, before, masked, h + next, hh, starts,
+                                                   s.cell == FR_RNN_RELU, t > 0, of_columns, rows, H));
         }
     }
     return FR_OK;
@@ -131,8 +141,9 @@ static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int6
 /* The same for all batch rows of a worker. */
 static fr_status recurrence_backward(real *w, Window x, int64_t layer, fr_worker worker, fr_sizes s)
 {
-    const int64_t end = fr_part_start(s.B, worker.part + 1, worker.parts);
-    for (int64_t b = fr_part_start(s.B, worker.part, worker.parts); b < end; b += FR_STRETCH)
+    const fr_worker of_rows = fr_of_rows(worker, s);
+    const int64_t end = fr_part_start(s.B, of_rows.part + 1, of_rows.parts);
+    for (int64_t b = fr_part_start(s.B, of_rows.part, of_rows.parts); b < end; b += FR_STRETCH)
         FR_RETURN_IF_BAD(recurrence_backward_rows(w, x, layer, b, fr_min(FR_STRETCH, end - b), worker, s));
     return FR_OK;
 }
@@ -242,9 +253,9 @@ fr_status FR(network_gradients)(double *losses, real *grads, real *state, real *
     const fr_worker worker = {barrier, part, parts};
     const Window x = {inputs, targets, starts, scale, {dropout, dropout_seed, update}};
     FR_RETURN_IF_BAD(fr_bad_sizes(s));
-    if (bad_worker(worker))
+    if (fr_bad_worker(worker))
         return FR_BAD_SIZE;
-    if (bad_symbols(inputs, 0, T * B, s.V) || bad_symbols(targets, -1, T * B, s.V))
+    if (fr_bad_symbols(inputs, 0, T * B, s.V) || fr_bad_symbols(targets, -1, T * B, s.V))
         return FR_BAD_SYMBOL;
     return gradients(losses, grads, state, workspace, params, x, worker, s);
 }
@@ -295,9 +306,9 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
     const fr_sizes longest = fr_sizes_of(plan, T, B);
     const fr_worker worker = {barrier, part, parts};
     FR_RETURN_IF_BAD(fr_bad_sizes(longest));
-    if (bad_worker(worker) || first < 0 || W < 0 || S < 1)
+    if (fr_bad_worker(worker) || first < 0 || W < 0 || S < 1)
         return FR_BAD_SIZE;
-    if (bad_symbols(inputs, 0, S * B, longest.V) || bad_symbols(targets, -1, S * B, longest.V))
+    if (fr_bad_symbols(inputs, 0, S * B, longest.V) || fr_bad_symbols(targets, -1, S * B, longest.V))
         return FR_BAD_SYMBOL;
     const int64_t windows = (S + T - 1) / T, n = plan[FR_PARAMETERS];
     if (part == 0)

@@ -6,6 +6,7 @@
 #define FASTRNN_TEAM_H
 
 #include <sched.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "fastrnn.h"
@@ -15,10 +16,18 @@ typedef struct {
     int64_t part, parts;
 } fr_worker;
 
+/* A single worker never waits and is never aborted. */
+static const fr_worker fr_alone = {NULL, 0, 1};
+
+static inline int fr_bad_worker(fr_worker worker)
+{
+    return worker.part < 0 || worker.part >= worker.parts;
+}
+
 /* FR_ABORTED if the call is to end. A phase that may take long checks this regularly. */
 static inline fr_status fr_check_abort(fr_worker worker)
 {
-    return __atomic_load_n(worker.barrier + FR_ABORT, __ATOMIC_ACQUIRE) ? FR_ABORTED : FR_OK;
+    return worker.barrier && __atomic_load_n(worker.barrier + FR_ABORT, __ATOMIC_ACQUIRE) ? FR_ABORTED : FR_OK;
 }
 
 static inline fr_status fr_barrier_wait(fr_worker worker)

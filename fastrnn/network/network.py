@@ -262,11 +262,11 @@ class Network(Execution):
         carried = self.checked_state(state, B)
         losses = np.empty((T, B))
         gradients = np.empty_like(self._flat)
-        parts = self.parts(T, B)
-        plan = window_plan(self.shape, T, B, parts, dropout=rate > 0)
+        split = self.split(T, B)
+        plan = window_plan(self.shape, T, B, split, dropout=rate > 0)
         with self.workspace(plan.size) as workspace:
             team = workspace.team
-            parts = team.at_most(parts)
+            parts = team.at_most(split.parts)
             team.run(
                 parts,
                 lambda part: self.backend.network_gradients(
