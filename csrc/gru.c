@@ -48,10 +48,9 @@ static void row_backward(real *restrict recurrent, real *restrict direct, real *
     }
 }
 
-fr_status FR(gru_forward_part)(real *h, real *u, real *gates, real *masked,
-                               real *product, const real *h_before, const real *packed,
-                               const real *bias_hn, const uint8_t *starts, fr_worker worker, int64_t B,
-                               int64_t H)
+fr_status FR(gru_forward_part)(real *h, real *u, real *gates, real *masked, real *product, const real *h_before,
+                               const real *packed, const real *bias_hn, const uint8_t *starts, fr_worker worker,
+                               int64_t B, int64_t H)
 {
     const fr_columns units = fr_part_columns(worker, 1, H);
     real *from = masked + B * H; /* the products start from 0, 0 and b_hn */
@@ -64,7 +63,8 @@ fr_status FR(gru_forward_part)(real *h, real *u, real *gates, real *masked,
     for (int64_t b = 0; b < B; b++) {
         const int64_t at = b * H + units.first;
         real *row = gates + 3 * b * H + units.first;
-        row_forward(h + at, u + at, row, row + H, row + 2 * H, product + 3 * b * H + units.first, before + at, units.n, H);
+        row_forward(h + at, u + at, row, row + H, row + 2 * H, product + 3 * b * H + units.first, before + at, units.n,
+                    H);
     }
     return fr_barrier_wait(worker);
 }
@@ -79,9 +79,8 @@ fr_status FR(gru_forward)(real *restrict h, real *restrict u, real *restrict gat
     return FR(gru_forward_part)(h, u, gates, masked, product, h_before, packed, bias_hn, starts, fr_alone, B, H);
 }
 
-fr_status FR(gru_backward_part)(real *dh_before, real *gates, real *u,
-                                real *masked, const real *dh, const real *h_before,
-                                const real *packed, const uint8_t *starts, int64_t carried,
+fr_status FR(gru_backward_part)(real *dh_before, real *gates, real *u, real *masked, const real *dh,
+                                const real *h_before, const real *packed, const uint8_t *starts, int64_t carried,
                                 fr_worker worker, int64_t B, int64_t H)
 {
     const fr_columns units = fr_part_columns(worker, 1, H);
@@ -89,8 +88,8 @@ fr_status FR(gru_backward_part)(real *dh_before, real *gates, real *u,
     for (int64_t b = 0; b < B; b++) {
         const int64_t at = b * H + units.first;
         real *row = gates + 3 * b * H + units.first;
-        row_backward(masked + 3 * b * H + units.first, direct + at, row, row + H, row + 2 * H, u + at, dh + at, h_before + at,
-                     !starts[b], units.n, H);
+        row_backward(masked + 3 * b * H + units.first, direct + at, row, row + H, row + 2 * H, u + at, dh + at,
+                     h_before + at, !starts[b], units.n, H);
     }
     if (!carried)
         return FR_OK;

@@ -104,6 +104,14 @@ static inline fr_status fr_input_projection(real *trace, const real *packed, con
     return FR_OK;
 }
 
+/* Sets a worker's hidden units of `rows` rows to zero. */
+static inline void fr_clear_units(real *out, fr_worker worker, int64_t rows, int64_t H)
+{
+    const fr_columns units = fr_part_columns(worker, 1, H);
+    for (int64_t b = 0; b < rows; b++)
+        memset(out + b * H + units.first, 0, (size_t)units.n * sizeof(real));
+}
+
 /* Copies a worker's hidden units of `rows` rows. */
 static inline void fr_copy_units(real *out, const real *x, fr_worker worker, int64_t rows, int64_t H)
 {

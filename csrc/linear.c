@@ -52,8 +52,8 @@ fr_status FR(embedding_gradients)(real *restrict dweight, const real *restrict d
     return FR_OK;
 }
 
-fr_status FR(gather_part)(real *y, const real *weight, const real *bias,
-                          const int32_t *ids, fr_worker worker, int64_t N, int64_t V, int64_t G, int64_t H)
+fr_status FR(gather_part)(real *y, const real *weight, const real *bias, const int32_t *ids, fr_worker worker,
+                          int64_t N, int64_t V, int64_t G, int64_t H)
 {
     const fr_columns part = fr_part_columns(worker, G, H);
     const int64_t O = G * H;

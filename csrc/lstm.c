@@ -49,10 +49,9 @@ static void row_backward(real *restrict dc, real *restrict i, real *restrict f, 
     }
 }
 
-fr_status FR(lstm_forward_part)(real *h, real *c, real *gates, real *masked,
-                                const real *h_before, const real *c_before,
-                                const real *packed, const uint8_t *starts, fr_worker worker, int64_t B,
-                                int64_t H)
+fr_status FR(lstm_forward_part)(real *h, real *c, real *gates, real *masked, const real *h_before,
+                                const real *c_before, const real *packed, const uint8_t *starts, fr_worker worker,
+                                int64_t B, int64_t H)
 {
     const fr_columns units = fr_part_columns(worker, 1, H);
     fr_matmul_part(gates, gates, 4 * H, fr_mask_starts(masked, h_before, starts, B, H), packed, worker, B, H, 4, H);
@@ -61,8 +60,7 @@ fr_status FR(lstm_forward_part)(real *h, real *c, real *gates, real *masked,
     for (int64_t b = 0; b < B; b++) {
         const int64_t at = b * H + units.first;
         real *row = gates + 4 * b * H + units.first;
-        row_forward(h + at, c + at, row, row + H, row + 2 * H, row + 3 * H, c_before + at, !starts[b],
-                    units.n);
+        row_forward(h + at, c + at, row, row + H, row + 2 * H, row + 3 * H, c_before + at, !starts[b], units.n);
     }
     return fr_barrier_wait(worker);
 }
@@ -76,22 +74,21 @@ fr_status FR(lstm_forward)(real *restrict h, real *restrict c, real *restrict ga
     return FR(lstm_forward_part)(h, c, gates, masked, h_before, c_before, packed, starts, fr_alone, B, H);
 }
 
-fr_status FR(lstm_backward_part)(real *dh_before, real *dc, real *gates,
-                                 real *masked, const real *dh, const real *c,
-                                 const real *c_before, const real *packed,
-                                 const uint8_t *starts, int64_t carried, fr_worker worker, int64_t B, int64_t H)
+fr_status FR(lstm_backward_part)(real *dh_before, real *dc, real *gates, real *masked, const real *dh, const real *c,
+                                 const real *c_before, const real *packed, const uint8_t *starts, int64_t carried,
+                                 fr_worker worker, int64_t B, int64_t H)
 {
     const fr_columns units = fr_part_columns(worker, 1, H);
     for (int64_t b = 0; b < B; b++) {
         const int64_t at = b * H + units.first;
         real *row = gates + 4 * b * H + units.first;
         row_backward(dc + at, row, row + H, row + 2 * H, row + 3 * H, dh + at, c + at, c_before + at, !starts[b],
-                    units.n);
+                     units.n);
     }
     FR_RETURN_IF_BAD(fr_barrier_wait(worker));
     if (carried)
-        fr_matmul_part(dh_before, dh_before, H, fr_mask_starts(masked, gates, starts, B, 4 * H), packed, worker, B, 4 * H,
-                       1, H);
+        fr_matmul_part(dh_before, dh_before, H, fr_mask_starts(masked, gates, starts, B, 4 * H), packed, worker, B,
+                       4 * H, 1, H);
     return FR_OK;
 }
 
@@ -102,5 +99,6 @@ fr_status FR(lstm_backward)(real *restrict dh_before, real *restrict dc, real *r
 {
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    return FR(lstm_backward_part)(dh_before, dc, gates, masked, dh, c, c_before, packed, starts, carried, fr_alone, B, H);
+    return FR(lstm_backward_part)(dh_before, dc, gates, masked, dh, c, c_before, packed, starts, carried, fr_alone, B,
+                                     H);
 }

@@ -40,8 +40,8 @@ static void pack_backward(real *w, const real *params, fr_worker worker, fr_size
         memset(w + fr_offset_of(s, FR_ZEROS), 0, (size_t)(s.E > s.H ? s.E : s.H) * sizeof(real));
 }
 
-/* The head at T·B rows from `first` to `last`, up to FR_ROWS at a time, where row `held` has the first logits in memory:
- * losses, dlogits in place of logits, and the gradient of h. */
+/* The head at T·B rows from `first` to `last`, up to FR_ROWS at a time: losses, dlogits in place of logits, and the
+ * gradient of h. Row `held` has the first logits in memory. */
 static fr_status run_head_at_rows(double *losses, real *w, const real *params, Window x, int64_t held, int64_t first,
                                   int64_t last, fr_worker worker, fr_sizes s)
 {
@@ -96,14 +96,6 @@ static fr_status add_head_gradients(real *grads, real *w, int64_t begin, int64_t
     return FR_OK;
 }
 
-/* Sets a worker's hidden units of `rows` rows to zero. */
-static void clear_units(real *out, fr_worker worker, int64_t rows, int64_t H)
-{
-    const fr_columns units = fr_part_columns(worker, 1, H);
-    for (int64_t b = 0; b < rows; b++)
-        memset(out + b * H + units.first, 0, (size_t)units.n * sizeof(real));
-}
-
 /* The backward recurrence of a layer, for `rows` batch rows from `first` on: the gradients of its gates. */
 static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int64_t first, int64_t rows,
                                           fr_worker worker, fr_sizes s)
@@ -115,7 +107,7 @@ static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int6
     real *gates = w + fr_layer_offset_of(s, layer, FR_GATES), *dh = w + fr_layer_offset_of(s, layer, FR_DH);
     real *masked = fr_masked(w, first, s.cell == FR_GRU && of_columns.parts > 1 ? 0 : worker.part, s);
     if (s.cell == FR_LSTM)
-        clear_units(dc + first * H, of_columns, rows, H);
+        fr_clear_units(dc + first * H, of_columns, rows, H);
     for (int64_t t = s.T - 1; t >= 0; t--) {
         const int64_t n = t * B + first, here = n * H, next = here + B * H;
         real *before = dh + (t > 0 ? here - B * H : here), *row = gates + here * s.G;

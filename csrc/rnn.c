@@ -31,9 +31,8 @@ static void row_backward(real *restrict dh, const real *restrict h, int64_t relu
             dh[k] = fr_flush((1 - h[k] * h[k]) * dh[k], FR_TINY);
 }
 
-fr_status FR(rnn_forward_part)(real *h, real *masked, const real *h_before,
-                               const real *packed, const uint8_t *starts, int64_t relu,
-                               fr_worker worker, int64_t B, int64_t H)
+fr_status FR(rnn_forward_part)(real *h, real *masked, const real *h_before, const real *packed, const uint8_t *starts,
+                               int64_t relu, fr_worker worker, int64_t B, int64_t H)
 {
     const fr_columns units = fr_part_columns(worker, 1, H);
     fr_matmul_part(h, h, H, fr_mask_starts(masked, h_before, starts, B, H), packed, worker, B, H, 1, H);
@@ -54,9 +53,9 @@ fr_status FR(rnn_forward)(real *restrict h, real *restrict masked, const real *r
     return FR(rnn_forward_part)(h, masked, h_before, packed, starts, relu, fr_alone, B, H);
 }
 
-fr_status FR(rnn_backward_part)(real *dh, real *dh_before, real *masked,
-                                const real *h, const real *packed, const uint8_t *starts,
-                                int64_t relu, int64_t carried, fr_worker worker, int64_t B, int64_t H)
+fr_status FR(rnn_backward_part)(real *dh, real *dh_before, real *masked, const real *h, const real *packed,
+                                const uint8_t *starts, int64_t relu, int64_t carried, fr_worker worker, int64_t B,
+                                int64_t H)
 {
     const fr_columns units = fr_part_columns(worker, 1, H);
     if (units.n == H)

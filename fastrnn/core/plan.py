@@ -63,9 +63,7 @@ def backward_weights(shape: Shape) -> list[Entry]:
     return [*entries, _packed("head", shape.V, shape.H)]
 
 
-def trace(
-    shape: Shape, T: int, B: int, split: Split = ALONE, *, dropout: bool = False
-) -> list[Entry]:
+def trace(shape: Shape, T: int, B: int, split: Split = ALONE, *, dropout: bool = False) -> list[Entry]:
     """The arrays that the forward pass of T steps of B rows keeps; ``h`` begins with the first state."""
     H, E, G = shape.H, shape.E, shape.G
     entries = [Entry("x", (T, B, E))] if E else []

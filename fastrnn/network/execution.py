@@ -32,9 +32,9 @@ MIN_WORK = 1 << 23
 #: The fewest batch rows of a thread; with fewer, the multipliers wait for earlier results.
 MIN_ROWS = 4
 
-#: The fewest floating-point operations of a thread in one step of one layer, if threads share columns: in fewer,
-#: waiting for each other at each step costs more than it saves.
-MIN_STEP_WORK = 1 << 18
+#: The fewest floating-point operations of a thread in a step of a layer, if threads share columns. They wait
+#: for each other after each step; with fewer operations this costs more than it saves.
+MIN_STEP_WORK = 1 << 20
 
 #: So many steps that every thread has enough to do.
 MANY_STEPS = 1 << 32
@@ -143,9 +143,9 @@ class Execution(checks.Sealed):
 
     def _logits(
         self, part: int, parts: int, barrier: Array, plan: Plan, logits: Array, state: Array,
-        workspace: Array, inputs: Array, starts: Array,
+        workspace: Array, *window: Array,
     ) -> None:  # fmt: skip
-        T, B = inputs.shape
+        (inputs, starts), (T, B) = window, logits.shape[:2]
         self.backend.network_forward(
             logits=logits, state=state, workspace=workspace, barrier=barrier, params=self._flat,
             inputs=inputs, starts=starts, plan=plan.numbers, part=part, parts=parts, T=T, B=B,

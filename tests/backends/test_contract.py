@@ -129,7 +129,7 @@ def test_a_plan_has_the_order_of_the_header():
     numbers = plan.window_plan(shape, 9, 4).numbers
     sizes = {"CELL": constants.GRU, "LAYERS": 2, "VOCABULARY": 7, "EMBEDDING": 5, "HIDDEN": 3}
     sizes |= {"GATE_COUNT": 3, "PARAMETERS": layout.parameter_layout(shape).size, "HEAD_STEPS": 9, "TIED": 0}
-    sizes |= {"EMBEDDING_WEIGHT": 0}
+    sizes |= {"BY_COLUMNS": 0, "EMBEDDING_WEIGHT": 0}
     assert {name: numbers[getattr(constants, name)] for name in sizes} == sizes
     assert len(numbers) == constants.LAYER + 2 * constants.LAYER_PLAN
     places = layout.parameter_layout(shape).offsets()
@@ -158,10 +158,13 @@ def test_a_plan_of_no_network_is_refused(backend: str, field: int, value: int, m
             logits=logits,
             state=state,
             workspace=workspace,
+            barrier=np.zeros(constants.BARRIER, np.int32),
             params=params,
             inputs=ids,
             starts=starts,
             plan=numbers,
+            part=0,
+            parts=1,
             T=1,
             B=1,
         )
