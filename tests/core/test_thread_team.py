@@ -113,11 +113,12 @@ def test_an_error_ends_every_call_whose_threads_share_columns(backend: str):
     execution.MIN_ROWS, execution.MIN_STEP_WORK, execution.MIN_COLUMNS = 1000, 1, 1
     network = Network(11, 33, cell="gru", num_layers=2, backend=BACKEND, threads=2, rng=0)
     ids, prepared, state = np.zeros((50, 3), int), network.prepare_steps(), network.checked_state(None, 1)
+    rng = np.random.default_rng(0)
     trainer, run = Trainer(network), Team.run
     calls = [
         lambda: trainer.step(ids, ids), lambda: network.loss_and_gradients(ids, ids),
         lambda: network.losses(ids, ids), lambda: network.forward(ids),
-        lambda: network.sample(50, 0, state, temperature=1.0, rng=0, prepared=prepared),
+        lambda: network.sample(50, 0, state, temperature=1.0, rng=rng, prepared=prepared),
     ]
 
     def fail(team, parts, work, **options):
@@ -435,7 +436,7 @@ def test_a_window_takes_the_threads_that_its_work_is_worth():
 
 def test_a_few_rows_of_a_large_network_are_shared_by_columns():
     large = Network(64, 512, cell="lstm", threads=8, initialization="zeros")
-    assert 2 * 4 * 512**2 == 2 * MIN_STEP_WORK  # operations of a row's step
+    assert 2 * MIN_STEP_WORK == 2 * 4 * 512**2  # operations of a row's step
     assert large.split(100, 1) == Split(2, by_columns=True)
     assert large.split(100, 2) == Split(4, by_columns=True)
     assert large.split(100, 4) == Split(8, by_columns=True)

@@ -13,8 +13,8 @@ from helpers import CELLS, assert_close
 
 import fastrnn
 from fastrnn.backends.registry import get_backend
-from fastrnn.core.layout import Shape
 from fastrnn.core.constants import BARRIER
+from fastrnn.core.layout import Shape
 from fastrnn.core.plan import step_plan
 from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.inference.sampling import draw

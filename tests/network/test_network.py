@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from fastrnn import Network, Trainer
 from fastrnn.core import memory
+from fastrnn.core.constants import BARRIER
 from fastrnn.core.plan import ALONE, Split, step_plan, window_plan
 from fastrnn.core.thread_team import Team
 
@@ -436,7 +437,7 @@ def test_a_step_is_a_window_of_one(backend: str, B: int, cell: str):
         network = draw_parameters(Network(7, 11, dtype="float64", backend=backend, **settings))
         window = Window.of(network, 1, B)
         expected, after = network.forward(window.inputs, window.state, window.starts)
-        state, ids, team = network.checked_state(window.state, B), window.inputs[0].astype(np.int32), Team()
+        state, ids = network.checked_state(window.state, B), window.inputs[0].astype(np.int32)
         for split in (ALONE, Split(2), Split(3, by_columns=True)):
             plan, size = step_plan(network.shape, B, split)
             prepared, scratch = (memory.aligned(n, network.dtype) for n in (size, plan.size))
@@ -450,7 +451,8 @@ def test_a_step_is_a_window_of_one(backend: str, B: int, cell: str):
                 logits=logits, state=again, scratch=scratch, prepared=prepared, params=network.flat,
                 inputs=ids, starts=window.starts[0], plan=plan.numbers, parts=split.parts, B=B,
             )  # fmt: skip
-            team.run(split.parts, lambda part, step=step: step(barrier=team.barrier, part=part))
+            barrier = np.zeros(BARRIER, np.int32)
+            Team().run(split.parts, lambda part, step=step, barrier=barrier: step(barrier=barrier, part=part))
             np.testing.assert_array_equal(logits, expected[0])
             for actual, wanted in zip(again, parts_of(after), strict=True):
                 np.testing.assert_array_equal(actual, wanted)
