@@ -177,7 +177,7 @@ class Execution(checks.Sealed):
             rows = slice(row, row + rows_at_once)
             for step in range(0, T, steps_at_once):
                 piece = slice(step, step + steps_at_once), rows
-                self._run_piece(run, out[piece], state[:, :, rows], *(array[piece] for array in window))
+                self._run_rows(run, out[piece], state[:, :, rows], *(array[piece] for array in window))
 
     def lasts(self, T: int, B: int) -> bool:
         """Whether the gradients of a window take so long that the caller must react to Ctrl-C. Internal.
@@ -199,23 +199,23 @@ class Execution(checks.Sealed):
             self.shape.L * self.shape.G * self.shape.H + self.shape.V
         )
 
-    def _run_piece(self, run: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
+    def _run_rows(self, run: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
         """Do one call of `_run_forward`. Threads take some of the rows each, or share columns."""
         T, B = out.shape[:2]
         split = self.split(T, B, passes=1)
         if split.by_columns:
-            self._run_rows(run, slice(0, B), split, out, state, *window)
+            self._run_part_of_rows(run, slice(0, B), split, out, state, *window)
             return
         with self.workspace(0) as workspace:  # only its team is used; each part has its own workspace
             parts = workspace.team.at_most(split.parts)
             workspace.team.run(
                 parts,
-                lambda part: self._run_rows(
+                lambda part: self._run_part_of_rows(
                     run, slice(B * part // parts, B * (part + 1) // parts), ALONE, out, state, *window
                 ),
             )
 
-    def _run_rows(
+    def _run_part_of_rows(
         self, run: Callable[..., None], rows: slice, split: Split, out: Array, state: Array, *window: Array
     ) -> None:
         """Do some rows of a window; the kernel needs them in contiguous arrays."""

@@ -61,7 +61,8 @@ class Network(Execution):
         is orthogonal, and identity for relu.
     threads
         The most threads that a call uses; ``None`` is one for each core that the process may use. A small
-        window uses fewer. With the ``"numpy"`` backend, only NumPy's BLAS uses threads.
+        window uses fewer: threads share its rows, or, if the rows are few and the layers large, the columns
+        of its products. With the ``"numpy"`` backend, only NumPy's BLAS uses threads.
     rng
         An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for unpredictable draws (SPEC 7).
 
