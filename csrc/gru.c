@@ -48,9 +48,9 @@ static void row_backward(real *restrict recurrent, real *restrict direct, real *
     }
 }
 
-fr_status FR(gru_forward_part)(real *h, real *u, real *gates, real *masked, real *product, const real *h_before,
-                               const real *packed, const real *bias_hn, const uint8_t *starts, fr_worker worker,
-                               int64_t B, int64_t H)
+fr_inline fr_status some_forward(real *h, real *u, real *gates, real *masked, real *product, const real *h_before,
+                                 const real *packed, const real *bias_hn, const uint8_t *starts, fr_worker worker,
+                                 int64_t B, int64_t H)
 {
     const fr_columns units = fr_part_columns(worker, 1, H);
     real *from = masked + B * H; /* the products start from 0, 0 and b_hn */
@@ -63,8 +63,8 @@ fr_status FR(gru_forward_part)(real *h, real *u, real *gates, real *masked, real
     for (int64_t b = 0; b < B; b++) {
         const int64_t at = b * H + units.first;
         real *row = gates + 3 * b * H + units.first;
-        row_forward(h + at, u + at, row, row + H, row + 2 * H, product + 3 * b * H + units.first, before + at, units.n,
-                    H);
+        row_forward(h + at, u + at, row, row + H, row + 2 * H, product + 3 * b * H + units.first, before + at,
+                    units.n, H);
     }
     return fr_barrier_wait(worker);
 }
@@ -76,12 +76,21 @@ fr_status FR(gru_forward)(real *restrict h, real *restrict u, real *restrict gat
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
     real *product = masked + (B + 3) * H;
-    return FR(gru_forward_part)(h, u, gates, masked, product, h_before, packed, bias_hn, starts, fr_alone, B, H);
+    return some_forward(h, u, gates, masked, product, h_before, packed, bias_hn, starts, fr_alone, B, H);
 }
 
-fr_status FR(gru_backward_part)(real *dh_before, real *gates, real *u, real *masked, const real *dh,
-                                const real *h_before, const real *packed, const uint8_t *starts, int64_t carried,
-                                fr_worker worker, int64_t B, int64_t H)
+fr_status FR(gru_forward_part)(real *h, real *u, real *gates, real *masked, real *product, const real *h_before,
+                               const real *packed, const real *bias_hn, const uint8_t *starts, fr_worker worker,
+                               int64_t B, int64_t H)
+{
+    if (worker.parts == 1)
+        return FR(gru_forward)(h, u, gates, masked, h_before, packed, bias_hn, starts, B, H);
+    return some_forward(h, u, gates, masked, product, h_before, packed, bias_hn, starts, worker, B, H);
+}
+
+fr_inline fr_status some_backward(real *dh_before, real *gates, real *u, real *masked, const real *dh,
+                                  const real *h_before, const real *packed, const uint8_t *starts, int64_t carried,
+                                  fr_worker worker, int64_t B, int64_t H)
 {
     const fr_columns units = fr_part_columns(worker, 1, H);
     real *direct = masked + 3 * B * H;
@@ -107,7 +116,16 @@ fr_status FR(gru_backward)(real *restrict dh_before, real *restrict gates, real 
 {
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    return FR(gru_backward_part)(dh_before, gates, u, masked, dh, h_before, packed, starts, carried, fr_alone, B, H);
+    return some_backward(dh_before, gates, u, masked, dh, h_before, packed, starts, carried, fr_alone, B, H);
+}
+
+fr_status FR(gru_backward_part)(real *dh_before, real *gates, real *u, real *masked, const real *dh,
+                                const real *h_before, const real *packed, const uint8_t *starts, int64_t carried,
+                                fr_worker worker, int64_t B, int64_t H)
+{
+    if (worker.parts == 1)
+        return FR(gru_backward)(dh_before, gates, u, masked, dh, h_before, packed, starts, carried, B, H);
+    return some_backward(dh_before, gates, u, masked, dh, h_before, packed, starts, carried, worker, B, H);
 }
 
 fr_status FR(gru_gradients)(real *restrict dweight_hh, real *restrict dbias_hn, real *restrict block,

@@ -52,8 +52,8 @@ fr_status FR(embedding_gradients)(real *restrict dweight, const real *restrict d
     return FR_OK;
 }
 
-fr_status FR(gather_part)(real *y, const real *weight, const real *bias, const int32_t *ids, fr_worker worker,
-                          int64_t N, int64_t V, int64_t G, int64_t H)
+fr_inline fr_status some_gather(real *y, const real *weight, const real *bias, const int32_t *ids, fr_worker worker,
+                                int64_t N, int64_t V, int64_t G, int64_t H)
 {
     const fr_columns part = fr_part_columns(worker, G, H);
     const int64_t O = G * H;
@@ -74,7 +74,15 @@ fr_status FR(gather_forward)(real *restrict y, const real *restrict weight, cons
 {
     if (N < 0 || V < 1 || O < 1)
         return FR_BAD_SIZE;
-    return FR(gather_part)(y, weight, bias, ids, fr_alone, N, V, 1, O);
+    return some_gather(y, weight, bias, ids, fr_alone, N, V, 1, O);
+}
+
+fr_status FR(gather_part)(real *y, const real *weight, const real *bias, const int32_t *ids, fr_worker worker,
+                          int64_t N, int64_t V, int64_t G, int64_t H)
+{
+    if (worker.parts == 1)
+        return FR(gather_forward)(y, weight, bias, ids, N, V, G * H);
+    return some_gather(y, weight, bias, ids, worker, N, V, G, H);
 }
 
 fr_status FR(gather_gradients)(real *restrict dweight, real *restrict dbias, const real *restrict dy,

@@ -49,9 +49,9 @@ static void row_backward(real *restrict dc, real *restrict i, real *restrict f, 
     }
 }
 
-fr_status FR(lstm_forward_part)(real *h, real *c, real *gates, real *masked, const real *h_before,
-                                const real *c_before, const real *packed, const uint8_t *starts, fr_worker worker,
-                                int64_t B, int64_t H)
+fr_inline fr_status some_forward(real *h, real *c, real *gates, real *masked, const real *h_before,
+                                 const real *c_before, const real *packed, const uint8_t *starts, fr_worker worker,
+                                 int64_t B, int64_t H)
 {
     const fr_columns units = fr_part_columns(worker, 1, H);
     fr_matmul_part(gates, gates, 4 * H, fr_mask_starts(masked, h_before, starts, B, H), packed, worker, B, H, 4, H);
@@ -71,12 +71,21 @@ fr_status FR(lstm_forward)(real *restrict h, real *restrict c, real *restrict ga
 {
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    return FR(lstm_forward_part)(h, c, gates, masked, h_before, c_before, packed, starts, fr_alone, B, H);
+    return some_forward(h, c, gates, masked, h_before, c_before, packed, starts, fr_alone, B, H);
 }
 
-fr_status FR(lstm_backward_part)(real *dh_before, real *dc, real *gates, real *masked, const real *dh, const real *c,
-                                 const real *c_before, const real *packed, const uint8_t *starts, int64_t carried,
-                                 fr_worker worker, int64_t B, int64_t H)
+fr_status FR(lstm_forward_part)(real *h, real *c, real *gates, real *masked, const real *h_before,
+                                const real *c_before, const real *packed, const uint8_t *starts, fr_worker worker,
+                                int64_t B, int64_t H)
+{
+    if (worker.parts == 1)
+        return FR(lstm_forward)(h, c, gates, masked, h_before, c_before, packed, starts, B, H);
+    return some_forward(h, c, gates, masked, h_before, c_before, packed, starts, worker, B, H);
+}
+
+fr_inline fr_status some_backward(real *dh_before, real *dc, real *gates, real *masked, const real *dh, const real *c,
+                                  const real *c_before, const real *packed, const uint8_t *starts, int64_t carried,
+                                  fr_worker worker, int64_t B, int64_t H)
 {
     const fr_columns units = fr_part_columns(worker, 1, H);
     for (int64_t b = 0; b < B; b++) {
@@ -99,6 +108,15 @@ fr_status FR(lstm_backward)(real *restrict dh_before, real *restrict dc, real *r
 {
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    return FR(lstm_backward_part)(dh_before, dc, gates, masked, dh, c, c_before, packed, starts, carried, fr_alone, B,
+    return some_backward(dh_before, dc, gates, masked, dh, c, c_before, packed, starts, carried, fr_alone, B,
                                      H);
+}
+
+fr_status FR(lstm_backward_part)(real *dh_before, real *dc, real *gates, real *masked, const real *dh, const real *c,
+                                 const real *c_before, const real *packed, const uint8_t *starts, int64_t carried,
+                                 fr_worker worker, int64_t B, int64_t H)
+{
+    if (worker.parts == 1)
+        return FR(lstm_backward)(dh_before, dc, gates, masked, dh, c, c_before, packed, starts, carried, B, H);
+    return some_backward(dh_before, dc, gates, masked, dh, c, c_before, packed, starts, carried, worker, B, H);
 }

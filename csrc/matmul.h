@@ -51,9 +51,14 @@ fr_inline int fr_by_units(fr_worker worker, int64_t H)
 
 fr_inline fr_columns fr_part_columns(fr_worker worker, int64_t G, int64_t H)
 {
-    const int by_units = fr_by_units(worker, H);
-    const int64_t J = by_units ? H : G * H, first = fr_part_column(J, worker.part, worker.parts);
-    const fr_columns part = {first, fr_part_column(J, worker.part + 1, worker.parts) - first, by_units ? G : 1};
+    fr_columns part = {0, G * H, 1};
+    if (worker.parts > 1) {
+        const int by_units = fr_by_units(worker, H);
+        const int64_t J = by_units ? H : G * H;
+        part.first = fr_part_column(J, worker.part, worker.parts);
+        part.n = fr_part_column(J, worker.part + 1, worker.parts) - part.first;
+        part.ranges = by_units ? G : 1;
+    }
     return part;
 }
 

@@ -3,8 +3,8 @@
  *
  * A worker takes some columns of each product, in whole panels, for all batch rows, and the functions of some hidden
  * units. The workers wait for each other where one reads what another wrote. The arguments are those of the kernel with
- * the name before `_part`; `worker` precedes the sizes. A single worker does all. No array is `restrict`, since other
- * workers write to it. */
+ * the name before `_part`; `worker` precedes the sizes. A single worker calls that kernel. No array is `restrict`,
+ * since other workers write to it. */
 #ifndef FASTRNN_PARTS_H
 #define FASTRNN_PARTS_H
 

@@ -31,8 +31,8 @@ static void row_backward(real *restrict dh, const real *restrict h, int64_t relu
             dh[k] = fr_flush((1 - h[k] * h[k]) * dh[k], FR_TINY);
 }
 
-fr_status FR(rnn_forward_part)(real *h, real *masked, const real *h_before, const real *packed, const uint8_t *starts,
-                               int64_t relu, fr_worker worker, int64_t B, int64_t H)
+fr_inline fr_status some_forward(real *h, real *masked, const real *h_before, const real *packed,
+                                 const uint8_t *starts, int64_t relu, fr_worker worker, int64_t B, int64_t H)
 {
     const fr_columns units = fr_part_columns(worker, 1, H);
     fr_matmul_part(h, h, H, fr_mask_starts(masked, h_before, starts, B, H), packed, worker, B, H, 1, H);
@@ -50,12 +50,20 @@ fr_status FR(rnn_forward)(real *restrict h, real *restrict masked, const real *r
 {
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    return FR(rnn_forward_part)(h, masked, h_before, packed, starts, relu, fr_alone, B, H);
+    return some_forward(h, masked, h_before, packed, starts, relu, fr_alone, B, H);
 }
 
-fr_status FR(rnn_backward_part)(real *dh, real *dh_before, real *masked, const real *h, const real *packed,
-                                const uint8_t *starts, int64_t relu, int64_t carried, fr_worker worker, int64_t B,
-                                int64_t H)
+fr_status FR(rnn_forward_part)(real *h, real *masked, const real *h_before, const real *packed, const uint8_t *starts,
+                               int64_t relu, fr_worker worker, int64_t B, int64_t H)
+{
+    if (worker.parts == 1)
+        return FR(rnn_forward)(h, masked, h_before, packed, starts, relu, B, H);
+    return some_forward(h, masked, h_before, packed, starts, relu, worker, B, H);
+}
+
+fr_inline fr_status some_backward(real *dh, real *dh_before, real *masked, const real *h, const real *packed,
+                                  const uint8_t *starts, int64_t relu, int64_t carried, fr_worker worker, int64_t B,
+                                  int64_t H)
 {
     const fr_columns units = fr_part_columns(worker, 1, H);
     if (units.n == H)
@@ -75,5 +83,14 @@ fr_status FR(rnn_backward)(real *restrict dh, real *restrict dh_before, real *re
 {
     if (B < 0 || H < 1)
         return FR_BAD_SIZE;
-    return FR(rnn_backward_part)(dh, dh_before, masked, h, packed, starts, relu, carried, fr_alone, B, H);
+    return some_backward(dh, dh_before, masked, h, packed, starts, relu, carried, fr_alone, B, H);
+}
+
+fr_status FR(rnn_backward_part)(real *dh, real *dh_before, real *masked, const real *h, const real *packed,
+                                const uint8_t *starts, int64_t relu, int64_t carried, fr_worker worker, int64_t B,
+                                int64_t H)
+{
+    if (worker.parts == 1)
+        return FR(rnn_backward)(dh, dh_before, masked, h, packed, starts, relu, carried, B, H);
+    return some_backward(dh, dh_before, masked, h, packed, starts, relu, carried, worker, B, H);
 }

@@ -158,11 +158,14 @@ def by_units(like, worker, H):
 
 @inlined
 def part_columns(like, worker, G, H):
-    own_gates = by_units(like, worker, H)
-    J = H if own_gates else G * H
-    first = part_column(like, J, worker.part, worker.parts)
-    n = part_column(like, J, worker.part + 1, worker.parts) - first
-    return Columns(first, n, G if own_gates else 1)
+    first, n, ranges = np.int64(0), G * H, np.int64(1)
+    if worker.parts > 1:
+        own_gates = by_units(like, worker, H)
+        J = H if own_gates else G * H
+        first = part_column(like, J, worker.part, worker.parts)
+        n = part_column(like, J, worker.part + 1, worker.parts) - first
+        ranges = G if own_gates else 1
+    return Columns(first, n, ranges)
 
 
 @intrinsic
