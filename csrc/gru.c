@@ -83,8 +83,6 @@ fr_status FR(gru_forward_part)(real *h, real *u, real *gates, real *masked, real
                                const real *packed, const real *bias_hn, const uint8_t *starts, fr_worker worker,
                                int64_t B, int64_t H)
 {
-    if (worker.parts == 1)
-        return FR(gru_forward)(h, u, gates, masked, h_before, packed, bias_hn, starts, B, H);
     return some_forward(h, u, gates, masked, product, h_before, packed, bias_hn, starts, worker, B, H);
 }
 
@@ -123,8 +121,6 @@ fr_status FR(gru_backward_part)(real *dh_before, real *gates, real *u, real *mas
                                 const real *h_before, const real *packed, const uint8_t *starts, int64_t carried,
                                 fr_worker worker, int64_t B, int64_t H)
 {
-    if (worker.parts == 1)
-        return FR(gru_backward)(dh_before, gates, u, masked, dh, h_before, packed, starts, carried, B, H);
     return some_backward(dh_before, gates, u, masked, dh, h_before, packed, starts, carried, worker, B, H);
 }
 

@@ -50,14 +50,18 @@ static inline fr_status fr_apply_dropout(real *trace, fr_dropout d, int64_t laye
 
 /* A worker's part of the batch rows; and of the columns of a recurrence's products and of the hidden units. A plan
  * says which of the two the workers share; each worker has all of the other. */
-static inline fr_worker fr_of_rows(fr_worker worker, fr_sizes s)
+fr_inline fr_worker fr_of_rows(fr_worker worker, fr_sizes s)
 {
-    return fr_offset_of(s, FR_BY_COLUMNS) ? fr_alone : worker;
+    const int by_columns = fr_offset_of(s, FR_BY_COLUMNS) != 0;
+    const fr_worker of_rows = {worker.barrier, by_columns ? 0 : worker.part, by_columns ? 1 : worker.parts};
+    return of_rows;
 }
 
-static inline fr_worker fr_of_columns(fr_worker worker, fr_sizes s)
+fr_inline fr_worker fr_of_columns(fr_worker worker, fr_sizes s)
 {
-    return fr_offset_of(s, FR_BY_COLUMNS) ? worker : fr_alone;
+    const int by_columns = fr_offset_of(s, FR_BY_COLUMNS) != 0;
+    const fr_worker of_columns = {worker.barrier, by_columns ? worker.part : 0, by_columns ? worker.parts : 1};
+    return of_columns;
 }
 
 /* The scratch memory of a worker for batch rows from `first` on; by columns, the first worker's is shared too. */
@@ -113,7 +117,7 @@ static inline void fr_clear_units(real *out, fr_worker worker, int64_t rows, int
 }
 
 /* Copies a worker's hidden units of `rows` rows. */
-static inline void fr_copy_units(real *out, const real *x, fr_worker worker, int64_t rows, int64_t H)
+fr_inline void fr_copy_units(real *out, const real *x, fr_worker worker, int64_t rows, int64_t H)
 {
     const fr_columns units = fr_part_columns(worker, 1, H);
     for (int64_t b = 0; b < rows; b++)
@@ -146,21 +150,20 @@ static inline fr_status fr_recurrence_forward_rows(real *trace, real *state, con
         const real *h_before = t > 0 ? h + here : state_h; /* other workers may not have copied their units yet */
         FR_RETURN_IF_BAD(fr_check_abort(worker));
         if (!fr_is_dense(s, layer))
-            FR_RETURN_IF_BAD(FR(gather_part)(x, weight_ih, bias, inputs + n, of_columns, rows, s.V, s.G,
-                                             H));
+            FR_RETURN_IF_BAD(fr_gather(x, weight_ih, bias, inputs + n, of_columns, rows, s.V, s.G, H));
         switch (s.cell) {
         case FR_GRU:
-            FR_RETURN_IF_BAD(FR(gru_forward_part)(h + next, aux + here, x, masked, product, h_before, hh,
-                                                  params + fr_layer_offset_of(s, layer, FR_BIAS_HN), begins, of_columns,
-                                                  rows, H));
+            FR_RETURN_IF_BAD(fr_gru_forward(h + next, aux + here, x, masked, product, h_before, hh,
+                                            params + fr_layer_offset_of(s, layer, FR_BIAS_HN), begins, of_columns,
+                                            rows, H));
             break;
         case FR_LSTM:
-            FR_RETURN_IF_BAD(FR(lstm_forward_part)(h + next, aux + next, x, masked, h_before, aux + here, hh, begins,
-                                                   of_columns, rows, H));
+            FR_RETURN_IF_BAD(fr_lstm_forward(h + next, aux + next, x, masked, h_before, aux + here, hh, begins,
+                                             of_columns, rows, H));
             break;
         default:
-            FR_RETURN_IF_BAD(FR(rnn_forward_part)(h + next, masked, h_before, hh, begins, s.cell == FR_RNN_RELU,
-                                                  of_columns, rows, H));
+            FR_RETURN_IF_BAD(fr_rnn_forward(h + next, masked, h_before, hh, begins, s.cell == FR_RNN_RELU, of_columns,
+                                            rows, H));
         }
     }
     fr_copy_units(state_h, h + last, of_columns, rows, H);

@@ -80,8 +80,6 @@ fr_status FR(gather_forward)(real *restrict y, const real *restrict weight, cons
 fr_status FR(gather_part)(real *y, const real *weight, const real *bias, const int32_t *ids, fr_worker worker,
                           int64_t N, int64_t V, int64_t G, int64_t H)
 {
-    if (worker.parts == 1)
-        return FR(gather_forward)(y, weight, bias, ids, N, V, G * H);
     return some_gather(y, weight, bias, ids, worker, N, V, G, H);
 }
 

@@ -78,8 +78,6 @@ fr_status FR(lstm_forward_part)(real *h, real *c, real *gates, real *masked, con
                                 const real *c_before, const real *packed, const uint8_t *starts, fr_worker worker,
                                 int64_t B, int64_t H)
 {
-    if (worker.parts == 1)
-        return FR(lstm_forward)(h, c, gates, masked, h_before, c_before, packed, starts, B, H);
     return some_forward(h, c, gates, masked, h_before, c_before, packed, starts, worker, B, H);
 }
 
@@ -116,7 +114,5 @@ fr_status FR(lstm_backward_part)(real *dh_before, real *dc, real *gates, real *m
                                  const real *c_before, const real *packed, const uint8_t *starts, int64_t carried,
                                  fr_worker worker, int64_t B, int64_t H)
 {
-    if (worker.parts == 1)
-        return FR(lstm_backward)(dh_before, dc, gates, masked, dh, c, c_before, packed, starts, carried, B, H);
     return some_backward(dh_before, dc, gates, masked, dh, c, c_before, packed, starts, carried, worker, B, H);
 }

@@ -115,16 +115,16 @@ static fr_status recurrence_backward_rows(real *w, Window x, int64_t layer, int6
         FR_RETURN_IF_BAD(fr_check_abort(worker));
         switch (s.cell) {
         case FR_GRU:
-            FR_RETURN_IF_BAD(FR(gru_backward_part)(before, row, aux + here, masked, dh + here, h + here, hh, starts,
-                                                   t > 0, of_columns, rows, H));
+            FR_RETURN_IF_BAD(fr_gru_backward(before, row, aux + here, masked, dh + here, h + here, hh, starts, t > 0,
+                                             of_columns, rows, H));
             break;
         case FR_LSTM:
-            FR_RETURN_IF_BAD(FR(lstm_backward_part)(before, dc + first * H, row, masked, dh + here, aux + next,
-                                                    aux + here, hh, starts, t > 0, of_columns, rows, H));
+            FR_RETURN_IF_BAD(fr_lstm_backward(before, dc + first * H, row, masked, dh + here, aux + next, aux + here,
+                                              hh, starts, t > 0, of_columns, rows, H));
             break;
         default:
-            FR_RETURN_IF_BAD(FR(rnn_backward_part)(dh + here, before, masked, h + next, hh, starts,
-                                                   s.cell == FR_RNN_RELU, t > 0, of_columns, rows, H));
+            FR_RETURN_IF_BAD(fr_rnn_backward(dh + here, before, masked, h + next, hh, starts, s.cell == FR_RNN_RELU,
+                                             t > 0, of_columns, rows, H));
         }
     }
     return FR_OK;

@@ -56,8 +56,6 @@ fr_status FR(rnn_forward)(real *restrict h, real *restrict masked, const real *r
 fr_status FR(rnn_forward_part)(real *h, real *masked, const real *h_before, const real *packed, const uint8_t *starts,
                                int64_t relu, fr_worker worker, int64_t B, int64_t H)
 {
-    if (worker.parts == 1)
-        return FR(rnn_forward)(h, masked, h_before, packed, starts, relu, B, H);
     return some_forward(h, masked, h_before, packed, starts, relu, worker, B, H);
 }
 
@@ -90,7 +88,5 @@ fr_status FR(rnn_backward_part)(real *dh, real *dh_before, real *masked, const r
                                 const uint8_t *starts, int64_t relu, int64_t carried, fr_worker worker, int64_t B,
                                 int64_t H)
 {
-    if (worker.parts == 1)
-        return FR(rnn_backward)(dh, dh_before, masked, h, packed, starts, relu, carried, B, H);
     return some_backward(dh, dh_before, masked, h, packed, starts, relu, carried, worker, B, H);
 }

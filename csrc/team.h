@@ -30,10 +30,8 @@ static inline fr_status fr_check_abort(fr_worker worker)
     return worker.barrier && __atomic_load_n(worker.barrier + FR_ABORT, __ATOMIC_ACQUIRE) ? FR_ABORTED : FR_OK;
 }
 
-static inline fr_status fr_barrier_wait(fr_worker worker)
+static inline fr_status fr_wait_for_others(fr_worker worker)
 {
-    if (worker.parts == 1)
-        return FR_OK;
     int32_t *arrived = worker.barrier + FR_ARRIVED, *generation = worker.barrier + FR_GENERATION;
     const int32_t now = __atomic_load_n(generation, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(arrived, 1, __ATOMIC_ACQ_REL) == worker.parts) {
@@ -48,6 +46,11 @@ static inline fr_status fr_barrier_wait(fr_worker worker)
             sched_yield();
     }
     return FR_OK;
+}
+
+fr_inline fr_status fr_barrier_wait(fr_worker worker)
+{
+    return worker.parts > 1 ? fr_wait_for_others(worker) : FR_OK;
 }
 
 #endif
