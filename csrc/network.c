@@ -40,44 +40,35 @@ static void pack_backward(real *w, const real *params, fr_worker worker, fr_size
         memset(w + fr_offset_of(s, FR_ZEROS), 0, (size_t)(s.E > s.H ? s.E : s.H) * sizeof(real));
 }
 
-/* The head at T·B rows from `first` to `last`, up to FR_ROWS at a time: losses, dlogits in place of logits, and the
- * gradient of h. Row `held` has the first logits in memory. */
-static fr_status run_head_at_rows(double *losses, real *w, const real *params, Window x, int64_t held, int64_t first,
-                                  int64_t last, fr_worker worker, fr_sizes s)
-{
-    const int64_t top = s.L - 1;
-    const real *head_bias = params + fr_offset_of(s, FR_HEAD_BIAS), *zeros = w + fr_offset_of(s, FR_ZEROS);
-    const fr_dropout d = x.dropout;
-    for (int64_t n = first; n < last; n += FR_ROWS) {
-        const int64_t rows = fr_min(FR_ROWS, last - n);
-        real *logits = w + fr_offset_of(s, FR_LOGITS) + (n - held) * s.V;
-        real *output = w + fr_layer_offset_of(s, top, FR_OUTPUT) + n * s.H,
-             *dh = w + fr_layer_offset_of(s, top, FR_DH) + n * s.H;
-        FR_RETURN_IF_BAD(fr_check_abort(worker));
-        FR_RETURN_IF_BAD(fr_apply_dropout(w, d, top, n, rows, s));
-        FR_RETURN_IF_BAD(
-            FR(linear_forward)(logits, output, w + fr_offset_of(s, FR_HEAD_T), head_bias, rows, s.H, s.V));
-        FR_RETURN_IF_BAD(FR(cross_entropy)(losses + n, logits, logits, x.targets + n, x.scale, rows, s.V));
-        FR_RETURN_IF_BAD(FR(linear_forward)(dh, logits, w + fr_offset_of(s, FR_HEAD), zeros, rows, s.V, s.H));
-        if (d.dropout > 0)
-            FR_RETURN_IF_BAD(FR(dropout)(dh, dh, d.dropout, d.seed, d.update, top, n, rows, s.B, s.H));
-    }
-    return FR_OK;
-}
-
 /* The head at `count` steps from `begin` on, for a worker's batch rows, or by columns for its part of the rows of all
- * these steps. If a worker has all batch rows, the rows of all steps are contiguous, else only those of one step. */
+ * these steps: losses, dlogits in place of logits, and the gradient of h. It takes up to FR_ROWS contiguous rows at a
+ * time. If a worker has all batch rows, the rows of all steps are contiguous, else only those of one step. */
 static fr_status run_head(double *losses, real *w, const real *params, Window x, int64_t begin, int64_t count,
                           fr_worker worker, fr_sizes s)
 {
-    const int64_t held = begin * s.B, N = count * s.B;
-    if (fr_of_rows(worker, s).parts == 1)
-        return run_head_at_rows(losses, w, params, x, held, held + fr_part_start(N, worker.part, worker.parts),
-                                held + fr_part_start(N, worker.part + 1, worker.parts), worker, s);
-    for (int64_t t = begin; t < begin + count; t++)
-        FR_RETURN_IF_BAD(run_head_at_rows(losses, w, params, x, held,
-                                          t * s.B + fr_part_start(s.B, worker.part, worker.parts),
-                                          t * s.B + fr_part_start(s.B, worker.part + 1, worker.parts), worker, s));
+    const fr_worker of_rows = fr_of_rows(worker, s), of_steps = fr_of_columns(worker, s);
+    const int64_t first = fr_part_start(s.B, of_rows.part, of_rows.parts),
+                  last = fr_part_start(s.B, of_rows.part + 1, of_rows.parts);
+    const int64_t steps = last - first == s.B ? count : 1, N = (steps - 1) * s.B + last - first, top = s.L - 1;
+    const real *head_bias = params + fr_offset_of(s, FR_HEAD_BIAS), *zeros = w + fr_offset_of(s, FR_ZEROS);
+    const fr_dropout d = x.dropout;
+    for (int64_t t = begin; t < begin + count; t += steps) {
+        const int64_t start = t * s.B + first, end = start + fr_part_start(N, of_steps.part + 1, of_steps.parts);
+        for (int64_t n = start + fr_part_start(N, of_steps.part, of_steps.parts); n < end; n += FR_ROWS) {
+            const int64_t rows = fr_min(FR_ROWS, end - n);
+            real *logits = w + fr_offset_of(s, FR_LOGITS) + (n - begin * s.B) * s.V;
+            real *output = w + fr_layer_offset_of(s, top, FR_OUTPUT) + n * s.H,
+                 *dh = w + fr_layer_offset_of(s, top, FR_DH) + n * s.H;
+            FR_RETURN_IF_BAD(fr_check_abort(worker));
+            FR_RETURN_IF_BAD(fr_apply_dropout(w, d, top, n, rows, s));
+            FR_RETURN_IF_BAD(
+                FR(linear_forward)(logits, output, w + fr_offset_of(s, FR_HEAD_T), head_bias, rows, s.H, s.V));
+            FR_RETURN_IF_BAD(FR(cross_entropy)(losses + n, logits, logits, x.targets + n, x.scale, rows, s.V));
+            FR_RETURN_IF_BAD(FR(linear_forward)(dh, logits, w + fr_offset_of(s, FR_HEAD), zeros, rows, s.V, s.H));
+            if (d.dropout > 0)
+                FR_RETURN_IF_BAD(FR(dropout)(dh, dh, d.dropout, d.seed, d.update, top, n, rows, s.B, s.H));
+        }
+    }
     return FR_OK;
 }
 

@@ -123,12 +123,17 @@ def pack_backward(w, params, worker, s):
 
 
 @routine
-def run_head_at_rows(losses, w, params, x, held, first, last, worker, s):
-    """The head at T·B rows from ``first`` to ``last``, where row ``held`` has the first logits in memory.
+def run_head(losses, w, params, x, begin, count, worker, s):
+    """The head at some steps, for a worker's batch rows, or by columns for its part of all their rows.
 
     It writes losses, dlogits in place of logits, and dh.
     """
-    V, H, top, d = s.V, s.H, s.L - 1, x.dropout
+    B, V, H, top, d = s.B, s.V, s.H, s.L - 1, x.dropout
+    rowwise, stepwise = of_rows(worker, s), of_columns(worker, s)
+    first = part_start(B, rowwise.part, rowwise.parts)
+    own = part_start(B, rowwise.part + 1, rowwise.parts) - first
+    steps = count if own == B else 1
+    N = (steps - 1) * B + own
     head_t, head, head_bias = (
         at(w, offset_of(s, HEAD_T)),
         at(w, offset_of(s, HEAD)),
@@ -136,36 +141,24 @@ def run_head_at_rows(losses, w, params, x, held, first, last, worker, s):
     )
     logits, zeros = at(w, offset_of(s, LOGITS)), at(w, offset_of(s, ZEROS))
     output, dh = at(w, layer_offset_of(s, top, OUTPUT)), at(w, layer_offset_of(s, top, DH))
-    for n in range(first, last, ROWS):
-        rows, some, dh_rows = min(ROWS, last - n), at(logits, (n - held) * V), at(dh, n * H)
-        status = check_abort(worker)
-        if status == OK:
-            status = apply_dropout(w, d, top, n, rows, s)
-        if status == OK:
-            status = linear_forward(some, at(output, n * H), head_t, head_bias, rows, H, V)
-        if status == OK:
-            status = cross_entropy(at(losses, n), some, some, at(x.targets, n), x.scale, rows, V)
-        if status == OK:
-            status = linear_forward(dh_rows, some, head, zeros, rows, V, H)
-        if status == OK and d.dropout > 0:
-            status = dropout(dh_rows, dh_rows, d.dropout, d.seed, d.update, top, n, rows, s.B, H)
-        if status != OK:
-            return status
-    return OK
-
-
-@routine
-def run_head(losses, w, params, x, begin, count, worker, s):
-    """The head at some steps, for a worker's batch rows, or by columns for its part of all their rows."""
-    B, part, parts, held, N = s.B, worker.part, worker.parts, begin * s.B, count * s.B
-    if of_rows(worker, s).parts == 1:
-        first, last = held + part_start(N, part, parts), held + part_start(N, part + 1, parts)
-        return run_head_at_rows(losses, w, params, x, held, first, last, worker, s)
-    for t in range(begin, begin + count):
-        first, last = t * B + part_start(B, part, parts), t * B + part_start(B, part + 1, parts)
-        status = run_head_at_rows(losses, w, params, x, held, first, last, worker, s)
-        if status != OK:
-            return status
+    for t in range(begin, begin + count, steps):
+        start = t * B + first
+        end = start + part_start(N, stepwise.part + 1, stepwise.parts)
+        for n in range(start + part_start(N, stepwise.part, stepwise.parts), end, ROWS):
+            rows, some, dh_rows = min(ROWS, end - n), at(logits, (n - begin * B) * V), at(dh, n * H)
+            status = check_abort(worker)
+            if status == OK:
+                status = apply_dropout(w, d, top, n, rows, s)
+            if status == OK:
+                status = linear_forward(some, at(output, n * H), head_t, head_bias, rows, H, V)
+            if status == OK:
+                status = cross_entropy(at(losses, n), some, some, at(x.targets, n), x.scale, rows, V)
+            if status == OK:
+                status = linear_forward(dh_rows, some, head, zeros, rows, V, H)
+            if status == OK and d.dropout > 0:
+                status = dropout(dh_rows, dh_rows, d.dropout, d.seed, d.update, top, n, rows, B, H)
+            if status != OK:
+                return status
     return OK
 
 
