@@ -64,25 +64,26 @@ enum { FR_KC = 256, FR_MC = 96, FR_MAX_NR = 32, FR_ROWS = 64, FR_STRETCH = 1024,
 enum { FR_RNN_TANH = 0, FR_RNN_RELU = 1, FR_GRU = 2, FR_LSTM = 3, FR_CELL_KINDS = 4 };
 
 /* The fields of a `plan`: the cell and the sizes of a network, the number of the cell's gates, the size of its
- * parameters, the steps whose logits are in memory at a time; then the offsets of arrays in the parameters and in a
+ * parameters, the steps whose logits are in memory at a time, what workers share; then the offsets of arrays in the parameters and in a
  * workspace, -1 for an array that is absent. core/plan.py makes it. */
 enum {
     FR_CELL = 0, FR_LAYERS = 1, FR_VOCABULARY = 2, FR_EMBEDDING = 3, FR_HIDDEN = 4, FR_GATE_COUNT = 5,
     FR_PARAMETERS = 6, FR_HEAD_STEPS = 7,
-    FR_TIED = 8,             /* 1 where the head's weight is the embedding's, else 0 */
-    FR_EMBEDDING_WEIGHT = 9, /* (V, E), where E > 0 */
-    FR_HEAD_WEIGHT = 10,     /* (V, H); where weights are tied, that of the embedding */
-    FR_HEAD_BIAS = 11,       /* (V) */
-    FR_HEAD_T = 12,          /* head.weightᵀ packed (H, Vp) */
-    FR_HEAD = 13,            /* head.weight packed (V, Hp) */
-    FR_BLOCKS = 14,          /* (parts, FR_KC, max(E, H)p) */
-    FR_X = 15,               /* (T, B, E), where E > 0: rows of the embedding */
-    FR_MASKED = 16,          /* (B+parts, (G+1)·H) */
-    FR_DC = 17,              /* (B, H), lstm only */
-    FR_DX = 18,              /* (T, B, E), where E > 0 */
-    FR_LOGITS = 19,          /* (head steps, B, V), or (FR_ROWS, V) */
-    FR_ZEROS = 20,           /* (max(E, H)) */
-    FR_LAYER = 21            /* from here on the fields below, once for each layer */
+    FR_TIED = 8,              /* 1 where the head's weight is the embedding's, else 0 */
+    FR_BY_COLUMNS = 9,        /* 1 where workers share the columns of a recurrence's products, 0 where batch rows */
+    FR_EMBEDDING_WEIGHT = 10, /* (V, E), where E > 0 */
+    FR_HEAD_WEIGHT = 11,      /* (V, H); where weights are tied, that of the embedding */
+    FR_HEAD_BIAS = 12,        /* (V) */
+    FR_HEAD_T = 13,           /* head.weightᵀ packed (H, Vp) */
+    FR_HEAD = 14,             /* head.weight packed (V, Hp) */
+    FR_BLOCKS = 15,           /* (parts, FR_KC, max(E, H)p) */
+    FR_X = 16,                /* (T, B, E), where E > 0: rows of the embedding */
+    FR_MASKED = 17,           /* (B+parts, (G+1)·H), or by columns (parts, B+1, (G+1)·H) */
+    FR_DC = 18,               /* (B, H), lstm only */
+    FR_DX = 19,               /* (T, B, E), where E > 0 */
+    FR_LOGITS = 20,           /* (head steps, B, V), or (parts, FR_ROWS, V) */
+    FR_ZEROS = 21,            /* (max(E, H)) */
+    FR_LAYER = 22             /* from here on the fields below, once for each layer */
 };
 enum {
     FR_WEIGHT_IH = 0, /* (G·H, I); for a one-hot input (V, G·H), the transpose of the public one */
@@ -378,33 +379,36 @@ fr_status FR(average_update)(
  * B rows and for the number of parts. A workspace is fastest if it begins at a cache line. A state (Z, L, B, H) is
  * h of each layer; for the LSTM, c of each layer follows. */
 
-/* The logits of a window, and the state after it. The plan is made for min(T, ⌈FR_KC/B⌉) steps. */
+/* The logits of a window, and the state after it. The plan is made for min(T, ⌈FR_KC/B⌉) steps.
+ * All parts run at the same time, each in a worker of its own, on the same arrays; the workers wait for each other at
+ * `barrier`. */
 fr_status FR(network_forward)(
     real *logits,          /* (T, B, V) */
     real *state,           /* (Z, L, B, H) (in, out) */
     real *workspace,       /* flat (scratch) */
+    int32_t *barrier,      /* (FR_BARRIER) (in, out) */
     const real *params,    /* (P) */
     const int32_t *inputs, /* (T, B) */
     const uint8_t *starts, /* (T, B) */
     const int64_t *plan,   /* flat */
-    int64_t T, int64_t B);
+    int64_t part, int64_t parts, int64_t T, int64_t B);
 
 /* The same as network_forward, with the loss of each symbol in place of the logits. */
 fr_status FR(network_losses)(
     double *losses,         /* (T, B) */
     real *state,            /* (Z, L, B, H) (in, out) */
     real *workspace,        /* flat (scratch) */
+    int32_t *barrier,       /* (FR_BARRIER) (in, out) */
     const real *params,     /* (P) */
     const int32_t *inputs,  /* (T, B) */
     const int32_t *targets, /* (T, B) */
     const uint8_t *starts,  /* (T, B) */
     const int64_t *plan,    /* flat */
-    int64_t T, int64_t B);
+    int64_t part, int64_t parts, int64_t T, int64_t B);
 
 /* Forward and backward: the loss of each symbol, and the gradients of scale · Σ losses, with `dropout` as the
  * fraction of each layer's output that is set to zero.
- * No gradient crosses the start or the end of the window (truncated BPTT). All parts run at the same time, each in
- * a worker of its own, on the same arrays; the workers wait for each other at `barrier`. */
+ * No gradient crosses the start or the end of the window (truncated BPTT). Parts are as in network_forward. */
 fr_status FR(network_gradients)(
     double *losses,         /* (T, B) */
     real *grads,            /* (P) */
@@ -425,7 +429,7 @@ fr_status FR(network_gradients)(
  * from the last window to the first. `reduction` is FR_SUM, FR_MEAN or FR_BATCHMEAN. Training stops before the
  * first update whose loss or gradient is not finite, and does not change the parameters further; every later loss
  * and norm is NaN. For dropout, update w has the number first_update + w. If A is 1, the average is updated after
- * each update of the parameters. Parts are as in network_gradients. */
+ * each update of the parameters. Parts are as in network_forward. */
 fr_status FR(train_windows)(
     double *losses,         /* (W): the sum of the losses of each window */
     double *norms,          /* (W): the norm of each gradient after clipping by value */
@@ -451,39 +455,42 @@ fr_status FR(train_windows)(
  *
  * `prepared` holds the packed weights; many streams may share it. `scratch` holds all else. */
 
-/* Packs what network_step and sample read. */
+/* Packs what network_step and sample read. A part is some panels of each weight. */
 fr_status FR(network_prepare)(
     real *prepared,       /* flat (out) */
     const real *params,   /* (P) */
-    const int64_t *plan   /* flat */
-);
+    const int64_t *plan,  /* flat */
+    int64_t part, int64_t parts);
 
-/* One step of B rows: the logits of the next symbol, and the state after the step. */
+/* One step of B rows: the logits of the next symbol, and the state after the step. Parts are as in
+ * network_forward; each writes some of the logits. */
 fr_status FR(network_step)(
     real *logits,          /* (B, V) */
     real *state,           /* (Z, L, B, H) (in, out) */
     real *scratch,         /* flat (scratch) */
+    int32_t *barrier,      /* (FR_BARRIER) (in, out) */
     const real *prepared,  /* flat */
     const real *params,    /* (P) */
     const int32_t *inputs, /* (B) */
     const uint8_t *starts, /* (B) */
     const int64_t *plan,   /* flat */
-    int64_t B);
+    int64_t part, int64_t parts, int64_t B);
 
 /* Draws n symbols, each from softmax(logits / temperature): with e = exp((logits - largest) / temperature) and the
  * symbol's uniform number u, the first v with e_0 + … + e_v > u · Σe; at temperature 0, the first of the largest
  * logits. Each symbol is the input of the next step. After a `stop_symbol`, all symbols are `stop_symbol`. If a logit
- * is not finite, that symbol and all after it are -1. */
+ * is not finite, that symbol and all after it are -1. Parts are as in network_forward. */
 fr_status FR(sample)(
     int32_t *symbols,       /* (n) */
     real *state,            /* (Z, L, 1, H) (in, out) */
     real *scratch,          /* flat (scratch) */
     real *logits,           /* (1, V) (scratch) */
+    int32_t *barrier,       /* (FR_BARRIER) (in, out) */
     const real *prepared,   /* flat */
     const real *params,     /* (P) */
     const double *uniforms, /* (n): from 0 to below 1 */
     const uint8_t *starts,  /* (1): the same at each step */
     const int64_t *plan,    /* flat */
-    double temperature, int64_t symbol_before, int64_t stop_symbol, int64_t n);
+    double temperature, int64_t symbol_before, int64_t stop_symbol, int64_t part, int64_t parts, int64_t n);
 
 #endif

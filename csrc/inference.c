@@ -2,73 +2,100 @@
 
 #include "layers.h"
 
-static int32_t unused[FR_BARRIER]; /* a single worker never waits and is never aborted */
-static const fr_worker ALONE = {unused, 0, 1};
 static const fr_dropout NO_DROPOUT = {0, 0, 0};
+
+/* The head at a worker's part of the rows of some steps, of which the first has the number `at` in the window. */
+static fr_status run_head(double *losses, real *logits, real *workspace, const real *params, const int32_t *targets,
+                          int64_t at, fr_worker worker, fr_sizes s)
+{
+    const int64_t V = s.V, H = s.H, N = s.T * s.B, end = fr_part_start(N, worker.part + 1, worker.parts);
+    const real *head_t = workspace + fr_offset_of(s, FR_HEAD_T), *head_bias = params + fr_offset_of(s, FR_HEAD_BIAS);
+    const real *h = workspace + fr_layer_offset_of(s, s.L - 1, FR_H) + s.B * H;
+    real *own = workspace + fr_offset_of(s, FR_LOGITS) + worker.part * FR_ROWS * V;
+    for (int64_t n = fr_part_start(N, worker.part, worker.parts); n < end; n += FR_ROWS) {
+        const int64_t rows = fr_min(FR_ROWS, end - n);
+        real *out = targets ? own : logits + (at + n) * V;
+        FR_RETURN_IF_BAD(FR(linear_forward)(out, h + n * H, head_t, head_bias, rows, H, V));
+        if (targets)
+            FR_RETURN_IF_BAD(FR(cross_entropy)(losses + at + n, out, out, targets + at + n, 1.0, rows, V));
+    }
+    return FR_OK;
+}
 
 /* The forward pass of a window, about FR_KC rows at a time, so that the workspace stays in the cache. Writes the
  * losses if `targets` is not NULL, else the logits. */
 static fr_status forward(double *losses, real *logits, real *workspace, const real *params, fr_window x,
-                         fr_sizes window)
+                         fr_worker worker, fr_sizes window)
 {
     FR_RETURN_IF_BAD(fr_bad_sizes(window));
-    const int64_t B = window.B, V = window.V, H = window.H, steps = fr_min(window.T, (FR_KC + B - 1) / B);
-    const real *head_t = workspace + fr_offset_of(window, FR_HEAD_T),
-               *head_bias = params + fr_offset_of(window, FR_HEAD_BIAS);
-    const real *h = workspace + fr_layer_offset_of(window, window.L - 1, FR_H) + B * H;
-    fr_pack_forward(workspace, params, ALONE, window);
+    const int64_t B = window.B, N = window.T * B, steps = fr_min(window.T, (FR_KC + B - 1) / B);
+    if (fr_bad_worker(worker))
+        return FR_BAD_SIZE;
+    if (fr_bad_symbols(x.inputs, 0, N, window.V) || (x.targets && fr_bad_symbols(x.targets, -1, N, window.V)))
+        return FR_BAD_SYMBOL;
+    fr_pack_forward(workspace, params, worker, window);
+    FR_RETURN_IF_BAD(fr_barrier_wait(worker));
     for (int64_t t = 0; t < window.T; t += steps) {
         fr_sizes s = window;
         s.T = fr_min(steps, window.T - t);
         fr_window some = x;
         some.inputs += t * B;
         some.starts += t * B;
-        FR_RETURN_IF_BAD(fr_layers_forward(workspace, workspace, params, some, ALONE, s));
-        for (int64_t n = 0; n < s.T * B; n += FR_ROWS) {
-            const int64_t rows = fr_min(FR_ROWS, s.T * B - n), at = t * B + n;
-            real *out = x.targets ? workspace + fr_offset_of(s, FR_LOGITS) : logits + at * V;
-            FR_RETURN_IF_BAD(FR(linear_forward)(out, h + n * H, head_t, head_bias, rows, H, V));
-            if (x.targets)
-                FR_RETURN_IF_BAD(FR(cross_entropy)(losses + at, out, out, x.targets + at, 1.0, rows, V));
-        }
+        FR_RETURN_IF_BAD(fr_layers_forward(workspace, workspace, params, some, worker, s));
+        FR_RETURN_IF_BAD(fr_barrier_wait(fr_of_rows(worker, s)));
+        FR_RETURN_IF_BAD(run_head(losses, logits, workspace, params, x.targets, t * B, worker, s));
+        FR_RETURN_IF_BAD(fr_barrier_wait(worker)); /* the next steps overwrite what this head reads */
     }
     return FR_OK;
 }
 
-fr_status FR(network_forward)(real *logits, real *state, real *workspace, const real *params,
-                              const int32_t *inputs, const uint8_t *starts, const int64_t *plan, int64_t T,
-                              int64_t B)
+fr_status FR(network_forward)(real *logits, real *state, real *workspace, int32_t *barrier, const real *params,
+                              const int32_t *inputs, const uint8_t *starts, const int64_t *plan, int64_t part,
+                              int64_t parts, int64_t T, int64_t B)
 {
+    const fr_worker worker = {barrier, part, parts};
     const fr_window x = {inputs, NULL, starts, state, 1.0, NO_DROPOUT};
-    return forward(NULL, logits, workspace, params, x, fr_sizes_of(plan, T, B));
+    return forward(NULL, logits, workspace, params, x, worker, fr_sizes_of(plan, T, B));
 }
 
-fr_status FR(network_losses)(double *losses, real *state, real *workspace, const real *params,
-                             const int32_t *inputs, const int32_t *targets, const uint8_t *starts,
-                             const int64_t *plan, int64_t T, int64_t B)
+fr_status FR(network_losses)(double *losses, real *state, real *workspace, int32_t *barrier, const real *params,
+                             const int32_t *inputs, const int32_t *targets, const uint8_t *starts, const int64_t *plan,
+                             int64_t part, int64_t parts, int64_t T, int64_t B)
 {
+    const fr_worker worker = {barrier, part, parts};
     const fr_window x = {inputs, targets, starts, state, 1.0, NO_DROPOUT};
-    return forward(losses, NULL, workspace, params, x, fr_sizes_of(plan, T, B));
+    return forward(losses, NULL, workspace, params, x, worker, fr_sizes_of(plan, T, B));
 }
 
-fr_status FR(network_prepare)(real *prepared, const real *params, const int64_t *plan)
+fr_status FR(network_prepare)(real *prepared, const real *params, const int64_t *plan, int64_t part, int64_t parts)
 {
     const fr_sizes s = fr_sizes_of(plan, 1, 1);
+    const fr_worker worker = {NULL, part, parts};
     FR_RETURN_IF_BAD(fr_bad_sizes(s));
-    fr_pack_forward(prepared, params, ALONE, s);
+    if (fr_bad_worker(worker))
+        return FR_BAD_SIZE;
+    fr_pack_forward(prepared, params, worker, s);
     return FR_OK;
 }
 
-fr_status FR(network_step)(real *restrict logits, real *restrict state, real *restrict scratch,
-                           const real *restrict prepared, const real *restrict params,
-                           const int32_t *restrict inputs, const uint8_t *restrict starts, const int64_t *restrict plan,
-                           int64_t B)
+fr_status FR(network_step)(real *logits, real *state, real *scratch, int32_t *barrier, const real *prepared,
+                           const real *params, const int32_t *inputs, const uint8_t *starts, const int64_t *plan,
+                           int64_t part, int64_t parts, int64_t B)
 {
     const fr_sizes s = fr_sizes_of(plan, 1, B);
+    const fr_worker worker = {barrier, part, parts};
     const fr_window x = {inputs, NULL, starts, state, 1.0, NO_DROPOUT};
     FR_RETURN_IF_BAD(fr_bad_sizes(s));
-    FR_RETURN_IF_BAD(fr_layers_forward(scratch, prepared, params, x, ALONE, s));
-    const real *h = scratch + fr_layer_offset_of(s, s.L - 1, FR_H) + B * s.H;
-    return FR(linear_forward)(logits, h, prepared + fr_offset_of(s, FR_HEAD_T),
-                              params + fr_offset_of(s, FR_HEAD_BIAS), B, s.H, s.V);
+    if (fr_bad_worker(worker))
+        return FR_BAD_SIZE;
+    if (fr_bad_symbols(inputs, 0, B, s.V))
+        return FR_BAD_SYMBOL;
+    FR_RETURN_IF_BAD(fr_layers_forward(scratch, prepared, params, x, worker, s));
+    const fr_worker of_rows = fr_of_rows(worker, s);
+    const int64_t first = fr_part_start(B, of_rows.part, of_rows.parts),
+                  rows = fr_part_start(B, of_rows.part + 1, of_rows.parts) - first;
+    const real *h = scratch + fr_layer_offset_of(s, s.L - 1, FR_H) + (B + first) * s.H;
+    fr_matmul_part(logits + first * s.V, params + fr_offset_of(s, FR_HEAD_BIAS), 0, h,
+                   prepared + fr_offset_of(s, FR_HEAD_T), fr_of_columns(worker, s), rows, s.H, 1, s.V);
+    return FR_OK;
 }

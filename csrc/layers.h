@@ -6,6 +6,7 @@
 
 #include "fastrnn.h"
 #include "matmul.h"
+#include "parts.h"
 #include "team.h"
 #include "views.h"
 
@@ -23,6 +24,15 @@ typedef struct {
     double scale; /* of the gradient */
     fr_dropout dropout;
 } fr_window;
+
+/* Every worker checks all ids, so that all workers return the same status. */
+static inline int fr_bad_symbols(const int32_t *ids, int32_t lowest, int64_t N, int64_t V)
+{
+    int bad = 0;
+    for (int64_t n = 0; n < N; n++)
+        bad |= ids[n] < lowest || ids[n] >= V;
+    return bad;
+}
 
 static inline void fr_pack_forward(real *packed, const real *params, fr_worker worker, fr_sizes s)
 {
@@ -47,27 +57,80 @@ static inline fr_status fr_apply_dropout(real *trace, fr_dropout d, int64_t laye
                        layer, n, rows, s.B, s.H);
 }
 
-/* The input's share of a dense layer's gates, for a worker's part of the T·B rows. */
-static inline fr_status fr_input_projection(real *trace, const real *packed, const real *params, fr_window x,
-                                            int64_t layer, fr_worker worker, fr_sizes s)
+/* A worker's part of the batch rows; and of the columns of a recurrence's products and of the hidden units. A plan
+ * says which of the two the workers share; each worker has all of the other. */
+fr_inline fr_worker fr_of_rows(fr_worker worker, fr_sizes s)
 {
-    const int64_t N = s.T * s.B, end = fr_part_start(N, worker.part + 1, worker.parts), I = fr_inputs_of(s, layer),
-                  O = s.G * s.H;
-    real *in = trace + (layer > 0 ? fr_layer_offset_of(s, layer - 1, FR_OUTPUT) : fr_offset_of(s, FR_X));
-    real *gates = trace + fr_layer_offset_of(s, layer, FR_GATES);
-    const real *ih = packed + fr_layer_offset_of(s, layer, FR_IH_T),
-               *bias = params + fr_layer_offset_of(s, layer, FR_GATE_BIAS);
+    const int by_columns = fr_offset_of(s, FR_BY_COLUMNS) != 0;
+    const fr_worker of_rows = {worker.barrier, by_columns ? 0 : worker.part, by_columns ? 1 : worker.parts};
+    return of_rows;
+}
+
+fr_inline fr_worker fr_of_columns(fr_worker worker, fr_sizes s)
+{
+    const int by_columns = fr_offset_of(s, FR_BY_COLUMNS) != 0;
+    const fr_worker of_columns = {worker.barrier, by_columns ? worker.part : 0, by_columns ? worker.parts : 1};
+    return of_columns;
+}
+
+/* The scratch memory of a worker for batch rows from `first` on; by columns, the first worker's is shared too. */
+static inline real *fr_scratch_of(real *trace, int64_t first, int64_t part, fr_sizes s)
+{
+    const int64_t row = fr_offset_of(s, FR_BY_COLUMNS) ? part * (s.B + 1) : first + part;
+    return trace + fr_offset_of(s, FR_MASKED) + row * (s.G + 1) * s.H;
+}
+
+/* The input of a dense layer, for a worker's part of the T·B rows. */
+static inline fr_status fr_layer_input(real *trace, const real *params, fr_window x, int64_t layer, fr_worker worker,
+                                       fr_sizes s)
+{
+    const int64_t N = s.T * s.B, end = fr_part_start(N, worker.part + 1, worker.parts);
     for (int64_t n = fr_part_start(N, worker.part, worker.parts); n < end; n += FR_STRETCH) {
         const int64_t rows = fr_min(FR_STRETCH, end - n);
         FR_RETURN_IF_BAD(fr_check_abort(worker));
         if (layer > 0)
             FR_RETURN_IF_BAD(fr_apply_dropout(trace, x.dropout, layer - 1, n, rows, s));
         else
-            FR_RETURN_IF_BAD(FR(embedding_forward)(in + n * I, params + fr_offset_of(s, FR_EMBEDDING_WEIGHT),
-                                                   x.inputs + n, rows, s.V, I));
-        FR_RETURN_IF_BAD(FR(linear_forward)(gates + n * O, in + n * I, ih, bias, rows, I, O));
+            FR_RETURN_IF_BAD(FR(embedding_forward)(trace + fr_offset_of(s, FR_X) + n * s.E,
+                                                   params + fr_offset_of(s, FR_EMBEDDING_WEIGHT), x.inputs + n, rows,
+                                                   s.V, s.E));
     }
     return FR_OK;
+}
+
+/* The input's share of a dense layer's gates, for a worker's part of the T·B rows, or of the columns. */
+static inline fr_status fr_input_projection(real *trace, const real *packed, const real *params, int64_t layer,
+                                            fr_worker worker, fr_sizes s)
+{
+    const fr_worker of_rows = fr_of_rows(worker, s), of_columns = fr_of_columns(worker, s);
+    const int64_t N = s.T * s.B, end = fr_part_start(N, of_rows.part + 1, of_rows.parts), I = fr_inputs_of(s, layer),
+                  O = s.G * s.H;
+    const real *in = trace + (layer > 0 ? fr_layer_offset_of(s, layer - 1, FR_OUTPUT) : fr_offset_of(s, FR_X));
+    const real *ih = packed + fr_layer_offset_of(s, layer, FR_IH_T),
+               *bias = params + fr_layer_offset_of(s, layer, FR_GATE_BIAS);
+    real *gates = trace + fr_layer_offset_of(s, layer, FR_GATES);
+    for (int64_t n = fr_part_start(N, of_rows.part, of_rows.parts); n < end; n += FR_STRETCH) {
+        FR_RETURN_IF_BAD(fr_check_abort(worker));
+        fr_matmul_part(gates + n * O, bias, 0, in + n * I, ih, of_columns, fr_min(FR_STRETCH, end - n), I, s.G,
+                       s.H);
+    }
+    return FR_OK;
+}
+
+/* Sets a worker's hidden units of `rows` rows to zero. */
+static inline void fr_clear_units(real *out, fr_worker worker, int64_t rows, int64_t H)
+{
+    const fr_columns units = fr_part_columns(worker, 1, H);
+    for (int64_t b = 0; b < rows; b++)
+        memset(out + b * H + units.first, 0, (size_t)units.n * sizeof(real));
+}
+
+/* Copies a worker's hidden units of `rows` rows. */
+fr_inline void fr_copy_units(real *out, const real *x, fr_worker worker, int64_t rows, int64_t H)
+{
+    const fr_columns units = fr_part_columns(worker, 1, H);
+    for (int64_t b = 0; b < rows; b++)
+        memcpy(out + b * H + units.first, x + b * H + units.first, (size_t)units.n * sizeof(real));
 }
 
 /* The recurrence of a layer, for `rows` batch rows from `first` on. It carries the state. */
@@ -76,40 +139,45 @@ static inline fr_status fr_recurrence_forward_rows(real *trace, const real *pack
                                                    fr_sizes s)
 {
     const int64_t B = s.B, H = s.H, O = s.G * H, last = (s.T * B + first) * H;
-    const size_t bytes = (size_t)(rows * H) * sizeof(real);
+    const fr_worker of_columns = fr_of_columns(worker, s);
     const real *weight_ih = params + fr_layer_offset_of(s, layer, FR_WEIGHT_IH);
     const real *bias = params + fr_layer_offset_of(s, layer, FR_GATE_BIAS);
     const real *hh = packed + fr_layer_offset_of(s, layer, FR_HH_T);
-    real *masked = trace + fr_offset_of(s, FR_MASKED) + (first + worker.part) * (s.G + 1) * H;
+    real *masked = fr_scratch_of(trace, first, worker.part, s);
+    real *product = fr_scratch_of(trace, first, of_columns.parts > 1 ? 0 : worker.part, s) + (rows + 3) * H; /* gru */
     real *h = trace + fr_layer_offset_of(s, layer, FR_H),
          *aux = fr_optional(trace, fr_layer_offset_of(s, layer, FR_AUX));
     real *gates = trace + fr_layer_offset_of(s, layer, FR_GATES);
     real *state_h = x.state + (layer * B + first) * H, *state_c = state_h + s.L * B * H;
-    memcpy(h + first * H, state_h, bytes);
+    fr_copy_units(h + first * H, state_h, of_columns, rows, H);
     if (s.cell == FR_LSTM)
-        memcpy(aux + first * H, state_c, bytes);
+        fr_copy_units(aux + first * H, state_c, of_columns, rows, H);
     for (int64_t t = 0; t < s.T; t++) {
         const int64_t n = t * B + first, here = n * H, next = here + B * H;
         const uint8_t *starts = x.starts + n;
         real *row = gates + n * O;
+        const real *h_before = t > 0 ? h + here : state_h; /* other workers may not have copied their units yet */
         FR_RETURN_IF_BAD(fr_check_abort(worker));
         if (!fr_is_dense(s, layer))
-            FR_RETURN_IF_BAD(FR(gather_forward)(row, weight_ih, bias, x.inputs + n, rows, s.V, O));
+            FR_RETURN_IF_BAD(fr_gather(row, weight_ih, bias, x.inputs + n, of_columns, rows, s.V, s.G, H));
         switch (s.cell) {
         case FR_GRU:
-            FR(gru_forward)(h + next, aux + here, row, masked, h + here, hh,
-                            params + fr_layer_offset_of(s, layer, FR_BIAS_HN), starts, rows, H);
+            FR_RETURN_IF_BAD(fr_gru_forward(h + next, aux + here, row, masked, product, h_before, hh,
+                                            params + fr_layer_offset_of(s, layer, FR_BIAS_HN), starts, of_columns,
+                                            rows, H));
             break;
         case FR_LSTM:
-            FR(lstm_forward)(h + next, aux + next, row, masked, h + here, aux + here, hh, starts, rows, H);
+            FR_RETURN_IF_BAD(fr_lstm_forward(h + next, aux + next, row, masked, h_before, aux + here, hh, starts,
+                                             of_columns, rows, H));
             break;
         default:
-            FR(rnn_forward)(h + next, masked, h + here, hh, starts, s.cell == FR_RNN_RELU, rows, H);
+            FR_RETURN_IF_BAD(fr_rnn_forward(h + next, masked, h_before, hh, starts, s.cell == FR_RNN_RELU, of_columns,
+                                            rows, H));
         }
     }
-    memcpy(state_h, h + last, bytes);
+    fr_copy_units(state_h, h + last, of_columns, rows, H);
     if (s.cell == FR_LSTM)
-        memcpy(state_c, aux + last, bytes);
+        fr_copy_units(state_c, aux + last, of_columns, rows, H);
     return FR_OK;
 }
 
@@ -117,8 +185,9 @@ static inline fr_status fr_recurrence_forward_rows(real *trace, const real *pack
 static inline fr_status fr_recurrence_forward(real *trace, const real *packed, const real *params, fr_window x,
                                               int64_t layer, fr_worker worker, fr_sizes s)
 {
-    const int64_t end = fr_part_start(s.B, worker.part + 1, worker.parts);
-    for (int64_t b = fr_part_start(s.B, worker.part, worker.parts); b < end; b += FR_STRETCH)
+    const fr_worker of_rows = fr_of_rows(worker, s);
+    const int64_t end = fr_part_start(s.B, of_rows.part + 1, of_rows.parts);
+    for (int64_t b = fr_part_start(s.B, of_rows.part, of_rows.parts); b < end; b += FR_STRETCH)
         FR_RETURN_IF_BAD(fr_recurrence_forward_rows(trace, packed, params, x, layer, b, fr_min(FR_STRETCH, end - b),
                                                     worker, s));
     return FR_OK;
@@ -130,9 +199,11 @@ static inline fr_status fr_layers_forward(real *trace, const real *packed, const
     for (int64_t l = 0; l < s.L; l++) {
         if (fr_is_dense(s, l)) {
             if (l > 0)
-                FR_RETURN_IF_BAD(fr_barrier_wait(worker));
-            FR_RETURN_IF_BAD(fr_input_projection(trace, packed, params, x, l, worker, s));
-            FR_RETURN_IF_BAD(fr_barrier_wait(worker));
+                FR_RETURN_IF_BAD(fr_barrier_wait(fr_of_rows(worker, s)));
+            FR_RETURN_IF_BAD(fr_layer_input(trace, params, x, l, worker, s));
+            FR_RETURN_IF_BAD(fr_barrier_wait(fr_of_columns(worker, s)));
+            FR_RETURN_IF_BAD(fr_input_projection(trace, packed, params, l, worker, s));
+            FR_RETURN_IF_BAD(fr_barrier_wait(fr_of_rows(worker, s)));
         }
         FR_RETURN_IF_BAD(fr_recurrence_forward(trace, packed, params, x, l, worker, s));
     }

@@ -2,6 +2,7 @@
 
 #include "fastrnn.h"
 #include "matmul.h"
+#include "parts.h"
 #include "views.h"
 
 fr_status FR(pack)(real *restrict packed, const real *restrict weight, int64_t transposed, int64_t part,
@@ -9,9 +10,7 @@ fr_status FR(pack)(real *restrict packed, const real *restrict weight, int64_t t
 {
     if (part < 0 || part >= parts || K < 1 || J < 1)
         return FR_BAD_SIZE;
-    const int64_t panels = (J + FR_NR - 1) / FR_NR;
-    const int64_t first = fr_part_start(panels, part, parts) * FR_NR;
-    const int64_t last = fr_min(fr_part_start(panels, part + 1, parts) * FR_NR, J);
+    const int64_t first = fr_part_column(J, part, parts), last = fr_part_column(J, part + 1, parts);
     for (int64_t j = first; j < last; j += FR_NR) {
         const int64_t columns = fr_min(FR_NR, last - j);
         if (transposed)
@@ -53,20 +52,35 @@ fr_status FR(embedding_gradients)(real *restrict dweight, const real *restrict d
     return FR_OK;
 }
 
-fr_status FR(gather_forward)(real *restrict y, const real *restrict weight, const real *restrict bias,
-                             const int32_t *restrict ids, int64_t N, int64_t V, int64_t O)
+fr_inline fr_status some_gather(real *y, const real *weight, const real *bias, const int32_t *ids, fr_worker worker,
+                                int64_t N, int64_t V, int64_t G, int64_t H)
 {
-    if (N < 0 || V < 1 || O < 1)
-        return FR_BAD_SIZE;
+    const fr_columns part = fr_part_columns(worker, G, H);
+    const int64_t O = G * H;
     for (int64_t n = 0; n < N; n++) {
         const int64_t id = ids[n];
         if (id < 0 || id >= V)
             return FR_BAD_SYMBOL;
         const real *row = weight + id * O;
-        for (int64_t o = 0; o < O; o++)
-            y[n * O + o] = row[o] + bias[o];
+        for (int64_t range = 0, first = part.first; range < part.ranges; range++, first += H)
+            for (int64_t o = first; o < first + part.n; o++)
+                y[n * O + o] = row[o] + bias[o];
     }
     return FR_OK;
+}
+
+fr_status FR(gather_forward)(real *restrict y, const real *restrict weight, const real *restrict bias,
+                             const int32_t *restrict ids, int64_t N, int64_t V, int64_t O)
+{
+    if (N < 0 || V < 1 || O < 1)
+        return FR_BAD_SIZE;
+    return some_gather(y, weight, bias, ids, fr_alone, N, V, 1, O);
+}
+
+fr_status FR(gather_part)(real *y, const real *weight, const real *bias, const int32_t *ids, fr_worker worker,
+                          int64_t N, int64_t V, int64_t G, int64_t H)
+{
+    return some_gather(y, weight, bias, ids, worker, N, V, G, H);
 }
 
 fr_status FR(gather_gradients)(real *restrict dweight, real *restrict dbias, const real *restrict dy,
@@ -94,7 +108,7 @@ fr_status FR(linear_forward)(real *restrict y, const real *restrict x, const rea
 {
     if (N < 0 || I < 1 || O < 1)
         return FR_BAD_SIZE;
-    fr_matmul(y, bias, 0, x, I, 1, packed, N, I, O);
+    fr_matmul(y, O, bias, 0, x, I, 1, packed, N, I, O);
     return FR_OK;
 }
 

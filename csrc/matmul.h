@@ -16,6 +16,7 @@
 #include "elementary.h"
 #include "fastrnn.h"
 #include "simd.h"
+#include "team.h"
 
 #define FR_NR (2 * FR_LANES)
 _Static_assert(FR_MAX_NR % FR_NR == 0, "a packed matrix has room for whole panels");
@@ -29,6 +30,36 @@ fr_inline int64_t fr_min(int64_t a, int64_t b)
 fr_inline int64_t fr_part_start(int64_t n, int64_t part, int64_t parts)
 {
     return parts == 1 ? n * part : n * part / parts;
+}
+
+/* Where a part of the J columns of a packed matrix begins: the parts have whole panels. */
+fr_inline int64_t fr_part_column(int64_t J, int64_t part, int64_t parts)
+{
+    return fr_min(fr_part_start((J + FR_NR - 1) / FR_NR, part, parts) * FR_NR, J);
+}
+
+/* A worker's part of the columns of G gates of H units each: `ranges` ranges of n columns, H apart. */
+typedef struct {
+    int64_t first, n, ranges;
+} fr_columns;
+
+/* Whether a worker has the columns of all gates of its hidden units: this needs whole panels in a gate. */
+fr_inline int fr_by_units(fr_worker worker, int64_t H)
+{
+    return worker.parts > 1 && H % FR_NR == 0;
+}
+
+fr_inline fr_columns fr_part_columns(fr_worker worker, int64_t G, int64_t H)
+{
+    fr_columns part = {0, G * H, 1};
+    if (worker.parts > 1) {
+        const int by_units = fr_by_units(worker, H);
+        const int64_t J = by_units ? H : G * H;
+        part.first = fr_part_column(J, worker.part, worker.parts);
+        part.n = fr_part_column(J, worker.part + 1, worker.parts) - part.first;
+        part.ranges = by_units ? G : 1;
+    }
+    return part;
 }
 
 /* Rows of C, rows of A, and packed panels of B, `apart` elements apart. */
@@ -184,24 +215,24 @@ static inline void fr_clear_starts(real *packed, const uint8_t *starts, int64_t 
 
 /* Whether a product of one row reads the panels backwards. Every second row of C does, because the panels that
  * were read last are still in the cache. The row's address tells its parity. */
-static inline int fr_reversed_panels(const real *c, int64_t J)
+static inline int fr_reversed_panels(const real *c, int64_t c_i)
 {
-    return (uintptr_t)c / ((uintptr_t)J * sizeof(real)) % 2;
+    return (uintptr_t)c / ((uintptr_t)c_i * sizeof(real)) % 2;
 }
 
 /* C (I, J) = C₀ + A (I, K) B (K, J) for one block of rows. */
-static inline void fr_matmul_block(real *c, const real *from, int64_t from_i, const real *a, int64_t a_i, int64_t a_k,
-                                   const real *packed, int64_t I, int64_t K, int64_t J)
+static inline void fr_matmul_block(real *c, int64_t c_i, const real *from, int64_t from_i, const real *a, int64_t a_i,
+                                   int64_t a_k, const real *packed, int64_t I, int64_t K, int64_t J)
 {
     const int64_t tiles = (I + FR_MR - 1) / FR_MR; /* their heights differ by at most one row */
     const int64_t height = tiles > 1 ? I / tiles : I, more = I - height * tiles;
     const int64_t width = I == 1 ? FR_ROW_VECTORS * FR_LANES : FR_NR;
     const int64_t strips = (J + width - 1) / width;
-    const int reversed = I == 1 && strips > 1 && fr_reversed_panels(c, J);
+    const int reversed = I == 1 && strips > 1 && fr_reversed_panels(c, c_i);
     for (int64_t k = 0; k < K; k += FR_KC) {
         for (int64_t strip = 0; strip < strips; strip++) {
             const int64_t j = (reversed ? strips - 1 - strip : strip) * width, columns = fr_min(width, J - j);
-            fr_operands o = {c + j, J, from + j, from_i, a + k * a_k, a_i, a_k, packed + j * K + k * FR_NR, K * FR_NR,
+            fr_operands o = {c + j, c_i, from + j, from_i, a + k * a_k, a_i, a_k, packed + j * K + k * FR_NR, K * FR_NR,
                           fr_min(FR_KC, K - k)};
             if (I == 1) {
                 fr_tile_of_columns(columns, &o);
@@ -216,21 +247,30 @@ static inline void fr_matmul_block(real *c, const real *from, int64_t from_i, co
             }
         }
         from = c;
-        from_i = J;
+        from_i = c_i;
     }
 }
 
-/* C (I, J) = C₀ + A (I, K) B (K, J), with B packed. The rows of C are J apart, those of C₀ from_i. The rows
+/* C (I, J) = C₀ + A (I, K) B (K, J), with B packed. The rows of C are c_i apart, those of C₀ from_i. The rows
  * are taken in blocks of about the same size, up to FR_MC rows, so that those of A stay in the second-level
  * cache while every panel of B passes. */
-static inline void fr_matmul(real *c, const real *from, int64_t from_i, const real *a, int64_t a_i, int64_t a_k,
-                             const real *packed, int64_t I, int64_t K, int64_t J)
+static inline void fr_matmul(real *c, int64_t c_i, const real *from, int64_t from_i, const real *a, int64_t a_i,
+                             int64_t a_k, const real *packed, int64_t I, int64_t K, int64_t J)
 {
     const int64_t blocks = (I + FR_MC - 1) / FR_MC;
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t i = fr_part_start(I, block, blocks), end = fr_part_start(I, block + 1, blocks);
-        fr_matmul_block(c + i * J, from + i * from_i, from_i, a + i * a_i, a_i, a_k, packed, end - i, K, J);
+        fr_matmul_block(c + i * c_i, c_i, from + i * from_i, from_i, a + i * a_i, a_i, a_k, packed, end - i, K, J);
     }
+}
+
+/* A worker's columns of C (I, G·H) = C₀ + A (I, K) B (K, G·H), where the rows of A are K apart. */
+static inline void fr_matmul_part(real *c, const real *from, int64_t from_i, const real *a, const real *packed,
+                                  fr_worker worker, int64_t I, int64_t K, int64_t G, int64_t H)
+{
+    const fr_columns part = fr_part_columns(worker, G, H);
+    for (int64_t range = 0, j = part.first; range < part.ranges; range++, j += H)
+        fr_matmul(c + j, G * H, from + j, from_i, a, K, 1, packed + j * K, I, K, part.n);
 }
 
 /* Σ_n dy_n of outputs first … last-1, in the order of the rows. */
@@ -257,7 +297,7 @@ static inline void fr_weight_gradients(real *dweight, real *dbias, real *block, 
             fr_clear_starts(block, starts + n, rows, I);
         for (int64_t o = first; o < last; o += FR_ROWS) {
             real *drows = dweight + o * I;
-            fr_matmul(drows, drows, I, some + o, 1, O, block, fr_min(FR_ROWS, last - o), rows, I);
+            fr_matmul(drows, I, drows, I, some + o, 1, O, block, fr_min(FR_ROWS, last - o), rows, I);
         }
         if (dbias)
             fr_bias_gradients(dbias, some, first, last, rows, O);

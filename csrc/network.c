@@ -3,7 +3,8 @@
  * A window has phases, and the workers of a team wait for each other after each phase. A worker packs some of
  * the panels. It does the recurrences and the head for some of the batch rows, which stay in its core's cache;
  * the products between layers for some of the T·B rows; the gradients for some of the output rows of each
- * product; and the update for a range of the parameters. */
+ * product; and the update for a range of the parameters. If the plan says so, a worker instead does the recurrences
+ * for all batch rows and some of the columns (parts.h), and the head for some of the T·B rows. */
 
 #include <string.h>
 
@@ -13,20 +14,6 @@
 #include "sums.h"
 #include "team.h"
 #include "views.h"
-
-static int bad_worker(fr_worker worker)
-{
-    return worker.part < 0 || worker.part >= worker.parts;
-}
-
-/* Every worker checks all ids, so that all workers return the same status. */
-static int bad_symbols(const int32_t *ids, int32_t lowest, int64_t N, int64_t V)
-{
-    int bad = 0;
-    for (int64_t n = 0; n < N; n++)
-        bad |= ids[n] < lowest || ids[n] >= V;
-    return bad;
-}
 
 /* ---- Phases: the part of one worker ------------------------------------------------------------ */
 
@@ -45,20 +32,22 @@ static void pack_backward(real *w, const real *params, fr_worker worker, fr_size
         memset(w + fr_offset_of(s, FR_ZEROS), 0, (size_t)(s.E > s.H ? s.E : s.H) * sizeof(real));
 }
 
-/* The head at `count` steps from `begin` on, for a worker's batch rows: losses, dlogits in place of logits, and the
- * gradient of h. It takes up to FR_ROWS contiguous rows at a time. If a worker has all batch rows, the rows of all
- * steps are contiguous, else only those of one step. */
+/* The head at `count` steps from `begin` on, for a worker's batch rows, or by columns for its part of the rows of all
+ * these steps: losses, dlogits in place of logits, and the gradient of h. It takes up to FR_ROWS contiguous rows at a
+ * time. If a worker has all batch rows, the rows of all steps are contiguous, else only those of one step. */
 static fr_status run_head(double *losses, real *w, const real *params, fr_window x, int64_t begin, int64_t count,
                           fr_worker worker, fr_sizes s)
 {
-    const int64_t first = fr_part_start(s.B, worker.part, worker.parts),
-                  last = fr_part_start(s.B, worker.part + 1, worker.parts);
-    const int64_t steps = last - first == s.B ? count : 1, top = s.L - 1;
+    const fr_worker of_rows = fr_of_rows(worker, s), of_steps = fr_of_columns(worker, s);
+    const int64_t first = fr_part_start(s.B, of_rows.part, of_rows.parts),
+                  last = fr_part_start(s.B, of_rows.part + 1, of_rows.parts);
+    const int64_t steps = last - first == s.B ? count : 1, N = (steps - 1) * s.B + last - first, top = s.L - 1;
     const real *head_bias = params + fr_offset_of(s, FR_HEAD_BIAS), *zeros = w + fr_offset_of(s, FR_ZEROS);
     const fr_dropout d = x.dropout;
-    for (int64_t t = begin; t < begin + count; t += steps)
-        for (int64_t n = t * s.B + first; n < (t + steps - 1) * s.B + last; n += FR_ROWS) {
-            const int64_t rows = fr_min(FR_ROWS, (t + steps - 1) * s.B + last - n);
+    for (int64_t t = begin; t < begin + count; t += steps) {
+        const int64_t start = t * s.B + first, end = start + fr_part_start(N, of_steps.part + 1, of_steps.parts);
+        for (int64_t n = start + fr_part_start(N, of_steps.part, of_steps.parts); n < end; n += FR_ROWS) {
+            const int64_t rows = fr_min(FR_ROWS, end - n);
             real *logits = w + fr_offset_of(s, FR_LOGITS) + (n - begin * s.B) * s.V;
             real *output = w + fr_layer_offset_of(s, top, FR_OUTPUT) + n * s.H,
                  *dh = w + fr_layer_offset_of(s, top, FR_DH) + n * s.H;
@@ -71,6 +60,7 @@ static fr_status run_head(double *losses, real *w, const real *params, fr_window
             if (d.dropout > 0)
                 FR_RETURN_IF_BAD(FR(dropout)(dh, dh, d.dropout, d.seed, d.update, top, n, rows, s.B, s.H));
         }
+    }
     return FR_OK;
 }
 
@@ -94,12 +84,13 @@ static fr_status recurrence_backward_rows(real *w, fr_window x, int64_t layer, i
                                           fr_worker worker, fr_sizes s)
 {
     const int64_t B = s.B, H = s.H;
+    const fr_worker of_columns = fr_of_columns(worker, s);
     const real *h = w + fr_layer_offset_of(s, layer, FR_H), *hh = w + fr_layer_offset_of(s, layer, FR_HH);
     real *aux = fr_optional(w, fr_layer_offset_of(s, layer, FR_AUX)), *dc = fr_optional(w, fr_offset_of(s, FR_DC));
     real *gates = w + fr_layer_offset_of(s, layer, FR_GATES), *dh = w + fr_layer_offset_of(s, layer, FR_DH);
-    real *masked = w + fr_offset_of(s, FR_MASKED) + (first + worker.part) * (s.G + 1) * H;
+    real *masked = fr_scratch_of(w, first, s.cell == FR_GRU && of_columns.parts > 1 ? 0 : worker.part, s);
     if (s.cell == FR_LSTM)
-        memset(dc + first * H, 0, (size_t)(rows * H) * sizeof(real));
+        fr_clear_units(dc + first * H, of_columns, rows, H);
     for (int64_t t = s.T - 1; t >= 0; t--) {
         const int64_t n = t * B + first, here = n * H, next = here + B * H;
         real *before = dh + (t > 0 ? here - B * H : here), *row = gates + here * s.G;
@@ -107,14 +98,16 @@ static fr_status recurrence_backward_rows(real *w, fr_window x, int64_t layer, i
         FR_RETURN_IF_BAD(fr_check_abort(worker));
         switch (s.cell) {
         case FR_GRU:
-            FR(gru_backward)(before, row, aux + here, masked, dh + here, h + here, hh, starts, t > 0, rows, H);
+            FR_RETURN_IF_BAD(fr_gru_backward(before, row, aux + here, masked, dh + here, h + here, hh, starts, t > 0,
+                                             of_columns, rows, H));
             break;
         case FR_LSTM:
-            FR(lstm_backward)(before, dc + first * H, row, masked, dh + here, aux + next, aux + here, hh, starts,
-                              t > 0, rows, H);
+            FR_RETURN_IF_BAD(fr_lstm_backward(before, dc + first * H, row, masked, dh + here, aux + next, aux + here,
+                                              hh, starts, t > 0, of_columns, rows, H));
             break;
         default:
-            FR(rnn_backward)(dh + here, before, masked, h + next, hh, starts, s.cell == FR_RNN_RELU, t > 0, rows, H);
+            FR_RETURN_IF_BAD(fr_rnn_backward(dh + here, before, masked, h + next, hh, starts, s.cell == FR_RNN_RELU,
+                                             t > 0, of_columns, rows, H));
         }
     }
     return FR_OK;
@@ -123,8 +116,9 @@ static fr_status recurrence_backward_rows(real *w, fr_window x, int64_t layer, i
 /* The same for all batch rows of a worker. */
 static fr_status recurrence_backward(real *w, fr_window x, int64_t layer, fr_worker worker, fr_sizes s)
 {
-    const int64_t end = fr_part_start(s.B, worker.part + 1, worker.parts);
-    for (int64_t b = fr_part_start(s.B, worker.part, worker.parts); b < end; b += FR_STRETCH)
+    const fr_worker of_rows = fr_of_rows(worker, s);
+    const int64_t end = fr_part_start(s.B, of_rows.part + 1, of_rows.parts);
+    for (int64_t b = fr_part_start(s.B, of_rows.part, of_rows.parts); b < end; b += FR_STRETCH)
         FR_RETURN_IF_BAD(recurrence_backward_rows(w, x, layer, b, fr_min(FR_STRETCH, end - b), worker, s));
     return FR_OK;
 }
@@ -234,9 +228,9 @@ fr_status FR(network_gradients)(double *losses, real *grads, real *state, real *
     const fr_worker worker = {barrier, part, parts};
     const fr_window x = {inputs, targets, starts, state, scale, {dropout, dropout_seed, update}};
     FR_RETURN_IF_BAD(fr_bad_sizes(s));
-    if (bad_worker(worker))
+    if (fr_bad_worker(worker))
         return FR_BAD_SIZE;
-    if (bad_symbols(inputs, 0, T * B, s.V) || bad_symbols(targets, -1, T * B, s.V))
+    if (fr_bad_symbols(inputs, 0, T * B, s.V) || fr_bad_symbols(targets, -1, T * B, s.V))
         return FR_BAD_SYMBOL;
     return gradients(losses, grads, workspace, params, x, worker, s);
 }
@@ -287,9 +281,9 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
     const fr_sizes longest = fr_sizes_of(plan, T, B);
     const fr_worker worker = {barrier, part, parts};
     FR_RETURN_IF_BAD(fr_bad_sizes(longest));
-    if (bad_worker(worker) || first < 0 || W < 0 || S < 1)
+    if (fr_bad_worker(worker) || first < 0 || W < 0 || S < 1)
         return FR_BAD_SIZE;
-    if (bad_symbols(inputs, 0, S * B, longest.V) || bad_symbols(targets, -1, S * B, longest.V))
+    if (fr_bad_symbols(inputs, 0, S * B, longest.V) || fr_bad_symbols(targets, -1, S * B, longest.V))
         return FR_BAD_SYMBOL;
     const int64_t windows = (S + T - 1) / T, n = plan[FR_PARAMETERS];
     if (part == 0)

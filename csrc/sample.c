@@ -1,6 +1,7 @@
 /* sample.c: draws symbols one after the other. */
 
 #include "elementary.h"
+#include "team.h"
 #include "views.h"
 
 static int64_t first_of_largest(const real *x, int64_t n)
@@ -40,28 +41,31 @@ static int32_t draw(real *logits, double uniform, double temperature, int64_t V)
     return (int32_t)best; /* `wanted` was rounded up to `total` */
 }
 
-fr_status FR(sample)(int32_t *restrict symbols, real *restrict state, real *restrict scratch, real *restrict logits,
-                     const real *restrict prepared, const real *restrict params, const double *restrict uniforms,
-                     const uint8_t *restrict starts, const int64_t *restrict plan, double temperature,
-                     int64_t symbol_before, int64_t stop_symbol, int64_t n)
+fr_status FR(sample)(int32_t *symbols, real *state, real *scratch, real *logits, int32_t *barrier, const real *prepared,
+                     const real *params, const double *uniforms, const uint8_t *starts, const int64_t *plan,
+                     double temperature, int64_t symbol_before, int64_t stop_symbol, int64_t part, int64_t parts,
+                     int64_t n)
 {
     const int64_t V = plan[FR_VOCABULARY];
-    if (n < 0)
+    const fr_worker worker = {barrier, part, parts};
+    if (n < 0 || fr_bad_worker(worker))
         return FR_BAD_SIZE;
     if (symbol_before < 0 || symbol_before >= V)
         return FR_BAD_SYMBOL;
     int32_t symbol = (int32_t)symbol_before;
+    int ended = 0;
     for (int64_t i = 0; i < n; i++) {
-        if (i == 0 || symbol != stop_symbol) {
-            FR_RETURN_IF_BAD(FR(network_step)(logits, state, scratch, prepared, params, &symbol, starts, plan, 1));
-            symbol = all_are_finite(logits, V) ? draw(logits, uniforms[i], temperature, V) : -1;
-            if (symbol < 0) {
-                for (int64_t rest = i; rest < n; rest++)
-                    symbols[rest] = -1;
-                break;
-            }
-        }
-        symbols[i] = symbol;
+        if (!ended) {
+            FR_RETURN_IF_BAD(FR(network_step)(logits, state, scratch, barrier, prepared, params, &symbol, starts, plan,
+                                              part, parts, 1));
+            FR_RETURN_IF_BAD(fr_barrier_wait(worker));
+            if (part == 0) /* the other workers read it after they have waited */
+                symbols[i] = all_are_finite(logits, V) ? draw(logits, uniforms[i], temperature, V) : -1;
+            FR_RETURN_IF_BAD(fr_barrier_wait(worker));
+            symbol = symbols[i];
+            ended = symbol == stop_symbol || symbol < 0;
+        } else if (part == 0)
+            symbols[i] = symbol;
     }
     return FR_OK;
 }

@@ -6,6 +6,7 @@
 #define FASTRNN_TEAM_H
 
 #include <sched.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "fastrnn.h"
@@ -15,16 +16,22 @@ typedef struct {
     int64_t part, parts;
 } fr_worker;
 
+/* A single worker never waits and is never aborted. */
+static const fr_worker fr_alone = {NULL, 0, 1};
+
+static inline int fr_bad_worker(fr_worker worker)
+{
+    return worker.part < 0 || worker.part >= worker.parts;
+}
+
 /* FR_ABORTED if the call is to end. A phase that may take long checks this regularly. */
 static inline fr_status fr_check_abort(fr_worker worker)
 {
-    return __atomic_load_n(worker.barrier + FR_ABORT, __ATOMIC_ACQUIRE) ? FR_ABORTED : FR_OK;
+    return worker.barrier && __atomic_load_n(worker.barrier + FR_ABORT, __ATOMIC_ACQUIRE) ? FR_ABORTED : FR_OK;
 }
 
-static inline fr_status fr_barrier_wait(fr_worker worker)
+static inline fr_status fr_wait_for_others(fr_worker worker)
 {
-    if (worker.parts == 1)
-        return FR_OK;
     int32_t *arrived = worker.barrier + FR_ARRIVED, *generation = worker.barrier + FR_GENERATION;
     const int32_t now = __atomic_load_n(generation, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(arrived, 1, __ATOMIC_ACQ_REL) == worker.parts) {
@@ -39,6 +46,11 @@ static inline fr_status fr_barrier_wait(fr_worker worker)
             sched_yield();
     }
     return FR_OK;
+}
+
+fr_inline fr_status fr_barrier_wait(fr_worker worker)
+{
+    return worker.parts > 1 ? fr_wait_for_others(worker) : FR_OK;
 }
 
 #endif

@@ -218,21 +218,21 @@ class Kernels:
             self._fail("average_update", status)
 
     def network_forward(
-        self, *, logits: Reals, state: Reals, workspace: Reals, params: Reals, inputs: Ids, starts: Flags,
-        plan: Sizes, T: int, B: int,
+        self, *, logits: Reals, state: Reals, workspace: Reals, barrier: Ids, params: Reals, inputs: Ids,
+        starts: Flags, plan: Sizes, part: int, parts: int, T: int, B: int,
     ) -> None:
         status = self._kernels["network_forward"](
-            logits, state, workspace, params, inputs, starts, plan, T, B,
+            logits, state, workspace, barrier, params, inputs, starts, plan, part, parts, T, B,
         )
         if status != 0:
             self._fail("network_forward", status)
 
     def network_losses(
-        self, *, losses: Floats, state: Reals, workspace: Reals, params: Reals, inputs: Ids, targets: Ids,
-        starts: Flags, plan: Sizes, T: int, B: int,
+        self, *, losses: Floats, state: Reals, workspace: Reals, barrier: Ids, params: Reals, inputs: Ids,
+        targets: Ids, starts: Flags, plan: Sizes, part: int, parts: int, T: int, B: int,
     ) -> None:
         status = self._kernels["network_losses"](
-            losses, state, workspace, params, inputs, targets, starts, plan, T, B,
+            losses, state, workspace, barrier, params, inputs, targets, starts, plan, part, parts, T, B,
         )
         if status != 0:
             self._fail("network_losses", status)
@@ -264,29 +264,29 @@ class Kernels:
         if status != 0:
             self._fail("train_windows", status)
 
-    def network_prepare(self, *, prepared: Reals, params: Reals, plan: Sizes) -> None:
-        status = self._kernels["network_prepare"](prepared, params, plan)
+    def network_prepare(self, *, prepared: Reals, params: Reals, plan: Sizes, part: int, parts: int) -> None:
+        status = self._kernels["network_prepare"](prepared, params, plan, part, parts)
         if status != 0:
             self._fail("network_prepare", status)
 
     def network_step(
-        self, *, logits: Reals, state: Reals, scratch: Reals, prepared: Reals, params: Reals, inputs: Ids,
-        starts: Flags, plan: Sizes, B: int,
+        self, *, logits: Reals, state: Reals, scratch: Reals, barrier: Ids, prepared: Reals, params: Reals,
+        inputs: Ids, starts: Flags, plan: Sizes, part: int, parts: int, B: int,
     ) -> None:
         status = self._kernels["network_step"](
-            logits, state, scratch, prepared, params, inputs, starts, plan, B,
+            logits, state, scratch, barrier, prepared, params, inputs, starts, plan, part, parts, B,
         )
         if status != 0:
             self._fail("network_step", status)
 
     def sample(
-        self, *, symbols: Ids, state: Reals, scratch: Reals, logits: Reals, prepared: Reals, params: Reals,
-        uniforms: Floats, starts: Flags, plan: Sizes, temperature: float, symbol_before: int,
-        stop_symbol: int, n: int,
+        self, *, symbols: Ids, state: Reals, scratch: Reals, logits: Reals, barrier: Ids, prepared: Reals,
+        params: Reals, uniforms: Floats, starts: Flags, plan: Sizes, temperature: float, symbol_before: int,
+        stop_symbol: int, part: int, parts: int, n: int,
     ) -> None:
         status = self._kernels["sample"](
-            symbols, state, scratch, logits, prepared, params, uniforms, starts, plan, temperature,
-            symbol_before, stop_symbol, n,
+            symbols, state, scratch, logits, barrier, prepared, params, uniforms, starts, plan, temperature,
+            symbol_before, stop_symbol, part, parts, n,
         )
         if status != 0:
             self._fail("sample", status)

@@ -609,14 +609,18 @@ def recurrence_backward(
 
 
 def network_forward(
-    logits: Reals, state: Reals, workspace: Reals, params: Reals, inputs: Ids, starts: Starts,
-    plan: NDArray[np.int64], T: int, B: int,
+    logits: Reals, state: Reals, workspace: Reals, barrier: Ids, params: Reals, inputs: Ids, starts: Starts,
+    plan: NDArray[np.int64], part: int, parts: int, T: int, B: int,
 ) -> int:  # fmt: skip
     if bad := bad_plan(plan, T, B):
         return bad
+    if not 0 <= part < parts:
+        return BAD_SIZE
     known = shape_of(plan)
     if np.any((inputs < 0) | (inputs >= known.V)):
         return BAD_SYMBOL
+    if part > 0:
+        return OK
     w = parameter_layout(known).stored(params)
     _, top = run(known, params, state, inputs, starts)
     logits[:] = top @ head_weight(w).T + w["head.bias"]
@@ -624,14 +628,18 @@ def network_forward(
 
 
 def network_losses(
-    losses: Reals, state: Reals, workspace: Reals, params: Reals, inputs: Ids, targets: Ids, starts: Starts,
-    plan: NDArray[np.int64], T: int, B: int,
+    losses: Reals, state: Reals, workspace: Reals, barrier: Ids, params: Reals, inputs: Ids, targets: Ids,
+    starts: Starts, plan: NDArray[np.int64], part: int, parts: int, T: int, B: int,
 ) -> int:  # fmt: skip
     if bad := bad_plan(plan, T, B):
         return bad
+    if not 0 <= part < parts:
+        return BAD_SIZE
     known = shape_of(plan)
     if np.any((inputs < 0) | (inputs >= known.V)):
         return BAD_SYMBOL
+    if part > 0:
+        return OK
     _, top = run(known, params, state, inputs, starts)
     return run_head(known, params, None, losses, top, targets, 1.0, plan)
 
@@ -712,17 +720,18 @@ def train_windows(
 # ---- One symbol at a time ----------------------------------------------------------------------------
 
 
-def network_prepare(prepared: Reals, params: Reals, plan: NDArray[np.int64]) -> int:
-    return bad_plan(plan)
+def network_prepare(prepared: Reals, params: Reals, plan: NDArray[np.int64], part: int, parts: int) -> int:
+    return bad_plan(plan) or (OK if 0 <= part < parts else BAD_SIZE)
 
 
 def network_step(
-    logits: Reals, state: Reals, scratch: Reals, prepared: Reals, params: Reals, inputs: Ids, starts: Starts,
-    plan: NDArray[np.int64], B: int,
+    logits: Reals, state: Reals, scratch: Reals, barrier: Ids, prepared: Reals, params: Reals, inputs: Ids,
+    starts: Starts, plan: NDArray[np.int64], part: int, parts: int, B: int,
 ) -> int:  # fmt: skip
     return network_forward(
-        logits[np.newaxis], state, scratch, params, inputs[np.newaxis], starts[np.newaxis], plan, 1, B
-    )
+        logits[np.newaxis], state, scratch, barrier, params, inputs[np.newaxis], starts[np.newaxis], plan,
+        part, parts, 1, B,
+    )  # fmt: skip
 
 
 def draw(logits: Reals, uniform: float, temperature: float) -> int:
@@ -738,19 +747,21 @@ def draw(logits: Reals, uniform: float, temperature: float) -> int:
 
 
 def sample(
-    symbols: Ids, state: Reals, scratch: Reals, logits: Reals, prepared: Reals, params: Reals,
+    symbols: Ids, state: Reals, scratch: Reals, logits: Reals, barrier: Ids, prepared: Reals, params: Reals,
     uniforms: Reals, starts: Starts, plan: NDArray[np.int64], temperature: float, symbol_before: int,
-    stop_symbol: int, n: int,
+    stop_symbol: int, part: int, parts: int, n: int,
 ) -> int:  # fmt: skip
     known = shape_of(plan)
-    if n < 0:
+    if n < 0 or not 0 <= part < parts:
         return BAD_SIZE
     if not 0 <= symbol_before < known.V:
         return BAD_SYMBOL
+    if part > 0:
+        return OK
     symbols[:] = stop_symbol
     ids = np.array([symbol_before], np.int32)
     for i in range(n):
-        network_step(logits, state, scratch, prepared, params, ids, starts, plan, 1)
+        network_step(logits, state, scratch, barrier, prepared, params, ids, starts, plan, 0, 1, 1)
         if not np.isfinite(logits).all():
             symbols[i:] = -1
             break

@@ -38,8 +38,8 @@ LSTM: Final = 3
 CELL_KINDS: Final = 4
 
 # The fields of a `plan`: the cell and the sizes of a network, the number of the cell's gates, the size of its
-# parameters, the steps whose logits are in memory at a time; then the offsets of arrays in the parameters and
-# in a workspace, -1 for an array that is absent. core/plan.py makes it.
+# parameters, the steps whose logits are in memory at a time, what workers share; then the offsets of arrays
+# in the parameters and in a workspace, -1 for an array that is absent. core/plan.py makes it.
 CELL: Final = 0
 LAYERS: Final = 1
 VOCABULARY: Final = 2
@@ -49,19 +49,20 @@ GATE_COUNT: Final = 5
 PARAMETERS: Final = 6
 HEAD_STEPS: Final = 7
 TIED: Final = 8  # 1 where the head's weight is the embedding's, else 0
-EMBEDDING_WEIGHT: Final = 9  # (V, E), where E > 0
-HEAD_WEIGHT: Final = 10  # (V, H); where weights are tied, that of the embedding
-HEAD_BIAS: Final = 11  # (V)
-HEAD_T: Final = 12  # head.weightᵀ packed (H, Vp)
-HEAD: Final = 13  # head.weight packed (V, Hp)
-BLOCKS: Final = 14  # (parts, FR_KC, max(E, H)p)
-X: Final = 15  # (T, B, E), where E > 0: rows of the embedding
-MASKED: Final = 16  # (B+parts, (G+1)·H)
-DC: Final = 17  # (B, H), lstm only
-DX: Final = 18  # (T, B, E), where E > 0
-LOGITS: Final = 19  # (head steps, B, V), or (FR_ROWS, V)
-ZEROS: Final = 20  # (max(E, H))
-LAYER: Final = 21  # from here on the fields below, once for each layer
+BY_COLUMNS: Final = 9  # 1 where workers share the columns of a recurrence's products, 0 where batch rows
+EMBEDDING_WEIGHT: Final = 10  # (V, E), where E > 0
+HEAD_WEIGHT: Final = 11  # (V, H); where weights are tied, that of the embedding
+HEAD_BIAS: Final = 12  # (V)
+HEAD_T: Final = 13  # head.weightᵀ packed (H, Vp)
+HEAD: Final = 14  # head.weight packed (V, Hp)
+BLOCKS: Final = 15  # (parts, FR_KC, max(E, H)p)
+X: Final = 16  # (T, B, E), where E > 0: rows of the embedding
+MASKED: Final = 17  # (B+parts, (G+1)·H), or by columns (parts, B+1, (G+1)·H)
+DC: Final = 18  # (B, H), lstm only
+DX: Final = 19  # (T, B, E), where E > 0
+LOGITS: Final = 20  # (head steps, B, V), or (parts, FR_ROWS, V)
+ZEROS: Final = 21  # (max(E, H))
+LAYER: Final = 22  # from here on the fields below, once for each layer
 
 WEIGHT_IH: Final = 0  # (G·H, I); for a one-hot input (V, G·H), the transpose of the public one
 WEIGHT_HH: Final = 1  # (G·H, H)
@@ -132,8 +133,8 @@ REDUCTIONS: Final = ("sum", "mean", "batchmean")
 #: The fields of a plan, in order; the fields of each layer follow them.
 PLAN: Final = (
     "cell", "layers", "vocabulary", "embedding", "hidden", "gate_count", "parameters", "head_steps", "tied",
-    "embedding_weight", "head_weight", "head_bias", "head_t", "head", "blocks", "x", "masked", "dc", "dx",
-    "logits", "zeros",
+    "by_columns", "embedding_weight", "head_weight", "head_bias", "head_t", "head", "blocks", "x", "masked",
+    "dc", "dx", "logits", "zeros",
 )
 
 #: The fields of a layer in a plan, in order.

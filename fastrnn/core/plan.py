@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,17 @@ ABSENT = -1
 
 #: The largest offset that a plan can hold.
 MAX_OFFSET = (1 << 63) - 1
+
+
+class Split(NamedTuple):
+    """How many threads share a window, and whether they share columns of products in place of batch rows."""
+
+    parts: int
+    by_columns: bool = False
+
+
+#: A single thread.
+ALONE = Split(1)
 
 
 def _packed(name: str, K: int, J: int) -> Entry:
@@ -51,7 +63,7 @@ def backward_weights(shape: Shape) -> list[Entry]:
     return [*entries, _packed("head", shape.V, shape.H)]
 
 
-def trace(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool = False) -> list[Entry]:
+def trace(shape: Shape, T: int, B: int, split: Split = ALONE, *, dropout: bool = False) -> list[Entry]:
     """The arrays that the forward pass of T steps of B rows keeps; ``h`` begins with the first state."""
     H, E, G = shape.H, shape.E, shape.G
     entries = [Entry("x", (T, B, E))] if E else []
@@ -61,7 +73,8 @@ def trace(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool = False
             entries += [Entry(f"aux_l{layer}", (T + 1, B, H)), Entry(f"gates_l{layer}", (T, B, G * H))]
         if dropout:
             entries.append(Entry(f"output_l{layer}", (T, B, H)))
-    return [*entries, Entry("masked", (B + parts, (G + 1) * H))]
+    rows = split.parts * (B + 1) if split.by_columns else B + split.parts
+    return [*entries, Entry("masked", (rows, (G + 1) * H))]
 
 
 def backward_trace(shape: Shape, T: int, B: int) -> list[Entry]:
@@ -93,7 +106,9 @@ class Plan:
     size: int
 
 
-def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArray[np.int64]:
+def plan_of(
+    shape: Shape, B: int, steps: int, scratch: dict[str, int], split: Split = ALONE
+) -> NDArray[np.int64]:
     """The numbers of a plan, in the contract's order."""
     layout = parameter_layout(shape)
     offsets = {name.replace(".", "_"): offset for name, offset in layout.offsets().items()}
@@ -107,6 +122,7 @@ def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArra
         "parameters": layout.size,
         "head_steps": steps,
         "tied": int(shape.tied),
+        "by_columns": int(split.by_columns),
     }
     known = {**offsets, **scratch, **sizes}
     if shape.tied:
@@ -130,8 +146,8 @@ def plan_of(shape: Shape, B: int, steps: int, scratch: dict[str, int]) -> NDArra
 
 
 @lru_cache(maxsize=64)
-def window_plan(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool = False) -> Plan:
-    """A workspace for windows of up to T steps of B rows, forward and backward, in this number of parts.
+def window_plan(shape: Shape, T: int, B: int, split: Split = ALONE, *, dropout: bool = False) -> Plan:
+    """A workspace for windows of up to T steps of B rows, forward and backward, that threads share.
 
     The packed weights come first, and their sizes are multiples of a cache line. So each begins at a cache
     line, like the workspace, and its vectors are read fastest.
@@ -140,25 +156,26 @@ def window_plan(shape: Shape, T: int, B: int, parts: int = 1, *, dropout: bool =
         (
             *forward_weights(shape),
             *backward_weights(shape),
-            _packed("blocks", parts * KC, max(shape.E, shape.H)),
-            *trace(shape, T, B, parts, dropout=dropout),
+            _packed("blocks", split.parts * KC, max(shape.E, shape.H)),
+            *trace(shape, T, B, split, dropout=dropout),
             *backward_trace(shape, T, B),
         )
     )
-    return Plan(plan_of(shape, B, head_steps(shape, T, B), layout.offsets()), layout.size)
+    return Plan(plan_of(shape, B, head_steps(shape, T, B), layout.offsets(), split), layout.size)
 
 
 @lru_cache(maxsize=64)
-def forward_plan(shape: Shape, T: int, B: int) -> Plan:
+def forward_plan(shape: Shape, T: int, B: int, split: Split = ALONE) -> Plan:
     """A workspace for the forward pass of windows of T steps, a few steps at a time."""
     steps = min(T, -(-KC // B))
-    logits = Entry("logits", (ROWS, shape.V))
-    layout = Layout((*forward_weights(shape), *trace(shape, steps, B), logits))
-    return Plan(plan_of(shape, B, steps, layout.offsets()), layout.size)
+    logits = Entry("logits", (split.parts * ROWS, shape.V))
+    layout = Layout((*forward_weights(shape), *trace(shape, steps, B, split), logits))
+    return Plan(plan_of(shape, B, steps, layout.offsets(), split), layout.size)
 
 
 @lru_cache(maxsize=64)
-def step_plan(shape: Shape, B: int) -> tuple[Plan, int]:
+def step_plan(shape: Shape, B: int, split: Split = ALONE) -> tuple[Plan, int]:
     """The scratch memory for single steps of B rows, and the size of the packed weights for them."""
-    prepared, scratch = Layout(tuple(forward_weights(shape))), Layout(tuple(trace(shape, 1, B)))
-    return Plan(plan_of(shape, B, 1, prepared.offsets() | scratch.offsets()), scratch.size), prepared.size
+    prepared, scratch = Layout(tuple(forward_weights(shape))), Layout(tuple(trace(shape, 1, B, split)))
+    numbers = plan_of(shape, B, 1, prepared.offsets() | scratch.offsets(), split)
+    return Plan(numbers, scratch.size), prepared.size

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.backends.backend import Backend
 from fastrnn.core import checks, memory
-from fastrnn.core.constants import TINY
+from fastrnn.core.constants import MAX_NR, TINY
 from fastrnn.core.layout import Layout, Shape, parameter_layout
-from fastrnn.core.plan import Plan, forward_plan, step_plan, window_plan
+from fastrnn.core.plan import ALONE, Plan, Split, forward_plan, step_plan, window_plan
 from fastrnn.core.thread_team import Team, usable_cores
 
 Array = NDArray[Any]
@@ -31,6 +31,16 @@ MIN_WORK = 1 << 23
 
 #: The fewest batch rows of a thread; with fewer, the multipliers wait for earlier results.
 MIN_ROWS = 4
+
+#: The fewest floating-point operations of a thread in a step of a layer, if threads share columns. They wait
+#: for each other after each step; with fewer operations this costs more than it saves.
+MIN_STEP_WORK = 1 << 18
+
+#: So many steps that every thread has enough to do.
+MANY_STEPS = 1 << 32
+
+#: The fewest columns of a thread: a whole panel.
+MIN_COLUMNS = MAX_NR
 
 #: The largest number of threads: more than a machine has cores.
 MAX_THREADS = 1024
@@ -74,9 +84,13 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Weights that are packed for single steps of one row, and the memory that these steps need."""
+    """Weights that are packed for single steps of one row, and the memory that these steps need.
+
+    Up to ``parts`` threads may share a step.
+    """
 
     plan: Plan
+    parts: int
     weights: Array
     scratch: Array
     logits: Array
@@ -128,19 +142,24 @@ class Execution(checks.Sealed):
         self._run_forward(self._losses, losses, state, inputs, targets, starts)
 
     def _logits(
-        self, logits: Array, state: Array, workspace: Array, plan: Plan, inputs: Array, starts: Array
-    ) -> None:
-        T, B = inputs.shape
+        self, part: int, parts: int, barrier: Array, plan: Plan, logits: Array, state: Array,
+        workspace: Array, *window: Array,
+    ) -> None:  # fmt: skip
+        (inputs, starts), (T, B) = window, logits.shape[:2]
         self.backend.network_forward(
-            logits=logits, state=state, workspace=workspace, params=self._flat, inputs=inputs, starts=starts,
-            plan=plan.numbers, T=T, B=B,
+            logits=logits, state=state, workspace=workspace, barrier=barrier, params=self._flat,
+            inputs=inputs, starts=starts, plan=plan.numbers, part=part, parts=parts, T=T, B=B,
         )  # fmt: skip
 
-    def _losses(self, losses: Array, state: Array, workspace: Array, plan: Plan, *window: Array) -> None:
+    def _losses(
+        self, part: int, parts: int, barrier: Array, plan: Plan, losses: Array, state: Array,
+        workspace: Array, *window: Array,
+    ) -> None:  # fmt: skip
         (inputs, targets, starts), (T, B) = window, losses.shape
         self.backend.network_losses(
-            losses=losses, state=state, workspace=workspace, params=self._flat, inputs=inputs,
-            targets=targets, starts=starts, plan=plan.numbers, T=T, B=B,
+            losses=losses, state=state, workspace=workspace, barrier=barrier, params=self._flat,
+            inputs=inputs, targets=targets, starts=starts, plan=plan.numbers, part=part, parts=parts, T=T,
+            B=B,
         )  # fmt: skip
 
     def _run_forward(self, run: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
@@ -181,30 +200,55 @@ class Execution(checks.Sealed):
         )
 
     def _run_rows(self, run: Callable[..., None], out: Array, state: Array, *window: Array) -> None:
-        """Do one call of `_run_forward`; each thread takes some of the rows."""
+        """Do one call of `_run_forward`. Threads take some of the rows each, or share columns."""
         T, B = out.shape[:2]
-
-        def run_part(part: int) -> None:
-            rows = slice(B * part // parts, B * (part + 1) // parts)
-            seen = out[:, rows], state[:, :, rows], *(array[:, rows] for array in window)
-            some_out, some_state, *some_window = own = [np.ascontiguousarray(array) for array in seen]
-            plan = forward_plan(self.shape, T, rows.stop - rows.start)
-            with self.workspace(plan.size) as workspace:
-                run(some_out, some_state, workspace.flat, plan, *some_window)
-            for array, copied in zip(seen[:2], own, strict=False):
-                if copied is not array:
-                    array[...] = copied
-
+        split = self.split(T, B, passes=1)
+        if split.by_columns:
+            self._run_part_of_rows(run, slice(0, B), split, out, state, *window)
+            return
         with self.workspace(0) as workspace:  # only its team is used; each part has its own workspace
-            parts = workspace.team.at_most(self.parts(T, B, passes=1))
-            workspace.team.run(parts, run_part)
+            parts = workspace.team.at_most(split.parts)
+            workspace.team.run(
+                parts,
+                lambda part: self._run_part_of_rows(
+                    run, slice(B * part // parts, B * (part + 1) // parts), ALONE, out, state, *window
+                ),
+            )
+
+    def _run_part_of_rows(
+        self, run: Callable[..., None], rows: slice, split: Split, out: Array, state: Array, *window: Array
+    ) -> None:
+        """Do some rows of a window; the kernel needs them in contiguous arrays."""
+        seen = out[:, rows], state[:, :, rows], *(array[:, rows] for array in window)
+        some_out, some_state, *some_window = own = [np.ascontiguousarray(array) for array in seen]
+        plan = forward_plan(self.shape, len(out), rows.stop - rows.start, split)
+        with self.workspace(plan.size) as workspace:
+            team = workspace.team
+            parts = team.at_most(split.parts)
+            team.run(
+                parts,
+                lambda part: run(
+                    part, parts, team.barrier, plan, some_out, some_state, workspace.flat, *some_window
+                ),
+            )
+        for array, copied in zip(seen[:2], own, strict=False):
+            if copied is not array:
+                array[...] = copied
 
     def prepare_steps(self) -> Prepared:
         """Pack the weights for single steps of one row. Internal."""
-        plan, size = step_plan(self.shape, 1)
+        split = self.split(MANY_STEPS, 1, passes=1)
+        plan, size = step_plan(self.shape, 1, split)
         weights, scratch = memory.aligned(size, self.dtype), memory.aligned(plan.size, self.dtype)
-        self.backend.network_prepare(prepared=weights, params=self._flat, plan=plan.numbers)
-        return Prepared(plan, weights, scratch, np.empty((1, self.shape.V), self.dtype))
+        with self.workspace(0) as workspace:  # only its team is used
+            parts = workspace.team.at_most(split.parts)
+            workspace.team.run(
+                parts,
+                lambda part: self.backend.network_prepare(
+                    prepared=weights, params=self._flat, plan=plan.numbers, part=part, parts=parts
+                ),
+            )
+        return Prepared(plan, split.parts, weights, scratch, np.empty((1, self.shape.V), self.dtype))
 
     def sample(
         self,
@@ -229,16 +273,11 @@ class Execution(checks.Sealed):
         uniforms = checks.uniforms(rng, n)
         symbols = np.empty(n, np.int32)
         steps = prepared or self.prepare_steps()
-        never, at_once = np.zeros(1, np.uint8), max(1, SHORT_CALL_OPERATIONS // self.shape.operations)
+        at_once = max(1, SHORT_CALL_OPERATIONS // self.shape.operations)
         for start in range(0, n, at_once):
             some = slice(start, start + at_once)
             drawn = symbols[some]
-            self.backend.sample(
-                symbols=drawn, state=state, scratch=steps.scratch, logits=steps.logits,
-                prepared=steps.weights, params=self._flat, uniforms=uniforms[some], starts=never,
-                plan=steps.plan.numbers, temperature=temperature, symbol_before=symbol,
-                stop_symbol=-1 if stop_symbol is None else stop_symbol, n=len(drawn),
-            )  # fmt: skip
+            self._sample(drawn, symbol, state, uniforms[some], temperature, stop_symbol, steps)
             if drawn.min() < 0 or not np.isfinite(state).all():
                 raise self.out_of_range()
             ends = np.flatnonzero(drawn == stop_symbol)
@@ -246,6 +285,31 @@ class Execution(checks.Sealed):
                 return symbols[: start + int(ends[0]) + 1]
             symbol = int(drawn[-1])
         return symbols
+
+    def _sample(
+        self,
+        drawn: Array,
+        symbol: int,
+        state: Array,
+        uniforms: Array,
+        temperature: float,
+        stop_symbol: int | None,
+        steps: Prepared,
+    ) -> None:
+        """Do one native call of `sample`; threads may share the columns of its products."""
+        never, n = np.zeros(1, np.uint8), len(drawn)
+        with self.workspace(0) as workspace:  # only its team is used
+            team = workspace.team
+            parts = team.at_most(min(steps.parts, self.split(n, 1, passes=1).parts))
+            team.run(
+                parts,
+                lambda part: self.backend.sample(
+                    symbols=drawn, state=state, scratch=steps.scratch, logits=steps.logits,
+                    barrier=team.barrier, prepared=steps.weights, params=self._flat, uniforms=uniforms,
+                    starts=never, plan=steps.plan.numbers, temperature=temperature, symbol_before=symbol,
+                    stop_symbol=-1 if stop_symbol is None else stop_symbol, part=part, parts=parts, n=n,
+                ),
+            )  # fmt: skip
 
     def out_of_range(self) -> ValueError:
         """The error if logits or a state are not finite; only parameters can cause this. Internal."""
@@ -257,15 +321,18 @@ class Execution(checks.Sealed):
             f"the largest element is {np.abs(parameter).max():.3g}, of {name}"
         )
 
-    def parts(self, T: int, B: int, passes: int = 3) -> int:
-        """The best number of threads for a window of T steps and B rows. Internal.
+    def split(self, T: int, B: int, passes: int = 3) -> Split:
+        """How threads best share a window of T steps and B rows. Internal.
 
-        ``passes`` counts the forward pass as one and the backward one as two.
+        ``passes`` counts the forward pass as one and the backward one as two. Threads share the batch rows if
+        there are enough; else the columns of the recurrence's products, if these are large.
         """
         if not self.backend.description.shares_work:
-            return 1
-        operations = passes * T * B * self.shape.operations
-        return max(1, min(self.threads, B // MIN_ROWS, operations // MIN_WORK))
+            return ALONE
+        H, most = self.shape.H, min(self.threads, passes * T * B * self.shape.operations // MIN_WORK)
+        by_rows = min(most, B // MIN_ROWS)
+        by_columns = min(most, 2 * B * self.shape.G * H * H // MIN_STEP_WORK, H // MIN_COLUMNS)
+        return Split(by_columns, True) if by_columns > max(1, by_rows) else Split(max(1, by_rows))
 
     def checked_window(
         self,
@@ -299,7 +366,7 @@ class Execution(checks.Sealed):
         """A function of T and B: the bytes that a window needs for forward and backward. Internal."""
 
         def room(T: int, B: int) -> int:
-            plan = window_plan(self.shape, T, B, self.parts(T, B), dropout=dropout)
+            plan = window_plan(self.shape, T, B, self.split(T, B), dropout=dropout)
             return 8 * T * B + self._state_bytes(B) + (plan.size + self.layout.size) * self.dtype.itemsize
 
         return room

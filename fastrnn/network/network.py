@@ -61,7 +61,8 @@ class Network(Execution):
         is orthogonal, and identity for relu.
     threads
         The most threads that a call uses; ``None`` is one for each core that the process may use. A small
-        window uses fewer. With the ``"numpy"`` backend, only NumPy's BLAS uses threads.
+        window uses fewer: threads share its rows, or, if the rows are few and the layers large, the columns
+        of its products. With the ``"numpy"`` backend, only NumPy's BLAS uses threads.
     rng
         An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for unpredictable draws (SPEC 7).
 
@@ -262,11 +263,11 @@ class Network(Execution):
         carried = self.checked_state(state, B)
         losses = np.empty((T, B))
         gradients = np.empty_like(self._flat)
-        parts = self.parts(T, B)
-        plan = window_plan(self.shape, T, B, parts, dropout=dropout > 0)
+        split = self.split(T, B)
+        plan = window_plan(self.shape, T, B, split, dropout=dropout > 0)
         with self.workspace(plan.size) as workspace:
             team = workspace.team
-            parts = team.at_most(parts)
+            parts = team.at_most(split.parts)
             team.run(
                 parts,
                 lambda part: self.backend.network_gradients(

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks, memory
 from fastrnn.core.layout import parameter_layout
-from fastrnn.core.plan import window_plan
+from fastrnn.core.plan import Split, window_plan
 from fastrnn.core.thread_team import usable_cores
 from fastrnn.data.batches import Batch, BatchLayout, WindowReader, fit_window
 from fastrnn.data.corpus import Corpus, Documents
@@ -390,7 +390,7 @@ def _require_memory(config: TrainingConfig, V: int, reader: WindowReader, thread
     T, B = reader.seq_length, reader.layout.batch_size
     shape, itemsize = config.network(V).shape, np.dtype(config.dtype).itemsize
     vectors = 3 + config.optimizer.moments + (config.averaging is not None)  # with the weights that are kept
-    plan = window_plan(shape, T, B, threads, dropout=config.dropout > 0)
+    plan = window_plan(shape, T, B, Split(threads), dropout=config.dropout > 0)
     memory.require(
         (vectors * parameter_layout(shape).size + plan.size) * itemsize + reader.n_bytes,
         f"training with num_layers={shape.L}, hidden_size={shape.H}, seq_length={T}, batch_size={B} "

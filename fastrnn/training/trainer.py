@@ -319,12 +319,12 @@ class Trainer(checks.Sealed):
         optimizer_number, reduction = optimizer.number, REDUCTIONS.index(self.reduction)
         value_limit, norm_limit = self.clip_value or math.inf, self.clip_norm or math.inf
         dropout, dropout_seed, updates = network.dropout, self.dropout_seed, self.updates
-        parts = network.parts(T, B)
-        plan = window_plan(network.shape, T, B, parts, dropout=network.dropout > 0)
+        split = network.split(T, B)
+        plan = window_plan(network.shape, T, B, split, dropout=network.dropout > 0)
         try:
             with network.workspace(plan.size) as workspace:
                 team = workspace.team
-                parts = team.at_most(parts)
+                parts = team.at_most(split.parts)
                 team.run(
                     parts,
                     lambda part: network.backend.train_windows(

@@ -16,10 +16,12 @@ from helpers import bits
 UPDATES = [bits.FEW, pytest.param(bits.MANY, marks=pytest.mark.slow)]
 
 
-def digests(backend: str, threads: int, updates: int, **environment: str) -> dict[str, dict[str, str]]:
+def digests(
+    backend: str, threads: int, updates: int, shared: str = "rows", **environment: str
+) -> dict[str, dict[str, str]]:
     """Return what `bits.digests` returns, from its own process."""
     run = subprocess.run(
-        [sys.executable, bits.__file__, backend, str(threads), str(updates)],
+        [sys.executable, bits.__file__, backend, str(threads), str(updates), shared],
         env={**os.environ, "PYTHONPATH": str(Path(bits.__file__).parent), **environment},
         capture_output=True,
         text=True,
@@ -35,6 +37,11 @@ def test_the_bits_are_those_that_are_written_down(compiled: str, threads: int, u
     if threads > 2 and updates > bits.FEW:
         pytest.skip("more threads than cores wait long for each other")
     assert digests(compiled, threads, updates) == bits.written(updates)
+
+
+@pytest.mark.parametrize("threads", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_threads_that_share_columns_give_the_same_bits(compiled: str, threads: int):
+    assert digests(compiled, threads, bits.FEW, "columns") == bits.written(bits.FEW)
 
 
 @pytest.mark.parametrize("updates", UPDATES)

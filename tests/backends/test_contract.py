@@ -132,7 +132,7 @@ def test_a_plan_has_the_order_of_the_header():
     numbers = plan.window_plan(shape, 9, 4).numbers
     sizes = {"CELL": constants.GRU, "LAYERS": 2, "VOCABULARY": 7, "EMBEDDING": 5, "HIDDEN": 3}
     sizes |= {"GATE_COUNT": 3, "PARAMETERS": layout.parameter_layout(shape).size, "HEAD_STEPS": 9, "TIED": 0}
-    sizes |= {"EMBEDDING_WEIGHT": 0}
+    sizes |= {"BY_COLUMNS": 0, "EMBEDDING_WEIGHT": 0}
     assert {name: numbers[getattr(constants, name)] for name in sizes} == sizes
     assert len(numbers) == constants.LAYER + 2 * constants.LAYER_PLAN
     places = layout.parameter_layout(shape).offsets()
@@ -161,10 +161,13 @@ def test_a_plan_of_no_network_is_refused(backend: str, field: int, value: int, m
             logits=logits,
             state=state,
             workspace=workspace,
+            barrier=np.zeros(constants.BARRIER, np.int32),
             params=params,
             inputs=ids,
             starts=starts,
             plan=numbers,
+            part=0,
+            parts=1,
             T=1,
             B=1,
         )
@@ -203,13 +206,19 @@ def test_a_packed_matrix_has_room_for_whole_panels_of_numba():
     assert [constants.MAX_NR % (2 * WIDTH // bits) for bits in (32, 64)] == [0, 0]
 
 
-#: Functions of C that Numba writes in place, or has in another file of the folder.
+#: Functions of C that Numba writes in place, or has in another file of the folder. The bodies named
+#: `some_` are compiled twice in C, for one worker and for several.
 WITHOUT_SIBLING = {
     "cross_entropy": {"sum_of"},
     "elementary": {"bits", "from_bits", "blend", "reduce"},
+    "gru": {"some_forward", "some_backward"},
+    "linear": {"some_gather"},
+    "lstm": {"some_forward", "some_backward"},
     "matmul": {"min", "tile_of_rows", "tile_of_columns", "clear_starts"},
-    "network": {"bad_worker", "sum_of"},
+    "network": {"sum_of"},
+    "rnn": {"some_forward", "some_backward"},
     "sample": {"first_of_largest"},
+    "team": {"wait_for_others"},
     "update": {"clipped", "all_zero"},
 }
 

@@ -18,7 +18,7 @@ from fastrnn.backends.registry import get_backend
 from fastrnn.core.cells import KINDS
 from fastrnn.core.constants import BAD_SIZE, BAD_SYMBOL, MAX_NR, STATUS
 from fastrnn.core.layout import Shape, parameter_layout
-from fastrnn.core.plan import forward_plan, step_plan, window_plan
+from fastrnn.core.plan import Split, forward_plan, step_plan, window_plan
 
 #: The kernels of one layer or one vector. `Network` is used to test those of a whole network.
 SMALL = [kernel for kernel in kernels() if not kernel.name.startswith(("network", "train", "sample", "pack"))]
@@ -66,17 +66,17 @@ def draw_array(argument: Argument, shape: tuple[int, ...], size: dict[str, int],
 
 
 def plan_of(
-    kernel: Kernel, shape: Shape, T: int, B: int, parts: int, rate: float
+    kernel: Kernel, shape: Shape, T: int, B: int, split: Split, rate: float
 ) -> tuple[Any, dict[str, int]]:
     """The plan for a kernel of a whole network, and the sizes of its flat arrays."""
     size = {"P": parameter_layout(shape).size, "Z": shape.Z, "L": shape.L, "V": shape.V, "H": shape.H}
     if kernel.name in {"network_prepare", "network_step", "sample"}:
-        plan, prepared = step_plan(shape, 1 if kernel.name == "sample" else B)
+        plan, prepared = step_plan(shape, 1 if kernel.name == "sample" else B, split)
         return plan.numbers, {**size, "scratch": plan.size, "prepared": prepared}
     if kernel.name in {"network_forward", "network_losses"}:
-        plan = forward_plan(shape, T, B)
+        plan = forward_plan(shape, T, B, split)
     else:
-        plan = window_plan(shape, T, B, parts, dropout=rate > 0)
+        plan = window_plan(shape, T, B, split, dropout=rate > 0)
     return plan.numbers, {**size, "workspace": plan.size}
 
 
@@ -108,7 +108,8 @@ def draw_arguments(
     plan = None
     if any(argument.name == "plan" for argument in kernel.arguments):
         shape = shape or Shape("lstm", 2, size["V"], 0, size["H"], tied=False)
-        plan, sizes = plan_of(kernel, shape, size["T"], size["B"], parts, size["dropout"])
+        split = Split(parts, by_columns=seed % 4 > 1)
+        plan, sizes = plan_of(kernel, shape, size["T"], size["B"], split, size["dropout"])
         size = {**size, **sizes}
     size = whole_size(size)
     arguments: list[Any] = []

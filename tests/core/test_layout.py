@@ -22,7 +22,7 @@ from fastrnn.core.constants import (
     TIED,
 )
 from fastrnn.core.layout import Entry, Layout, Shape, parameter_layout
-from fastrnn.core.plan import forward_plan, step_plan, window_plan
+from fastrnn.core.plan import Split, forward_plan, step_plan, window_plan
 
 LAYOUT = Layout((Entry("a", (2, 3), transposed=True), Entry("b", (4,))))
 
@@ -79,8 +79,9 @@ def test_parameters_are_pytorch_s(shape: Shape):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_place_of_a_plan_is_within_its_workspace(shape: Shape):
     for found in (
-        window_plan(shape, 6, 4, 2, dropout=True),
-        window_plan(shape, 6, 4, 2),
+        window_plan(shape, 6, 4, Split(2), dropout=True),
+        window_plan(shape, 6, 4, Split(3, by_columns=True)),
+        window_plan(shape, 6, 4, Split(2)),
         forward_plan(shape, 6, 4),
         step_plan(shape, 4)[0],
     ):

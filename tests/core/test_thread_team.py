@@ -18,8 +18,9 @@ from conftest import require_backend
 
 import fastrnn
 from fastrnn import Network, Trainer
+from fastrnn.core.plan import ALONE, Split
 from fastrnn.core.thread_team import Team, usable_cores
-from fastrnn.network.execution import MIN_ROWS, MIN_WORK
+from fastrnn.network.execution import MIN_COLUMNS, MIN_ROWS, MIN_STEP_WORK, MIN_WORK
 
 #: After so many seconds a process counts as hanging; Numba's compilation takes most of the time.
 LIMIT = 120
@@ -37,7 +38,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 def make(seed=0, threads=2, **settings):
     H = 17 + seed
     made = Network(11, H, backend=BACKEND, threads=threads, rng=seed, **settings)
-    assert made.parts(8, 6) == min(threads, 6)
+    assert made.split(8, 6).parts == min(threads, 6)
     return Trainer(made)
 
 def train(trainer, passes=20):
@@ -102,6 +103,49 @@ def test_an_error_in_a_part_ends_the_others_and_is_raised(failing: int):
     team.run(3, done.append)
     assert sorted(done) == [0, 1, 2]
     """)
+
+
+@pytest.mark.parametrize("backend", ["numba", "c"])
+def test_an_error_ends_every_call_whose_threads_share_columns(backend: str):
+    """The other thread waits in the kernel for the one that fails."""
+    run(
+        """
+    execution.MIN_ROWS, execution.MIN_STEP_WORK, execution.MIN_COLUMNS = 1000, 1, 1
+    network = Network(11, 33, cell="gru", num_layers=2, backend=BACKEND, threads=2, rng=0)
+    ids, prepared, state = np.zeros((50, 3), int), network.prepare_steps(), network.checked_state(None, 1)
+    rng = np.random.default_rng(0)
+    trainer, run = Trainer(network), Team.run
+    calls = [
+        lambda: trainer.step(ids, ids), lambda: network.loss_and_gradients(ids, ids),
+        lambda: network.losses(ids, ids), lambda: network.forward(ids),
+        lambda: network.sample(50, 0, state, temperature=1.0, rng=rng, prepared=prepared),
+    ]
+
+    def fail(team, parts, work, **options):
+        assert parts == 2
+
+        def part_of(part):
+            if part == 1:
+                time.sleep(0.05)
+                raise LookupError
+            work(part)
+
+        run(team, parts, part_of, **options)
+
+    expected = trainer.network.losses(ids, ids)[0]
+    Team.run = fail
+    for call in calls:
+        try:
+            call()
+        except LookupError:
+            pass
+        else:
+            raise AssertionError("no error")
+    Team.run = run
+    assert (network.losses(ids, ids)[0] == expected).all()
+    """,
+        backend,
+    )
 
 
 def test_threads_end_with_their_team():
@@ -382,9 +426,24 @@ def test_a_wrong_number_of_threads_is_refused(value: object, error: type[Excepti
 def test_a_window_takes_the_threads_that_its_work_is_worth():
     network = Network(64, 128, threads=4)
     row = 6 * 128 * (128 + 64)  # operations of a step of one batch row
-    assert network.parts(1, 1) == 1
-    assert network.parts(2 * MIN_WORK // row, 2 * MIN_ROWS - 1) == 1  # too few rows for two
-    assert network.parts(2 * MIN_WORK // (row * 2 * MIN_ROWS) + 1, 2 * MIN_ROWS) == 2
-    assert network.parts(2 * MIN_WORK // (row * 2 * MIN_ROWS) - 1, 2 * MIN_ROWS) == 1
-    assert network.parts(1000, 1000) == 4
-    assert Network(64, 128).parts(1000, 1000) == usable_cores()
+    assert network.split(1, 1) == ALONE
+    assert network.split(2 * MIN_WORK // row, 2 * MIN_ROWS - 1) == ALONE  # too few rows for two
+    assert network.split(2 * MIN_WORK // (row * 2 * MIN_ROWS) + 1, 2 * MIN_ROWS) == Split(2)
+    assert network.split(2 * MIN_WORK // (row * 2 * MIN_ROWS) - 1, 2 * MIN_ROWS) == ALONE
+    assert network.split(1000, 1000) == Split(4)
+    assert Network(64, 128).split(1000, 1000).parts == usable_cores()
+
+
+def test_a_few_rows_of_a_large_network_are_shared_by_columns():
+    large = Network(64, 256, cell="lstm", threads=8, initialization="zeros")
+    assert 2 * MIN_STEP_WORK == 2 * 4 * 256**2  # operations of a row's step
+    assert large.split(100, 1) == Split(2, by_columns=True)
+    assert large.split(100, 2) == Split(4, by_columns=True)
+    assert large.split(100, 4) == Split(8, by_columns=True)
+    assert large.split(100, 8 * MIN_ROWS) == Split(8)
+    assert large.split(1, 1) == ALONE
+    small = Network(64, 128, cell="lstm", threads=8, initialization="zeros")
+    assert small.split(1000, 3) == ALONE
+    large.threads = 1
+    assert large.split(1000, 1) == ALONE
+    assert Network(4, 2 * MIN_COLUMNS - 1, threads=8).split(10_000, MIN_ROWS) == ALONE

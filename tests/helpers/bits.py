@@ -180,9 +180,12 @@ def of_network(made: fastrnn.Network, updates: int) -> dict[str, str]:
     }
 
 
-def digests(backend: str, threads: int, updates: int) -> dict[str, dict[str, str]]:
-    """All digests, by training and precision, and by name."""
+def digests(backend: str, threads: int, updates: int, shared: str = "rows") -> dict[str, dict[str, str]]:
+    """All digests, by training and precision, and by name. Threads share batch rows or ``"columns"``."""
     execution.MIN_WORK = execution.MIN_ROWS = 1  # so that small windows use several threads
+    by_columns = shared == "columns"
+    if by_columns:
+        execution.MIN_ROWS, execution.MIN_STEP_WORK, execution.MIN_COLUMNS = 1000, 1, 1
     text = made_up_text(60_000)
     lines = text.splitlines()
     found = {}
@@ -193,12 +196,13 @@ def digests(backend: str, threads: int, updates: int) -> dict[str, dict[str, str
                 model = fastrnn.train(
                     source, steps=updates, log_every=50, progress=False, **common, **settings
                 )
-                parts = model.network.parts(settings["seq_length"], settings["batch_size"])
-                assert parts == min(threads, settings["batch_size"])
+                split = model.network.split(settings["seq_length"], settings["batch_size"])
+                parts = threads if by_columns else min(threads, settings["batch_size"])
+                assert split == (parts, by_columns)
                 found[f"{name}, {dtype}"] = of_model(model, lines[-9:])
         for name, settings in NETWORKS.items():
             made = fastrnn.Network(50, 37, **common, **settings)
-            assert made.parts(13, 8) == threads
+            assert made.split(13, 8) == (threads, by_columns)
             found[f"network, {name}, {dtype}"] = of_network(made, updates)
     return found
 
@@ -215,8 +219,8 @@ def main() -> None:
         every = {str(updates): digests("c", 1, updates) for updates in (FEW, MANY)}
         WRITTEN.write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")
     else:
-        backend, threads, updates = sys.argv[1:]
-        print(json.dumps(digests(backend, int(threads), int(updates))))
+        backend, threads, updates, shared = sys.argv[1:]
+        print(json.dumps(digests(backend, int(threads), int(updates), shared)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from helpers import CELLS, assert_close
 
 import fastrnn
 from fastrnn.backends.registry import get_backend
+from fastrnn.core.constants import BARRIER
 from fastrnn.core.layout import Shape
 from fastrnn.core.plan import step_plan
 from fastrnn.data.vocabulary import Vocabulary
@@ -146,12 +147,13 @@ def sample_once(
     symbols, kernels = np.empty(n, np.int32), get_backend(backend)
     plan, size = step_plan(Shape("rnn_tanh", 1, V, 0, 1, tied=False), 1)
     prepared, scratch = np.empty(size, dtype), np.empty(plan.size, dtype)
-    kernels.network_prepare(prepared=prepared, params=params, plan=plan.numbers)
+    kernels.network_prepare(prepared=prepared, params=params, plan=plan.numbers, part=0, parts=1)
     kernels.sample(
         symbols=symbols,
         state=np.zeros((1, 1, 1, 1), dtype),
         scratch=scratch,
         logits=np.empty((1, V), dtype),
+        barrier=np.zeros(BARRIER, np.int32),
         prepared=prepared,
         params=params,
         uniforms=uniforms,
@@ -160,6 +162,8 @@ def sample_once(
         temperature=temperature,
         symbol_before=0,
         stop_symbol=-1,
+        part=0,
+        parts=1,
         n=n,
     )
     return symbols.tolist()

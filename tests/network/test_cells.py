@@ -134,8 +134,56 @@ def test_numba_and_c_give_the_same_bits_at_any_number_of_threads(
         expected = None
         for backend, threads in itertools.product(("c", "numba"), (1, 2, 3)):
             net = make(backend, {**options, "threads": threads}, dtype)
-            assert net.parts(T, B) == threads
+            assert net.split(T, B).parts == threads
             found = digest(net, window, dropout_seed)
+            expected = expected or found
+            assert found == expected, [name for name in found if found[name] != expected[name]]
+
+
+def share_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let threads share the columns of products at all sizes, however few they are."""
+    for name, value in {"MIN_WORK": 1, "MIN_ROWS": 1000, "MIN_STEP_WORK": 1, "MIN_COLUMNS": 1}.items():
+        monkeypatch.setattr(execution, name, value)
+
+
+def sampled(net: Network) -> dict[str, bytes]:
+    """The bytes of what a network draws, and of the state after it."""
+    state = net.checked_state(None, 1)
+    drawn = net.sample(20, 3, state, temperature=0.9, rng=np.random.default_rng(0))
+    return {"drawn": drawn.tobytes(), "state of drawn": state.tobytes()}
+
+
+@cells
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_threads_that_share_columns_give_the_same_bits(
+    cell: str, num_layers: int, dtype: str, monkeypatch: pytest.MonkeyPatch
+):
+    """With 64 units the panels of a packed matrix do not cross gates; with 65 they do."""
+    share_columns(monkeypatch)
+    require_backend("c"), require_backend("numba")
+    for B, H in ((1, 64), (2, 65), (3, 9)):
+        for options, key in variants(cell, num_layers, H):
+            expected = None
+            for backend, threads in itertools.product(("c", "numba"), (1, 2, 5)):
+                net = Network(V, H, dtype=dtype, backend=backend, threads=threads, rng=0, **options)
+                window = Window.of(net, T, B)
+                assert net.split(T, B) == (threads, threads > 1)
+                found = digest(net, window, key) | sampled(net)
+                expected = expected or found
+                assert found == expected, [name for name in found if found[name] != expected[name]]
+
+
+@pytest.mark.parametrize("H", [257, 300, 512])
+def test_large_layers_that_threads_share_give_the_same_bits(
+    compiled: str, H: int, monkeypatch: pytest.MonkeyPatch
+):
+    share_columns(monkeypatch)
+    for cell, B in itertools.product(CELLS, (1, 3)):
+        expected = None
+        for threads in (1, 2, 3):
+            net = Network(V, H, backend=compiled, threads=threads, rng=0, **CELLS[cell])
+            found = digest(net, Window.of(net, T, B), None) | sampled(net)
             expected = expected or found
             assert found == expected, [name for name in found if found[name] != expected[name]]
 
@@ -321,7 +369,7 @@ def test_a_head_in_blocks_of_time_gives_the_same_bits(
             monkeypatch.setattr(plan, "MAX_LOGITS", logits)
             plan.window_plan.cache_clear()
             net = make(compiled, {**options, "threads": threads})
-            steps = plan.window_plan(net.shape, 7, B, threads, dropout=True).numbers[HEAD_STEPS]
+            steps = plan.window_plan(net.shape, 7, B, plan.Split(threads), dropout=True).numbers[HEAD_STEPS]
             assert steps == {1: 1, 3 * B * V: 3}.get(logits, 7)
             found.append(digest(net, window, KEYS[1]))
     finally:

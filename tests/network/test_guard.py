@@ -747,7 +747,7 @@ def test_fewer_threads_do_what_more_would(compiled: str, start: int, monkeypatch
 
     def found() -> list[bytes]:
         trained = Trainer(Network(7, 8, backend=compiled, threads=4, rng=0))
-        assert trained.network.parts(9, 8) == 4
+        assert trained.network.split(9, 8).parts == 4
         loss = trained.step(window.inputs, window.targets)
         logits, _ = trained.network.forward(window.inputs)
         total, gradients, _ = trained.network.loss_and_gradients(window.inputs, window.targets)

@@ -7,6 +7,7 @@ import itertools
 import pickle
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 
 from fastrnn import Network, Trainer
 from fastrnn.core import memory
-from fastrnn.core.plan import step_plan, window_plan
+from fastrnn.core.constants import BARRIER
+from fastrnn.core.plan import ALONE, Split, step_plan, window_plan
+from fastrnn.core.thread_team import Team
 
 
 def make(backend: str, V: int, H: int, dtype: str = "float64", seed: int = 0) -> Network:
@@ -434,24 +437,22 @@ def test_a_step_is_a_window_of_one(backend: str, B: int, cell: str):
         network = draw_parameters(Network(7, 11, dtype="float64", backend=backend, **settings))
         window = Window.of(network, 1, B)
         expected, after = network.forward(window.inputs, window.state, window.starts)
-        plan, size = step_plan(network.shape, B)
-        prepared, scratch = (memory.aligned(n, network.dtype) for n in (size, plan.size))
-        network.backend.network_prepare(prepared=prepared, params=network.flat, plan=plan.numbers)
-        logits, state = np.empty((B, 7)), network.checked_state(window.state, B)
-        ids = window.inputs[0].astype(np.int32)
-        for _ in range(2):  # packed weights can be used again
-            again = state.copy()
-            network.backend.network_step(
-                logits=logits,
-                state=again,
-                scratch=scratch,
-                prepared=prepared,
-                params=network.flat,
-                inputs=ids,
-                starts=window.starts[0],
-                plan=plan.numbers,
-                B=B,
-            )
+        state, ids = network.checked_state(window.state, B), window.inputs[0].astype(np.int32)
+        for split in (ALONE, Split(2), Split(3, by_columns=True)):
+            plan, size = step_plan(network.shape, B, split)
+            prepared, scratch = (memory.aligned(n, network.dtype) for n in (size, plan.size))
+            for part in range(split.parts):
+                network.backend.network_prepare(
+                    prepared=prepared, params=network.flat, plan=plan.numbers, part=part, parts=split.parts
+                )
+            again, logits = state.copy(), np.empty((B, 7))
+            step = partial(
+                network.backend.network_step,
+                logits=logits, state=again, scratch=scratch, prepared=prepared, params=network.flat,
+                inputs=ids, starts=window.starts[0], plan=plan.numbers, parts=split.parts, B=B,
+            )  # fmt: skip
+            barrier = np.zeros(BARRIER, np.int32)
+            Team().run(split.parts, lambda part, step=step, barrier=barrier: step(barrier=barrier, part=part))
             np.testing.assert_array_equal(logits, expected[0])
             for actual, wanted in zip(again, parts_of(after), strict=True):
                 np.testing.assert_array_equal(actual, wanted)

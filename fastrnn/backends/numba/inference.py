@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.backends.numba.constants import H_, HEAD_BIAS, HEAD_T, KC, LOGITS, OK, ROWS
+from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, H_, HEAD_BIAS, HEAD_T, KC, LOGITS, OK, ROWS
 from fastrnn.backends.numba.cross_entropy import cross_entropy
 from fastrnn.backends.numba.jit import inlined, jit, routine
-from fastrnn.backends.numba.layers import Dropout, Window, layers_forward, pack_forward
+from fastrnn.backends.numba.layers import (
+    Dropout,
+    Window,
+    bad_symbols,
+    layers_forward,
+    of_columns,
+    of_rows,
+    pack_forward,
+)
 from fastrnn.backends.numba.linear import linear_forward
-from fastrnn.backends.numba.llvm import at, exists, no_losses, nothing
-from fastrnn.backends.numba.team import Worker
+from fastrnn.backends.numba.llvm import at, exists, no_barrier, no_losses, nothing
+from fastrnn.backends.numba.matmul import matmul_part, part_start
+from fastrnn.backends.numba.team import Worker, bad_worker, barrier_wait
 from fastrnn.backends.numba.views import bad_sizes, layer_offset_of, offset_of, sizes_of
-
-
-@inlined
-def alone(like):
-    """A single worker."""
-    return Worker(nothing(like), np.int64(0), np.int64(1))
 
 
 @inlined
@@ -27,76 +30,111 @@ def without_dropout(inputs, targets, starts, state):
 
 
 @routine
-def forward(losses, logits, w, params, x, plan, T, B):
-    """The forward pass of a window, some steps at a time: losses if there are targets, else logits."""
-    longest = sizes_of(plan, T, B)
-    status = bad_sizes(longest)
-    if status != OK:
-        return status
-    worker = alone(x.inputs)
-    V, H, steps = longest.V, longest.H, min(T, (KC + B - 1) // B)
-    head_t, head_bias = at(w, offset_of(longest, HEAD_T)), at(params, offset_of(longest, HEAD_BIAS))
-    h = at(w, layer_offset_of(longest, longest.L - 1, H_) + B * H)
-    pack_forward(w, params, worker, longest)
-    for t in range(0, T, steps):
-        s = sizes_of(plan, min(steps, T - t), B)
-        some = without_dropout(at(x.inputs, t * B), x.targets, at(x.starts, t * B), x.state)
-        status = layers_forward(w, w, params, some, worker, s)
+def run_head(losses, logits, w, params, targets, here, worker, s):
+    """The head at a worker's part of the rows of some steps, from row ``here`` of the window on."""
+    V, H, N = s.V, s.H, s.T * s.B
+    head_t, head_bias = at(w, offset_of(s, HEAD_T)), at(params, offset_of(s, HEAD_BIAS))
+    h, own = at(w, layer_offset_of(s, s.L - 1, H_) + s.B * H), offset_of(s, LOGITS) + worker.part * ROWS * V
+    end = part_start(N, worker.part + 1, worker.parts)
+    for n in range(part_start(N, worker.part, worker.parts), end, ROWS):
+        rows = min(ROWS, end - n)
+        out = at(w, own) if exists(targets) else at(logits, (here + n) * V)
+        status = linear_forward(out, at(h, n * H), head_t, head_bias, rows, H, V)
+        if status == OK and exists(targets):
+            status = cross_entropy(at(losses, here + n), out, out, at(targets, here + n), 1.0, rows, V)
         if status != OK:
             return status
-        for n in range(0, s.T * B, ROWS):
-            rows, here = min(ROWS, s.T * B - n), t * B + n
-            out = at(w, offset_of(s, LOGITS)) if exists(x.targets) else at(logits, here * V)
-            status = linear_forward(out, at(h, n * H), head_t, head_bias, rows, H, V)
-            if status == OK and exists(x.targets):
-                status = cross_entropy(at(losses, here), out, out, at(x.targets, here), 1.0, rows, V)
-            if status != OK:
-                return status
     return OK
 
 
-@jit
-def network_forward(logits, state, workspace, params, inputs, starts, plan, T, B):
-    x = without_dropout(at(inputs, 0), nothing(inputs), at(starts, 0), at(state, 0))
-    return forward(no_losses(), at(logits, 0), at(workspace, 0), at(params, 0), x, at(plan, 0), T, B)
-
-
-@jit
-def network_losses(losses, state, workspace, params, inputs, targets, starts, plan, T, B):
-    x = without_dropout(at(inputs, 0), at(targets, 0), at(starts, 0), at(state, 0))
-    return forward(at(losses, 0), nothing(params), at(workspace, 0), at(params, 0), x, at(plan, 0), T, B)
-
-
 @routine
-def network_prepare(prepared, params, plan):
-    s = sizes_of(plan, np.int64(1), np.int64(1))
-    status = bad_sizes(s)
-    if status == OK:
-        pack_forward(at(prepared, 0), at(params, 0), alone(plan), s)
+def forward(losses, logits, w, params, x, worker, longest):
+    """The forward pass of a window, some steps at a time: losses if there are targets, else logits."""
+    status, B, V = bad_sizes(longest), longest.B, longest.V
+    if status != OK:
+        return status
+    if bad_worker(worker):
+        return BAD_SIZE
+    N, steps = longest.T * B, min(longest.T, (KC + B - 1) // B)
+    if bad_symbols(x.inputs, 0, N, V) or (exists(x.targets) and bad_symbols(x.targets, -1, N, V)):
+        return BAD_SYMBOL
+    pack_forward(w, params, worker, longest)
+    status = barrier_wait(worker)
+    for t in range(0, longest.T, steps):
+        s = sizes_of(longest.plan, min(steps, longest.T - t), B)
+        some = without_dropout(at(x.inputs, t * B), x.targets, at(x.starts, t * B), x.state)
+        if status == OK:
+            status = layers_forward(w, w, params, some, worker, s)
+        if status == OK:
+            status = barrier_wait(of_rows(worker, s))
+        if status == OK:
+            status = run_head(losses, logits, w, params, x.targets, t * B, worker, s)
+        if status == OK:
+            status = barrier_wait(worker)  # the next steps overwrite what this head reads
     return status
 
 
+@jit
+def network_forward(logits, state, workspace, barrier, params, inputs, starts, plan, part, parts, T, B):
+    worker = Worker(at(barrier, 0), part, parts)
+    x = without_dropout(at(inputs, 0), nothing(inputs), at(starts, 0), at(state, 0))
+    w, longest = at(workspace, 0), sizes_of(plan, T, B)
+    return forward(no_losses(), at(logits, 0), w, at(params, 0), x, worker, longest)
+
+
+@jit
+def network_losses(
+    losses, state, workspace, barrier, params, inputs, targets, starts, plan, part, parts, T, B
+):
+    worker = Worker(at(barrier, 0), part, parts)
+    x = without_dropout(at(inputs, 0), at(targets, 0), at(starts, 0), at(state, 0))
+    w, longest = at(workspace, 0), sizes_of(plan, T, B)
+    return forward(at(losses, 0), nothing(params), w, at(params, 0), x, worker, longest)
+
+
 @routine
-def step(logits, state, scratch, prepared, params, inputs, starts, plan, B):
+def network_prepare(prepared, params, plan, part, parts):
+    s, worker = sizes_of(plan, np.int64(1), np.int64(1)), Worker(no_barrier(), part, parts)
+    status = bad_sizes(s)
+    if status != OK:
+        return status
+    if bad_worker(worker):
+        return BAD_SIZE
+    pack_forward(at(prepared, 0), at(params, 0), worker, s)
+    return OK
+
+
+@routine
+def step(logits, state, scratch, prepared, params, inputs, starts, plan, worker, B):
     """The kernel `network_step`, which takes pointers in place of arrays."""
     s = sizes_of(plan, np.int64(1), B)
     status = bad_sizes(s)
     if status != OK:
         return status
+    if bad_worker(worker):
+        return BAD_SIZE
+    if bad_symbols(inputs, 0, B, s.V):
+        return BAD_SYMBOL
     x = without_dropout(inputs, nothing(inputs), starts, state)
-    status = layers_forward(scratch, prepared, params, x, alone(inputs), s)
+    status = layers_forward(scratch, prepared, params, x, worker, s)
     if status != OK:
         return status
+    rowwise = of_rows(worker, s)
+    first = part_start(B, rowwise.part, rowwise.parts)
+    rows = part_start(B, rowwise.part + 1, rowwise.parts) - first
     h, head_bias = (
-        at(scratch, layer_offset_of(s, s.L - 1, H_) + B * s.H),
+        at(scratch, layer_offset_of(s, s.L - 1, H_) + (B + first) * s.H),
         at(params, offset_of(s, HEAD_BIAS)),
     )
-    return linear_forward(logits, h, at(prepared, offset_of(s, HEAD_T)), head_bias, B, s.H, s.V)
+    head_t, out = at(prepared, offset_of(s, HEAD_T)), at(logits, first * s.V)
+    sharing = of_columns(worker, s)
+    matmul_part(out, head_bias, np.int64(0), h, head_t, sharing, rows, s.H, np.int64(1), s.V)
+    return OK
 
 
 @jit
-def network_step(logits, state, scratch, prepared, params, inputs, starts, plan, B):
+def network_step(logits, state, scratch, barrier, prepared, params, inputs, starts, plan, part, parts, B):
     return step(
         at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0),
-        at(inputs, 0), at(starts, 0), at(plan, 0), B,
+        at(inputs, 0), at(starts, 0), at(plan, 0), Worker(at(barrier, 0), part, parts), B,
     )  # fmt: skip

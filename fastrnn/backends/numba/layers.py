@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastrnn.backends.numba.constants import (
     AUX,
     BIAS_HN,
+    BY_COLUMNS,
     EMBEDDING_WEIGHT,
     GATE_BIAS,
     GATES,
@@ -27,14 +30,14 @@ from fastrnn.backends.numba.constants import (
     X,
 )
 from fastrnn.backends.numba.dropout import dropout
-from fastrnn.backends.numba.gru import gru_forward
-from fastrnn.backends.numba.jit import procedure, routine
-from fastrnn.backends.numba.linear import embedding_forward, gather_forward, linear_forward, pack
-from fastrnn.backends.numba.llvm import at, copy
-from fastrnn.backends.numba.lstm import lstm_forward
-from fastrnn.backends.numba.matmul import part_start
-from fastrnn.backends.numba.rnn import rnn_forward
-from fastrnn.backends.numba.team import barrier_wait, check_abort
+from fastrnn.backends.numba.gru import gru_forward_part
+from fastrnn.backends.numba.jit import inlined, procedure, routine
+from fastrnn.backends.numba.linear import embedding_forward, gather_part, pack
+from fastrnn.backends.numba.llvm import at, clear, copy
+from fastrnn.backends.numba.lstm import lstm_forward_part
+from fastrnn.backends.numba.matmul import matmul_part, part_columns, part_start
+from fastrnn.backends.numba.rnn import rnn_forward_part
+from fastrnn.backends.numba.team import Worker, barrier_wait, check_abort
 from fastrnn.backends.numba.views import inputs_of, is_dense, layer_offset_of, offset_of, optional
 
 
@@ -55,6 +58,15 @@ class Window(NamedTuple):
     state: Any
     scale: float
     dropout: Dropout
+
+
+@routine
+def bad_symbols(ids, lowest, N, V):
+    """Whether an id is not allowed. Every worker checks all ids, so that all return the same status."""
+    bad = 0
+    for n in range(N):
+        bad |= (ids[n] < lowest) | (ids[n] >= V)
+    return bad
 
 
 @procedure
@@ -81,79 +93,136 @@ def apply_dropout(trace, d, layer, n, rows, s):
     )
 
 
+@inlined
+def of_rows(worker, s):
+    """A worker's part of the batch rows: all of them, if the plan says that workers share columns."""
+    by_columns = s.plan[BY_COLUMNS] != 0
+    return Worker(worker.barrier, 0 if by_columns else worker.part, 1 if by_columns else worker.parts)
+
+
+@inlined
+def of_columns(worker, s):
+    """A worker's part of the columns of a recurrence's products, and of the hidden units."""
+    by_columns = s.plan[BY_COLUMNS] != 0
+    return Worker(worker.barrier, worker.part if by_columns else 0, worker.parts if by_columns else 1)
+
+
+@inlined
+def scratch_of(trace, first, part, s):
+    """The scratch memory of a worker for some batch rows; by columns, the first worker's is shared too."""
+    row = part * (s.B + 1) if s.plan[BY_COLUMNS] != 0 else first + part
+    return at(trace, offset_of(s, MASKED) + row * (s.G + 1) * s.H)
+
+
 @routine
-def input_projection(trace, packed, params, x, layer, worker, s):
-    """The input's share of a dense layer's gates, for a worker's part of the T·B rows."""
-    N, I, O = s.T * s.B, inputs_of(s, layer), s.G * s.H
-    gates, packed_ih = (
-        at(trace, layer_offset_of(s, layer, GATES)),
-        at(packed, layer_offset_of(s, layer, IH_T)),
-    )
-    bias = at(params, layer_offset_of(s, layer, GATE_BIAS))
-    taken = at(trace, layer_offset_of(s, layer - 1, OUTPUT) if layer > 0 else offset_of(s, X))
+def layer_input(trace, params, x, layer, worker, s):
+    """The input of a dense layer, for a worker's part of the T·B rows."""
+    N, weight, embedded = s.T * s.B, at(params, offset_of(s, EMBEDDING_WEIGHT)), at(trace, offset_of(s, X))
     status, end = OK, part_start(N, worker.part + 1, worker.parts)
     for n in range(part_start(N, worker.part, worker.parts), end, STRETCH):
-        rows, some = min(STRETCH, end - n), at(taken, n * I)
+        rows = min(STRETCH, end - n)
         status = check_abort(worker)
         if status == OK and layer > 0:
             status = apply_dropout(trace, x.dropout, layer - 1, n, rows, s)
         elif status == OK:
-            weight = at(params, offset_of(s, EMBEDDING_WEIGHT))
-            status = embedding_forward(some, weight, at(x.inputs, n), rows, s.V, I)
-        if status == OK:
-            status = linear_forward(at(gates, n * O), some, packed_ih, bias, rows, I, O)
+            status = embedding_forward(at(embedded, n * s.E), weight, at(x.inputs, n), rows, s.V, s.E)
         if status != OK:
             break
     return status
 
 
 @routine
+def input_projection(trace, packed, params, layer, worker, s):
+    """The input's share of a dense layer's gates, for a worker's part of the T·B rows, or of the columns."""
+    N, I, O, sharing = s.T * s.B, inputs_of(s, layer), s.G * s.H, of_columns(worker, s)
+    rowwise = of_rows(worker, s)
+    gates, packed_ih = (
+        at(trace, layer_offset_of(s, layer, GATES)),
+        at(packed, layer_offset_of(s, layer, IH_T)),
+    )
+    bias = at(params, layer_offset_of(s, layer, GATE_BIAS))
+    taken = at(trace, layer_offset_of(s, layer - 1, OUTPUT) if layer > 0 else offset_of(s, X))
+    end = part_start(N, rowwise.part + 1, rowwise.parts)
+    for n in range(part_start(N, rowwise.part, rowwise.parts), end, STRETCH):
+        status = check_abort(worker)
+        if status != OK:
+            return status
+        out, some, rows = at(gates, n * O), at(taken, n * I), min(STRETCH, end - n)
+        matmul_part(out, bias, np.int64(0), some, packed_ih, sharing, rows, I, s.G, s.H)
+    return OK
+
+
+@procedure
+def clear_units(out, worker, rows, H):
+    """Set a worker's hidden units of some rows to zero."""
+    units = part_columns(out, worker, np.int64(1), H)
+    for b in range(rows):
+        clear(at(out, b * H + units.first), units.n)
+
+
+@procedure
+def copy_units(out, x, worker, rows, H):
+    """Copy a worker's hidden units of some rows."""
+    units = part_columns(x, worker, np.int64(1), H)
+    for b in range(rows):
+        copy(at(out, b * H + units.first), at(x, b * H + units.first), units.n)
+
+
+@routine
 def recurrence_forward_rows(trace, packed, params, x, layer, first, rows, worker, s):
     """The recurrence of a layer, for ``rows`` batch rows from ``first`` on. It carries the state."""
-    H, B, O = s.H, s.B, s.G * s.H
+    H, B, O, sharing = s.H, s.B, s.G * s.H, of_columns(worker, s)
     h, aux = at(trace, layer_offset_of(s, layer, H_)), optional(trace, layer_offset_of(s, layer, AUX))
     gates, hh = at(trace, layer_offset_of(s, layer, GATES)), at(packed, layer_offset_of(s, layer, HH_T))
     weight_ih, bias = (
         at(params, layer_offset_of(s, layer, WEIGHT_IH)),
         at(params, layer_offset_of(s, layer, GATE_BIAS)),
     )
-    masked = at(trace, offset_of(s, MASKED) + (first + worker.part) * (s.G + 1) * H)
+    masked = scratch_of(trace, first, worker.part, s)
+    product = at(scratch_of(trace, first, 0 if sharing.parts > 1 else worker.part, s), (rows + 3) * H)  # gru
     state_h, state_c = at(x.state, (layer * B + first) * H), at(x.state, ((s.L + layer) * B + first) * H)
-    copy(at(h, first * H), state_h, rows * H)
+    copy_units(at(h, first * H), state_h, sharing, rows, H)
     if s.cell == LSTM:
-        copy(at(aux, first * H), state_c, rows * H)
+        copy_units(at(aux, first * H), state_c, sharing, rows, H)
     for t in range(s.T):
         n = t * B + first
         here, after, row, begins = n * H, (n + B) * H, at(gates, n * O), at(x.starts, n)
+        # other workers may not have copied their units yet
+        h_before = at(h, here) if t > 0 else at(state_h, 0)
         status = check_abort(worker)
+        if status == OK and not is_dense(s, layer):
+            status = gather_part(row, weight_ih, bias, at(x.inputs, n), sharing, rows, s.V, s.G, H)
         if status != OK:
             return status
-        if not is_dense(s, layer):
-            status = gather_forward(row, weight_ih, bias, at(x.inputs, n), rows, s.V, O)
-            if status != OK:
-                return status
         if s.cell == LSTM:
-            lstm_forward(
-                at(h, after), at(aux, after), row, masked, at(h, here), at(aux, here), hh, begins, rows, H
-            )
+            status = lstm_forward_part(
+                at(h, after), at(aux, after), row, masked, h_before, at(aux, here), hh, begins, sharing,
+                rows, H,
+            )  # fmt: skip
         elif s.cell == GRU:
             bias_hn = at(params, layer_offset_of(s, layer, BIAS_HN))
-            gru_forward(at(h, after), at(aux, here), row, masked, at(h, here), hh, bias_hn, begins, rows, H)
+            status = gru_forward_part(
+                at(h, after), at(aux, here), row, masked, product, h_before, hh, bias_hn, begins, sharing,
+                rows, H,
+            )  # fmt: skip
         elif s.cell == RNN_RELU:
-            rnn_forward(at(h, after), masked, at(h, here), hh, begins, 1, rows, H)
+            status = rnn_forward_part(at(h, after), masked, h_before, hh, begins, 1, sharing, rows, H)
         else:
-            rnn_forward(at(h, after), masked, at(h, here), hh, begins, 0, rows, H)
-    copy(state_h, at(h, (s.T * B + first) * H), rows * H)
+            status = rnn_forward_part(at(h, after), masked, h_before, hh, begins, 0, sharing, rows, H)
+        if status != OK:
+            return status
+    copy_units(state_h, at(h, (s.T * B + first) * H), sharing, rows, H)
     if s.cell == LSTM:
-        copy(state_c, at(aux, (s.T * B + first) * H), rows * H)
+        copy_units(state_c, at(aux, (s.T * B + first) * H), sharing, rows, H)
     return OK
 
 
 @routine
 def recurrence_forward(trace, packed, params, x, layer, worker, s):
     """The same for all batch rows of a worker."""
-    status, end = OK, part_start(s.B, worker.part + 1, worker.parts)
-    for b in range(part_start(s.B, worker.part, worker.parts), end, STRETCH):
+    rowwise = of_rows(worker, s)
+    status, end = OK, part_start(s.B, rowwise.part + 1, rowwise.parts)
+    for b in range(part_start(s.B, rowwise.part, rowwise.parts), end, STRETCH):
         rows = min(STRETCH, end - b)
         status = recurrence_forward_rows(trace, packed, params, x, layer, b, rows, worker, s)
         if status != OK:
@@ -167,11 +236,15 @@ def layers_forward(trace, packed, params, x, worker, s):
     for layer in range(s.L):
         if is_dense(s, layer):
             if layer > 0:
-                status = barrier_wait(worker)
+                status = barrier_wait(of_rows(worker, s))
             if status == OK:
-                status = input_projection(trace, packed, params, x, layer, worker, s)
+                status = layer_input(trace, params, x, layer, worker, s)
             if status == OK:
-                status = barrier_wait(worker)
+                status = barrier_wait(of_columns(worker, s))
+            if status == OK:
+                status = input_projection(trace, packed, params, layer, worker, s)
+            if status == OK:
+                status = barrier_wait(of_rows(worker, s))
         if status == OK:
             status = recurrence_forward(trace, packed, params, x, layer, worker, s)
         if status != OK:

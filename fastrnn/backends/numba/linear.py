@@ -8,8 +8,17 @@ from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, OK
 from fastrnn.backends.numba.elementary import each_sum
 from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.llvm import at, copy, no_starts, nothing
-from fastrnn.backends.numba.matmul import matmul, pack_panel, pack_transposed, part_start, weight_gradients
+from fastrnn.backends.numba.matmul import (
+    matmul,
+    pack_panel,
+    pack_transposed,
+    part_column,
+    part_columns,
+    part_start,
+    weight_gradients,
+)
 from fastrnn.backends.numba.simd import panel_columns
+from fastrnn.backends.numba.team import alone
 
 
 @routine
@@ -17,8 +26,7 @@ def pack(packed, weight, transposed, part, parts, K, J):
     if part < 0 or part >= parts or K < 1 or J < 1:
         return BAD_SIZE
     panel = panel_columns(weight)
-    panels = (J + panel - 1) // panel
-    first, last = part_start(panels, part, parts) * panel, min(part_start(panels, part + 1, parts) * panel, J)
+    first, last = part_column(weight, J, part, parts), part_column(weight, J, part + 1, parts)
     for j in range(first, last, panel):
         out, columns = at(packed, j * K), min(panel, last - j)
         if transposed:
@@ -56,15 +64,24 @@ def embedding_gradients(dweight, dy, ids, part, parts, N, V, O):
 
 
 @routine
-def gather_forward(y, weight, bias, ids, N, V, O):
-    if N < 0 or V < 1 or O < 1:
-        return BAD_SIZE
+def gather_part(y, weight, bias, ids, worker, N, V, G, H):
+    """A worker's part of `gather_forward`, where the outputs are G gates of H units."""
+    part = part_columns(y, worker, G, H)
     for n in range(N):
         v = ids[n]
         if v < 0 or v >= V:
             return BAD_SYMBOL
-        each_sum(at(y, n * O), at(weight, v * O), at(bias, 0), O)
+        for share in range(part.ranges):
+            j = part.first + share * H
+            each_sum(at(y, n * G * H + j), at(weight, v * G * H + j), at(bias, j), part.n)
     return OK
+
+
+@routine
+def gather_forward(y, weight, bias, ids, N, V, O):
+    if N < 0 or V < 1 or O < 1:
+        return BAD_SIZE
+    return gather_part(at(y, 0), at(weight, 0), at(bias, 0), at(ids, 0), alone(), N, V, np.int64(1), O)
 
 
 @routine
@@ -88,7 +105,7 @@ def linear_forward(y, x, packed, bias, N, I, O):
     if N < 0 or I < 1 or O < 1:
         return BAD_SIZE
     if N > 0:
-        matmul(at(y, 0), at(bias, 0), np.int64(0), at(x, 0), I, np.int64(1), at(packed, 0), N, I, O)
+        matmul(at(y, 0), O, at(bias, 0), np.int64(0), at(x, 0), I, np.int64(1), at(packed, 0), N, I, O)
     return OK
 
 

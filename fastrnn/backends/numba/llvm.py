@@ -67,6 +67,16 @@ def no_starts(typing_context):
 
 
 @intrinsic
+def no_barrier(typing_context):
+    """A null pointer in place of ``barrier``, for a single worker."""
+
+    def emit(context, builder, signature, arguments):
+        return ir.Constant(ir.IntType(32).as_pointer(), None)
+
+    return types.CPointer(types.int32)(), emit
+
+
+@intrinsic
 def no_losses(typing_context):
     """A null pointer in place of ``losses``, if they are not needed."""
 

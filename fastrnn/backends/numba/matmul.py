@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -9,7 +11,7 @@ from numba.extending import intrinsic
 
 from fastrnn.backends.numba.constants import KC, MC, ROWS
 from fastrnn.backends.numba.elementary import each_sum
-from fastrnn.backends.numba.jit import WIDTH, procedure
+from fastrnn.backends.numba.jit import WIDTH, inlined, procedure
 from fastrnn.backends.numba.llvm import at, clear, copy, exists, whole
 from fastrnn.backends.numba.simd import MR, ROW_VECTORS, Vectors, panel_columns
 
@@ -133,8 +135,41 @@ def part_start(typing_context, n, part, parts):
     return types.intp(types.intp, types.intp, types.intp), emit
 
 
+@inlined
+def part_column(like, J, part, parts):
+    """Where a part of the J columns of a packed matrix begins: the parts have whole panels."""
+    panel = panel_columns(like)
+    return min(part_start((J + panel - 1) // panel, part, parts) * panel, J)
+
+
+class Columns(NamedTuple):
+    """A worker's part of the columns of G gates of H units each: some ranges of n columns, H apart."""
+
+    first: int
+    n: int
+    ranges: int
+
+
+@inlined
+def by_units(like, worker, H):
+    """Whether a worker has the columns of all gates of its hidden units: a gate must have whole panels."""
+    return worker.parts > 1 and H % panel_columns(like) == 0
+
+
+@inlined
+def part_columns(like, worker, G, H):
+    first, n, ranges = np.int64(0), G * H, np.int64(1)
+    if worker.parts > 1:
+        own_gates = by_units(like, worker, H)
+        J = H if own_gates else G * H
+        first = part_column(like, J, worker.part, worker.parts)
+        n = part_column(like, J, worker.part + 1, worker.parts) - first
+        ranges = G if own_gates else 1
+    return Columns(first, n, ranges)
+
+
 @intrinsic
-def reversed_panels(typing_context, c, J):
+def reversed_panels(typing_context, c, c_i):
     """Whether a product of one row reads the panels backwards; every second row of C does."""
 
     def emit(context, builder, signature, arguments):
@@ -146,7 +181,7 @@ def reversed_panels(typing_context, c, J):
 
 
 @procedure
-def matmul_block(c, start, start_i, a, a_i, a_k, packed, I, K, J):
+def matmul_block(c, c_i, start, start_i, a, a_i, a_k, packed, I, K, J):
     """C (I, J) = C0 + A B for one block of rows."""
     panel = panel_columns(c)
     tiles, height, more = np.int64(1), I, np.int64(0)
@@ -155,7 +190,7 @@ def matmul_block(c, start, start_i, a, a_i, a_k, packed, I, K, J):
         height, more = I // tiles, I % tiles
     width = ROW_VECTORS * panel // 2 if I == 1 else panel
     strips = (J + width - 1) // width
-    reverse = I == 1 and strips > 1 and reversed_panels(c, J)
+    reverse = I == 1 and strips > 1 and reversed_panels(c, c_i)
     for k in range(0, K, KC):
         for strip in range(strips):
             j = (strips - 1 - strip if reverse else strip) * width
@@ -163,8 +198,8 @@ def matmul_block(c, start, start_i, a, a_i, a_k, packed, I, K, J):
             for t in range(tiles):
                 rows = height + (t < more)
                 tile(
-                    at(c, i * J + j),
-                    J,
+                    at(c, i * c_i + j),
+                    c_i,
                     at(start, i * start_i + j),
                     start_i,
                     at(a, i * a_i + k * a_k),
@@ -177,22 +212,32 @@ def matmul_block(c, start, start_i, a, a_i, a_k, packed, I, K, J):
                     min(width, J - j),
                 )
                 i += rows
-        start, start_i = c, J
+        start, start_i = c, c_i
 
 
 @procedure
-def matmul(c, start, start_i, a, a_i, a_k, packed, I, K, J):
+def matmul(c, c_i, start, start_i, a, a_i, a_k, packed, I, K, J):
     """C (I, J) = C0 + A B, with B (K, J) packed; A's element (i, k) stands at ``a[a_i * i + a_k * k]``.
 
-    Rows of C are J apart, those of C0 ``start_i``. Callers say ``np.int64(1)``, since for a literal 1 Numba
-    compiles a copy of its own. The rows are taken in blocks, as in C.
+    Rows of C are ``c_i`` apart, those of C0 ``start_i``. Callers say ``np.int64(1)``, since for a literal 1
+    Numba compiles a copy of its own. The rows are taken in blocks, as in C.
     """
     blocks = (I + MC - 1) // MC
     for block in range(blocks):
         i, end = part_start(I, block, blocks), part_start(I, block + 1, blocks)
         matmul_block(
-            at(c, i * J), at(start, i * start_i), start_i, at(a, i * a_i), a_i, a_k, packed, end - i, K, J
-        )
+            at(c, i * c_i), c_i, at(start, i * start_i), start_i, at(a, i * a_i), a_i, a_k, packed, end - i,
+            K, J,
+        )  # fmt: skip
+
+
+@procedure
+def matmul_part(c, start, start_i, a, packed, worker, I, K, G, H):
+    """A worker's columns of C (I, G·H) = C0 + A (I, K) B (K, G·H), where the rows of A are K apart."""
+    part = part_columns(c, worker, G, H)
+    for share in range(part.ranges):
+        j = part.first + share * H
+        matmul(at(c, j), G * H, at(start, j), start_i, a, K, np.int64(1), at(packed, j * K), I, K, part.n)
 
 
 @procedure
@@ -253,6 +298,6 @@ def weight_gradients(dweight, dbias, block, dy, x, starts, first, last, N, I, O)
                         clear(at(block, j * rows + k * panel), panel)
         for o in range(first, last, ROWS):
             drows, few = at(dweight, o * I), min(ROWS, last - o)
-            matmul(drows, drows, I, at(some, o), np.int64(1), O, block, few, rows, I)
+            matmul(drows, I, drows, I, at(some, o), np.int64(1), O, block, few, rows, I)
         if exists(dbias):
             bias_gradients(dbias, some, first, last, rows, O)

@@ -33,7 +33,6 @@ from fastrnn.backends.numba.constants import (
     KC,
     LOGITS,
     LSTM,
-    MASKED,
     MEAN,
     OK,
     OUTPUT,
@@ -51,9 +50,20 @@ from fastrnn.backends.numba.constants import (
 )
 from fastrnn.backends.numba.cross_entropy import cross_entropy
 from fastrnn.backends.numba.dropout import dropout
-from fastrnn.backends.numba.gru import gru_backward, gru_gradients
+from fastrnn.backends.numba.gru import gru_backward_part, gru_gradients
 from fastrnn.backends.numba.jit import inlined, jit, procedure, routine
-from fastrnn.backends.numba.layers import Dropout, Window, apply_dropout, layers_forward, pack_forward
+from fastrnn.backends.numba.layers import (
+    Dropout,
+    Window,
+    apply_dropout,
+    bad_symbols,
+    clear_units,
+    layers_forward,
+    of_columns,
+    of_rows,
+    pack_forward,
+    scratch_of,
+)
 from fastrnn.backends.numba.linear import (
     embedding_gradients,
     gather_gradients,
@@ -63,11 +73,11 @@ from fastrnn.backends.numba.linear import (
     recurrent_gradients,
 )
 from fastrnn.backends.numba.llvm import at, clear, on_stack
-from fastrnn.backends.numba.lstm import lstm_backward
+from fastrnn.backends.numba.lstm import lstm_backward_part
 from fastrnn.backends.numba.matmul import part_start
-from fastrnn.backends.numba.rnn import rnn_backward
+from fastrnn.backends.numba.rnn import rnn_backward_part
 from fastrnn.backends.numba.sums import sum_of
-from fastrnn.backends.numba.team import Worker, barrier_wait, check_abort
+from fastrnn.backends.numba.team import Worker, bad_worker, barrier_wait, check_abort
 from fastrnn.backends.numba.update import (
     adagrad_update,
     adam_update,
@@ -104,10 +114,16 @@ def pack_backward(w, params, worker, s):
 
 @routine
 def run_head(losses, w, params, x, begin, count, worker, s):
-    """The head at some steps, for a worker's batch rows: losses, dlogits in place of logits, dh."""
+    """The head at some steps, for a worker's batch rows, or by columns for its part of all their rows.
+
+    It writes losses, dlogits in place of logits, and dh.
+    """
     B, V, H, top, d = s.B, s.V, s.H, s.L - 1, x.dropout
-    first, last = part_start(B, worker.part, worker.parts), part_start(B, worker.part + 1, worker.parts)
-    steps = count if last - first == B else 1
+    rowwise, stepwise = of_rows(worker, s), of_columns(worker, s)
+    first = part_start(B, rowwise.part, rowwise.parts)
+    own = part_start(B, rowwise.part + 1, rowwise.parts) - first
+    steps = count if own == B else 1
+    N = (steps - 1) * B + own
     head_t, head, head_bias = (
         at(w, offset_of(s, HEAD_T)),
         at(w, offset_of(s, HEAD)),
@@ -116,8 +132,9 @@ def run_head(losses, w, params, x, begin, count, worker, s):
     logits, zeros = at(w, offset_of(s, LOGITS)), at(w, offset_of(s, ZEROS))
     output, dh = at(w, layer_offset_of(s, top, OUTPUT)), at(w, layer_offset_of(s, top, DH))
     for t in range(begin, begin + count, steps):
-        end = (t + steps - 1) * B + last
-        for n in range(t * B + first, end, ROWS):
+        start = t * B + first
+        end = start + part_start(N, stepwise.part + 1, stepwise.parts)
+        for n in range(start + part_start(N, stepwise.part, stepwise.parts), end, ROWS):
             rows, some, dh_rows = min(ROWS, end - n), at(logits, (n - begin * B) * V), at(dh, n * H)
             status = check_abort(worker)
             if status == OK:
@@ -159,13 +176,14 @@ def add_head_gradients(grads, w, begin, count, block, worker, s):
 @routine
 def recurrence_backward_rows(w, x, layer, first, rows, worker, s):
     """The backward recurrence of a layer, for batch rows from ``first`` on: the gradients of its gates."""
-    B, H, O = s.B, s.H, s.G * s.H
+    B, H, O, sharing = s.B, s.H, s.G * s.H, of_columns(worker, s)
     aux, dc = optional(w, layer_offset_of(s, layer, AUX)), optional(w, offset_of(s, DC))
     h, gates = at(w, layer_offset_of(s, layer, H_)), at(w, layer_offset_of(s, layer, GATES))
     hh, dh = at(w, layer_offset_of(s, layer, HH)), at(w, layer_offset_of(s, layer, DH))
-    masked = at(w, offset_of(s, MASKED) + (first + worker.part) * (s.G + 1) * H)
+    is_shared = s.cell == GRU and sharing.parts > 1
+    masked = scratch_of(w, first, 0 if is_shared else worker.part, s)
     if s.cell == LSTM:
-        clear(at(dc, first * H), rows * H)
+        clear_units(at(dc, first * H), sharing, rows, H)
     for t in range(s.T - 1, -1, -1):
         n = t * B + first
         here, after = n * H, (n + B) * H
@@ -175,26 +193,34 @@ def recurrence_backward_rows(w, x, layer, first, rows, worker, s):
         if status != OK:
             return status
         if s.cell == LSTM:
-            lstm_backward(
+            status = lstm_backward_part(
                 before, at(dc, first * H), dgates, masked, dnow, at(aux, after), at(aux, here), hh, begins,
-                carried, rows, H,
+                carried, sharing, rows, H,
             )  # fmt: skip
         elif s.cell == GRU:
-            gru_backward(
-                before, dgates, at(aux, here), masked, dnow, at(h, here), hh, begins, carried, rows, H
-            )
+            status = gru_backward_part(
+                before, dgates, at(aux, here), masked, dnow, at(h, here), hh, begins, carried, sharing, rows,
+                H,
+            )  # fmt: skip
         elif s.cell == RNN_RELU:
-            rnn_backward(dnow, before, masked, at(h, after), hh, begins, 1, carried, rows, H)
+            status = rnn_backward_part(
+                dnow, before, masked, at(h, after), hh, begins, 1, carried, sharing, rows, H
+            )
         else:
-            rnn_backward(dnow, before, masked, at(h, after), hh, begins, 0, carried, rows, H)
+            status = rnn_backward_part(
+                dnow, before, masked, at(h, after), hh, begins, 0, carried, sharing, rows, H
+            )
+        if status != OK:
+            return status
     return OK
 
 
 @routine
 def recurrence_backward(w, x, layer, worker, s):
     """The same for all batch rows of a worker."""
-    status, end = OK, part_start(s.B, worker.part + 1, worker.parts)
-    for b in range(part_start(s.B, worker.part, worker.parts), end, STRETCH):
+    rowwise = of_rows(worker, s)
+    status, end = OK, part_start(s.B, rowwise.part + 1, rowwise.parts)
+    for b in range(part_start(s.B, rowwise.part, rowwise.parts), end, STRETCH):
         status = recurrence_backward_rows(w, x, layer, b, min(STRETCH, end - b), worker, s)
         if status != OK:
             break
@@ -310,15 +336,6 @@ def gradients(losses, grads, w, params, x, worker, s):
     return barrier_wait(worker) if status == OK else status
 
 
-@routine
-def bad_symbols(ids, lowest, N, V):
-    """Whether an id is not allowed. Every worker checks all ids, so that all return the same status."""
-    bad = 0
-    for n in range(N):
-        bad |= (ids[n] < lowest) | (ids[n] >= V)
-    return bad
-
-
 @jit
 def network_gradients(
     losses, grads, state, workspace, barrier, params, inputs, targets, starts, plan, scale, dropout,
@@ -328,13 +345,13 @@ def network_gradients(
     status = bad_sizes(s)
     if status != OK:
         return status
-    if part < 0 or part >= parts:
+    worker = Worker(at(barrier, 0), part, parts)
+    if bad_worker(worker):
         return BAD_SIZE
     dropped = Dropout(dropout, dropout_seed, update)
     x = Window(at(inputs, 0), at(targets, 0), at(starts, 0), at(state, 0), scale, dropped)
     if bad_symbols(x.inputs, 0, T * B, s.V) or bad_symbols(x.targets, -1, T * B, s.V):
         return BAD_SYMBOL
-    worker = Worker(at(barrier, 0), part, parts)
     return gradients(at(losses, 0), at(grads, 0), at(workspace, 0), at(params, 0), x, worker, s)
 
 
@@ -368,16 +385,16 @@ def train_windows(
     targets, starts, settings, average_weights, plan, optimizer, reduction, value_limit, norm_limit, dropout,
     dropout_seed, first_update, first, part, parts, A, W, S, T, B,
 ):  # fmt: skip
-    longest = sizes_of(plan, T, B)
+    longest, worker = sizes_of(plan, T, B), Worker(at(barrier, 0), part, parts)
     status = bad_sizes(longest)
     if status != OK:
         return status
-    if first < 0 or W < 0 or S < 1 or part < 0 or part >= parts:
+    if first < 0 or W < 0 or S < 1 or bad_worker(worker):
         return BAD_SIZE
     if bad_symbols(at(inputs, 0), 0, S * B, longest.V) or bad_symbols(at(targets, 0), -1, S * B, longest.V):
         return BAD_SYMBOL
     windows, n = (S + T - 1) // T, plan[PARAMETERS]
-    norm, worker = on_stack(norms, 1), Worker(at(barrier, 0), part, parts)
+    norm = on_stack(norms, 1)
     if part == 0:
         for w in range(W):
             losses[w] = norms[w] = math.nan

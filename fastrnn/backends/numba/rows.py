@@ -17,7 +17,9 @@ def unless_starting(x, continues):
 
 
 def emit_row(formula, kind, shares):
-    """Like `emit_map` for one batch row. An array may hold several vectors of n elements, such as gates.
+    """Like `emit_map` for n elements of a batch row. An array may hold several vectors, such as gates.
+
+    The vectors of an array begin ``apart`` elements apart.
 
     ``shares`` is the number of vectors in each output, those in each input, and the number of scalars.
     """
@@ -25,10 +27,10 @@ def emit_row(formula, kind, shares):
     emit = emit_map(formula, kind, sum(outs), sum(ins), scalars, at_once=1)
 
     def spread(context, builder, signature, arguments):
-        *operands, n = arguments
+        *operands, n, apart = arguments
         arrays, numbers = operands[: len(operands) - scalars], operands[len(operands) - scalars :]
         pieces = [
-            builder.gep(array, [builder.mul(whole(i), n)])
+            builder.gep(array, [builder.mul(whole(i), apart)])
             for array, count in zip(arrays, outs + ins, strict=True)
             for i in range(count)
         ]

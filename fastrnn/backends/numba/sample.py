@@ -9,6 +9,7 @@ from fastrnn.backends.numba.elementary import each_difference, each_exp_of_negat
 from fastrnn.backends.numba.inference import step
 from fastrnn.backends.numba.jit import jit, routine
 from fastrnn.backends.numba.llvm import as_element, at, on_stack
+from fastrnn.backends.numba.team import Worker, bad_worker, barrier_wait
 
 
 @routine
@@ -45,28 +46,33 @@ def all_are_finite(x, n):
 
 @jit
 def sample(
-    symbols, state, scratch, logits, prepared, params, uniforms, starts, plan, temperature, symbol_before,
-    stop_symbol, n,
+    symbols, state, scratch, logits, barrier, prepared, params, uniforms, starts, plan, temperature,
+    symbol_before, stop_symbol, part, parts, n,
 ):  # fmt: skip
-    V = plan[VOCABULARY]
-    if n < 0:
+    V, worker = plan[VOCABULARY], Worker(at(barrier, 0), part, parts)
+    if n < 0 or bad_worker(worker):
         return BAD_SIZE
     if symbol_before < 0 or symbol_before >= V:
         return BAD_SYMBOL
-    symbol = on_stack(symbols, 1)
+    symbol, ended = on_stack(symbols, 1), False
     symbol[0] = symbol_before
     for i in range(n):
-        if i == 0 or symbol[0] != stop_symbol:
+        if not ended:
             status = step(
                 at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0),
-                symbol, at(starts, 0), at(plan, 0), np.int64(1),
+                symbol, at(starts, 0), at(plan, 0), worker, np.int64(1),
             )  # fmt: skip
+            if status == OK:
+                status = barrier_wait(worker)
+            if status == OK and part == 0:  # the other workers read it after they have waited
+                finite = all_are_finite(at(logits, 0), V)
+                symbols[i] = draw(at(logits, 0), uniforms[i], temperature, V) if finite else -1
+            if status == OK:
+                status = barrier_wait(worker)
             if status != OK:
                 return status
-            if not all_are_finite(at(logits, 0), V):
-                for rest in range(i, n):
-                    symbols[rest] = -1
-                return OK
-            symbol[0] = draw(at(logits, 0), uniforms[i], temperature, V)
-        symbols[i] = symbol[0]
+            symbol[0] = symbols[i]
+            ended = symbol[0] == stop_symbol or symbol[0] < 0
+        elif part == 0:
+            symbols[i] = symbol[0]
     return OK

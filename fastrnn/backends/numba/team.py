@@ -10,8 +10,27 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from fastrnn.backends.numba.constants import ABORT, ABORTED, ARRIVED, GENERATION, OK
-from fastrnn.backends.numba.jit import routine
-from fastrnn.backends.numba.llvm import address, exists
+from fastrnn.backends.numba.jit import inlined, routine
+from fastrnn.backends.numba.llvm import address, exists, no_barrier
+
+
+class Worker(NamedTuple):
+    """A worker of a team: the team's barrier, and the number of its part."""
+
+    barrier: Any
+    part: int
+    parts: int
+
+
+@inlined
+def alone():
+    """A single worker, which never waits and is never aborted."""
+    return Worker(no_barrier(), np.int64(0), np.int64(1))
+
+
+@routine
+def bad_worker(worker):
+    return worker.part < 0 or worker.part >= worker.parts
 
 
 @intrinsic
@@ -66,11 +85,3 @@ def barrier_wait(worker):
         if spins > 2000:
             yield_cpu()
     return OK
-
-
-class Worker(NamedTuple):
-    """A worker of a team: the team's barrier, and the number of its part."""
-
-    barrier: Any
-    part: int
-    parts: int
