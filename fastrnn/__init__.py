@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from fastrnn.model.model import Model, load
     from fastrnn.network.network import Network
+    from fastrnn.training.events import Callback
     from fastrnn.training.train import train
     from fastrnn.training.trainer import Trainer
 
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackendUnavailableError",
+    "Callback",
     "CheckpointError",
     "DivergenceError",
     "FastrnnError",
@@ -46,6 +48,7 @@ __all__ = [
 
 _HOMES = {
     "BackendUnavailableError": "errors",
+    "Callback": "training.events",
     "CheckpointError": "errors",
     "DivergenceError": "errors",
     "FastrnnError": "errors",

@@ -18,20 +18,38 @@ class CheckpointError(FastrnnError):
 
 
 class DivergenceError(FastrnnError):
-    """Training reached a loss, a gradient or parameters that are not finite.
+    """Training reached a loss, a gradient or parameters that are not finite, or a loss that exploded.
 
-    If `fastrnn.train` raises it, ``model`` is the `fastrnn.Model` that training had reached: the best one if
-    the best weights are kept; else the one before that update or, if the update itself overflowed, that of
-    the last record. It is ``None`` if nothing was learnt.
+    Attributes
+    ----------
+    model
+        If `fastrnn.train` raises the error, the `fastrnn.Model` that training had reached: the best one if
+        the best weights are kept, else the last good one; ``None`` if nothing was learnt.
+    step, learning_rate
+        The updates that were done, and the learning rate before the schedule; ``None`` if a `Trainer` raises
+        the error.
     """
 
     model: Any = None
+    step: int | None = None
+    learning_rate: float | None = None
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during `fastrnn.train`; ``model`` is the `fastrnn.Model` after this number of ``updates``."""
+    """Ctrl-C or SIGTERM during `fastrnn.train`.
 
-    def __init__(self, message: str, model: Any, updates: int) -> None:
+    Attributes
+    ----------
+    model
+        The `fastrnn.Model` that training had reached.
+    updates
+        The updates that were done.
+    signal
+        The number of the signal, as in the module ``signal``.
+    """
+
+    def __init__(self, message: str, model: Any, updates: int, signal: int) -> None:
         super().__init__(message)
         self.model = model
         self.updates = updates
+        self.signal = signal

@@ -14,8 +14,9 @@ import click
 import fastrnn
 from fastrnn.core.terminal import open_streams, settle_streams, tell
 
-#: The usual exit statuses after Ctrl-C, and after the reader of stdout ended.
-INTERRUPTED, BROKEN_PIPE = 130, 141
+#: The usual exit status after a signal: its number and this. That of Ctrl-C; if the reader of stdout ended.
+SIGNALLED = 128
+INTERRUPTED, BROKEN_PIPE = SIGNALLED + 2, SIGNALLED + 13
 
 #: Errors that are shown without the name of their class.
 PLAIN = (ValueError, TypeError, OSError, MemoryError, fastrnn.FastrnnError)

@@ -8,16 +8,22 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 import fastrnn
-from fastrnn.cli.program import INTERRUPTED, backend_option, log_on_stderr, seed_option, threads_option
+from fastrnn.cli.program import SIGNALLED, backend_option, log_on_stderr, seed_option, threads_option
 from fastrnn.cli.saving import require_no_input, save
 from fastrnn.cli.texts import as_unit, decoded, write_sample
 from fastrnn.core.cells import ACTIVATIONS, CELLS, listed
 from fastrnn.core.terminal import tell
+
+
+def _updates_or_duration(value: str) -> int | str:
+    """A number of updates, or a duration as it is."""
+    return int(value) if value.isascii() and value.isdigit() else value
+
 
 #: Options of `train` that are arguments of `fastrnn.train`.
 _TRAINING_OPTIONS = [
@@ -58,7 +64,10 @@ _TRAINING_OPTIONS = [
     ),
     click.option("--steps", type=int, help="Updates.  [default: 200 and those of 32 passes, at most 5000]"),
     click.option("--epochs", type=int, help="Passes over the text, instead of --steps."),
-    click.option("--time-limit", type=float, help="Seconds, instead of --steps or together with it."),
+    click.option(
+        "--time-limit",
+        help="Seconds, or such as 10m, instead of --steps or together with it.  [default: none]",
+    ),
     click.option(
         "--validation", type=float, help="Fraction of the text to hold out; 0: none.  [default: 0.1]"
     ),
@@ -69,6 +78,25 @@ _TRAINING_OPTIONS = [
         help="Whether documents are put in an order that the seed draws.  [default: shuffle]",
     ),
     click.option("--keep", help="Which weights to keep: best (by validation) or last.  [default: best]"),
+    click.option(
+        "--patience",
+        type=int,
+        help="End after so many records without a better validation loss.  [default: none]",
+    ),
+    click.option(
+        "--retries",
+        type=int,
+        help="How often to go back with a lower learning rate if training diverges.  [default: 3]",
+    ),
+    click.option("--checkpoint", help="A file that holds the training, so that --resume can go on with it."),
+    click.option(
+        "--checkpoint-every",
+        type=_updates_or_duration,
+        help="Updates, or a time such as 30s, from one checkpoint to the next.  [default: 5m]",
+    ),
+    click.option(
+        "--resume", is_flag=True, default=None, help="Go on with --checkpoint, if the file is there."
+    ),
     click.option("--log-every", type=int, help="Updates between two lines of the log.  [default: 16 lines]"),
     threads_option,
 ]
@@ -147,11 +175,7 @@ def train(
                 **given,
             )
         except fastrnn.TrainingInterrupted as interruption:
-            if interruption.updates:
-                save(interruption.model, output, file, f"{interruption}; the model so far is in")
-            else:
-                tell(f"{interruption}; nothing was written")
-            sys.exit(INTERRUPTED)
+            _end_early(interruption, output, file, options["checkpoint"])
         except fastrnn.DivergenceError as error:
             if error.model is not None:
                 # the existing file may be a better model
@@ -163,6 +187,19 @@ def train(
             write_sample(model, model.sample_pieces(n_sample, as_unit(model, prime), rng=rng))
         if not is_where_asked:
             sys.exit(1)
+
+
+def _end_early(
+    interruption: fastrnn.TrainingInterrupted, output: str, file: str | None, checkpoint: str | None
+) -> NoReturn:
+    """Say how to go on or, without a checkpoint, write the model so far; exit as after the signal."""
+    if checkpoint is not None:
+        tell(f"{interruption}; to go on: the same command with --resume, and {checkpoint}")
+    elif interruption.updates:
+        save(interruption.model, output, file, f"{interruption}; the model so far is in")
+    else:
+        tell(f"{interruption}; nothing was written")
+    sys.exit(SIGNALLED + interruption.signal)
 
 
 def _source(file: str | None, text: str | None) -> Any:

@@ -136,3 +136,52 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key occurs twice")
     return found
+
+
+def write_tensors(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> bytes:
+    """The bytes of a file with this description, to which a checksum is added, and these tensors.
+
+    Raises
+    ------
+    ValueError
+        The header is too large.
+    """
+    tensors = {
+        name: np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).reshape(tensor.shape)
+        for name, tensor in tensors.items()
+    }
+    description = {**description, "checksum": checksum_of(description, tensors)}
+    expected = {name: TensorSpec(tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+    header = header_of(description, expected)
+    if len(header) > HEADER_LIMIT:
+        raise ValueError(
+            f"settings, and the keys of the history, are too large: a file's header may have {HEADER_LIMIT} "
+            f"bytes, and this one has {len(header)}"
+        )
+    parts = [tensors[name].data for name in in_order(expected) if tensors[name].size]
+    return b"".join([len(header).to_bytes(8, "little"), header, *parts])
+
+
+def read_description(header: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The description in a header, and the entries of its tensors."""
+    entries = parse_json(header, "header")
+    metadata = entries.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or list(metadata) != [METADATA_KEY]:
+        raise CheckpointError("it has no fastrnn metadata")
+    if not isinstance(metadata[METADATA_KEY], str):
+        raise CheckpointError("its metadata is not text")
+    return parse_json(metadata[METADATA_KEY], "metadata"), entries
+
+
+def read_tensors(
+    data: bytes, description: dict[str, Any], expected: Mapping[str, TensorSpec]
+) -> dict[str, NDArray[Any]]:
+    """The tensors, which are the last bytes of a file; the checksum is taken out of the description."""
+    tensors, start = {}, len(data) - sum(tensor.nbytes for tensor in expected.values())
+    for name in in_order(expected):
+        dtype, shape = expected[name]
+        tensors[name] = np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape)
+        start += expected[name].nbytes
+    if description.pop("checksum", None) != checksum_of(description, tensors):
+        raise CheckpointError("its checksum is wrong: the file was damaged or changed")
+    return tensors

@@ -10,7 +10,6 @@ threads.
 
 from __future__ import annotations
 
-import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -26,19 +25,18 @@ from fastrnn.core.checks import shown
 from fastrnn.core.layout import parameter_layout
 from fastrnn.data.vocabulary import UNITS, TokenVocabulary, Vocabulary
 from fastrnn.errors import CheckpointError
+from fastrnn.model.checkpoint_file import CheckpointFile, is_checkpoint
 from fastrnn.model.history import REQUIRED, History, checked_key
 from fastrnn.model.model_file import SYMBOLS, ModelFile, checked_settings
 from fastrnn.model.safetensors_format import (
-    HEADER_LIMIT,
-    METADATA_KEY,
     TYPE_NAMES,
     TensorSpec,
-    checksum_of,
     header_of,
     header_size,
-    in_order,
-    parse_json,
+    read_description,
+    read_tensors,
     to_json,
+    write_tensors,
 )
 from fastrnn.network.config import CHECKS, NetworkConfig
 from fastrnn.network.network import Network
@@ -88,17 +86,7 @@ def to_bytes(model_file: ModelFile) -> bytes:
     """
     model_file = ModelFile.checked(**vars(model_file))
     tensors = _tensors(model_file)
-    description = _describe(model_file, tensors)
-    description["checksum"] = checksum_of(description, tensors)
-    expected = {name: TensorSpec(tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
-    header = header_of(description, expected)
-    if len(header) > HEADER_LIMIT:
-        raise ValueError(
-            f"settings, and the keys of the history, are too large: a file's header may have {HEADER_LIMIT} "
-            f"bytes, and this one has {len(header)}"
-        )
-    parts = [tensors[name].data for name in in_order(expected) if tensors[name].size]
-    return b"".join([len(header).to_bytes(8, "little"), header, *parts])
+    return write_tensors(_describe(model_file, tensors), tensors)
 
 
 def _describe(
@@ -124,16 +112,13 @@ def _describe(
 
 
 def _tensors(model_file: ModelFile) -> dict[str, NDArray[Any]]:
-    """The tensors of a model's file, C-contiguous and little-endian."""
-    tensors = {
+    """The tensors of a model's file."""
+    return {
         **model_file.network.parameters,
         "vocabulary.symbols": model_file.vocabulary.symbols,
         "vocabulary.counts": model_file.counts,
         **_name_tensors(model_file.vocabulary),
         **{f"{HISTORY_PREFIX}{key}": column for key, column in model_file.history.columns().items()},
-    }
-    return {
-        name: np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")) for name, tensor in tensors.items()
     }
 
 
@@ -152,13 +137,16 @@ def _name_tensors(vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
 
 
 def read_file(path: str | os.PathLike[str], backend: str = "auto") -> ModelFile:
-    """Read a model's file; its header is checked before the rest of it is read."""
+    """Read a model's file, or the model of a checkpoint; the header is checked before the rest is read."""
     try:
         with _opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             memory.require(READING_COST * size, f"reading {os.fspath(path)}")
             start = file.read(8) if size else b""  # a file of /proc has size 0, and may never end
             header = file.read(header_size(start, size))
+            if is_checkpoint(read_description(header)[0]):
+                file.seek(0)
+                return from_bytes(CheckpointFile.from_bytes(file.read()).model, backend)
             found = _parse_header(header, size)
             file.seek(0)
             return _read_tensors(_unchanged(file.read(), start + header, size), *found, backend)
@@ -208,14 +196,7 @@ def _read_tensors(
     data: bytes, description: dict[str, Any], expected: Mapping[str, TensorSpec], backend: str
 ) -> ModelFile:
     """Read the tensors, which are the last bytes of a file, and make the model file."""
-    tensors, start = {}, len(data) - sum(tensor.nbytes for tensor in expected.values())
-    for name in in_order(expected):
-        dtype, shape = expected[name]
-        tensors[name] = np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape)
-        start += expected[name].nbytes
-    checksum = description.pop("checksum")
-    if checksum != checksum_of(description, tensors):
-        raise CheckpointError("its checksum is wrong: the file was damaged or changed")
+    tensors = read_tensors(data, description, expected)
     model_file = _build(_as_newest(description), tensors, backend)
     if to_json(_describe(model_file, tensors, description["format_version"])) != to_json(description):
         raise CheckpointError("its metadata is not what fastrnn writes for such a model")
@@ -224,13 +205,7 @@ def _read_tensors(
 
 def _parse_header(header: bytes, total: int) -> tuple[dict[str, Any], dict[str, TensorSpec]]:
     """Return a header's description and its tensors; both must be exactly as fastrnn writes them."""
-    entries = parse_json(header, "header")
-    metadata = entries.pop("__metadata__", None)
-    if not isinstance(metadata, dict) or list(metadata) != [METADATA_KEY]:
-        raise CheckpointError("it has no fastrnn metadata")
-    if not isinstance(metadata[METADATA_KEY], str):
-        raise CheckpointError("its metadata is not text")
-    description = parse_json(metadata[METADATA_KEY], "metadata")
+    description, entries = read_description(header)
     _check_keys(description)
     expected = _expected_tensors(_as_newest(description))
     if entries.keys() != expected.keys():

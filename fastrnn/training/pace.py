@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from fastrnn.data.batches import BLOCK_SYMBOLS, Batch
 
 Floats = NDArray[np.float64]
+Result = TypeVar("Result")
 
 #: How long a native call should last; it is short, so that Ctrl-C and progress work.
 CALL_SECONDS = 0.05
@@ -22,16 +24,16 @@ class Pace:
     def __init__(self) -> None:
         self.windows = 1
 
-    def call(self, function: Callable[[int], Floats], highest: int) -> Floats:
+    def call(self, function: Callable[[int], Result], highest: int) -> Result:
         """Call the function with as many windows as fit the time, at most eight times as many as before."""
         count = min(self.windows, highest)
         began = time.perf_counter()
-        losses = function(count)
+        result = function(count)
         elapsed = max(time.perf_counter() - began, 1e-9)
         fit = int(CALL_SECONDS * count / elapsed)
         # a call that had fewer windows than it could have may only lower the number
         self.windows = max(1, min(8 * count, fit) if count == self.windows else min(self.windows, fit))
-        return losses
+        return result
 
 
 def blocks(batch: Batch, T: int, passes: int) -> Iterator[tuple[Batch, int]]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastrnn.core import checks
 from fastrnn.core.constants import REDUCTIONS
+from fastrnn.core.durations import seconds
 from fastrnn.network import config
 from fastrnn.network.config import Check, NetworkConfig
 from fastrnn.network.initialization import check_initialization
@@ -76,11 +77,13 @@ SETTING_CHECKS: dict[str, Check] = {
     "averaging": _or_none(_fraction),
     "steps": _or_auto(_or_none(checks.whole_number)),
     "epochs": _or_none(checks.whole_number),
-    "time_limit": _or_none(checks.real_number),
+    "time_limit": _or_none(seconds),
     "validation": _or_none(_fraction),
     "split": _one_of(SPLITS),
     "shuffle": checks.flag,
     "keep": _one_of(KEEPS),
+    "patience": _or_none(checks.whole_number),
+    "retries": lambda name, value: checks.whole_number(name, value, minimum=0),
     "log_every": _or_auto(checks.whole_number),
 }
 
@@ -102,7 +105,8 @@ class TrainingConfig:
         The decay of an exponential moving average of the parameters, which the model then gets; ``None``
         makes no average. See `fastrnn.Trainer`.
     steps, epochs, time_limit
-        When training ends: after this number of updates, passes over the text, or seconds. ``steps="auto"``
+        When training ends: after this number of updates, passes over the text, or seconds; a time may also be
+        a str such as ``"10m"``. ``steps="auto"``
         is 200 updates and those of 32 passes, at most 5,000.
     validation
         The fraction of the text that is held out; ``None`` is a tenth, or nothing if a tenth has fewer than
@@ -115,6 +119,11 @@ class TrainingConfig:
     keep
         ``"best"``: the model gets the weights with the lowest validation loss, if a part is held out.
         ``"last"``: it gets the last ones.
+    patience
+        Training ends when so many records in a row have brought no better validation loss; ``None`` never
+        ends it so.
+    retries
+        How often training that diverges goes back to its last good state, with a lower learning rate.
     carry_state
         Whether the state is carried from one pass to the next.
     drop_last
@@ -146,11 +155,13 @@ class TrainingConfig:
     averaging: float | None = None
     steps: int | str | None = AUTO
     epochs: int | None = None
-    time_limit: float | None = None
+    time_limit: float | str | None = None
     validation: float | None = None
     split: str = "end"
     shuffle: bool = True
     keep: str = "best"
+    patience: int | None = None
+    retries: int = 3
     carry_state: bool = False
     drop_last: bool = False
     record_last: bool = True
@@ -212,6 +223,7 @@ PRESETS: dict[str, TrainingConfig] = {
         validation=0.0,
         shuffle=False,
         keep="last",
+        retries=0,
         carry_state=True,
         record_last=False,
         log_every=200,
@@ -233,6 +245,7 @@ PRESETS: dict[str, TrainingConfig] = {
         validation=0.0,
         shuffle=False,
         keep="last",
+        retries=0,
         drop_last=True,
         record_last=False,
         log_every=100,
@@ -261,6 +274,7 @@ PRESETS: dict[str, TrainingConfig] = {
         split="rows",
         shuffle=False,
         keep="last",
+        retries=0,
         carry_state=True,
         log_every=1000,
     ),

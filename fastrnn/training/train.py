@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from fastrnn.core.layout import parameter_layout
 from fastrnn.core.plan import Split, window_plan
 from fastrnn.core.thread_team import usable_cores
 from fastrnn.data.batches import Batch, BatchLayout, WindowReader, fit_window
-from fastrnn.data.corpus import Corpus, Documents
+from fastrnn.data.corpus import Corpus, Documents, Sequence
 from fastrnn.data.sources import Source, read_corpus
 from fastrnn.data.vocabulary import NEWLINES, TokenVocabulary, Vocabulary
 from fastrnn.model.model import Model
@@ -24,7 +27,11 @@ from fastrnn.network.execution import checked_threads
 from fastrnn.network.network import Network
 from fastrnn.optimizers import Optimizer
 from fastrnn.schedules import Schedule
-from fastrnn.training.loop import Run, fit
+from fastrnn.training import checkpoints
+from fastrnn.training.checkpoints import Checkpoints
+from fastrnn.training.divergence import Divergence
+from fastrnn.training.events import Callback, Training
+from fastrnn.training.loop import fit
 from fastrnn.training.presets import (
     MIN_TO_HOLD_OUT,
     SETTING_CHECKS,
@@ -32,6 +39,8 @@ from fastrnn.training.presets import (
     get_config,
     random_generator,
 )
+from fastrnn.training.progress import ProgressDisplay
+from fastrnn.training.recorder import BestWeights, EarlyStopping, Outcome, Recorder, Validation
 from fastrnn.training.trainer import Trainer
 
 logger = logging.getLogger("fastrnn")
@@ -81,12 +90,18 @@ def train(
     averaging: float | None = PRESET,
     steps: int | str | None = PRESET,
     epochs: int | None = PRESET,
-    time_limit: float | None = PRESET,
+    time_limit: float | str | None = PRESET,
     validation: float | None = PRESET,
     split: str = PRESET,
     shuffle: bool = PRESET,
     keep: str = PRESET,
+    patience: int | None = PRESET,
+    retries: int = PRESET,
     log_every: int | str = PRESET,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | str = "5m",
+    resume: bool = False,
+    callbacks: Iterable[Callback] = (),
     threads: int | None = None,
     rng: Any = None,
     progress: bool = True,
@@ -145,8 +160,9 @@ def train(
         the model then gets. ``None`` makes no average.
     steps, epochs, time_limit
         When to end: after this number of updates, passes over the text, or seconds of training (without the
-        time to compile), whichever comes first. Steps and epochs exclude each other. Any of the three
-        replaces the preset's end. ``steps="auto"`` is 200 updates and those of 32 passes, at most 5,000.
+        time to compile; also a str such as ``"90s"`` or ``"10m"``), whichever comes first. Steps and epochs
+        exclude each other. Any of the three replaces the preset's end. ``steps="auto"`` is 200 updates and
+        those of 32 passes, at most 5,000.
     validation
         The fraction of the text that is held out: the end of a running text, or documents that ``rng`` draws.
         0 holds out nothing. ``None`` is a tenth, or nothing if a tenth has fewer than 20 symbols or there are
@@ -160,9 +176,28 @@ def train(
     keep
         ``"best"``: the model gets the weights with the lowest validation loss, if a part is held out.
         ``"last"``: it gets the last ones.
+    patience
+        Training ends when so many records in a row have brought no better validation loss; ``None`` never
+        ends it so.
+    retries
+        How often training that diverges goes back to its last good state and on from there, with the learning
+        rates times a tenth. It diverges if a loss is not finite, or above 1.5 times that of guessing and a
+        nat per symbol more. 0, as in the presets: it ends with a `fastrnn.DivergenceError`.
     log_every
         The number of updates from one record of `Model.history` to the next; ``"auto"`` makes about 16
         records. The last update has a record too.
+    checkpoint
+        A file that holds the training, so that it can go on after its process has ended. It is written beside
+        training, whole or not at all. `fastrnn.load` reads from it the model that training has reached.
+    checkpoint_every
+        The number of updates from one checkpoint to the next, or a time, such as ``"30s"`` or ``"5m"``. There
+        is one more at the end of training.
+    resume
+        Whether to go on with the checkpoint, if the file exists. The text and all settings must be the same;
+        ``backend`` and ``threads`` need not be. With the compiled backends, the model is then the same, bit
+        for bit, as if training had never ended, unless a time limits it.
+    callbacks
+        Instances of `fastrnn.Callback`, which follow training, and can end it.
     threads
         The most threads of training; ``None`` is one for each core that the process may use. The model does
         not depend on it; see `Network`.
@@ -188,10 +223,16 @@ def train(
         The memory that training needs is not available.
     fastrnn.BackendUnavailableError
         The backend cannot run here.
+    fastrnn.CheckpointError
+        The checkpoint is damaged, or was made with another text, setting or ``rng``.
+    FileExistsError
+        The checkpoint exists, and ``resume`` is false.
     fastrnn.DivergenceError
-        The loss became infinite or NaN; the error's ``model`` is the one that training had reached.
+        Training diverged, also after the last retry; the error's ``model`` is the one that it had reached.
     fastrnn.TrainingInterrupted
-        Ctrl-C, a ``KeyboardInterrupt``; the error's ``model`` is the one that training had reached.
+        Ctrl-C, a ``KeyboardInterrupt``, or with a checkpoint also SIGTERM; the error's ``model`` is the one
+        that training had reached. The current window ends and a checkpoint is written before it is raised; a
+        second Ctrl-C ends training at once. Only in the main thread, and with Python's own handler.
 
     Warns
     -----
@@ -212,12 +253,77 @@ def train(
     workers = None if threads is None else checked_threads(threads)
     checks.one_of("newlines", newlines, NEWLINES)
     checks.flag("lines", lines)
+    followers = _checked_callbacks(callbacks)
+    found = checkpoints.find(checkpoint, resume=checks.flag("resume", resume))
+    about = checkpoints.about(config, generator)
+    if found is not None:
+        checkpoints.require_same(found, about)
+        checkpoints.take_generator(found, generator, is_given=rng is not None)
+        about = checkpoints.about(config, generator)
     alphabet = vocabulary if isinstance(vocabulary, str) else None
     tokens = None if vocabulary is None or alphabet is not None else TokenVocabulary.of_tokens(vocabulary)
     with read_corpus(text, unit, tokens, encoding=encoding, newlines=newlines, lines=lines) as corpus:
-        run = _prepare(corpus, _Symbols(tokens, alphabet, newlines), config, backend, workers, generator)
-        fit(run, progress=progress)
-    return run.model
+        training, texts = _prepare(
+            corpus, _Symbols(tokens, alphabet, newlines), config, backend, workers, generator
+        )
+        if checkpoint is not None:
+            about["vocabulary"] = _Symbols.digest(training.model.vocabulary)
+            about["text"] = checkpoints.fingerprint(*texts)
+        if found is not None:
+            checkpoints.require_same(found, about)
+        with ExitStack() as stack:
+            display = stack.enter_context(ProgressDisplay()) if progress else None
+            best = BestWeights() if training.config.keep == "best" and training.held_out is not None else None
+            writer = None
+            if checkpoint is not None:
+                writer = stack.enter_context(Checkpoints(checkpoint, checkpoint_every, about, best))
+            divergence = Divergence(training.config.retries, best)
+            training.callbacks = _in_order(training, followers, divergence, writer, best, display)
+            if found is not None:
+                training.restore(found.arrays)
+                logger.info("going on with %s from update %s", checkpoint, f"{training.updates:,}")
+            fit(training, divergence, display, terminate=checkpoint is not None)
+    return training.model
+
+
+def _checked_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
+    """Return callbacks as a list."""
+    found = list(callbacks)
+    for callback in found:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks has a {type(callback).__name__}; each must be a fastrnn.Callback")
+        if callback.every is not None:
+            checks.whole_number("every of a callback", callback.every)
+    return found
+
+
+def _in_order(
+    training: Training,
+    followers: list[Callback],
+    divergence: Divergence,
+    writer: Checkpoints | None,
+    best: BestWeights | None,
+    display: ProgressDisplay | None,
+) -> list[Callback]:
+    """All callbacks of a training, in the order in which they are called.
+
+    A record is made first, measured, and judged. A checkpoint is written before the model gets the best
+    weights, and shows what all others did.
+    """
+    config, held_out = training.config, training.held_out
+    needs_weights = bool(followers) or config.retries > 0 or config.schedule.reads_losses
+    made: list[Callback | None] = [
+        Recorder(needs_weights=needs_weights or held_out is not None),
+        None if held_out is None else Validation(held_out),
+        divergence,
+        None if held_out is None or config.patience is None else EarlyStopping(config.patience),
+        *followers,
+        writer,
+        best,
+        Outcome(),
+        display,
+    ]
+    return [callback for callback in made if callback is not None]
 
 
 # ---- Before the first update -------------------------------------------------------------------------
@@ -225,8 +331,11 @@ def train(
 
 def _prepare(
     corpus: Corpus, symbols: _Symbols, config: TrainingConfig, backend: str, threads: int | None, rng: Any
-) -> Run:
-    """Split the text, count its symbols, lay it out in rows, and make the network."""
+) -> tuple[Training, list[Sequence]]:
+    """Split the text, count its symbols, lay it out in rows, and make the network.
+
+    It returns the training, and the ids of what is trained on and held out.
+    """
     fraction = _held_out_fraction(config, corpus)
     if config.shuffle and isinstance(corpus, Documents):
         corpus = corpus.shuffled(rng)
@@ -276,7 +385,8 @@ def _prepare(
         dropout_seed=int(rng.random() * 2**53) if config.dropout else 0,
     )
     learnt = network if config.averaging is None else trainer.averaged_network
-    return Run(config, trainer, Model(learnt, vocabulary, counts, config.describe()), reader, validation)
+    model = Model(learnt, vocabulary, counts, config.describe())
+    return Training(config, trainer, model, reader, validation), [ids, held_out.sequence(vocabulary)]
 
 
 @dataclass(frozen=True)
@@ -286,6 +396,13 @@ class _Symbols:
     tokens: TokenVocabulary | None
     alphabet: str | None
     newlines: str
+
+    @staticmethod
+    def digest(vocabulary: Vocabulary) -> str:
+        """A hash of the symbols of a vocabulary, their names, and how it reads texts."""
+        names = vocabulary.tokens if isinstance(vocabulary, TokenVocabulary) else None
+        about = (vocabulary.unit, vocabulary.boundary, vocabulary.newlines, names)
+        return sha256(repr((about, vocabulary.symbols.tolist())).encode()).hexdigest()
 
     def found_in(self, training: Corpus, held_out: Corpus) -> tuple[Vocabulary, NDArray[np.int64]]:
         """The vocabulary, and how often each id occurs in the training part."""

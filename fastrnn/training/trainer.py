@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -394,20 +395,37 @@ class Trainer(checks.Sealed):
             f"A lower learning_rate (it was {self.learning_rate:g}) or a clip_norm usually helps"
         )
 
+    def snapshot(self) -> dict[str, Array]:
+        """Copies of all that the next update depends on, beside the arguments: arrays by name. Internal."""
+        state = {} if self._state is None else {"state": self._state.copy()}
+        return {
+            "parameters": self._parameters.copy(),
+            "moments": self._moments.copy(),
+            "average": self._average.copy(),
+            "updates": np.array(self._updates),
+            "gradient_norm": np.array(self._gradient_norm),
+            **state,
+        }
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Take what `snapshot` of a trainer with the same arguments returned. Internal."""
+        held = {"parameters": self._parameters, "moments": self._moments, "average": self._average}
+        for name, array in held.items():
+            checks.same_shape(name, arrays[name], array.shape)
+            array[...] = arrays[name]
+        self._updates = checks.whole_number("updates", arrays["updates"].item(), minimum=0)
+        self._gradient_norm = float(arrays["gradient_norm"])
+        state = arrays.get("state")
+        self.state = None if state is None else self.network.public_state(state)
+
     def __getstate__(self) -> dict[str, Any]:
         arguments = {name: getattr(self, name) for name in ARGUMENTS}
-        held = {name: getattr(self, name) for name in ("_moments", "_average", "_updates", "_gradient_norm")}
-        return {"arguments": arguments, "state": self.state, **held}
+        return {"arguments": arguments, "arrays": self.snapshot()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what `__getstate__` returned; it is checked again, and arrays are copied."""
         self.__init__(**state["arguments"])  # type: ignore[misc]  # an object that pickle made
-        for name in ("_moments", "_average"):
-            checks.same_shape(name, np.asarray(state[name]), getattr(self, name).shape)
-            getattr(self, name)[...] = state[name]
-        self.state = state["state"]
-        self._updates = checks.whole_number("updates", state["_updates"], minimum=0)
-        self._gradient_norm = float(state["_gradient_norm"])
+        self.restore(state["arrays"])
 
     def __repr__(self) -> str:
         return (

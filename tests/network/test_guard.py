@@ -276,18 +276,23 @@ def test_a_copied_network_has_parameters_of_its_own():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("_moments", np.zeros((1, 3))),
-        ("_average", np.zeros((1, 3))),
-        ("_updates", -5),
-        ("_updates", 1.5),
-        ("state", np.zeros((1, 2, 9))),
+        ("moments", np.zeros((1, 3))),
+        ("average", np.zeros((1, 3))),
+        ("parameters", np.zeros(3)),
+        ("updates", np.array(-5)),
+        ("updates", np.array(1.5)),
+        ("state", np.zeros((1, 1, 2, 9))),
         ("arguments", {"network": None}),
         ("arguments", {}),
     ],
 )
 def test_what_a_pickle_brings_is_checked(key: str, value: object):
     trained = Trainer(Network(5, 8, backend="numpy"))
-    state = {**trained.__getstate__(), key: value}
+    state = trained.__getstate__()
+    if key == "arguments":
+        state[key] = value
+    else:
+        state["arrays"][key] = value
     with pytest.raises((TypeError, ValueError)):
         object.__new__(Trainer).__setstate__(state)
     with pytest.raises(AttributeError, match="network of a Trainer cannot be set"):

@@ -1,0 +1,34 @@
+"""Durations such as "90s", "5m" or "1.5h"."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fastrnn.core import checks
+from fastrnn.core.checks import shown
+
+#: The seconds of each unit.
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(name: str, value: Any) -> float:
+    """The seconds of a number or of a text with a unit: s, m, h or d.
+
+    Raises
+    ------
+    ValueError, TypeError
+        It is neither, or not above zero.
+    """
+    if not isinstance(value, str):
+        return checks.real_number(name, value)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)\s*", value)
+    if found is None:
+        wanted = "give seconds, or a number with s, m, h or d, such as '5m'"
+        raise ValueError(f"{name}={shown(value)} is not a duration: {wanted}")
+    return checks.real_number(name, float(found[1]) * UNITS[found[2] or "s"])
+
+
+def is_duration(value: Any) -> bool:
+    """Whether a value is a text with a unit of time."""
+    return isinstance(value, str) and value.strip()[-1:] in UNITS

@@ -1,0 +1,264 @@
+"""Checkpoints: a training that was ended, by whatever, can go on as if it had not been."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Thread
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastrnn
+from fastrnn.core import checks, memory
+from fastrnn.core.atomic import require_place, write_atomically
+from fastrnn.core.checks import shown
+from fastrnn.core.durations import is_duration, seconds
+from fastrnn.data.corpus import Sequence
+from fastrnn.errors import CheckpointError
+from fastrnn.model.checkpoint_file import CheckpointFile
+from fastrnn.model.history import History
+from fastrnn.model.model import Model
+from fastrnn.model.model_file import checked_settings
+from fastrnn.training.events import Arrays, Callback, Training, Updates, below
+from fastrnn.training.presets import TrainingConfig
+from fastrnn.training.recorder import BestWeights
+
+logger = logging.getLogger("fastrnn")
+
+Generator = np.random.Generator | np.random.RandomState
+
+#: The ids of a text that are hashed at a time.
+HASHED_AT_ONCE = 1 << 20
+
+
+class Checkpoints(Callback):
+    """Writes checkpoints beside training, at a pace and at its end. It is a context: its end waits for them.
+
+    If a file cannot be written, the one before stays, the user is told, and training goes on.
+
+    Parameters
+    ----------
+    path
+        The file.
+    pace
+        The number of updates from one checkpoint to the next, or a duration such as ``"5m"``.
+    about
+        What a checkpoint says of the training, from `about`.
+    best
+        What keeps the best weights, or ``None`` if the last ones are kept.
+
+    Raises
+    ------
+    OSError, ValueError, TypeError
+        The file cannot be written, or the pace is neither.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], pace: int | str, about: dict[str, Any], best: BestWeights | None
+    ) -> None:
+        self._path, self._about, self._best = require_place(path), about, best
+        self._seconds: float | None = None
+        if is_duration(pace):
+            self._seconds = seconds("checkpoint_every", pace)
+        else:
+            self.every = checks.whole_number("checkpoint_every", pace)
+        self._last = time.monotonic()
+        self._thread: Thread | None = None
+        self._is_finished = False
+        #: The error of the last file that could not be written.
+        self._failure = ""
+        #: The update of the last file that was written.
+        self.written: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._wait()
+
+    def before_training(self, training: Training) -> None:
+        """Begin to count the time."""
+        self._last = time.monotonic()
+
+    def after_updates(self, training: Training, updates: Updates) -> None:
+        """Begin to write a checkpoint if one is due, unless the one before is still being written."""
+        if self._seconds is None:
+            is_due = training.updates % (self.every or 1) == 0
+        else:
+            is_due = time.monotonic() - self._last >= self._seconds
+        if not is_due or (self._thread is not None and self._thread.is_alive()):
+            return
+        self._last = time.monotonic()
+        self._thread = Thread(target=self._write, args=self._content(training), name="fastrnn checkpoint")
+        self._thread.start()
+
+    def after_interruption(self, training: Training) -> None:
+        """Write the last checkpoint; the record that the model gets now is not a part of it."""
+        self._finish(training)
+
+    def after_training(self, training: Training) -> None:
+        """Write the last checkpoint."""
+        self._finish(training)
+
+    def _finish(self, training: Training) -> None:
+        if self._is_finished:
+            return
+        self._is_finished = True
+        self._wait()
+        self._write(*self._content(training))
+
+    def _wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+    def _content(self, training: Training) -> tuple[Model, Arrays, NDArray[Any]]:
+        """What a checkpoint holds, copied so that training can go on: all, and the model's weights."""
+        now, best = training.model.network.flat, None if self._best is None else self._best.weights
+        weights = memory.lasting(now.size, now.dtype)
+        weights[...] = now if best is None else best
+        return training.model, training.snapshot(), weights
+
+    def _write(self, model: Model, arrays: Arrays, weights: NDArray[Any]) -> None:
+        """Write a checkpoint."""
+        updates = int(arrays["trainer.updates"])
+        try:
+            now = Model(
+                model.network.with_parameters(weights),
+                model.vocabulary,
+                model.counts,
+                model.settings,
+                History.of_columns(below("history", arrays)),
+            )
+            write_atomically(self._path, CheckpointFile(self._about, arrays, now.to_bytes()).to_bytes())
+        except (OSError, MemoryError, ValueError) as error:
+            before = "there is none" if self.written is None else f"the one of update {self.written:,} stays"
+            if str(error) != self._failure:
+                logger.warning(
+                    "the checkpoint of update %s could not be written (%s): %s; training goes on",
+                    f"{updates:,}", error, before,
+                )  # fmt: skip
+            self._failure = str(error)
+        else:
+            self._failure, self.written = "", updates
+
+
+# ---- Going on ----------------------------------------------------------------------------------------
+
+
+def find(path: str | os.PathLike[str] | None, *, resume: bool) -> CheckpointFile | None:
+    """Read the checkpoint that is to be resumed; ``None`` if there is none yet.
+
+    Raises
+    ------
+    FileExistsError
+        There is a file, and it is not to be resumed.
+    CheckpointError, OSError
+        It cannot be read.
+    ValueError
+        It is to be resumed, and no path is given.
+    """
+    if path is None:
+        if resume:
+            raise ValueError("resume=True needs a checkpoint, the path of its file")
+        return None
+    if not Path(path).exists():
+        if resume:
+            logger.info("there is no checkpoint %s yet: training begins", os.fspath(path))
+        return None
+    if not resume:
+        raise FileExistsError(
+            f"checkpoint {os.fspath(path)} exists: resume=True (--resume) goes on with it; or remove it"
+        )
+    return CheckpointFile.read(path)
+
+
+def about(config: TrainingConfig, generator: Generator) -> dict[str, Any]:
+    """What a checkpoint says of a training before its text is read; ``generator`` has drawn nothing yet."""
+    return {
+        "fastrnn": fastrnn.__version__,
+        "settings": checked_settings(config.describe()),
+        "rng": _state(generator),
+    }
+
+
+def take_generator(checkpoint: CheckpointFile, generator: Generator, *, is_given: bool) -> None:
+    """Give a generator the state with which the training of a checkpoint began.
+
+    Raises
+    ------
+    CheckpointError
+        The caller gave a generator with another state, or of another kind.
+    """
+    state = checkpoint.about["rng"]
+    if is_given and _state(generator) != state:
+        raise CheckpointError("the checkpoint was made with another rng (--seed): give the same one, or none")
+    try:
+        if isinstance(generator, np.random.RandomState):
+            generator.set_state(state)
+        else:
+            generator.bit_generator.state = state
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"the checkpoint was made with another kind of rng: {shown(state.get('bit_generator'))}"
+        ) from error
+
+
+def require_same(checkpoint: CheckpointFile, now: dict[str, Any]) -> None:
+    """Require that a checkpoint is of the same settings and, if ``now`` says it, the same text.
+
+    Raises
+    ------
+    CheckpointError
+        It is not; the message says what differs.
+    """
+    then, settings = checkpoint.about["settings"], now["settings"]
+    different = [name for name in settings if name not in then or then[name] != settings[name]]
+    if different:
+        name = different[0]
+        raise CheckpointError(
+            f"the checkpoint was made with {name}={shown(then.get(name))}, and this training has "
+            f"{name}={shown(settings[name])}: give the same settings, or another checkpoint"
+        )
+    for key, what in {"vocabulary": "another vocabulary", "text": "another text"}.items():
+        if key in now and checkpoint.about.get(key) != now[key]:
+            raise CheckpointError(
+                f"the checkpoint was made with {what}: give the same, or another checkpoint"
+            )
+    if checkpoint.about["fastrnn"] != fastrnn.__version__:
+        logger.warning(
+            "the checkpoint was made by fastrnn %s, and this is %s: the result may differ in its last bits",
+            checkpoint.about["fastrnn"], fastrnn.__version__,
+        )  # fmt: skip
+
+
+def _state(generator: Generator) -> Any:
+    """The state of a generator as values that JSON has."""
+    if isinstance(generator, np.random.RandomState):
+        return _plain(generator.get_state(legacy=False))
+    return _plain(generator.bit_generator.state)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return value
+
+
+def fingerprint(*texts: Sequence) -> str:
+    """SHA-256 of the ids of some sequences, read in parts."""
+    from hashlib import sha256
+
+    digest = sha256()
+    for text in texts:
+        digest.update(len(text).to_bytes(8, "little"))
+        for start in range(0, len(text), HASHED_AT_ONCE):
+            ids = text.read(start, min(start + HASHED_AT_ONCE, len(text)))
+            digest.update(np.ascontiguousarray(ids, "<i4").data)
+    return digest.hexdigest()

@@ -1,0 +1,131 @@
+"""What happens when training diverges: it goes back to the last good state with a lower learning rate."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.data.batches import Batch
+from fastrnn.errors import DivergenceError
+from fastrnn.inference import scoring
+from fastrnn.model.history import Record
+from fastrnn.training.events import Arrays, Callback, Training, below
+from fastrnn.training.recorder import BestWeights
+
+logger = logging.getLogger("fastrnn")
+
+#: The learning rate is multiplied by this when training goes back.
+LOWER = 0.1
+
+#: A loss in nats per symbol has exploded if it is above this factor of that of guessing, and one nat more.
+EXPLOSION = 1.5
+
+
+class Divergence(Callback):
+    """Keeps the state of the last good record, and lets training go back to it a few times."""
+
+    def __init__(self, attempts: int, best: BestWeights | None) -> None:
+        self._attempts, self._best = attempts, best
+        self._attempted = 0
+        #: The initial state, until a record is good.
+        self._good: Arrays = {}
+
+    def before_training(self, training: Training) -> None:
+        """The initial state is good."""
+        if not self._good:
+            self._keep(training)
+
+    def before_record(self, training: Training, record: Record) -> None:
+        """Raise a `DivergenceError` if the loss has exploded, and not only because the state has.
+
+        The state of a network with relu may grow for some windows, whatever the learning rate is.
+        """
+        loss, limit = record["loss"], _limit(training)
+        if training.config.reduction == "sum":
+            loss /= training.symbols(int(record["step"]), 1)
+        if not self._attempts or loss <= limit:
+            return
+        with training.at_once():
+            is_lasting = not _loss(training) <= limit
+        if is_lasting:
+            raise DivergenceError(
+                f"training diverged: the loss is {loss:.4g} nats per symbol after update {training.updates}, "
+                f"that of guessing {math.log(training.model.network.vocab_size):.4g}"
+            )
+
+    def after_record(self, training: Training, record: Record) -> None:
+        """Keep the state if it is good: the weights predict better than the frequencies of the symbols.
+
+        The record's loss is that of earlier weights.
+        """
+        if not self._attempts:
+            self._keep(training)
+            return
+        with training.at_once():
+            loss = record["validation_loss"] if training.held_out is not None else _loss(training)
+        if loss < _loss_of_frequencies(training):
+            self._keep(training)
+
+    def _keep(self, training: Training) -> None:
+        self._good = {}  # a snapshot of training has that of this callback
+        self._good = training.snapshot()
+
+    def goes_on(self, training: Training, error: DivergenceError) -> bool:
+        """Go back after an error, with a lower learning rate; false after the last attempt."""
+        if self._attempted == self._attempts:
+            return False
+        attempted, factor, seconds = self._attempted + 1, training.rate_factor * LOWER, training.seconds
+        self._go_back(training)
+        self._attempted, training.rate_factor, training.seconds_before = attempted, factor, seconds
+        logger.warning(
+            "%s. It goes on from update %d with learning rates times %g (attempt %d of %d)",
+            error, training.updates, factor, attempted, self._attempts,
+        )  # fmt: skip
+        return True
+
+    def recover(self, training: Training) -> bool:
+        """Give the model usable weights, if training ends; return whether there are any that learnt."""
+        if self._good["trainer.updates"] > 0:
+            self._go_back(training)
+        if self._best is not None:
+            self._best.after_training(training)
+        return training.updates > 0 and math.isfinite(_loss(training))
+
+    def _go_back(self, training: Training) -> None:
+        good = self._good
+        training.restore(good)
+        self._good = good
+
+    def snapshot(self) -> Arrays:
+        good = {f"good.{name}": array for name, array in self._good.items()}
+        return {"attempted": np.array(self._attempted), **good}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._attempted = int(arrays["attempted"])
+        self._good = below("good", arrays)
+
+
+def _limit(training: Training) -> float:
+    """The loss in nats per symbol above which training has diverged."""
+    return 1 + EXPLOSION * math.log(training.model.network.vocab_size)
+
+
+def _loss_of_frequencies(training: Training) -> float:
+    """The loss in nats per symbol of a model that knows only how often each symbol occurs."""
+    counts = training.model.counts
+    return float(-(counts * np.log(scoring.first_symbol_probabilities(counts))).sum() / counts.sum())
+
+
+def _loss(training: Training) -> float:
+    """The loss of the model's weights on a window of the text, in nats per symbol; NaN if it has none."""
+    network = training.model.network
+    if not np.isfinite(network.flat).all():
+        return math.nan
+    batch, _, _ = training.reader.at(0)
+    window = Batch(*(array[: training.reader.seq_length].copy() for array in vars(batch).values()))
+    return scoring.mean_loss(network, window)

@@ -1,0 +1,212 @@
+"""A training under way, and what happens in it: the loop tells its callbacks, which do everything else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.data.batches import Batch, WindowReader
+from fastrnn.model.history import Record
+from fastrnn.model.model import Model
+from fastrnn.training.presets import TrainingConfig
+from fastrnn.training.trainer import Trainer
+
+Floats = NDArray[np.float64]
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Updates:
+    """Some updates that were done in one native call.
+
+    Attributes
+    ----------
+    first
+        The number of the first of them, from 0 on.
+    losses, norms, learning_rates
+        float64 (W): the sum of each window's cross-entropies in nats, before its update; the norm of its
+        gradient, after the clip by value and before the clip by norm; and its learning rate.
+    """
+
+    first: int
+    losses: Floats
+    norms: Floats
+    learning_rates: Floats
+
+
+class Callback:
+    """Follows a training: `fastrnn.train` calls a method for each event. All of them do nothing here.
+
+    A method that returns True ends training, as if this update were its last one. An exception ends it too,
+    and `fastrnn.train` raises it. Callbacks are called in their order. They may read everything that a
+    `Training` has, and set the parameters and the learning rate of nothing.
+
+    Attributes
+    ----------
+    every
+        `after_updates` is called after each multiple of this number of updates, and also at other times.
+        ``None``: only at other times, about every 50 ms. A small number makes training slower.
+    """
+
+    every: int | None = None
+
+    def updates_to_call(self, training: Training) -> int | None:
+        """The most updates before `after_updates` must be called; ``None`` is any number."""
+        return None if self.every is None else self.every - training.updates % self.every
+
+    def before_training(self, training: Training) -> bool | None:
+        """The kernels are compiled, and the first update of this process comes next."""
+
+    def after_updates(self, training: Training, updates: Updates) -> bool | None:
+        """Some updates were done in one native call."""
+
+    def before_record(self, training: Training, record: Record) -> None:
+        """A record will be added to the history; keys with floats may be added to it."""
+
+    def after_record(self, training: Training, record: Record) -> bool | None:
+        """A record was added to the history."""
+
+    def after_interruption(self, training: Training) -> None:
+        """Ctrl-C or SIGTERM ends training early, between two updates; `after_training` comes next."""
+
+    def after_training(self, training: Training) -> None:
+        """No update comes any more."""
+
+    def snapshot(self) -> Arrays:
+        """What a checkpoint keeps of this callback: arrays of int64, uint8, float32 or float64 by name."""
+        return {}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take what `snapshot` returned, before a training goes on."""
+
+
+@dataclass
+class Training:
+    """A training under way. Callbacks read it; only the loop changes it.
+
+    Attributes
+    ----------
+    config
+        All settings; none of them is ``"auto"``.
+    trainer, model
+        The `fastrnn.Trainer`, and the `fastrnn.Model` with its history.
+    reader, held_out
+        The windows that are trained on, and the batch that is held out or ``None``.
+    seconds_before
+        The seconds of training of earlier processes, if a checkpoint was resumed.
+    rate_factor
+        The learning rates are multiplied by it; it falls when training diverges.
+    is_stopped
+        Whether a callback has ended training.
+    """
+
+    config: TrainingConfig
+    trainer: Trainer
+    model: Model
+    reader: WindowReader
+    held_out: Batch | None
+    callbacks: list[Callback] = field(default_factory=list)
+    began: float | None = None
+    seconds_before: float = 0.0
+    rate_factor: float = 1.0
+    is_stopped: bool = False
+    #: Makes a context in which Ctrl-C raises at once; else training ends after the native call.
+    at_once: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    @property
+    def updates(self) -> int:
+        """The number of updates that were done."""
+        return self.trainer.updates
+
+    @property
+    def steps(self) -> int | None:
+        """The number of updates at the end, or ``None`` if only the time limits it."""
+        if self.config.epochs is not None:
+            return self.config.epochs * self.reader.windows
+        return cast("int | None", self.config.steps)
+
+    @property
+    def log_every(self) -> int:
+        """The number of updates from one record to the next."""
+        return cast("int", self.config.log_every)
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of training so far, with those of earlier processes."""
+        return self.seconds_before + (0.0 if self.began is None else time.monotonic() - self.began)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no update is left."""
+        return self.is_stopped or (self.updates > 0 and self.fraction_done(self.updates) >= 1)
+
+    def fraction_done(self, updates: Any) -> Any:
+        """The fraction of training that is done after these numbers of updates, from 0 to 1."""
+        fraction = updates / self.steps if self.steps else np.zeros_like(updates)
+        if self.config.time_limit:
+            fraction = np.maximum(fraction, self.seconds / cast("float", self.config.time_limit))
+        return np.minimum(fraction, 1.0)
+
+    def updates_to_next_call(self) -> int:
+        """The most updates that may be done before a callback must be called."""
+        wanted = [callback.updates_to_call(self) for callback in self.callbacks]
+        left = 1 << 16 if self.steps is None else self.steps - self.updates
+        return min([left, *(count for count in wanted if count is not None)])
+
+    def symbols(self, first: int, count: int) -> int:
+        """The number of targets of ``count`` updates, from number ``first`` on."""
+        reader, T = self.reader, self.reader.seq_length
+        starts = (first + np.arange(count)) % reader.windows * T
+        return int(np.minimum(T, reader.layout.n_steps - starts).sum()) * reader.layout.batch_size
+
+    def tell(self, method: str, *event: Any) -> None:
+        """Call a method of each callback; any of them may end training."""
+        for callback in self.callbacks:
+            if getattr(callback, method)(self, *event) is True:
+                self.is_stopped = True
+
+    def snapshot(self) -> Arrays:
+        """Copies of all that the next updates and records depend on, beside settings and text."""
+        return {
+            **{f"trainer.{name}": array for name, array in self.trainer.snapshot().items()},
+            **{f"history.{key}": column for key, column in self.model.history.columns().items()},
+            "seconds": np.array(self.seconds),
+            "rate_factor": np.array(self.rate_factor),
+            "is_stopped": np.array(self.is_stopped, np.uint8),
+            **{
+                f"{name}.{key}": array
+                for name, callback in self._named_callbacks()
+                for key, array in callback.snapshot().items()
+            },
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take what `snapshot` returned; the next update is then the same as it would have been."""
+        self.trainer.restore(below("trainer", arrays))
+        self.model.history = type(self.model.history).of_columns(below("history", arrays))
+        self.seconds_before, self.began = float(arrays["seconds"]), self.began and time.monotonic()
+        self.rate_factor = float(arrays["rate_factor"])
+        self.is_stopped = bool(arrays["is_stopped"])
+        for name, callback in self._named_callbacks():
+            if any(key.startswith(f"{name}.") for key in arrays):
+                callback.restore(below(name, arrays))
+
+    def _named_callbacks(self) -> Iterator[tuple[str, Callback]]:
+        """The callbacks with the beginning of the names of their arrays: their class, and a number."""
+        found: dict[str, int] = {}
+        for callback in self.callbacks:
+            kind = type(callback).__name__
+            found[kind] = found.get(kind, -1) + 1
+            yield f"{kind}.{found[kind]}", callback
+
+
+def below(name: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """The arrays whose names begin with a name and a dot, by the rest of the name."""
+    start = f"{name}."
+    return {key.removeprefix(start): array for key, array in arrays.items() if key.startswith(start)}

@@ -1,0 +1,90 @@
+"""The progress of a training: a bar on a terminal or in a notebook, else a line of the log now and then."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+import warnings
+from typing import Any, Self
+
+from fastrnn.core.terminal import STDERR
+from fastrnn.training.events import Callback, Training, Updates
+from fastrnn.training.recorder import bits_per_symbol, validation_text
+
+logger = logging.getLogger("fastrnn")
+
+#: Seconds from one line of progress to the next, if no bar is shown.
+PROGRESS_SECONDS = 5.0
+
+
+class ProgressDisplay(Callback):
+    """Shows the progress. It is a context: at its end the bar is closed."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._done = 0.0
+        self._told = self._began = time.monotonic()
+        #: The fraction that was done when this process began to train.
+        self._done_before = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar = _bar()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def announce(self, summary: str) -> None:
+        """Show a message before training begins."""
+        if self._bar is not None:
+            self._bar.set_description_str(summary)
+        else:
+            logger.info(summary)
+
+    def before_training(self, training: Training) -> None:
+        """Take the time."""
+        self._began = time.monotonic()
+        self._done_before = float(training.fraction_done(training.updates))
+
+    def after_updates(self, training: Training, updates: Updates) -> None:
+        """Show the fraction that is done, and the loss."""
+        if self._bar is None and time.monotonic() - self._told < PROGRESS_SECONDS:
+            return
+        done, history = float(training.fraction_done(training.updates)), training.model.history
+        bits, unit = bits_per_symbol(training, updates.first, updates.losses), training.model.vocabulary.unit
+        summary = f"update {training.updates:,}: {bits:.3f} bits/{unit}"
+        summary += validation_text(history[-1] if history else {})
+        if self._bar is not None:
+            self._bar.set_description_str(summary, refresh=False)
+            self._bar.update(done - self._done)
+            self._done = done
+            return
+        self._told = time.monotonic()
+        new = done - self._done_before
+        left = (self._told - self._began) * (1 - done) / new if new > 0 else math.inf
+        logger.info("%3.0f %% done, about %.0f s left: %s", 100 * done, left, summary)
+
+
+def _bar() -> Any:
+    """A bar that counts to one, or ``None`` if stderr is neither a terminal nor in a notebook."""
+    notebook = _in_notebook()
+    if not notebook and not STDERR.isatty():
+        return None
+    if notebook:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # without ipywidgets, tqdm warns and shows a bar of characters
+            from tqdm.auto import tqdm
+    else:
+        from tqdm import tqdm
+    layout = "{percentage:3.0f}% {bar} {elapsed}<{remaining} {desc}"
+    return tqdm(total=1.0, file=STDERR, bar_format=layout, dynamic_ncols=True)
+
+
+def _in_notebook() -> bool:
+    """Whether this runs in Jupyter or a similar notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")
