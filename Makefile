@@ -6,7 +6,7 @@ SOURCES := pyproject.toml $(wildcard csrc/*)
 CASES ?= 40
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all test-isa test-oldest lint sanitize valgrind neon package contract bench
+.PHONY: help demo test test-slow test-all test-isa test-oldest lint sanitize valgrind neon faults package contract bench
 .PHONY: compare instructions claims claim-NAME clean
 
 help: ## list these targets
@@ -85,6 +85,9 @@ valgrind: build/watched ## call every kernel at odd sizes under valgrind
 
 neon: .venv/installed-for-development ## compare bits with aarch64's under qemu-aarch64, and count its tile's instructions
 	$(BIN)/python tests/tools/neon.py
+
+faults: .venv/installed-for-development ## kill trainings 200 times, let writes fail, resume, and compare the models
+	$(BIN)/python tests/tools/faults.py $(OPTIONS)
 
 package: .venv/installed-for-development ## build sdist and wheels, with and without a C compiler, and try each
 	$(BIN)/python -m pip install --quiet build

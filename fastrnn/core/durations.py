@@ -27,8 +27,3 @@ def seconds(name: str, value: Any) -> float:
         wanted = "give seconds, or a number with s, m, h or d, such as '5m'"
         raise ValueError(f"{name}={shown(value)} is not a duration: {wanted}")
     return checks.real_number(name, float(found[1]) * UNITS[found[2] or "s"])
-
-
-def is_duration(value: Any) -> bool:
-    """Whether a value is a text with a unit of time."""
-    return isinstance(value, str) and value.strip()[-1:] in UNITS

@@ -17,7 +17,7 @@ import fastrnn
 from fastrnn.core import checks, memory
 from fastrnn.core.atomic import require_place, write_atomically
 from fastrnn.core.checks import shown
-from fastrnn.core.durations import is_duration, seconds
+from fastrnn.core.durations import seconds
 from fastrnn.data.corpus import Sequence
 from fastrnn.errors import CheckpointError
 from fastrnn.model.checkpoint_file import CheckpointFile
@@ -46,27 +46,19 @@ class Checkpoints(Callback):
     path
         The file.
     pace
-        The number of updates from one checkpoint to the next, or a duration such as ``"5m"``.
+        From one checkpoint to the next: an int is updates, a float is seconds.
     about
         What a checkpoint says of the training, from `about`.
     best
         What keeps the best weights, or ``None`` if the last ones are kept.
-
-    Raises
-    ------
-    OSError, ValueError, TypeError
-        The file cannot be written, or the pace is neither.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], pace: int | str, about: dict[str, Any], best: BestWeights | None
+        self, path: str | os.PathLike[str], pace: float, about: dict[str, Any], best: BestWeights | None
     ) -> None:
-        self._path, self._about, self._best = require_place(path), about, best
-        self._seconds: float | None = None
-        if is_duration(pace):
-            self._seconds = seconds("checkpoint_every", pace)
-        else:
-            self.every = checks.whole_number("checkpoint_every", pace)
+        self._path, self._about, self._best = Path(path), about, best
+        self._seconds = pace if isinstance(pace, float) else None
+        self.every = pace if isinstance(pace, int) else None
         self._last = time.monotonic()
         self._thread: Thread | None = None
         self._is_finished = False
@@ -97,9 +89,11 @@ class Checkpoints(Callback):
         self._thread = Thread(target=self._write, args=self._content(training), name="fastrnn checkpoint")
         self._thread.start()
 
-    def after_interruption(self, training: Training) -> None:
+    def after_interruption(self, training: Training, is_between_updates: bool) -> None:
         """Write the last checkpoint; the record that the model gets now is not a part of it."""
-        self._finish(training)
+        if is_between_updates:
+            self._finish(training)
+        self._is_finished = True  # else what callbacks know may be wrong, and the checkpoint before stays
 
     def after_training(self, training: Training) -> None:
         """Write the last checkpoint."""
@@ -147,6 +141,19 @@ class Checkpoints(Callback):
             self._failure, self.written = "", updates
 
 
+def checked_pace(value: Any) -> float:
+    """Return updates as an int, or a duration such as ``"5m"`` as a float of seconds.
+
+    Raises
+    ------
+    ValueError, TypeError
+        It is neither.
+    """
+    if isinstance(value, str):
+        return seconds("checkpoint_every", value)
+    return checks.whole_number("checkpoint_every", value)
+
+
 # ---- Going on ----------------------------------------------------------------------------------------
 
 
@@ -158,7 +165,7 @@ def find(path: str | os.PathLike[str] | None, *, resume: bool) -> CheckpointFile
     FileExistsError
         There is a file, and it is not to be resumed.
     CheckpointError, OSError
-        It cannot be read.
+        It cannot be read, or no file can be written there.
     ValueError
         It is to be resumed, and no path is given.
     """
@@ -166,6 +173,7 @@ def find(path: str | os.PathLike[str] | None, *, resume: bool) -> CheckpointFile
         if resume:
             raise ValueError("resume=True needs a checkpoint, the path of its file")
         return None
+    require_place(path)
     if not Path(path).exists():
         if resume:
             logger.info("there is no checkpoint %s yet: training begins", os.fspath(path))

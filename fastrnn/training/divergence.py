@@ -66,8 +66,7 @@ class Divergence(Callback):
         if not self._attempts:
             self._keep(training)
             return
-        with training.at_once():
-            loss = record["validation_loss"] if training.held_out is not None else _loss(training)
+        loss = record["validation_loss"] if training.held_out is not None else _loss(training)
         if loss < _loss_of_frequencies(training):
             self._keep(training)
 

@@ -72,8 +72,11 @@ class Callback:
     def after_record(self, training: Training, record: Record) -> bool | None:
         """A record was added to the history."""
 
-    def after_interruption(self, training: Training) -> None:
-        """Ctrl-C or SIGTERM ends training early, between two updates; `after_training` comes next."""
+    def after_interruption(self, training: Training, is_between_updates: bool) -> None:
+        """Ctrl-C or SIGTERM ends training early; `after_training` comes next.
+
+        ``is_between_updates`` is false if an update may be unknown to the callbacks.
+        """
 
     def after_training(self, training: Training) -> None:
         """No update comes any more."""
@@ -104,6 +107,8 @@ class Training:
         The learning rates are multiplied by it; it falls when training diverges.
     is_stopped
         Whether a callback has ended training.
+    told
+        The number of updates that the callbacks know of.
     """
 
     config: TrainingConfig
@@ -116,6 +121,7 @@ class Training:
     seconds_before: float = 0.0
     rate_factor: float = 1.0
     is_stopped: bool = False
+    told: int = 0
     #: Makes a context in which Ctrl-C raises at once; else training ends after the native call.
     at_once: Callable[[], AbstractContextManager[None]] = nullcontext
 
@@ -192,7 +198,7 @@ class Training:
         self.model.history = type(self.model.history).of_columns(below("history", arrays))
         self.seconds_before, self.began = float(arrays["seconds"]), self.began and time.monotonic()
         self.rate_factor = float(arrays["rate_factor"])
-        self.is_stopped = bool(arrays["is_stopped"])
+        self.is_stopped, self.told = bool(arrays["is_stopped"]), self.updates
         for name, callback in self._named_callbacks():
             if any(key.startswith(f"{name}.") for key in arrays):
                 callback.restore(below(name, arrays))

@@ -25,6 +25,8 @@ class Interruptions:
         self._before: dict[int, Any] = {}
         #: The signal that came, or ``None``.
         self.asked: int | None = None
+        #: Whether a second one came.
+        self.is_second = False
         self._is_at_once = False
 
     def __enter__(self) -> Self:
@@ -40,6 +42,7 @@ class Interruptions:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.asked is not None:
+            self.is_second = True
             self.__exit__()
             if number != signal.SIGINT:
                 os.kill(os.getpid(), number)

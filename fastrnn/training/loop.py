@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,12 @@ def fit(
             _update(training, divergence, interruptions)
             training.tell("after_training")
         except KeyboardInterrupt as error:
-            training.at_once = type(training).at_once
-            _finish_early(training)
-            message = f"interrupted after {training.updates} updates"
-            number = interruptions.asked or signal.SIGINT
-            raise TrainingInterrupted(message, training.model, training.updates, number) from error
+            training.at_once = nullcontext
+            number, updates = interruptions.asked, training.updates
+            if not interruptions.is_second:
+                _finish_early(training, is_between_updates=number is not None and training.told == updates)
+            message, number = f"interrupted after {updates} updates", number or signal.SIGINT
+            raise TrainingInterrupted(message, training.model, updates, number) from error
 
 
 def _update(training: Training, divergence: Divergence, interruptions: Interruptions) -> None:
@@ -56,6 +57,7 @@ def _update(training: Training, divergence: Divergence, interruptions: Interrupt
         interruptions.raise_if_asked()
         try:
             updates = _advance(training, pace, lasts=lasts)
+            training.told = training.updates
             training.tell("after_updates", updates)
         except DivergenceError as error:
             error.step = training.updates
@@ -102,11 +104,14 @@ def _losses(training: Training) -> list[float]:
     return [loss for loss in losses.tolist() if not math.isnan(loss)]
 
 
-def _finish_early(training: Training) -> None:
-    """Finish after Ctrl-C; a second Ctrl-C stops this, and the model has the weights that it has."""
+def _finish_early(training: Training, *, is_between_updates: bool) -> None:
+    """Finish after Ctrl-C; a second Ctrl-C stops this, and the model has the weights that it has.
+
+    A ``KeyboardInterrupt`` that is not from `Interruptions` may come at any instruction.
+    """
     with suppress(KeyboardInterrupt):
         if training.updates:
-            training.tell("after_interruption")
+            training.tell("after_interruption", is_between_updates)
             training.tell("after_training")
 
 

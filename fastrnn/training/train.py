@@ -254,6 +254,7 @@ def train(
     checks.one_of("newlines", newlines, NEWLINES)
     checks.flag("lines", lines)
     followers = _checked_callbacks(callbacks)
+    pace = checkpoints.checked_pace(checkpoint_every)
     found = checkpoints.find(checkpoint, resume=checks.flag("resume", resume))
     about = checkpoints.about(config, generator)
     if found is not None:
@@ -276,7 +277,7 @@ def train(
             best = BestWeights() if training.config.keep == "best" and training.held_out is not None else None
             writer = None
             if checkpoint is not None:
-                writer = stack.enter_context(Checkpoints(checkpoint, checkpoint_every, about, best))
+                writer = stack.enter_context(Checkpoints(checkpoint, pace, about, best))
             divergence = Divergence(training.config.retries, best)
             training.callbacks = _in_order(training, followers, divergence, writer, best, display)
             if found is not None:

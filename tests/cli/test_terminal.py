@@ -297,7 +297,7 @@ class Failing(io.TextIOBase):
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def write(self, text: str) -> int:  # noqa: ARG002  (the signature of every stream)
+    def write(self, text: str) -> int:
         raise self.error
 
     def isatty(self) -> bool:

@@ -1,0 +1,178 @@
+"""Ctrl-C and SIGTERM while a training runs, in Python and on the command line."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import fastrnn
+from fastrnn.model.checkpoint_file import CheckpointFile
+
+TEXT = "the cat sat on the mat, and the dog saw the cat. " * 40
+
+
+def quick(**options) -> fastrnn.Model:
+    options = {"steps": 60, "rng": 0, "progress": False, "log_every": 8, "hidden_size": 7} | options
+    return fastrnn.train(TEXT, **options)
+
+
+class Signal(fastrnn.Callback):
+    """Sends signals to this process after an update."""
+
+    every = 1
+
+    def __init__(self, *numbers: int, update: int = 20) -> None:
+        self._numbers, self._update = numbers, update
+
+    def after_updates(self, training, updates):
+        if training.updates == self._update:
+            for number in self._numbers:
+                os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_writes_a_checkpoint_after_the_update(number: int, backend: str, tmp_path: Path):
+    path = tmp_path / "run"
+    expected = quick(backend=backend).to_bytes()
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt, match="interrupted after 20 updates") as caught:
+        quick(backend=backend, checkpoint=path, callbacks=[Signal(number)])
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert isinstance(caught.value, fastrnn.TrainingInterrupted)
+    assert (caught.value.signal, caught.value.updates) == (number, 20)
+    assert CheckpointFile.read(path).arrays["trainer.updates"] == 20
+    assert fastrnn.load(path).history[-1]["step"] == 16  # the last record of before
+    assert caught.value.model.history[-1]["step"] == 19
+    assert quick(backend=backend, checkpoint=path, resume=True).to_bytes() == expected
+
+
+def test_a_second_ctrl_c_is_immediate(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt) as caught:
+        quick(checkpoint=tmp_path / "run", callbacks=[Signal(signal.SIGINT, signal.SIGINT)])
+    assert isinstance(caught.value, fastrnn.TrainingInterrupted)
+    assert not (tmp_path / "run").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_in_a_validation_makes_its_record_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The record of update 16 is made when training is resumed."""
+    from fastrnn.inference import scoring
+
+    real, calls = scoring.mean_loss, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        return real(*arguments)
+
+    options = {"validation": 0.2, "checkpoint": tmp_path / "run"}
+    expected = quick(validation=0.2).to_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "mean_loss", interrupted)
+        with pytest.raises(fastrnn.TrainingInterrupted):
+            quick(**options)
+    arrays = CheckpointFile.read(tmp_path / "run").arrays
+    assert (arrays["trainer.updates"], len(arrays["history.step"])) == (17, 2)
+    assert quick(resume=True, **options).to_bytes() == expected
+
+
+def test_ctrl_c_aborts_a_window_that_lasts(compiled: str, tmp_path: Path):
+    """The state is that of before the window, which is read again when training is resumed."""
+    text = "the cat sat on the mat. " * 4000
+    options = {"backend": compiled, "cell": "lstm", "hidden_size": 64, "seq_length": 48_000, "batch_size": 1}
+    options |= {
+        "steps": 4,
+        "rng": 0,
+        "progress": False,
+        "preset": "char-rnn",
+        "epochs": None,
+        "validation": 0,
+    }
+    options |= {"num_layers": 1}
+    expected = fastrnn.train(text, **options).to_bytes()
+    saved = {"checkpoint": tmp_path / "run", "checkpoint_every": 1}
+
+    class Later(fastrnn.Callback):
+        def after_updates(self, training, updates):
+            if training.updates == 2:
+                threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(fastrnn.TrainingInterrupted) as caught:
+        fastrnn.train(text, **options, **saved, callbacks=[Later()])
+    assert caught.value.updates == 2
+    assert CheckpointFile.read(tmp_path / "run").arrays["trainer.updates"] == 2
+    assert fastrnn.train(text, **options, **saved, resume=True).to_bytes() == expected
+
+
+def test_a_handler_of_the_user_is_left_alone(tmp_path: Path):
+    came = []
+    before = signal.signal(signal.SIGINT, lambda *_: came.append(1))
+    try:
+        model = quick(checkpoint=tmp_path / "run", callbacks=[Signal(signal.SIGINT)])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert came == [1]
+    assert model.history[-1]["step"] == 59
+
+
+def test_another_thread_trains_without_signals(tmp_path: Path):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(quick(checkpoint=tmp_path / "run")))
+    thread.start()
+    thread.join()
+    assert found[0].to_bytes() == quick().to_bytes()
+
+
+def test_a_keyboard_interrupt_of_unknown_origin_writes_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It may come between an update and what callbacks are told of it."""
+    real = fastrnn.Trainer.advance
+
+    def advance(self, *arguments):
+        found = real(self, *arguments)
+        if self.updates > 20:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(fastrnn.Trainer, "advance", advance)
+    with pytest.raises(fastrnn.TrainingInterrupted):
+        quick(checkpoint=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# ---- The command line --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_says_how_to_go_on(number: int, status: int, tmp_path: Path):
+    text, out, run = tmp_path / "text", tmp_path / "model", tmp_path / "run"
+    text.write_text(TEXT * 20, encoding="utf-8")
+    command = [sys.executable, "-m", "fastrnn", "train", str(text), "-o", str(out), "--seed", "1"]
+    command += ["--steps", "400", "--log-every", "20", "--hidden-size", "24"]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    expected = out.read_bytes()
+    out.unlink()
+    command += ["--checkpoint", str(run), "--checkpoint-every", "30"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not run.exists():
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert f"updates; to go on: the same command with --resume, and {run}" in said
+    assert not out.exists()
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert "exists: resume=True (--resume) goes on with it" in again.stderr
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=True)
+    assert f"going on with {run} from update" in done.stderr
+    assert out.read_bytes() == expected
