@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fastrnn.core.terminal import Sample
@@ -17,9 +16,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened_file(file: str) -> Iterator[tuple[BinaryIO, str]]:
-    """Open a file, or stdin for -, for reading bytes; yield it and its name in errors."""
+    """Open a file, decompressed, or stdin for -, for reading bytes; yield it and its name in errors."""
     if file != "-":
-        with Path(file).open("rb") as opened:
+        from fastrnn.data.streams import damage_named, open_bytes
+
+        with open_bytes(file) as opened, damage_named(file):
             yield opened, file
     elif sys.stdin is None:
         raise OSError("stdin is closed: there is nothing to read")

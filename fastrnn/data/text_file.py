@@ -2,7 +2,7 @@
 
 An index finds the bytes of a character. One pass over the file makes it: it has an entry for every 8,192
 bytes, which holds the number of characters before them and the state of the decoder there. A file that cannot
-be read twice, such as a pipe, is kept in memory.
+be read twice, such as a pipe, is copied (`fastrnn.data.streams`).
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import codecs
 import io
 import os
-import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.data.streams import IN_MEMORY, in_parts, open_in_parts
 from fastrnn.data.vocabulary import BYTE_ORDER_MARK, Text, code_points
 
 #: Bytes of a file for each entry of its index.
@@ -31,9 +30,6 @@ SEARCHED_AT_ONCE = 1 << 16
 
 #: A line with more symbols than this is read in pieces.
 LONG = 1 << 18
-
-#: The largest file in bytes that is kept in memory, where its lines are found faster.
-IN_MEMORY = 1 << 21
 
 #: What to do if a file to train on is not in its encoding, in Python and on the command line.
 ADVICE = "; unit='byte' (--bytes) reads it as bytes, encoding=… (--encoding …) in another encoding"
@@ -268,16 +264,11 @@ class OpenFile(NamedTuple):
 def open_text(
     source: os.PathLike[str] | OpenFile, unit: str, encoding: str = "utf-8", newlines: str = "universal"
 ) -> TextFile:
-    """Open the text of a file. It is kept in memory if it is small, not on a disk, or was open."""
-    if isinstance(source, OpenFile):
-        return TextFile(io.BytesIO(source.file.read()), source.name, unit, encoding, newlines)
-    file: BinaryIO = Path(source).open("rb")  # noqa: SIM115  (a TextFile keeps it open)
+    """Open the text of a file; `fastrnn.data.streams` says which files are copied."""
+    name = source.name if isinstance(source, OpenFile) else os.fspath(source)
+    file = in_parts(source.file) if isinstance(source, OpenFile) else open_in_parts(source)
     try:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size <= IN_MEMORY:  # files of /proc have size 0
-            with file:
-                file = io.BytesIO(file.read())
-        return TextFile(file, os.fspath(source), unit, encoding, newlines)
+        return TextFile(file, name, unit, encoding, newlines)
     except BaseException:
         file.close()
         raise

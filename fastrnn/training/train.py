@@ -121,8 +121,9 @@ def train(
         sequence of whole numbers (an array (n), a list, …), or an iterable of them (documents; an array
         (n, m) has a document in each row). The text needs at least two symbols; the batch and the window are
         reduced to fit a short text. A file is read in parts, so it may be longer than memory; it must not
-        change until training ends. A file that is not on a disk, such as a pipe, is read whole. An array is
-        not copied, and a ``np.memmap`` is read in parts; they must not change either.
+        change until training ends. A file whose name ends with .gz, .xz or .zst is decompressed. Such a file
+        and a pipe are copied to a temporary file if they have over 2 MB. An array is not copied, and a
+        ``np.memmap`` is read in parts; they must not change either.
     preset
         The program to reproduce: ``"scratch"``, ``"min-char-rnn"`` or ``"char-rnn"``; ``None`` is fastrnn's
         own config. Other arguments override those of the preset.

@@ -104,7 +104,7 @@ def test_one_rule_of_newlines_for_str_files_documents_and_stdin(tmp_path: Path):
 
 
 def test_a_file_is_open_until_the_corpus_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
+    monkeypatch.setattr("fastrnn.data.streams.IN_MEMORY", 0)
     path = tmp_path / "text"
     path.write_bytes(b"abcd")
     with read_corpus(path) as corpus:
@@ -117,7 +117,7 @@ def test_a_file_is_open_until_the_corpus_is_closed(tmp_path: Path, monkeypatch: 
 
 
 def test_a_symbol_that_a_file_did_not_have_is_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
+    monkeypatch.setattr("fastrnn.data.streams.IN_MEMORY", 0)
     monkeypatch.setattr("fastrnn.data.text_file.BYTES_PER_ENTRY", 1)
     monkeypatch.setattr(module, "COUNTED_AT_ONCE", 1)
     path = tmp_path / "text"

@@ -211,7 +211,7 @@ def test_lines_of_a_file_are_learnt_as_a_list(
     source = lines if unit == "character" else [line.encode() for line in lines]
     same = {"shuffle": shuffle, "backend": compiled, "validation": 0.2}
     expected = train(source, **same)
-    monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
+    monkeypatch.setattr("fastrnn.data.streams.IN_MEMORY", 0)
     for where in (
         "text_file.BYTES_PER_ENTRY",
         "text_file.SEARCHED_AT_ONCE",

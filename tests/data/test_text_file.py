@@ -13,7 +13,7 @@ from helpers import write_as_before
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fastrnn.data import text_file
+from fastrnn.data import streams, text_file
 from fastrnn.data.text_file import Lines, OpenFile, TextFile, checked_encoding, open_text
 
 #: Characters of one to four bytes, line ends and a byte order mark.
@@ -25,7 +25,7 @@ in_a_folder = settings(deadline=None, suppress_health_check=[HealthCheck.functio
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the entries of the index so short that characters lie across their borders."""
-    monkeypatch.setattr(text_file, "IN_MEMORY", 0)
+    monkeypatch.setattr(streams, "IN_MEMORY", 0)
     monkeypatch.setattr(text_file, "BYTES_PER_ENTRY", 5)
     monkeypatch.setattr(text_file, "SEARCHED_AT_ONCE", 3)
 
@@ -33,7 +33,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no file be small enough to be kept in memory."""
-    monkeypatch.setattr(text_file, "IN_MEMORY", 0)
+    monkeypatch.setattr(streams, "IN_MEMORY", 0)
 
 
 def as_python_reads(data: bytes, encoding: str, newlines: str) -> str:

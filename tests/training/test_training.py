@@ -156,7 +156,7 @@ def test_a_file_is_learnt_as_its_text_is(
     expected = quick(source, **settings)
     monkeypatch.setattr("fastrnn.data.batches.BLOCK_SYMBOLS", 200)
     monkeypatch.setattr("fastrnn.data.batches.MIN_STEPS", 1)
-    monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
+    monkeypatch.setattr("fastrnn.data.streams.IN_MEMORY", 0)
     for where in ("text_file.BYTES_PER_ENTRY", "text_file.SEARCHED_AT_ONCE", "corpus.COUNTED_AT_ONCE"):
         monkeypatch.setattr(f"fastrnn.data.{where}", 16)
     assert quick(path, unit=unit, **settings).to_bytes() == expected.to_bytes()
@@ -181,7 +181,7 @@ def test_a_file_of_one_symbol_is_too_short(tmp_path: Path):
 
 def test_a_file_that_changes_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path, real_advance = tmp_path / "text", fastrnn.Trainer.advance
-    monkeypatch.setattr("fastrnn.data.text_file.IN_MEMORY", 0)
+    monkeypatch.setattr("fastrnn.data.streams.IN_MEMORY", 0)
     path.write_text("hello world\n" * 50_000)
 
     def advance(self, *arguments):
