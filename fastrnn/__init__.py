@@ -11,8 +11,10 @@ A public name is imported when it is first used, so ``import fastrnn`` takes alm
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fastrnn.core.version import VERSION
+
 if TYPE_CHECKING:
-    from fastrnn import optimizers, schedules
+    from fastrnn import callbacks, optimizers, schedules
     from fastrnn.backends.registry import get_backend
     from fastrnn.errors import (
         BackendUnavailableError,
@@ -21,13 +23,14 @@ if TYPE_CHECKING:
         FastrnnError,
         TrainingInterrupted,
     )
-    from fastrnn.model.model import Model, load
+    from fastrnn.model.loading import load
+    from fastrnn.model.model import Model
     from fastrnn.network.network import Network
     from fastrnn.training.events import Callback
     from fastrnn.training.train import train
     from fastrnn.training.trainer import Trainer
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "BackendUnavailableError",
@@ -39,6 +42,7 @@ __all__ = [
     "Network",
     "Trainer",
     "TrainingInterrupted",
+    "callbacks",
     "get_backend",
     "load",
     "optimizers",
@@ -57,13 +61,13 @@ _HOMES = {
     "Trainer": "training.trainer",
     "TrainingInterrupted": "errors",
     "get_backend": "backends.registry",
-    "load": "model.model",
+    "load": "model.loading",
     "train": "training.train",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("optimizers", "schedules"):
+    if name in ("callbacks", "optimizers", "schedules"):
         return importlib.import_module(f"fastrnn.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

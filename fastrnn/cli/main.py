@@ -11,6 +11,7 @@ import fastrnn
 from fastrnn.cli.demo import demo
 from fastrnn.cli.evaluate import evaluate
 from fastrnn.cli.info import info
+from fastrnn.cli.plot import plot
 from fastrnn.cli.program import Program
 from fastrnn.cli.sample import sample
 from fastrnn.cli.train import train
@@ -24,5 +25,5 @@ def main() -> None:
     """Train, score and sample small recurrent language models on a CPU."""
 
 
-for command in (train, sample, evaluate, info, demo):
+for command in (train, sample, evaluate, info, plot, demo):
     main.add_command(command)

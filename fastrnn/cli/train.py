@@ -130,6 +130,7 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     default=0,
     help="Print a sample of this many symbols after training.",
 )
+@click.option("--metrics", help="A file to which each record is written as a line of JSON.")
 @click.option("--prime", help="A text that the sample continues.")
 @click.option("--quiet", is_flag=True, help="No log and no progress bar.")
 @seed_option
@@ -143,6 +144,7 @@ def train(
     as_bytes: bool,
     vocabulary: str | None,
     n_sample: int,
+    metrics: str | None,
     prime: str | None,
     quiet: bool,
     seed: int | None,
@@ -164,6 +166,8 @@ def train(
         rng = random_generator(options["preset"], seed)  # the sample takes its next draws
         require_place(output)  # so that this fails before training, not after it
         require_no_input(output, file)
+        if metrics is not None:
+            given["callbacks"] = [fastrnn.callbacks.JsonLines(metrics)]
         source: Any = _source(file, text)
         try:
             model = fastrnn.train(

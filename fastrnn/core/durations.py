@@ -27,3 +27,14 @@ def seconds(name: str, value: Any) -> float:
         wanted = "give seconds, or a number with s, m, h or d, such as '5m'"
         raise ValueError(f"{name}={shown(value)} is not a duration: {wanted}")
     return checks.real_number(name, float(found[1]) * UNITS[found[2] or "s"])
+
+
+def pace(name: str, value: Any) -> float:
+    """A number of updates as an int, or a duration such as ``"5m"`` as a float of seconds.
+
+    Raises
+    ------
+    ValueError, TypeError
+        It is neither, or not above zero.
+    """
+    return seconds(name, value) if isinstance(value, str) else checks.whole_number(name, value)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,6 +121,9 @@ def in_parts(stream: Any) -> BinaryIO:
     start = stream.read(IN_MEMORY + 1)
     if len(start) <= IN_MEMORY:
         return io.BytesIO(start)
+    import shutil
+    import tempfile
+
     file = tempfile.TemporaryFile()  # noqa: SIM115  (a TextFile keeps it open)
     try:
         file.write(start)

@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.core import checks, memory
-from fastrnn.core.atomic import write_atomically
 from fastrnn.data.sources import require_order
 from fastrnn.data.text_file import lines_of
 from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.inference import scoring
 from fastrnn.inference.sampling import drawn
 from fastrnn.inference.scoring import Named, Piece, Scorer
-from fastrnn.model import serialization
 from fastrnn.model.history import History, Record, as_history
 from fastrnn.model.model_file import ModelFile, checked_settings
 from fastrnn.network.execution import checked_threads
@@ -61,14 +59,15 @@ class Model(checks.Sealed):
     settings
         The settings of the training, a dict. It can be changed and set.
     history
-        The records of the training, a `fastrnn.model.history.History`: a sequence of
-        ``{"step": …, "loss": …, "gradient_norm": …}``, with ``"validation_loss"`` if a part of the text was
-        held out. ``step`` is the number of the update, from 0. ``loss`` is in nats: the mean per symbol since
-        the previous record or, with ``reduction="sum"``, the sum over the window of that update.
-        ``gradient_norm`` is the norm of that update's gradient, after the clip by value and before the clip
-        by norm. ``validation_loss`` is the mean in nats per symbol of the first 32,768 symbols that are held
-        out; with ``split="rows"``, of all of them. With ``averaging``, the validation loss alone is that
-        of the averaged parameters. Records can be appended, and the attribute can be set to a list of them.
+        The records of the training, a `fastrnn.model.history.History`: a sequence of dicts with ``step``,
+        ``loss``, ``gradient_norm`` and ``learning_rate``, and with ``validation_loss`` if a part of the text
+        was held out. ``step`` is the number of the update, from 0, and ``learning_rate`` that of this update.
+        ``loss`` is in nats: the mean per symbol since the previous record or, with ``reduction="sum"``, the
+        sum over the window of that update. ``gradient_norm`` is the norm of that update's gradient, after the
+        clip by value and before the clip by norm. ``validation_loss`` is the mean in nats per symbol of the
+        first 32,768 symbols that are held out; with ``split="rows"``, of all of them. With ``averaging``, the
+        validation loss alone is that of the averaged parameters. Records can be appended, and the attribute
+        can be set to a list of them.
 
     Raises
     ------
@@ -341,6 +340,8 @@ class Model(checks.Sealed):
         TypeError, ValueError
             The model was changed, and a file cannot hold it now: for example, a parameter is NaN.
         """
+        from fastrnn.model import serialization
+
         return serialization.to_bytes(self._model_file)
 
     @classmethod
@@ -364,6 +365,8 @@ class Model(checks.Sealed):
             The model cannot fit.
         """
         checked_threads(threads)
+        from fastrnn.model import serialization
+
         model_file = serialization.from_bytes(data, backend)
         model_file.network.threads = threads
         return cls._of(model_file)
@@ -389,6 +392,8 @@ class Model(checks.Sealed):
         Every error of `save` has the attribute ``model``: if ``fastrnn.train(…).save(path)`` fails on a full
         disk, ``error.model.save(other_path)`` saves the model.
         """
+        from fastrnn.core.atomic import write_atomically
+
         try:
             write_atomically(path, self.to_bytes())
         except BaseException as error:
@@ -417,33 +422,3 @@ def _finite(bits: np.float64) -> float:
 
 def _from_pickle(data: bytes, backend: str, threads: int | None = None) -> Model:
     return Model.from_bytes(data, backend=backend, threads=threads)
-
-
-def load(path: str | os.PathLike[str], *, backend: str = "auto", threads: int | None = None) -> Model:
-    """Load a model from its file.
-
-    Parameters
-    ----------
-    path
-        A file that `Model.save` wrote.
-    backend
-        As for `fastrnn.train`. A model that one backend trained runs on all others.
-    threads
-        The most threads that a call of the model uses; ``None`` is one for each core that the process may
-        use. Results do not depend on it.
-
-    Raises
-    ------
-    fastrnn.CheckpointError
-        The file is damaged, or is not a model of fastrnn; the message says why.
-    OSError
-        The file cannot be read.
-    ValueError, TypeError, fastrnn.BackendUnavailableError
-        There is no such backend, or it cannot run here; ``threads`` is out of range or of the wrong type.
-    MemoryError
-        The model cannot fit.
-    """
-    checked_threads(threads)
-    model_file = serialization.read_file(path, backend)
-    model_file.network.threads = threads
-    return Model._of(model_file)  # noqa: SLF001  (it is a constructor)

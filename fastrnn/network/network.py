@@ -17,7 +17,6 @@ from fastrnn.core.plan import window_plan
 from fastrnn.network.config import NetworkConfig
 from fastrnn.network.execution import SYMBOL_BYTES, Array, Execution, State, StateLike, checked_seed
 from fastrnn.network.initialization import check_initialization, initialize
-from fastrnn.network.torch_state import from_torch_state_dict, to_torch_state_dict
 
 
 class Network(Execution):
@@ -304,6 +303,8 @@ class Network(Execution):
 
         See `fastrnn.network.torch_state.to_torch_state_dict` for names and shapes.
         """
+        from fastrnn.network.torch_state import to_torch_state_dict
+
         return to_torch_state_dict(self.parameters, cell=self.cell)
 
     @classmethod
@@ -332,6 +333,8 @@ class Network(Execution):
         ValueError, TypeError
             The state dict lacks an entry, or has one that a network does not have or that is not finite.
         """
+        from fastrnn.network.torch_state import from_torch_state_dict
+
         parameters, found = from_torch_state_dict(state_dict, cell=cell, embedding=embedding, head=head)
         options.setdefault("dtype", np.result_type(*parameters.values()))
         network = cls(**found, initialization="zeros", **options)

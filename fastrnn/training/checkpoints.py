@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from threading import Thread
 from typing import Any, Self
@@ -13,12 +14,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-import fastrnn
-from fastrnn.core import checks, memory
+from fastrnn.core import memory
 from fastrnn.core.atomic import require_place, write_atomically
 from fastrnn.core.checks import shown
-from fastrnn.core.durations import seconds
+from fastrnn.core.version import VERSION
 from fastrnn.data.corpus import Sequence
+from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
 from fastrnn.errors import CheckpointError
 from fastrnn.model.checkpoint_file import CheckpointFile
 from fastrnn.model.history import History
@@ -31,6 +32,9 @@ from fastrnn.training.recorder import BestWeights
 logger = logging.getLogger("fastrnn")
 
 Generator = np.random.Generator | np.random.RandomState
+
+#: What else a checkpoint and its training must have in common, with its name in errors.
+COMPARED = {"rng": "rng (--seed)", "vocabulary": "vocabulary", "text": "text"}
 
 #: The ids of a text that are hashed at a time.
 HASHED_AT_ONCE = 1 << 20
@@ -48,7 +52,7 @@ class Checkpoints(Callback):
     pace
         From one checkpoint to the next: an int is updates, a float is seconds.
     about
-        What a checkpoint says of the training, from `about`.
+        What a checkpoint says of the training.
     best
         What keeps the best weights, or ``None`` if the last ones are kept.
     """
@@ -141,38 +145,90 @@ class Checkpoints(Callback):
             self._failure, self.written = "", updates
 
 
-def checked_pace(value: Any) -> float:
-    """Return updates as an int, or a duration such as ``"5m"`` as a float of seconds.
-
-    Raises
-    ------
-    ValueError, TypeError
-        It is neither.
-    """
-    if isinstance(value, str):
-        return seconds("checkpoint_every", value)
-    return checks.whole_number("checkpoint_every", value)
-
-
 # ---- Going on ----------------------------------------------------------------------------------------
 
 
-def find(path: str | os.PathLike[str] | None, *, resume: bool) -> CheckpointFile | None:
-    """Read the checkpoint that is to be resumed; ``None`` if there is none yet.
+class Resumption:
+    """The checkpoint with which a training goes on, if there is one, and what is said of it in the next ones.
+
+    Parameters
+    ----------
+    path
+        The file.
+    resume
+        Whether to go on with it, if it exists.
+    config, generator
+        The settings of the training, and its generator, which has drawn nothing yet.
+    is_seeded
+        Whether the caller gave the generator or its seed; it must then be the same.
 
     Raises
     ------
     FileExistsError
         There is a file, and it is not to be resumed.
     CheckpointError, OSError
-        It cannot be read, or no file can be written there.
-    ValueError
-        It is to be resumed, and no path is given.
+        It cannot be read, it is of another training, or no file can be written there.
     """
-    if path is None:
-        if resume:
-            raise ValueError("resume=True needs a checkpoint, the path of its file")
-        return None
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        resume: bool,
+        config: TrainingConfig,
+        generator: Generator,
+        is_seeded: bool,
+    ) -> None:
+        self._path, self._found = path, _find(path, resume=resume)
+        if self._found is not None and not is_seeded:
+            _set_state(generator, self._found.about["rng"])
+        self._about = {
+            "fastrnn": VERSION,
+            "settings": checked_settings(config.describe()),
+            "rng": _state(generator),
+        }
+        self._require_same()
+
+    def add_text(self, vocabulary: Vocabulary, texts: list[Sequence]) -> None:
+        """Take what is trained on and held out; raise a `CheckpointError` if it is not the same text."""
+        self._about["vocabulary"], self._about["text"] = _digest(vocabulary), fingerprint(texts)
+        self._require_same()
+
+    def writer(self, pace: float, best: BestWeights | None) -> Checkpoints:
+        """What writes the next checkpoints."""
+        return Checkpoints(self._path, pace, self._about, best)
+
+    def restore(self, training: Training) -> None:
+        """Let a training go on, if there is a checkpoint."""
+        if self._found is not None:
+            training.restore(self._found.arrays)
+            logger.info("going on with %s from update %s", self._path, f"{training.updates:,}")
+
+    def _require_same(self) -> None:
+        """Require that what is known so far of this training is what the checkpoint says."""
+        if self._found is None:
+            return
+        then, now = self._found.about, self._about
+        for name, value in now["settings"].items():
+            if name not in then["settings"] or then["settings"][name] != value:
+                raise CheckpointError(
+                    f"{self._path} was made with {name}={shown(then['settings'].get(name))}, and this "
+                    f"training has {name}={shown(value)}: give the same settings, or another checkpoint"
+                )
+        for key, what in COMPARED.items():
+            if key in now and then.get(key) != now[key]:
+                raise CheckpointError(
+                    f"{self._path} was made with another {what}: give the same, or another checkpoint"
+                )
+        if then["fastrnn"] != VERSION and "text" in now:
+            logger.warning(
+                "%s was made by fastrnn %s, and this is %s: the result may differ in its last bits",
+                self._path, then["fastrnn"], VERSION,
+            )  # fmt: skip
+
+
+def _find(path: str | os.PathLike[str], *, resume: bool) -> CheckpointFile | None:
+    """Read the checkpoint that is to be resumed; ``None`` if there is none yet."""
     require_place(path)
     if not Path(path).exists():
         if resume:
@@ -185,26 +241,8 @@ def find(path: str | os.PathLike[str] | None, *, resume: bool) -> CheckpointFile
     return CheckpointFile.read(path)
 
 
-def about(config: TrainingConfig, generator: Generator) -> dict[str, Any]:
-    """What a checkpoint says of a training before its text is read; ``generator`` has drawn nothing yet."""
-    return {
-        "fastrnn": fastrnn.__version__,
-        "settings": checked_settings(config.describe()),
-        "rng": _state(generator),
-    }
-
-
-def take_generator(checkpoint: CheckpointFile, generator: Generator, *, is_given: bool) -> None:
-    """Give a generator the state with which the training of a checkpoint began.
-
-    Raises
-    ------
-    CheckpointError
-        The caller gave a generator with another state, or of another kind.
-    """
-    state = checkpoint.about["rng"]
-    if is_given and _state(generator) != state:
-        raise CheckpointError("the checkpoint was made with another rng (--seed): give the same one, or none")
+def _set_state(generator: Generator, state: Any) -> None:
+    """Give a generator the state with which the training of a checkpoint began."""
     try:
         if isinstance(generator, np.random.RandomState):
             generator.set_state(state)
@@ -212,36 +250,8 @@ def take_generator(checkpoint: CheckpointFile, generator: Generator, *, is_given
             generator.bit_generator.state = state
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
-            f"the checkpoint was made with another kind of rng: {shown(state.get('bit_generator'))}"
+            "the checkpoint was made with another kind of rng: give the same one as at its beginning"
         ) from error
-
-
-def require_same(checkpoint: CheckpointFile, now: dict[str, Any]) -> None:
-    """Require that a checkpoint is of the same settings and, if ``now`` says it, the same text.
-
-    Raises
-    ------
-    CheckpointError
-        It is not; the message says what differs.
-    """
-    then, settings = checkpoint.about["settings"], now["settings"]
-    different = [name for name in settings if name not in then or then[name] != settings[name]]
-    if different:
-        name = different[0]
-        raise CheckpointError(
-            f"the checkpoint was made with {name}={shown(then.get(name))}, and this training has "
-            f"{name}={shown(settings[name])}: give the same settings, or another checkpoint"
-        )
-    for key, what in {"vocabulary": "another vocabulary", "text": "another text"}.items():
-        if key in now and checkpoint.about.get(key) != now[key]:
-            raise CheckpointError(
-                f"the checkpoint was made with {what}: give the same, or another checkpoint"
-            )
-    if checkpoint.about["fastrnn"] != fastrnn.__version__:
-        logger.warning(
-            "the checkpoint was made by fastrnn %s, and this is %s: the result may differ in its last bits",
-            checkpoint.about["fastrnn"], fastrnn.__version__,
-        )  # fmt: skip
 
 
 def _state(generator: Generator) -> Any:
@@ -259,10 +269,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def fingerprint(*texts: Sequence) -> str:
-    """SHA-256 of the ids of some sequences, read in parts."""
-    from hashlib import sha256
+def _digest(vocabulary: Vocabulary) -> str:
+    """A hash of the symbols of a vocabulary, their names, and how it reads texts."""
+    names = vocabulary.tokens if isinstance(vocabulary, TokenVocabulary) else None
+    about = (vocabulary.unit, vocabulary.boundary, vocabulary.newlines, names)
+    return sha256(repr((about, vocabulary.symbols.tolist())).encode()).hexdigest()
 
+
+def fingerprint(texts: list[Sequence]) -> str:
+    """SHA-256 of the ids of some sequences, read in parts."""
     digest = sha256()
     for text in texts:
         digest.update(len(text).to_bytes(8, "little"))

@@ -6,7 +6,7 @@ import math
 import signal
 import time
 from contextlib import nullcontext, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from fastrnn.training.divergence import Divergence
 from fastrnn.training.events import Training, Updates
 from fastrnn.training.interruption import Interruptions
 from fastrnn.training.pace import Pace
-from fastrnn.training.progress import ProgressDisplay
+
+if TYPE_CHECKING:
+    from fastrnn.training.progress import ProgressDisplay
 
 
 def fit(

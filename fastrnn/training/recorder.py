@@ -28,8 +28,8 @@ class Recorder(Callback):
         #: The losses of the updates since the last record; each is a sum over a window.
         self._pending: list[float] = []
         self._first_pending = 0
-        #: The norm of the gradient of the last of them.
-        self._norm = math.nan
+        #: The norm of the gradient of the last of them, and its learning rate.
+        self._norm = self._learning_rate = math.nan
 
     def updates_to_call(self, training: Training) -> int | None:
         """Up to the next record, if it is made with the weights of its update."""
@@ -54,6 +54,7 @@ class Recorder(Callback):
         if start < stop:
             self._pending += updates.losses[start:stop].tolist()
             self._norm = float(updates.norms[stop - 1])
+            self._learning_rate = float(updates.learning_rates[stop - 1])
 
     def after_training(self, training: Training) -> None:
         """Record the last update."""
@@ -68,7 +69,12 @@ class Recorder(Callback):
         else:
             loss = math.fsum(self._pending) / training.symbols(self._first_pending, count)
         step = self._first_pending + count - 1
-        record: Record = {"step": step, "loss": loss, "gradient_norm": self._norm}
+        record: Record = {
+            "step": step,
+            "loss": loss,
+            "gradient_norm": self._norm,
+            "learning_rate": self._learning_rate,
+        }
         training.tell("before_record", record)
         self._first_pending += count
         self._pending = []
@@ -81,12 +87,14 @@ class Recorder(Callback):
             "pending": np.array(self._pending),
             "first_pending": np.array(self._first_pending),
             "norm": np.array(self._norm),
+            "learning_rate": np.array(self._learning_rate),
         }
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._pending = arrays["pending"].tolist()
         self._first_pending = int(arrays["first_pending"])
         self._norm = float(arrays["norm"])
+        self._learning_rate = float(arrays["learning_rate"])
 
 
 class Validation(Callback):

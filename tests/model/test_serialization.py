@@ -105,7 +105,7 @@ def test_a_file_holds_no_clock_path_backend_or_thread_count(data: bytes):
         *("activation", "num_layers", "embedding_size", "tied", "dropout", "newlines"),
     }
     assert set(description["settings"]) == {field.name for field in dataclasses.fields(TrainingConfig)}
-    assert description["record_keys"] == ["gradient_norm", "loss", "step"]
+    assert description["record_keys"] == ["gradient_norm", "learning_rate", "loss", "step"]
 
 
 @pytest.mark.parametrize(

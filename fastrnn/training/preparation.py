@@ -1,0 +1,208 @@
+"""What `fastrnn.train` does before the first update: from texts and settings to a network and its windows."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.core import memory
+from fastrnn.core.layout import parameter_layout
+from fastrnn.core.plan import Split, window_plan
+from fastrnn.core.thread_team import usable_cores
+from fastrnn.data.batches import Batch, BatchLayout, WindowReader, fit_window
+from fastrnn.data.corpus import Corpus, Documents, Sequence
+from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.model.model import Model
+from fastrnn.network.network import Network
+from fastrnn.training.events import Training
+from fastrnn.training.presets import MIN_TO_HOLD_OUT, TrainingConfig
+from fastrnn.training.trainer import Trainer
+
+logger = logging.getLogger("fastrnn")
+
+#: The most symbols of the held-out part that a validation during training reads. By default this is a few
+#: hundredths of the symbols that are trained on between two validations, so it takes little of the time.
+VALIDATION_SYMBOLS = 1 << 15
+
+
+def prepare(
+    corpus: Corpus, symbols: Symbols, config: TrainingConfig, backend: str, threads: int | None, rng: Any
+) -> tuple[Training, list[Sequence]]:
+    """Split the text, count its symbols, lay it out in rows, and make the network.
+
+    It returns the training, and the ids of what is trained on and held out.
+    """
+    fraction = _held_out_fraction(config, corpus)
+    if config.shuffle and isinstance(corpus, Documents):
+        corpus = corpus.shuffled(rng)
+    training, held_out = corpus.split(fraction if config.split == "end" else 0.0)
+    vocabulary, counts = symbols.found_in(training, held_out)
+    ids = training.sequence(vocabulary)
+    if len(ids) < 2 or not training.size:
+        raise ValueError(
+            f"the text to train on has {training.size} symbols; it must have at least 2"
+            + (f", beside the {held_out.size} that are held out" if held_out.size else "")
+        )
+    transitions = len(ids) - 1
+    if config.drop_last:
+        transitions = _whole_windows(transitions, config.seq_length)
+    T, B = fit_window(transitions, config.seq_length, config.batch_size)
+    if config.split == "rows":
+        transitions = transitions // (T * B) * T * B
+    layout = BatchLayout(
+        ids, transitions, B, boundary_id=vocabulary.boundary_id, carry_state=config.carry_state
+    )
+    if config.split == "rows":
+        layout, validation = _split_rows(layout, T, fraction)
+    else:
+        validation = _validation_batch(held_out, vocabulary, B)
+    _log_split(config, training, held_out, fraction if validation is not None else 0.0)
+    for change in corpus.changes:
+        logger.info("%s (newlines='keep', --newlines keep, takes the text as it is)", change)
+    _tell_what_shrank(len(ids), {"seq_length": (config.seq_length, T), "batch_size": (config.batch_size, B)})
+    reader = WindowReader(layout, T)
+    config = config.fitted(T, B, reader.windows)
+    _require_memory(config, vocabulary.size, reader, threads or usable_cores())
+    network = Network(
+        **vars(config.network(vocabulary.size)),
+        backend=backend,
+        initialization=config.initialization,
+        threads=threads,
+        rng=rng,
+    )
+    trainer = Trainer(
+        network,
+        optimizer=config.optimizer,
+        learning_rate=config.learning_rate,
+        clip_value=config.clip_value,
+        clip_norm=config.clip_norm,
+        reduction=config.reduction,
+        averaging=config.averaging,
+        dropout_seed=int(rng.random() * 2**53) if config.dropout else 0,
+    )
+    learnt = network if config.averaging is None else trainer.averaged_network
+    model = Model(learnt, vocabulary, counts, config.describe())
+    return Training(config, trainer, model, reader, validation), [ids, held_out.sequence(vocabulary)]
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """What the arguments say about the symbols: tokens or an alphabet, and the rule of newlines."""
+
+    tokens: TokenVocabulary | None
+    alphabet: str | None
+    newlines: str
+
+    def found_in(self, training: Corpus, held_out: Corpus) -> tuple[Vocabulary, NDArray[np.int64]]:
+        """The vocabulary, and how often each id occurs in the training part."""
+        counts = [training.counts(), held_out.counts()]  # this also checks tokens
+        vocabulary = self._vocabulary(training.unit, counts, boundary=isinstance(training, Documents))
+        by_id = vocabulary.by_id(counts[0])
+        if isinstance(training, Documents):
+            by_id[vocabulary.boundary_id] = len(training) + 1
+        return vocabulary, by_id
+
+    def _vocabulary(self, unit: str, counts: list[NDArray[np.int64]], *, boundary: bool) -> Vocabulary:
+        newlines = self.newlines if unit == "character" else "keep"
+        if self.tokens is not None:
+            return replace(self.tokens, boundary=boundary)
+        found = Vocabulary.of_counts(counts, unit=unit, boundary=boundary, newlines=newlines)
+        if self.alphabet is None:
+            return found
+        if unit != "character":
+            raise TypeError("vocabulary is a str, the characters of a model, and the text is bytes")
+        alphabet = Vocabulary.of_alphabet(self.alphabet, boundary=boundary, newlines=newlines)
+        others = np.setdiff1d(found.symbols, alphabet.symbols).tolist()
+        if others:
+            some = ", ".join(repr(chr(code)) for code in others[:5])
+            raise ValueError(
+                f"the text has {len(others)} characters that are not in vocabulary, such as {some}; it has "
+                f"{len(alphabet.symbols)} characters"
+            )
+        return alphabet
+
+
+def _held_out_fraction(config: TrainingConfig, corpus: Corpus) -> float:
+    """The fraction of the text to hold out."""
+    if config.validation is not None:
+        return config.validation
+    documents = len(corpus) if isinstance(corpus, Documents) else None
+    enough = corpus.size // 10 >= MIN_TO_HOLD_OUT and (documents is None or documents >= 10)
+    return 0.1 if enough else 0.0
+
+
+def _log_split(config: TrainingConfig, training: Corpus, held_out: Corpus, fraction: float) -> None:
+    """Log what is trained on, what is held out, and how to change it."""
+    what, whose = f"{training.unit}s", "the last"
+    number, rest = training.size, held_out.size
+    if isinstance(training, Documents) and isinstance(held_out, Documents):
+        number, rest, what = len(training), len(held_out), "documents"
+        whose = "drawn" if config.shuffle else "the last"
+    if fraction and config.split == "rows":
+        logger.info(
+            "training on %s %s in rows; the last %g %% of each row are held out for validation "
+            "(validation=0, --validation 0, trains on all)",
+            f"{number:,}", what, 100 * fraction,
+        )  # fmt: skip
+    elif rest:
+        logger.info(
+            "training on %s %s; %s more, %s, are held out for validation and not trained on "
+            "(validation=0, --validation 0, trains on all)",
+            f"{number:,}", what, f"{rest:,}", whose,
+        )  # fmt: skip
+    else:
+        logger.info("training on all %s %s; none are held out for validation", f"{number:,}", what)
+
+
+def _tell_what_shrank(n: int, sizes: dict[str, tuple[int | None, int]]) -> None:
+    """Log the sizes that were reduced for a text of n symbols; ``sizes`` has (wanted, had) by name."""
+    shrunk = [
+        f"{name} is {had} instead of {wanted}"
+        for name, (wanted, had) in sizes.items()
+        if wanted is not None and had < wanted
+    ]
+    if shrunk:
+        logger.warning("the text has %d symbols: %s", n, ", ".join(shrunk))
+
+
+def _whole_windows(transitions: int, seq_length: int | None) -> int:
+    """The transitions of a pass of min-char-rnn: whole windows with a symbol after them, at least one."""
+    T = min(seq_length or transitions, transitions)
+    return max(1, (transitions - 1) // T) * T
+
+
+def _validation_batch(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Batch | None:
+    """The held-out part as a batch, or ``None`` if it has no transition."""
+    if not held_out.size:
+        return None
+    ids = held_out.sequence(vocabulary)
+    transitions = min(len(ids) - 1, VALIDATION_SYMBOLS)
+    if not transitions:
+        return None
+    layout = BatchLayout(ids, transitions, min(B, transitions), boundary_id=vocabulary.boundary_id)
+    return layout.read(0, layout.n_steps)
+
+
+def _split_rows(layout: BatchLayout, T: int, fraction: float) -> tuple[BatchLayout, Batch | None]:
+    """Split rows into their first windows, at least one each, to train on, and their last, to hold out."""
+    windows = layout.n_steps // T
+    kept = max(1, int(windows * (1 - fraction)))
+    held_out = layout.read(kept * T, windows * T) if kept < windows else None
+    return layout.first(kept * T), held_out
+
+
+def _require_memory(config: TrainingConfig, V: int, reader: WindowReader, threads: int) -> None:
+    """Raise a ``MemoryError`` if training needs more memory than is available."""
+    T, B = reader.seq_length, reader.layout.batch_size
+    shape, itemsize = config.network(V).shape, np.dtype(config.dtype).itemsize
+    vectors = 3 + config.optimizer.moments + (config.averaging is not None)  # with the weights that are kept
+    plan = window_plan(shape, T, B, Split(threads), dropout=config.dropout > 0)
+    memory.require(
+        (vectors * parameter_layout(shape).size + plan.size) * itemsize + reader.n_bytes,
+        f"training with num_layers={shape.L}, hidden_size={shape.H}, seq_length={T}, batch_size={B} "
+        f"and {V} symbols",
+    )
