@@ -15,6 +15,7 @@ import pytest
 from helpers import SEED_LOSSES, assert_close, naive
 
 import fastrnn
+from fastrnn.training import preparation
 from fastrnn.training import train as training
 from fastrnn.training.presets import SETTING_CHECKS, TrainingConfig, get_config
 
@@ -345,8 +346,8 @@ def test_char_rnn_holds_out_the_last_windows_of_each_row():
     text = bytes(ids.astype(np.uint8))
     with training.read_corpus(text) as corpus:
         config = training.get_config("char-rnn", seq_length=10, batch_size=5, validation=0.1)
-        symbols = training._Symbols(None, None, "universal")
-        run, _ = training._prepare(corpus, symbols, config, "numpy", None, np.random.default_rng(0))
+        symbols = preparation.Symbols(None, None, "universal")
+        run, _ = preparation.prepare(corpus, symbols, config, "numpy", None, np.random.default_rng(0))
     windows = 9_999 // 50  # 199
     kept = int(windows * 0.9)  # 179
     assert run.reader.layout.n_steps == 10 * kept
@@ -732,7 +733,7 @@ def test_every_setting_of_the_config_is_an_argument_of_train():
 
 def test_memory_is_estimated_with_all_that_training_needs(monkeypatch: pytest.MonkeyPatch):
     asked = []
-    monkeypatch.setattr(training.memory, "require", lambda n, what: asked.append((n, what)))
+    monkeypatch.setattr(preparation.memory, "require", lambda n, what: asked.append((n, what)))
     quick(TEXT, seq_length=10, batch_size=4, dtype="float64")
     parameters = 8 * 8 * 2 + 8 * 8 + 8 + 8
     window = 10 * 4 * (3 * 8 + 8) + 4 * 8 + 8 * 8
