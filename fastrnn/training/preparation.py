@@ -199,7 +199,8 @@ def _require_memory(config: TrainingConfig, V: int, reader: WindowReader, thread
     """Raise a ``MemoryError`` if training needs more memory than is available."""
     T, B = reader.seq_length, reader.layout.batch_size
     shape, itemsize = config.network(V).shape, np.dtype(config.dtype).itemsize
-    vectors = 3 + config.optimizer.moments + (config.averaging is not None)  # with the weights that are kept
+    state = 1 + config.optimizer.moments + (config.averaging is not None)
+    vectors = 2 * state + 2  # with the last good state, the gradients and the best weights
     plan = window_plan(shape, T, B, Split(threads), dropout=config.dropout > 0)
     memory.require(
         (vectors * parameter_layout(shape).size + plan.size) * itemsize + reader.n_bytes,

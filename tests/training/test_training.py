@@ -737,7 +737,7 @@ def test_memory_is_estimated_with_all_that_training_needs(monkeypatch: pytest.Mo
     quick(TEXT, seq_length=10, batch_size=4, dtype="float64")
     parameters = 8 * 8 * 2 + 8 * 8 + 8 + 8
     window = 10 * 4 * (3 * 8 + 8) + 4 * 8 + 8 * 8
-    assert asked[0][0] >= 8 * (5 * parameters + window)
+    assert asked[0][0] >= 8 * (8 * parameters + window)
     assert "hidden_size=8, seq_length=10, batch_size=4" in asked[0][1]
 
 
