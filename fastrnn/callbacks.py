@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
-import sys
 from pathlib import Path
 from typing import Any, TextIO
 
 from fastrnn.core import checks
+from fastrnn.core.terminal import tell
 from fastrnn.model.history import Record
 from fastrnn.training.events import Callback, Training, Updates
 
@@ -21,8 +22,9 @@ logger = logging.getLogger("fastrnn")
 class JsonLines(Callback):
     """Writes each record as a line of JSON when it is made, with ``seconds``: those of training so far.
 
-    If a checkpoint is resumed, the lines of its records are kept, and later ones are left out. Without one,
-    a file that exists is replaced. If the file cannot be written, the log says so, and training goes on.
+    The lines are always those of the history: if a checkpoint is resumed, or training goes back after a
+    divergence, later lines are left out. A file of another training is replaced. If the file cannot be
+    written, the log says so, and training goes on.
 
     Parameters
     ----------
@@ -33,19 +35,34 @@ class JsonLines(Callback):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
         self._has_failed = False
+        #: The update of the last line.
+        self._last = -1
 
     def before_training(self, training: Training) -> None:
         """Begin the file, with the lines of the records that were made before."""
-        try:
-            lines = self._path.read_text(encoding="utf-8").splitlines() if training.updates else []
-        except OSError:
-            lines = []
-        kept = [line for line in lines if _step(line) < training.updates]
-        self._write("w", "".join(f"{line}\n" for line in kept))
+        self._rewrite(training, math.inf)
 
     def after_record(self, training: Training, record: Record) -> None:
         """Add a line."""
+        if record["step"] <= self._last:
+            self._rewrite(training, record["step"])
         self._write("a", json.dumps({**record, "seconds": round(training.seconds, 3)}) + "\n")
+        self._last = int(record["step"])
+
+    def after_training(self, training: Training) -> None:
+        """Leave out what is not in the history, if training could not go on after a divergence."""
+        if training.model.history and self._last > training.model.history[-1]["step"]:
+            self._rewrite(training, math.inf)
+
+    def _rewrite(self, training: Training, end: float) -> None:
+        """Keep the lines of records that are in the history, of updates before ``end``."""
+        try:
+            lines = self._path.read_text(encoding="utf-8").splitlines() if training.updates else []
+        except (OSError, ValueError):
+            lines = []
+        steps = {record["step"] for record in training.model.history if record["step"] < end}
+        kept = {step: line for line in lines if (step := _step(line)) in steps}
+        self._write("w", "".join(f"{line}\n" for line in kept.values()))
 
     def _write(self, mode: str, text: str) -> None:
         try:
@@ -62,7 +79,7 @@ def _step(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")
+        return math.inf
 
 
 class Samples(Callback):
@@ -79,12 +96,13 @@ class Samples(Callback):
     temperature
         The temperature of `fastrnn.Model.sample`.
     file
-        Where to write; ``None`` is stderr.
+        Where to write; ``None`` is stderr, above a progress bar.
 
     Raises
     ------
     ValueError, TypeError
-        ``every`` or ``n`` is not a whole number above zero.
+        ``every`` or ``n`` is not a whole number above zero; when training begins, also if the model cannot
+        draw such samples.
     """
 
     def __init__(
@@ -101,12 +119,17 @@ class Samples(Callback):
         self._options = {"prime": prime, "temperature": temperature}
         self._file = file
 
+    def before_training(self, training: Training) -> None:
+        """Draw a symbol, so that a wrong argument is an error now."""
+        training.model.sample(1, rng=0, **self._options)
+
     def after_updates(self, training: Training, updates: Updates) -> None:
         """Write a sample; its draws are the same each time, and take none of those of training."""
         if training.updates % (self.every or 1):
             return
-        drawn = training.model.sample(self._n, rng=0, **self._options)
-        file = self._file or sys.stderr
-        if file is not None:
-            file.write(f"update {training.updates:,}: {drawn!r}\n")
-            file.flush()
+        line = f"update {training.updates:,}: {training.model.sample(self._n, rng=0, **self._options)!r}"
+        if self._file is None:
+            tell(line)
+        else:
+            self._file.write(line + "\n")
+            self._file.flush()

@@ -14,7 +14,10 @@ class BackendUnavailableError(FastrnnError):
 
 
 class CheckpointError(FastrnnError):
-    """A model file is damaged, is not a model, or has a format that this version cannot read."""
+    """A file is damaged, is not a model, or has a format that this version cannot read.
+
+    Or it is a checkpoint of another text, setting or ``rng``, and was to be resumed.
+    """
 
 
 class DivergenceError(FastrnnError):
@@ -28,11 +31,14 @@ class DivergenceError(FastrnnError):
     step, learning_rate
         The updates that were done, and the learning rate before the schedule; ``None`` if a `Trainer` raises
         the error.
+    checkpoint
+        The number of updates of the checkpoint that was written last, or ``None``.
     """
 
     model: Any = None
     step: int | None = None
     learning_rate: float | None = None
+    checkpoint: int | None = None
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -46,10 +52,16 @@ class TrainingInterrupted(KeyboardInterrupt):
         The updates that were done.
     signal
         The number of the signal, as in the module ``signal``.
+    checkpoint
+        The number of updates of the checkpoint that was written last, or ``None``. If it is that of
+        ``updates``, nothing is lost.
     """
 
-    def __init__(self, message: str, model: Any, updates: int, signal: int) -> None:
+    def __init__(
+        self, message: str, model: Any, updates: int, signal: int, checkpoint: int | None = None
+    ) -> None:
         super().__init__(message)
+        self.checkpoint = checkpoint
         self.model = model
         self.updates = updates
         self.signal = signal

@@ -41,7 +41,11 @@ def plot(run: str, output: str | None) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    if "step" not in columns:
+        raise ValueError(f"{run} has no column 'step'")
     panels = {names: label for names, label in PANELS.items() if columns.keys() & set(names)}
+    if not panels:
+        raise ValueError(f"{run} has none of the columns that are drawn: {', '.join(sum(PANELS, ()))}")
     figure, axes = plt.subplots(len(panels), sharex=True, figsize=(8, 2.6 * len(panels)), squeeze=False)
     for axis, (names, label) in zip(axes[:, 0], panels.items(), strict=True):
         for name in names:
@@ -64,8 +68,8 @@ def _columns(run: str) -> tuple[dict[str, Any], str]:
         model = fastrnn.load(run, backend="numpy")
     except fastrnn.CheckpointError as error:
         try:
-            lines = Path(run).read_text(encoding="utf-8").splitlines()
-            records = [json.loads(line) for line in lines]
+            lines = Path(run).read_text(encoding="utf-8").splitlines(keepends=True)
+            records = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be torn
             names = {name for record in records for name in record}
         except (ValueError, AttributeError, TypeError):
             raise error from None

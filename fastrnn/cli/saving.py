@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from fastrnn.model.model import Model
 
 
-def require_no_input(output: str, file: str | None) -> None:
-    """Raise a ``ValueError`` if the output is the input, under any name: a model would replace it."""
+def require_no_input(option: str, output: str, file: str | None) -> None:
+    """Raise a ``ValueError`` if an option's file is the input, under any name: it would be replaced."""
     if file is None or not Path(output).exists():
         return
     try:
@@ -25,7 +25,7 @@ def require_no_input(output: str, file: str | None) -> None:
     except OSError:  # the input does not exist; opening it raises the error
         return
     if os.path.samestat(read, Path(output).stat()):
-        raise ValueError(f"--output {output} is the file that is trained on: the model would replace it")
+        raise ValueError(f"{option} {output} is the file that is trained on: it would be replaced")
 
 
 def save(model: Model, output: str, file: str | None, told: str) -> bool:
@@ -47,7 +47,7 @@ def _write(model: Model, output: str, file: str | None, told: str) -> bool:
     others = _other_places(output)
     while place is not None:
         try:
-            require_no_input(place, file)
+            require_no_input("--output", place, file)
             model.save(place)
         except (OSError, MemoryError, ValueError) as error:
             tell(f"{place} cannot be written: {error}")

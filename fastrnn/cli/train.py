@@ -19,12 +19,6 @@ from fastrnn.cli.texts import as_unit, decoded, write_sample
 from fastrnn.core.cells import ACTIVATIONS, CELLS, listed
 from fastrnn.core.terminal import tell
 
-
-def _updates_or_duration(value: str) -> int | str:
-    """A number of updates, or a duration as it is."""
-    return int(value) if value.isascii() and value.isdigit() else value
-
-
 #: Options of `train` that are arguments of `fastrnn.train`.
 _TRAINING_OPTIONS = [
     click.option("--preset", help="A program to reproduce: scratch, min-char-rnn or char-rnn."),
@@ -91,7 +85,6 @@ _TRAINING_OPTIONS = [
     click.option("--checkpoint", help="A file that holds the training, so that --resume can go on with it."),
     click.option(
         "--checkpoint-every",
-        type=_updates_or_duration,
         help="Updates, or a time such as 30s, from one checkpoint to the next.  [default: 5m]",
     ),
     click.option(
@@ -165,7 +158,9 @@ def train(
 
         rng = random_generator(options["preset"], seed)  # the sample takes its next draws
         require_place(output)  # so that this fails before training, not after it
-        require_no_input(output, file)
+        _require_own_files(
+            {"--output": output, "--checkpoint": options["checkpoint"], "--metrics": metrics}, file
+        )
         if metrics is not None:
             given["callbacks"] = [fastrnn.callbacks.JsonLines(metrics)]
         source: Any = _source(file, text)
@@ -193,11 +188,24 @@ def train(
             sys.exit(1)
 
 
+def _require_own_files(outputs: dict[str, str | None], file: str | None) -> None:
+    """Raise a ``ValueError`` if two of the files to write are one, or one is the file that is read."""
+    seen: dict[str, str] = {}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        require_no_input(option, path, file)
+        real = os.path.realpath(path)
+        if real in seen:
+            raise ValueError(f"{seen[real]} and {option} are one file, {path}")
+        seen[real] = option
+
+
 def _end_early(
     interruption: fastrnn.TrainingInterrupted, output: str, file: str | None, checkpoint: str | None
 ) -> NoReturn:
-    """Say how to go on or, without a checkpoint, write the model so far; exit as after the signal."""
-    if checkpoint is not None:
+    """Say how to go on or, if no checkpoint has it, write the model so far; exit as after the signal."""
+    if checkpoint is not None and interruption.checkpoint == interruption.updates:
         tell(f"{interruption}; to go on: the same command with --resume, and {checkpoint}")
     elif interruption.updates:
         save(interruption.model, output, file, f"{interruption}; the model so far is in")

@@ -32,9 +32,13 @@ def seconds(name: str, value: Any) -> float:
 def pace(name: str, value: Any) -> float:
     """A number of updates as an int, or a duration such as ``"5m"`` as a float of seconds.
 
+    A str without a unit is a number of updates too.
+
     Raises
     ------
     ValueError, TypeError
         It is neither, or not above zero.
     """
-    return seconds(name, value) if isinstance(value, str) else checks.whole_number(name, value)
+    if not isinstance(value, str):
+        return checks.whole_number(name, value)
+    return checks.whole_number(name, int(value)) if value.strip().isdecimal() else seconds(name, value)

@@ -20,6 +20,12 @@ DAMAGE = {"EOFError", "BadGzipFile", "error", "LZMAError", "ZstdError"}
 #: How many bytes of a stream are copied at a time.
 COPIED_AT_ONCE = 1 << 20
 
+#: How many bytes of a zstd file are decompressed at a time: they may become ten thousand times as many.
+FED_AT_ONCE = 1 << 10
+
+#: The largest window of a zstd file in bytes: that of ``zstd --ultra --long=31``.
+LARGEST_WINDOW = 1 << 31
+
 
 def open_bytes(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a file for reading bytes; one whose name ends with .gz, .xz or .zst is decompressed.
@@ -83,9 +89,9 @@ class _Frames(io.RawIOBase):
 
     def _decompressed(self) -> Iterator[bytes]:
         frame = None
-        while chunk := self._file.read(COPIED_AT_ONCE):
+        while chunk := self._file.read(FED_AT_ONCE):
             while chunk:
-                frame = frame or self._decompressor().decompressobj()
+                frame = frame or self._decompressor(max_window_size=LARGEST_WINDOW).decompressobj()
                 yield frame.decompress(chunk)
                 chunk, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
         if frame is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from threading import Thread
@@ -66,16 +67,15 @@ class Checkpoints(Callback):
         self._last = time.monotonic()
         self._thread: Thread | None = None
         self._is_finished = False
-        #: The error of the last file that could not be written.
-        self._failure = ""
-        #: The update of the last file that was written.
-        self.written: int | None = None
+        #: The errors of files that could not be written, by class and number: each is told once.
+        self._failures: set[tuple[type, int | None]] = set()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._wait()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is None or not issubclass(kind, KeyboardInterrupt):  # a second Ctrl-C waits for nothing
+            self._wait()
 
     def before_training(self, training: Training) -> None:
         """Begin to count the time."""
@@ -90,8 +90,11 @@ class Checkpoints(Callback):
         if not is_due or (self._thread is not None and self._thread.is_alive()):
             return
         self._last = time.monotonic()
-        self._thread = Thread(target=self._write, args=self._content(training), name="fastrnn checkpoint")
-        self._thread.start()
+        with self._failures_told(training):
+            arguments = training, *self._content(training)
+            thread = Thread(target=self._write, args=arguments, name="fastrnn checkpoint", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def after_interruption(self, training: Training, is_between_updates: bool) -> None:
         """Write the last checkpoint; the record that the model gets now is not a part of it."""
@@ -108,44 +111,45 @@ class Checkpoints(Callback):
             return
         self._is_finished = True
         self._wait()
-        self._write(*self._content(training))
+        with self._failures_told(training):
+            self._write(training, *self._content(training))
 
     def _wait(self) -> None:
         if self._thread is not None:
             self._thread.join()
 
-    def _content(self, training: Training) -> tuple[Model, Arrays, NDArray[Any]]:
-        """What a checkpoint holds, copied so that training can go on: all, and the model's weights."""
+    def _content(self, training: Training) -> tuple[Arrays, NDArray[Any]]:
+        """What a checkpoint holds, copied so that training can go on: its state, and the model's weights."""
         now, best = training.model.network.flat, None if self._best is None else self._best.weights
         weights = memory.lasting(now.size, now.dtype)
         weights[...] = now if best is None else best
-        return training.model, training.snapshot(), weights
+        return training.snapshot(), weights
 
-    def _write(self, model: Model, arrays: Arrays, weights: NDArray[Any]) -> None:
+    def _write(self, training: Training, arrays: Arrays, weights: NDArray[Any]) -> None:
         """Write a checkpoint."""
-        updates = int(arrays["trainer.updates"])
-        try:
-            now = Model(
-                model.network.with_parameters(weights),
-                model.vocabulary,
-                model.counts,
-                model.settings,
+        with self._failures_told(training):
+            model = Model(
+                training.model.network.with_parameters(weights),
+                training.model.vocabulary,
+                training.model.counts,
+                training.model.settings,
                 History.of_columns(below("history", arrays)),
             )
-            write_atomically(self._path, CheckpointFile(self._about, arrays, now.to_bytes()).to_bytes())
-        except (OSError, MemoryError, ValueError) as error:
-            before = "there is none" if self.written is None else f"the one of update {self.written:,} stays"
-            if str(error) != self._failure:
-                logger.warning(
-                    "the checkpoint of update %s could not be written (%s): %s; training goes on",
-                    f"{updates:,}", error, before,
-                )  # fmt: skip
-            self._failure = str(error)
-        else:
-            self._failure, self.written = "", updates
+            write_atomically(self._path, CheckpointFile(self._about, arrays, model.to_bytes()).to_bytes())
+            training.saved = int(arrays["trainer.updates"])
 
-
-# ---- Going on ----------------------------------------------------------------------------------------
+    @contextmanager
+    def _failures_told(self, training: Training) -> Iterator[None]:
+        """Log an error of a file or of memory, once for each kind, and go on."""
+        try:
+            yield
+        except (OSError, MemoryError, RuntimeError) as error:
+            kind = type(error), getattr(error, "errno", None)
+            saved = training.saved
+            before = "there is none" if saved is None else f"the one of update {saved:,} stays"
+            if kind not in self._failures:
+                logger.warning("a checkpoint could not be written (%s): %s; training goes on", error, before)
+            self._failures.add(kind)
 
 
 class Resumption:
@@ -202,6 +206,7 @@ class Resumption:
         """Let a training go on, if there is a checkpoint."""
         if self._found is not None:
             training.restore(self._found.arrays)
+            training.saved = training.updates
             logger.info("going on with %s from update %s", self._path, f"{training.updates:,}")
 
     def _require_same(self) -> None:

@@ -88,12 +88,13 @@ class Divergence(Callback):
         return True
 
     def recover(self, training: Training) -> bool:
-        """Give the model usable weights, if training ends; return whether there are any that learnt."""
+        """Give the model usable weights, if training ends; return whether there are any."""
         if self._good["trainer.updates"] > 0:
             self._go_back(training)
         if self._best is not None:
             self._best.after_training(training)
-        return training.updates > 0 and math.isfinite(_loss(training))
+        limit = _limit(training) if self._attempts else math.inf
+        return training.updates > 0 and _loss(training) <= limit
 
     def _go_back(self, training: Training) -> None:
         good = self._good

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fastrnn.data.batches import Batch, WindowReader
 from fastrnn.model.history import Record
 from fastrnn.model.model import Model
+from fastrnn.model.safetensors_format import TYPES
 from fastrnn.training.presets import TrainingConfig
 from fastrnn.training.trainer import Trainer
 
@@ -109,6 +110,8 @@ class Training:
         Whether a callback has ended training.
     told
         The number of updates that the callbacks know of.
+    saved
+        The number of updates of the checkpoint that was written last, or ``None``.
     """
 
     config: TrainingConfig
@@ -122,6 +125,7 @@ class Training:
     rate_factor: float = 1.0
     is_stopped: bool = False
     told: int = 0
+    saved: int | None = None
     #: Makes a context in which Ctrl-C raises at once; else training ends after the native call.
     at_once: Callable[[], AbstractContextManager[None]] = nullcontext
 
@@ -186,7 +190,7 @@ class Training:
             "rate_factor": np.array(self.rate_factor),
             "is_stopped": np.array(self.is_stopped, np.uint8),
             **{
-                f"{name}.{key}": array
+                f"{name}.{key}": _copied(f"{name}.{key}", array)
                 for name, callback in self._named_callbacks()
                 for key, array in callback.snapshot().items()
             },
@@ -210,6 +214,14 @@ class Training:
             kind = type(callback).__name__
             found[kind] = found.get(kind, -1) + 1
             yield f"{kind}.{found[kind]}", callback
+
+
+def _copied(name: str, array: Any) -> NDArray[Any]:
+    """A copy of an array of a callback, which training will go on to change."""
+    copied = np.array(array)
+    if copied.dtype.newbyteorder("<") not in TYPES:
+        raise TypeError(f"{name} has dtype {copied.dtype}; a snapshot is of {', '.join(map(str, TYPES))}")
+    return copied
 
 
 def below(name: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -18,13 +18,19 @@ from fastrnn.training.divergence import Divergence
 from fastrnn.training.events import Training, Updates
 from fastrnn.training.interruption import Interruptions
 from fastrnn.training.pace import Pace
+from fastrnn.training.recorder import Recorder
 
 if TYPE_CHECKING:
     from fastrnn.training.progress import ProgressDisplay
 
 
 def fit(
-    training: Training, divergence: Divergence, display: ProgressDisplay | None, *, terminate: bool
+    training: Training,
+    recorder: Recorder,
+    divergence: Divergence,
+    display: ProgressDisplay | None,
+    *,
+    terminate: bool,
 ) -> None:
     """Do the updates, and tell the callbacks; ``terminate`` says whether SIGTERM is handled as Ctrl-C is.
 
@@ -33,6 +39,7 @@ def fit(
     DivergenceError, TrainingInterrupted
         The error has the model that training had reached.
     """
+    is_over = False
     with Interruptions(terminate=terminate) as interruptions:
         training.at_once = interruptions.at_once
         try:
@@ -40,34 +47,41 @@ def fit(
                 _compile(training, display)
             training.began = time.monotonic()
             training.tell("before_training")
-            _update(training, divergence, interruptions)
+            _update(training, recorder, divergence, interruptions)
             training.tell("after_training")
+            is_over = True
+            interruptions.raise_if_asked()
         except KeyboardInterrupt as error:
             training.at_once = nullcontext
             number, updates = interruptions.asked, training.updates
-            if not interruptions.is_second:
-                _finish_early(training, is_between_updates=number is not None and training.told == updates)
+            if not is_over and not interruptions.is_second:
+                is_between_updates = number is not None and training.told == updates
+                _finish_early(training, recorder, is_between_updates=is_between_updates)
             message, number = f"interrupted after {updates} updates", number or signal.SIGINT
-            raise TrainingInterrupted(message, training.model, updates, number) from error
+            raise TrainingInterrupted(message, training.model, updates, number, training.saved) from error
 
 
-def _update(training: Training, divergence: Divergence, interruptions: Interruptions) -> None:
-    """Do the updates that are left. After a divergence, go back and on."""
+def _update(
+    training: Training, recorder: Recorder, divergence: Divergence, interruptions: Interruptions
+) -> None:
+    """Do the updates that are left, and make the records. After a divergence, go back and on."""
     pace = Pace()
     lasts = training.trainer.network.lasts(training.reader.seq_length, training.reader.layout.batch_size)
-    while not training.is_done:
-        interruptions.raise_if_asked()
+    while True:
         try:
-            updates = _advance(training, pace, lasts=lasts)
+            recorder.make_due(training)
+            interruptions.raise_if_asked()
+            if training.is_done:
+                recorder.make_last(training)
+                return
+            training.tell("after_updates", _advance(training, pace, lasts=lasts))
             training.told = training.updates
-            training.tell("after_updates", updates)
         except DivergenceError as error:
-            error.step = training.updates
+            error.step, error.checkpoint = training.updates, training.saved
             error.learning_rate = training.config.learning_rate * training.rate_factor
             if not divergence.goes_on(training, error):
                 error.model = training.model if divergence.recover(training) else None
                 raise
-    interruptions.raise_if_asked()
 
 
 def _advance(training: Training, pace: Pace, *, lasts: bool) -> Updates:
@@ -106,7 +120,7 @@ def _losses(training: Training) -> list[float]:
     return [loss for loss in losses.tolist() if not math.isnan(loss)]
 
 
-def _finish_early(training: Training, *, is_between_updates: bool) -> None:
+def _finish_early(training: Training, recorder: Recorder, *, is_between_updates: bool) -> None:
     """Finish after Ctrl-C; a second Ctrl-C stops this, and the model has the weights that it has.
 
     A ``KeyboardInterrupt`` that is not from `Interruptions` may come at any instruction.
@@ -114,6 +128,9 @@ def _finish_early(training: Training, *, is_between_updates: bool) -> None:
     with suppress(KeyboardInterrupt):
         if training.updates:
             training.tell("after_interruption", is_between_updates)
+            with suppress(DivergenceError):  # the last record is then not made
+                recorder.make_due(training)
+                recorder.make_last(training)
             training.tell("after_training")
 
 

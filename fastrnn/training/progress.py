@@ -24,6 +24,7 @@ class ProgressDisplay(Callback):
 
     def __init__(self) -> None:
         self._bar: Any = None
+        #: The fraction that the bar shows.
         self._done = 0.0
         self._told = self._began = time.monotonic()
         #: The fraction that was done when this process began to train.
@@ -47,7 +48,9 @@ class ProgressDisplay(Callback):
     def before_training(self, training: Training) -> None:
         """Take the time."""
         self._began = time.monotonic()
-        self._done_before = float(training.fraction_done(training.updates))
+        self._done = self._done_before = float(training.fraction_done(training.updates))
+        if self._bar is not None and self._done:
+            self._bar.n = self._bar.initial = self._done
 
     def after_updates(self, training: Training, updates: Updates) -> None:
         """Show the fraction that is done, and the loss."""

@@ -20,81 +20,63 @@ logger = logging.getLogger("fastrnn")
 
 
 class Recorder(Callback):
-    """Makes the records: one at every `log_every`-th update and, unless the settings differ, at the last."""
+    """Makes the records: one at every `log_every`-th update and, unless the settings differ, at the last.
+
+    It collects the updates. The loop makes the records between two updates, when all callbacks know of them.
+    """
 
     def __init__(self, *, needs_weights: bool) -> None:
         #: Whether a record is made with the weights of its update, or only from losses.
         self._needs_weights = needs_weights
-        #: The losses of the updates since the last record; each is a sum over a window.
-        self._pending: list[float] = []
+        #: Of the updates since the last record: their losses, gradients' norms and learning rates (3, W).
+        self._pending = np.empty((3, 0))
         self._first_pending = 0
-        #: The norm of the gradient of the last of them, and its learning rate.
-        self._norm = self._learning_rate = math.nan
 
     def updates_to_call(self, training: Training) -> int | None:
         """Up to the next record, if it is made with the weights of its update."""
         return -training.updates % training.log_every + 1 if self._needs_weights else None
 
-    def before_training(self, training: Training) -> None:
-        """Make the record that Ctrl-C prevented, if a checkpoint is resumed."""
-        last = self._first_pending + len(self._pending) - 1
-        if self._pending and last % training.log_every == 0:
-            self._record(training)
-
     def after_updates(self, training: Training, updates: Updates) -> None:
-        """Take the losses of some updates."""
-        losses, every, start = updates.losses, training.log_every, 0
-        for position in range(-updates.first % every, len(losses), every):
-            self._add(updates, start, position + 1)
-            self._record(training)
-            start = position + 1
-        self._add(updates, start, len(losses))
+        """Take some updates."""
+        some = np.stack([updates.losses, updates.norms, updates.learning_rates])
+        self._pending = np.concatenate([self._pending, some], axis=1)
 
-    def _add(self, updates: Updates, start: int, stop: int) -> None:
-        if start < stop:
-            self._pending += updates.losses[start:stop].tolist()
-            self._norm = float(updates.norms[stop - 1])
-            self._learning_rate = float(updates.learning_rates[stop - 1])
+    def make_due(self, training: Training) -> None:
+        """Make the records that are due."""
+        while (count := -self._first_pending % training.log_every + 1) <= self._pending.shape[1]:
+            self._record(training, count)
 
-    def after_training(self, training: Training) -> None:
-        """Record the last update."""
-        if self._pending and (training.config.record_last or training.held_out is not None):
-            self._record(training)
+    def make_last(self, training: Training) -> None:
+        """Make the record of the last update."""
+        count = self._pending.shape[1]
+        if count and (training.config.record_last or training.held_out is not None):
+            self._record(training, count)
 
-    def _record(self, training: Training) -> None:
-        """Make a record of the pending updates. The sum is exact, so it depends on no order."""
-        count = len(self._pending)
+    def _record(self, training: Training, count: int) -> None:
+        """Make a record of the first pending updates. The sum is exact, so it depends on no order."""
+        losses, norms, learning_rates = self._pending[:, :count].tolist()
         if training.config.reduction == "sum":
-            loss = self._pending[-1]
+            loss = losses[-1]
         else:
-            loss = math.fsum(self._pending) / training.symbols(self._first_pending, count)
-        step = self._first_pending + count - 1
+            loss = math.fsum(losses) / training.symbols(self._first_pending, count)
         record: Record = {
-            "step": step,
+            "step": self._first_pending + count - 1,
             "loss": loss,
-            "gradient_norm": self._norm,
-            "learning_rate": self._learning_rate,
+            "gradient_norm": norms[-1],
+            "learning_rate": learning_rates[-1],
         }
         training.tell("before_record", record)
         self._first_pending += count
-        self._pending = []
+        self._pending = self._pending[:, count:]
         training.model.history.append(record)
         _log_record(training, record)
-        training.tell("after_record", record)
+        training.tell("after_record", training.model.history[-1])
 
     def snapshot(self) -> Arrays:
-        return {
-            "pending": np.array(self._pending),
-            "first_pending": np.array(self._first_pending),
-            "norm": np.array(self._norm),
-            "learning_rate": np.array(self._learning_rate),
-        }
+        return {"pending": self._pending, "first_pending": np.array(self._first_pending)}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self._pending = arrays["pending"].tolist()
-        self._first_pending = int(arrays["first_pending"])
-        self._norm = float(arrays["norm"])
-        self._learning_rate = float(arrays["learning_rate"])
+        self._pending, self._first_pending = arrays["pending"], int(arrays["first_pending"])
 
 
 class Validation(Callback):

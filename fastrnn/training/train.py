@@ -265,11 +265,13 @@ def train(
             best = BestWeights() if training.config.keep == "best" and training.held_out is not None else None
             divergence = Divergence(training.config.retries, best)
             writer = None if resumption is None else stack.enter_context(resumption.writer(every, best))
-            last = writer, best, Outcome(), display
-            training.callbacks = _in_order(training, divergence, followers, *last)
+            recorder = _recorder(training, followers)
+            judges = _judges(training)
+            made = [recorder, *judges, *followers, writer, best, divergence, Outcome(), display]
+            training.callbacks = [callback for callback in made if callback is not None]
             if resumption is not None:
                 resumption.restore(training)
-            fit(training, divergence, display, terminate=checkpoint is not None)
+            fit(training, recorder, divergence, display, terminate=checkpoint is not None)
     return training.model
 
 
@@ -290,22 +292,16 @@ def _checked_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
     return found
 
 
-def _in_order(
-    training: Training, divergence: Divergence, followers: list[Callback], *last: Callback | None
-) -> list[Callback]:
-    """All callbacks of a training, in the order in which they are called.
+def _recorder(training: Training, followers: list[Callback]) -> Recorder:
+    """What makes the records. With weights of their updates it takes more native calls."""
+    config = training.config
+    needs_weights = training.held_out is not None or config.retries > 0 or config.schedule.reads_losses
+    return Recorder(needs_weights=needs_weights or bool(followers))
 
-    A record is made, measured and judged before the user's callbacks, ``followers``, and the ``last`` ones
-    are told of it.
-    """
-    config, held_out = training.config, training.held_out
-    needs_weights = config.retries > 0 or config.schedule.reads_losses or held_out is not None
-    made = [
-        Recorder(needs_weights=needs_weights or bool(followers)),
-        None if held_out is None else Validation(held_out),
-        divergence,
-        None if held_out is None or config.patience is None else EarlyStopping(config.patience),
-        *followers,
-        *last,
-    ]
-    return [callback for callback in made if callback is not None]
+
+def _judges(training: Training) -> list[Callback]:
+    """What measures a record, and decides whether training goes on."""
+    if training.held_out is None:
+        return []
+    patience = training.config.patience
+    return [Validation(training.held_out), *([] if patience is None else [EarlyStopping(patience)])]

@@ -64,6 +64,16 @@ def test_a_large_compressed_file(suffix: str, tmp_path: Path):
         assert file.read(10) == data[3_000_000:3_000_010]
 
 
+def test_a_zst_file_that_grows_a_thousandfold_takes_little_memory(tmp_path: Path):
+    path = tmp_path / "text.zst"
+    path.write_bytes(zst(b"the same line again\n" * 5_000_000))
+    most, file = 0, streams.open_bytes(path)
+    for piece in file.raw._decompressed():
+        most = max(most, len(piece))
+    assert most < 1 << 25
+    file.close()
+
+
 @pytest.mark.parametrize("suffix", PACKED)
 def test_a_damaged_file_is_an_error(suffix: str, tmp_path: Path):
     path = packed(tmp_path, suffix)

@@ -5,6 +5,7 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastrnn
@@ -52,6 +53,29 @@ def test_a_resumed_training_goes_on_with_its_lines(tmp_path: Path):
     assert records(path) == list(model.history)
 
 
+def test_the_lines_are_those_of_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also if training went back after a divergence, and if a callback's value is a number of NumPy's."""
+    real, failed = fastrnn.Trainer.advance, []
+
+    def advance(self, *arguments):
+        if self.updates >= 31 and not failed:
+            failed.append(1)
+            raise fastrnn.DivergenceError("the loss is nan")
+        return real(self, *arguments)
+
+    class Adds(fastrnn.Callback):
+        def before_record(self, training, record):
+            record["largest"] = np.abs(training.model.network.flat).max()
+
+    monkeypatch.setattr(fastrnn.Trainer, "advance", advance)
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"\xff\xfe")
+    model = quick(callbacks=[Adds(), fastrnn.callbacks.JsonLines(path)], learning_rate=1e-6)
+    assert failed
+    assert records(path) == list(model.history)
+    assert [record["step"] for record in model.history] == [0, 10, 20, 30, 40, 49]
+
+
 def test_a_file_that_cannot_be_written_does_not_end_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -69,6 +93,11 @@ def test_samples_are_written_and_change_nothing():
     assert [line[:11] for line in lines] == ["update 20: ", "update 40: "]
     assert all(len(line) >= 40 for line in lines)
     assert model.to_bytes() == quick().to_bytes()
+
+
+def test_a_wrong_sample_is_an_error_before_training():
+    with pytest.raises(ValueError, match="Z"):
+        quick(callbacks=[fastrnn.callbacks.Samples(20, prime="Z")])
 
 
 @pytest.mark.parametrize("wrong", [(0, 5), (1.5, 5), (5, 0), ("5", 5)])

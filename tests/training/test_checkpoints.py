@@ -213,7 +213,7 @@ def test_checkpoints_come_at_their_pace(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("fastrnn.training.pace.CALL_SECONDS", 0)
     quick(checkpoint=tmp_path / "timed", checkpoint_every="10s")
     assert 4 <= len(written) <= 8
-    for wrong in (0, -1, 1.5, "", "m", "5x", "5 m m", None, "0s", True):
+    for wrong in (0, -1, 1.5, "", "m", "5x", "5 m m", None, "0s", "0", True):
         with pytest.raises((TypeError, ValueError), match="checkpoint_every"):
             quick(checkpoint=tmp_path / "wrong", checkpoint_every=wrong)
 
@@ -275,19 +275,61 @@ def test_no_checkpoint_has_weights_that_are_not_finite(tmp_path: Path):
     settings = {"optimizer": "sgd", "learning_rate": 1e38, "clip_norm": None, "schedule": "constant"}
     with pytest.raises(fastrnn.DivergenceError):
         quick(checkpoint=tmp_path / "run", checkpoint_every=1, retries=2, **settings)
-    if (tmp_path / "run").exists():
-        arrays = CheckpointFile.read(tmp_path / "run").arrays
-        assert np.isfinite(arrays["trainer.parameters"]).all()
+    arrays = CheckpointFile.read(tmp_path / "run").arrays
+    assert np.isfinite(arrays["trainer.parameters"]).all()
 
 
 def test_a_time_limit_counts_what_was_before(tmp_path: Path):
-    options = {"steps": None, "time_limit": "2s", "checkpoint": tmp_path / "run", "checkpoint_every": 10}
+    options = {"steps": None, "time_limit": "2s", "checkpoint": tmp_path / "run", "checkpoint_every": "1s"}
+
+    class Until(fastrnn.Callback):
+        def after_updates(self, training, updates):
+            if training.seconds > 1.7:
+                raise KilledError
+
+    with pytest.raises(KilledError):
+        quick(callbacks=[Until()], **options)
+    before = float(CheckpointFile.read(tmp_path / "run").arrays["seconds"])
+    assert 1 <= before < 1.7
     began = time.monotonic()
-    killed(3000, **options)
-    first = time.monotonic() - began
     assert quick(resume=True, **options).history
-    assert time.monotonic() - began < first + 3
+    assert time.monotonic() - began < 2 - before + 0.5
     assert CheckpointFile.read(tmp_path / "run").arrays["seconds"] >= 2
+
+
+def test_what_a_callback_keeps_is_copied(tmp_path: Path):
+    """It may change while a checkpoint is written; what no file can hold is an error."""
+
+    class Counts(fastrnn.Callback):
+        every = 1
+
+        def __init__(self):
+            self.counts = np.zeros(100_000)
+
+        def after_updates(self, training, updates):
+            self.counts += 1
+
+        def snapshot(self):
+            return {"counts": self.counts, "place": 1.5}
+
+        def restore(self, arrays):
+            self.counts = arrays["counts"].copy()
+            assert arrays["place"] == 1.5
+
+    counts = Counts()
+    saved = {"checkpoint": tmp_path / "run", "checkpoint_every": 1}
+    quick(callbacks=[counts], **saved)
+    assert CheckpointFile.read(tmp_path / "run").arrays["Counts.0.counts"][0] == 60
+    again = Counts()
+    quick(callbacks=[again], resume=True, **saved)
+    assert again.counts[0] == 60
+
+    class Wrong(fastrnn.Callback):
+        def snapshot(self):
+            return {"name": "text"}
+
+    with pytest.raises(TypeError, match="Wrong.0.name has dtype"):
+        quick(callbacks=[Wrong()], checkpoint=tmp_path / "wrong", checkpoint_every=1)
 
 
 def test_what_was_trained_is_in_the_file(tmp_path: Path):

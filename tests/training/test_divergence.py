@@ -2,6 +2,7 @@
 
 import logging
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ def reached(model: fastrnn.Model) -> float:
     return float(np.nanmin(model.history.columns()["validation_loss"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_a_learning_rate_that_is_a_hundred_times_too_high(cell: str, data, caplog: pytest.LogCaptureFixture):
     """It ends within a tenth of the good one."""
@@ -133,5 +135,51 @@ def test_retries_are_checked(wrong):
         quick(retries=wrong)
 
 
+def test_the_best_weights_are_those_of_the_best_record(monkeypatch: pytest.MonkeyPatch):
+    """Also after training went back to a record that was the best one."""
+    real, failed = fastrnn.Trainer.advance, []
+
+    def advance(self, *arguments):
+        if self.updates >= 101 and len(failed) < 3:
+            failed.append(self.updates)
+            raise fastrnn.DivergenceError("the loss is nan")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(fastrnn.Trainer, "advance", advance)
+    held_out = TEXT[int(len(TEXT) * 0.9) :]
+    for retries in (3, 0):
+        failed.clear()
+        settings = {
+            "log_every": 20,
+            "retries": retries,
+            "validation": 0.1,
+            "batch_size": 1,
+            "dtype": "float64",
+        }
+        try:
+            model = quick(**settings)
+        except fastrnn.DivergenceError as error:
+            assert not retries
+            model = error.model
+        scored = math.fsum(model.surprisal(held_out)[1:].tolist()) * math.log(2) / (len(held_out) - 1)
+        assert scored == pytest.approx(reached(model), rel=1e-9)
+
+
+def test_an_explosion_that_the_last_record_finds_is_retried(caplog: pytest.LogCaptureFixture):
+    settings = {"steps": 30, "log_every": 1000, "learning_rate": 3, "schedule": "constant"}
+    with caplog.at_level(logging.WARNING, "fastrnn"):
+        model = quick(**settings)
+    assert "attempt 1 of 3" in caplog.text
+    assert [record["step"] for record in model.history] == [0, 29]
+    assert model.history[-1]["learning_rate"] < 3
+    with pytest.raises(fastrnn.DivergenceError) as caught:
+        quick(**{**settings, "learning_rate": 1e9}, retries=1)
+    assert (caught.value.step, caught.value.model) == (30, None)
+    assert caught.value.checkpoint is None
+
+
 def test_the_constants_are_in_the_docs():
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
     assert (divergence.LOWER, divergence.EXPLOSION) == (0.1, 1.5)
+    assert "above 1.5 times that of guessing" in guide
+    assert "learning rates times a tenth" in guide

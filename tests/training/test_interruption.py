@@ -111,6 +111,70 @@ def test_ctrl_c_aborts_a_window_that_lasts(compiled: str, tmp_path: Path):
     assert fastrnn.train(text, **options, **saved, resume=True).to_bytes() == expected
 
 
+def test_a_signal_at_the_very_end_is_not_lost(tmp_path: Path):
+    class AtTheEnd(fastrnn.Callback):
+        def after_training(self, training):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(fastrnn.TrainingInterrupted) as caught:
+        quick(checkpoint=tmp_path / "run", callbacks=[AtTheEnd()])
+    assert caught.value.model.to_bytes() == quick().to_bytes() == fastrnn.load(tmp_path / "run").to_bytes()
+    assert caught.value.checkpoint == caught.value.updates == 60
+
+
+def test_a_divergence_of_the_last_record_hides_no_ctrl_c(monkeypatch: pytest.MonkeyPatch):
+    from fastrnn.inference import scoring
+
+    real, updates = scoring.mean_loss, []
+    monkeypatch.setattr(scoring, "mean_loss", lambda *window: float("nan") if updates else real(*window))
+
+    class Later(fastrnn.Callback):
+        every = 1
+
+        def after_updates(self, training, some):
+            if training.updates == 20:
+                updates.append(1)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(fastrnn.TrainingInterrupted):
+        quick(validation=0.2, callbacks=[Later()])
+
+
+def test_callbacks_know_of_all_updates_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also if Ctrl-C came in a validation."""
+    from fastrnn.inference import scoring
+
+    class Counts(fastrnn.Callback):
+        updates = 0
+
+        def after_updates(self, training, updates):
+            self.updates += len(updates.losses)
+
+        def snapshot(self):
+            return {"updates": self.updates}
+
+        def restore(self, arrays):
+            self.updates = int(arrays["updates"])
+
+    real, calls = scoring.mean_loss, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        return real(*arguments)
+
+    saved = {"validation": 0.2, "checkpoint": tmp_path / "run"}
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "mean_loss", interrupted)
+        with pytest.raises(fastrnn.TrainingInterrupted):
+            quick(callbacks=[Counts()], **saved)
+    counts = Counts()
+    quick(callbacks=[counts], resume=True, **saved)
+    assert counts.updates == 60
+
+
 def test_a_handler_of_the_user_is_left_alone(tmp_path: Path):
     came = []
     before = signal.signal(signal.SIGINT, lambda *_: came.append(1))
