@@ -21,6 +21,8 @@ def combined(runs: Sequence[Results]) -> Results:
     such as in two of three.
     """
     first = runs[0]
+    if len(runs) == 1:
+        return first
     for run in runs:
         if any(run["machine"][key] != first["machine"][key] for key in ("processor", "isa")):
             raise DifferentRunsError("the files are of different processors or instruction sets")
