@@ -135,7 +135,7 @@ class TrainingConfig:
         The number of updates from one record of the history to the next; ``"auto"`` makes about 16 records.
     """
 
-    cell: str = NetworkConfig.cell
+    cell: str = "gru"
     activation: str = NetworkConfig.activation
     hidden_size: int = 128
     num_layers: int = NetworkConfig.num_layers
@@ -208,6 +208,7 @@ class TrainingConfig:
 PRESETS: dict[str, TrainingConfig] = {
     # The script that fastrnn began as: 2,000 updates on "hello", which is one window.
     "scratch": TrainingConfig(
+        cell="rnn",
         hidden_size=16,
         dtype="float64",
         initialization="normal",
@@ -230,6 +231,7 @@ PRESETS: dict[str, TrainingConfig] = {
     ),
     # Karpathy's min-char-rnn.py (2015). The script itself never ends.
     "min-char-rnn": TrainingConfig(
+        cell="rnn",
         hidden_size=100,
         dtype="float64",
         initialization="normal",
@@ -282,7 +284,12 @@ PRESETS: dict[str, TrainingConfig] = {
 
 
 def get_config(preset: str | None = None, **changes: Any) -> TrainingConfig:
-    """Return the configuration of a preset, or the default one, with changed settings."""
+    """Return the configuration of a preset, or the default one, with changed settings.
+
+    An activation without a cell is that of a vanilla RNN, which alone has a choice.
+    """
+    if preset is None and "activation" in changes:
+        changes = {"cell": "rnn", **changes}
     base = TrainingConfig() if preset is None else PRESETS[checks.one_of("preset", preset, PRESETS)]
     return base.replaced(**changes)
 

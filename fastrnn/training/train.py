@@ -91,7 +91,7 @@ def train(
 ) -> Model:
     """Train a model on a text, or on any sequence of whole numbers.
 
-    Without a preset, the defaults are those of `fastrnn.training.presets.TrainingConfig`: 128 hidden
+    Without a preset, the defaults are those of `fastrnn.training.presets.TrainingConfig`: a GRU of 128 hidden
     units, windows of 64 steps and 32 rows, Adam at 0.008 with the linear schedule, the gradient's norm
     clipped at 1, at most 5,000 updates, float32. A tenth of the text is held out for validation and not
     trained on, and the model gets the weights with the lowest validation loss.
@@ -129,7 +129,8 @@ def train(
         of all characters that the model should know, such as ``string.printable``, or ``"ascii"`` for the 128
         of ASCII; ``None`` is the characters of the text.
     cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
-        Settings of the network; see `Network`.
+        Settings of the network; see `Network`. Without a preset, an activation alone makes the cell an
+        ``"rnn"``.
     seq_length, batch_size
         Steps and rows of a window; ``seq_length=None`` puts the whole text into one window.
     optimizer, learning_rate, clip_value, clip_norm, reduction

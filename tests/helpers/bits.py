@@ -193,9 +193,8 @@ def digests(backend: str, threads: int, updates: int, shared: str = "rows") -> d
         common: dict[str, Any] = {"backend": backend, "threads": threads, "dtype": dtype, "rng": 0}
         for source, runs in ((text, TEXT_RUNS), (lines[:900], DOCUMENT_RUNS)):
             for name, settings in runs.items():
-                model = fastrnn.train(
-                    source, steps=updates, log_every=50, progress=False, **common, **settings
-                )
+                chosen = {"cell": "rnn", **common, **settings}
+                model = fastrnn.train(source, steps=updates, log_every=50, progress=False, **chosen)
                 split = model.network.split(settings["seq_length"], settings["batch_size"])
                 parts = threads if by_columns else min(threads, settings["batch_size"])
                 assert split == (parts, by_columns)

@@ -41,7 +41,8 @@ NAMES = ["", "the", "café", "\0 \n", "😀", "x"]
 
 
 def make(text: Any = "hello", **changes: Any) -> fastrnn.Model:
-    settings = {"hidden_size": 3, "steps": 16, "log_every": 5, "backend": "numpy", "rng": 0, **changes}
+    settings = {"cell": "rnn", "hidden_size": 3, "steps": 16, "log_every": 5, "backend": "numpy", "rng": 0}
+    settings |= changes
     if text in (TEXTS["tokens"], TEXTS["documents of tokens"]):
         settings["vocabulary"] = NAMES
     return fastrnn.train(text, **settings)

@@ -16,6 +16,14 @@ from fastrnn.model.checkpoint_file import CheckpointFile
 TEXT = "the cat sat on the mat, and the dog saw the cat. " * 40
 
 
+@pytest.fixture(autouse=True)
+def usual_handlers():
+    """Python's own handlers. A program that a shell runs in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def quick(**options) -> fastrnn.Model:
     options = {"steps": 60, "rng": 0, "progress": False, "log_every": 8, "hidden_size": 7} | options
     return fastrnn.train(TEXT, **options)
