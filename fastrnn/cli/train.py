@@ -124,6 +124,9 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Print a sample of this many symbols after training.",
 )
 @click.option("--metrics", help="A file to which each record is written as a line of JSON.")
+@click.option(
+    "--sample-every", type=int, help="Updates from one sample on stderr to the next, during training."
+)
 @click.option("--prime", help="A text that the sample continues.")
 @click.option("--quiet", is_flag=True, help="No log and no progress bar.")
 @seed_option
@@ -138,6 +141,7 @@ def train(
     vocabulary: str | None,
     n_sample: int,
     metrics: str | None,
+    sample_every: int | None,
     prime: str | None,
     quiet: bool,
     seed: int | None,
@@ -161,8 +165,7 @@ def train(
         _require_own_files(
             {"--output": output, "--checkpoint": options["checkpoint"], "--metrics": metrics}, file
         )
-        if metrics is not None:
-            given["callbacks"] = [fastrnn.callbacks.JsonLines(metrics)]
+        given["callbacks"] = _callbacks(metrics, sample_every)
         source: Any = _source(file, text)
         try:
             model = fastrnn.train(
@@ -186,6 +189,16 @@ def train(
             write_sample(model, model.sample_pieces(n_sample, as_unit(model, prime), rng=rng))
         if not is_where_asked:
             sys.exit(1)
+
+
+def _callbacks(metrics: str | None, sample_every: int | None) -> list[fastrnn.Callback]:
+    """The callbacks that options ask for."""
+    found: list[fastrnn.Callback] = []
+    if metrics is not None:
+        found.append(fastrnn.callbacks.JsonLines(metrics))
+    if sample_every is not None:
+        found.append(fastrnn.callbacks.Samples(sample_every))
+    return found
 
 
 def _require_own_files(outputs: dict[str, str | None], file: str | None) -> None:

@@ -193,10 +193,25 @@ class Resumption:
         }
         self._require_same()
 
-    def add_text(self, vocabulary: Vocabulary, texts: list[Sequence]) -> None:
-        """Take what is trained on and held out; raise a `CheckpointError` if it is not the same text."""
-        self._about["vocabulary"], self._about["text"] = _digest(vocabulary), fingerprint(texts)
+    def add_text(self, training: Training, texts: list[Sequence]) -> None:
+        """Take what is trained on and held out.
+
+        Raises
+        ------
+        CheckpointError
+            The checkpoint is of another text.
+        MemoryError
+            The memory that writing takes is not available.
+        """
+        self._about["vocabulary"] = _digest(training.model.vocabulary)
+        self._about["text"] = fingerprint(texts)
         self._require_same()
+        trainer = training.trainer
+        state = 1 + trainer.optimizer.moments + (trainer.averaging is not None)
+        vectors = 4 * state + 4  # the state, the last good one, two models, and the file with all of them
+        memory.require(
+            vectors * trainer.network.flat.nbytes, f"checkpoints of {trainer.network.flat.size:,} parameters"
+        )
 
     def writer(self, pace: float, best: BestWeights | None) -> Checkpoints:
         """What writes the next checkpoints."""

@@ -260,7 +260,7 @@ def train(
             corpus, Symbols(tokens, alphabet, newlines), config, backend, workers, generator
         )
         if resumption is not None:
-            resumption.add_text(training.model.vocabulary, texts)
+            resumption.add_text(training, texts)
         with ExitStack() as stack:
             display = stack.enter_context(_display()) if progress else None
             best = BestWeights() if training.config.keep == "best" and training.held_out is not None else None
