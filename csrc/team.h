@@ -24,10 +24,15 @@ static inline int fr_bad_worker(fr_worker worker)
     return worker.part < 0 || worker.part >= worker.parts;
 }
 
+fr_inline int fr_is_aborted(const int32_t *barrier)
+{
+    return __atomic_load_n(barrier + FR_ABORT, __ATOMIC_ACQUIRE) != 0;
+}
+
 /* FR_ABORTED if the call is to end. A phase that may take long checks this regularly. */
 static inline fr_status fr_check_abort(fr_worker worker)
 {
-    return worker.barrier && __atomic_load_n(worker.barrier + FR_ABORT, __ATOMIC_ACQUIRE) ? FR_ABORTED : FR_OK;
+    return worker.barrier && fr_is_aborted(worker.barrier) ? FR_ABORTED : FR_OK;
 }
 
 static inline fr_status fr_wait_for_others(fr_worker worker)
@@ -40,7 +45,7 @@ static inline fr_status fr_wait_for_others(fr_worker worker)
         return FR_OK;
     }
     for (int64_t spins = 0; __atomic_load_n(generation, __ATOMIC_ACQUIRE) == now; spins++) {
-        if (fr_check_abort(worker) != FR_OK)
+        if (fr_is_aborted(worker.barrier))
             return FR_ABORTED;
         if (spins > 2000)
             sched_yield();

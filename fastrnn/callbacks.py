@@ -22,9 +22,9 @@ logger = logging.getLogger("fastrnn")
 class JsonLines(Callback):
     """Writes each record as a line of JSON when it is made, with ``seconds``: those of training so far.
 
-    The lines are always those of the history: if a checkpoint is resumed, or training goes back after a
-    divergence, later lines are left out. A file of another training is replaced. If the file cannot be
-    written, the log says so, and training goes on.
+    The lines are those of the history: if a checkpoint is resumed, and when the first record is made after
+    training went back, later lines are left out. A file of another training is replaced. If the file cannot
+    be written, the log says so, and training goes on.
 
     Parameters
     ----------
@@ -48,11 +48,6 @@ class JsonLines(Callback):
             self._rewrite(training, record["step"])
         self._write("a", json.dumps({**record, "seconds": round(training.seconds, 3)}) + "\n")
         self._last = int(record["step"])
-
-    def after_training(self, training: Training) -> None:
-        """Leave out what is not in the history, if training could not go on after a divergence."""
-        if training.model.history and self._last > training.model.history[-1]["step"]:
-            self._rewrite(training, math.inf)
 
     def _rewrite(self, training: Training, end: float) -> None:
         """Keep the lines of records that are in the history, of updates before ``end``."""

@@ -178,7 +178,8 @@ class Training:
     def tell(self, method: str, *event: Any) -> None:
         """Call a method of each callback; any of them may end training."""
         for callback in self.callbacks:
-            if getattr(callback, method)(self, *event) is True:
+            answer = getattr(callback, method)(self, *event)
+            if isinstance(answer, bool | np.bool_) and answer:
                 self.is_stopped = True
 
     def snapshot(self) -> Arrays:

@@ -218,7 +218,7 @@ WITHOUT_SIBLING = {
     "network": {"sum_of"},
     "rnn": {"some_forward", "some_backward"},
     "sample": {"first_of_largest"},
-    "team": {"wait_for_others"},
+    "team": {"wait_for_others", "is_aborted"},
     "update": {"clipped", "all_zero"},
 }
 

@@ -78,11 +78,12 @@ def test_a_callback_can_end_training(method: str):
     class Stop(fastrnn.Callback):
         every = 1
 
-    setattr(Stop, method, lambda *_: True)
-    log = Log()
-    model = quick(callbacks=[Stop(), log])
-    assert log.of("after training")[0] <= 1
-    assert len(model.history) == log.of("after training")[0]
+    for answer in (True, np.True_):
+        setattr(Stop, method, lambda *_, answer=answer: answer)
+        log = Log()
+        model = quick(callbacks=[Stop(), log])
+        assert log.of("after training")[0] <= 1
+        assert len(model.history) == log.of("after training")[0]
 
 
 def test_only_true_ends_training():
