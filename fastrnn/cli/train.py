@@ -23,7 +23,9 @@ from fastrnn.core.terminal import tell
 _TRAINING_OPTIONS = [
     click.option("--preset", help="A program to reproduce: scratch, min-char-rnn or char-rnn."),
     click.option("--cell", help=f"The recurrent cell: {listed(CELLS)}.  [default: gru]"),
-    click.option("--activation", help=f"The activation of a vanilla RNN: {listed(ACTIVATIONS)}."),
+    click.option(
+        "--activation", help=f"The activation of a vanilla RNN: {listed(ACTIVATIONS)}.  [default: tanh]"
+    ),
     click.option("--hidden-size", type=int, help="Hidden units.  [default: 128]"),
     click.option("--num-layers", type=int, help="Recurrent layers.  [default: 1]"),
     click.option(

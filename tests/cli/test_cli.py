@@ -251,7 +251,7 @@ def test_help_states_the_defaults_of_the_config():
         "clip_norm",
     ):
         assert f"[default: {getattr(config, name):g}]" in options[name]
-    for name in ("dtype", "cell", "activation", "split", "keep"):
+    for name in ("retries", "dtype", "cell", "activation", "split", "keep"):
         assert f"[default: {getattr(config, name)}]" in options[name]
     assert config.initialization is None
     assert (

@@ -27,9 +27,10 @@ def test_a_training_has_its_fields_and_their_defaults():
     by_name = {each.name: each.default for each in fields(NetworkConfig)}
     config = TrainingConfig()
     assert {name: getattr(config, name) for name in OPTIONS if by_name[name] is not MISSING} == {
-        name: by_name[name] for name in OPTIONS if by_name[name] is not MISSING
+        **{name: by_name[name] for name in OPTIONS if by_name[name] is not MISSING},
+        "cell": "gru",
     }
-    assert config.network(7) == NetworkConfig(7, 128)
+    assert config.network(7) == NetworkConfig(7, 128, cell="gru")
 
 
 def test_what_was_checked_is_plain():
