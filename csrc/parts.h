@@ -2,8 +2,12 @@
  * share the columns of the products.
  *
  * A worker takes some columns of each product, in whole panels, for all batch rows, and the functions of some hidden
- * units. The workers wait for each other where one reads what another wrote. The arguments are those of the kernel with
- * the name before `_part`; `worker` precedes the sizes. No array is `restrict`, since other workers write to it. */
+ * units. The workers wait for each other where one reads what another wrote. A forward part returns when all workers
+ * have ended the step, and so does the backward part of a gru. Those of an rnn and an lstm return without a wait:
+ * before its own wait, the next step reads only what the same worker wrote.
+ *
+ * The arguments are those of the kernel with the name before `_part`; `worker` precedes the sizes. No array is
+ * `restrict`, since other workers write to it. */
 #ifndef FASTRNN_PARTS_H
 #define FASTRNN_PARTS_H
 
