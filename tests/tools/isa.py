@@ -19,10 +19,13 @@ FILES = [
     *(f"tests/network/test_{name}.py" for name in ("denormals", "cells")),
 ]
 
+#: Tests that compare builds themselves, and the longest ones of threads that share columns, are left out.
+COMMON = "not every_build and not every_target and not large_layers and not (test_bits and share_columns)"
+
 #: The tests of these files that are run, as an expression for pytest's ``-k``.
 SELECTIONS = {
-    "v4": "not every_build and not every_target",
-    "v3": "not every_build and not every_target",
+    "v4": COMMON,
+    "v3": COMMON,
     "baseline": "test_backends or in_c_and_numba or errors_are or no_update"
     " or (no_training and float32-adagrad)",
 }
