@@ -140,10 +140,10 @@ class Checkpoints(Callback):
 
     @contextmanager
     def _failures_told(self, training: Training) -> Iterator[None]:
-        """Log an error of a file or of memory, once for each kind, and go on."""
+        """Log that a file, memory or a thread failed, or that no file can hold the model; each kind once."""
         try:
             yield
-        except (OSError, MemoryError, RuntimeError) as error:
+        except (OSError, MemoryError, RuntimeError, ValueError) as error:
             kind = type(error), getattr(error, "errno", None)
             saved = training.saved
             before = "there is none" if saved is None else f"the one of update {saved:,} stays"

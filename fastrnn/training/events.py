@@ -46,7 +46,7 @@ class Callback:
 
     A method that returns True ends training, as if this update were its last one. An exception ends it too,
     and `fastrnn.train` raises it. Callbacks are called in their order. They may read everything that a
-    `Training` has, and set the parameters and the learning rate of nothing.
+    `Training` has, and must change nothing of it.
 
     Attributes
     ----------

@@ -297,6 +297,22 @@ def test_a_time_limit_counts_what_was_before(tmp_path: Path):
     assert CheckpointFile.read(tmp_path / "run").arrays["seconds"] >= 2
 
 
+def test_a_model_that_no_file_can_hold_does_not_end_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """The key of a record is longer than a header may be."""
+
+    class Adds(fastrnn.Callback):
+        def before_record(self, training, record):
+            record["x" * (1 << 20)] = 1.0
+
+    with caplog.at_level(logging.WARNING, "fastrnn"):
+        model = quick(checkpoint=tmp_path / "run", callbacks=[Adds()])
+    assert model.history[-1]["step"] == 59
+    assert "a checkpoint could not be written" in caplog.text
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_a_callback_keeps_is_copied(tmp_path: Path):
     """It may change while a checkpoint is written; what no file can hold is an error."""
 
