@@ -43,6 +43,20 @@ class Signal(fastrnn.Callback):
                 os.kill(os.getpid(), number)
 
 
+def interrupted_at_the_third(real):
+    """A function that Ctrl-C interrupts in its third call."""
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        return real(*arguments)
+
+    return interrupted
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_writes_a_checkpoint_after_the_update(number: int, backend: str, tmp_path: Path):
     path = tmp_path / "run"
@@ -71,19 +85,10 @@ def test_ctrl_c_in_a_validation_makes_its_record_later(tmp_path: Path, monkeypat
     """The record of update 16 is made when training is resumed."""
     from fastrnn.inference import scoring
 
-    real, calls = scoring.mean_loss, []
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1)
-        return real(*arguments)
-
     options = {"validation": 0.2, "checkpoint": tmp_path / "run"}
     expected = quick(validation=0.2).to_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "mean_loss", interrupted)
+        patch.setattr(scoring, "mean_loss", interrupted_at_the_third(scoring.mean_loss))
         with pytest.raises(fastrnn.TrainingInterrupted):
             quick(**options)
     arrays = CheckpointFile.read(tmp_path / "run").arrays
@@ -164,18 +169,9 @@ def test_callbacks_know_of_all_updates_of_a_checkpoint(tmp_path: Path, monkeypat
         def restore(self, arrays):
             self.updates = int(arrays["updates"])
 
-    real, calls = scoring.mean_loss, []
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1)
-        return real(*arguments)
-
     saved = {"validation": 0.2, "checkpoint": tmp_path / "run"}
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "mean_loss", interrupted)
+        patch.setattr(scoring, "mean_loss", interrupted_at_the_third(scoring.mean_loss))
         with pytest.raises(fastrnn.TrainingInterrupted):
             quick(callbacks=[Counts()], **saved)
     counts = Counts()
