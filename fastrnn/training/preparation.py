@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from fastrnn.data.corpus import Corpus, Documents, Sequence
 from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.network import Network
+from fastrnn.training import choice
 from fastrnn.training.events import Training
 from fastrnn.training.presets import MIN_TO_HOLD_OUT, TrainingConfig
 from fastrnn.training.trainer import Trainer
@@ -47,6 +48,8 @@ def prepare(
             f"the text to train on has {training.size} symbols; it must have at least 2"
             + (f", beside the {held_out.size} that are held out" if held_out.size else "")
         )
+    work = _work(config, training.size, vocabulary.size, backend, threads)
+    config = choice.chosen(config, work)
     transitions = len(ids) - 1
     if config.drop_last:
         transitions = _whole_windows(transitions, config.seq_length)
@@ -65,7 +68,7 @@ def prepare(
         logger.info("%s (newlines='keep', --newlines keep, takes the text as it is)", change)
     _tell_what_shrank(len(ids), {"seq_length": (config.seq_length, T), "batch_size": (config.batch_size, B)})
     reader = WindowReader(layout, T)
-    config = config.fitted(T, B, reader.windows)
+    config = config.fitted(T, B, reader.windows, choice.most_updates(config, work, T, B))
     _require_memory(config, vocabulary.size, reader, threads or usable_cores())
     network = Network(
         **vars(config.network(vocabulary.size)),
@@ -77,7 +80,7 @@ def prepare(
     trainer = Trainer(
         network,
         optimizer=config.optimizer,
-        learning_rate=config.learning_rate,
+        learning_rate=cast("float", config.learning_rate),
         clip_value=config.clip_value,
         clip_norm=config.clip_norm,
         reduction=config.reduction,
@@ -87,6 +90,14 @@ def prepare(
     learnt = network if config.averaging is None else trainer.averaged_network
     model = Model(learnt, vocabulary, counts, config.describe())
     return Training(config, trainer, model, reader, validation), [ids, held_out.sequence(vocabulary)]
+
+
+def _work(config: TrainingConfig, symbols: int, V: int, backend: str, threads: int | None) -> choice.Work:
+    """What the settings are chosen for. The speed of the machine is measured only for a time limit."""
+    if config.time_limit is None or not config.open_settings:
+        return choice.Work(symbols, V)
+    speed = choice.operations_per_second(backend, threads, config.dtype)
+    return choice.Work(symbols, V, speed * cast("float", config.time_limit))
 
 
 @dataclass(frozen=True)
@@ -198,10 +209,11 @@ def _split_rows(layout: BatchLayout, T: int, fraction: float) -> tuple[BatchLayo
 def _require_memory(config: TrainingConfig, V: int, reader: WindowReader, threads: int) -> None:
     """Raise a ``MemoryError`` if training needs more memory than is available."""
     T, B = reader.seq_length, reader.layout.batch_size
-    shape, itemsize = config.network(V).shape, np.dtype(config.dtype).itemsize
+    network = config.network(V)
+    shape, itemsize = network.shape, np.dtype(config.dtype).itemsize
     state = 1 + config.optimizer.moments + (config.averaging is not None)
     vectors = 2 * state + 2  # with the last good state, the gradients and the best weights
-    plan = window_plan(shape, T, B, Split(threads), dropout=config.dropout > 0)
+    plan = window_plan(shape, T, B, Split(threads), dropout=network.dropout > 0)
     memory.require(
         (vectors * parameter_layout(shape).size + plan.size) * itemsize + reader.n_bytes,
         f"training with num_layers={shape.L}, hidden_size={shape.H}, seq_length={T}, batch_size={B} "

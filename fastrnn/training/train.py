@@ -252,6 +252,7 @@ def train(
             generator=generator,
             is_seeded=rng is not None,
         )
+        config = resumption.config
     elif checks.flag("resume", resume):
         raise ValueError("resume=True needs a checkpoint, the path of its file")
     alphabet = vocabulary if isinstance(vocabulary, str) else None
