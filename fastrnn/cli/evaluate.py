@@ -30,7 +30,14 @@ if TYPE_CHECKING:
 @backend_option
 @threads_option
 def evaluate(
-    *, model: str, file: str, to_json: bool, encoding: str, unknown: str, backend: str, threads: int | None
+    *,
+    model: str,
+    file: str,
+    to_json: bool,
+    encoding: str,
+    unknown: str | None,
+    backend: str,
+    threads: int | None,
 ) -> None:
     """Print how well MODEL predicts FILE (- is stdin).
 
@@ -46,7 +53,9 @@ def evaluate(
 
     vocabulary = loaded.vocabulary
     with opened_file(file) as (source, name):
-        pieces = iter_pieces(source, name, vocabulary.unit, encoding, vocabulary.newlines)
+        pieces = iter_pieces(
+            source, name, vocabulary.unit, encoding, vocabulary.newlines, vocabulary.normalization
+        )
         result = _score(loaded, pieces, name, unknown_value(unknown))
     lines = [f"{key:16} {_number(value)}" for key, value in result.items()]
     write((as_json(result) if to_json else "\n".join(lines)) + "\n")
@@ -56,7 +65,7 @@ def _number(value: float) -> str:
     return f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
 
 
-def _score(model: Model, pieces: Iterator[Any], name: str, unknown: str | float) -> dict[str, float]:
+def _score(model: Model, pieces: Iterator[Any], name: str, unknown: str | float | None) -> dict[str, float]:
     """The scores of a file, with the ends of documents. The sum of the bits is exact for any pieces."""
     from fastrnn.inference.scoring import perplexity
 
@@ -87,7 +96,7 @@ def _score(model: Model, pieces: Iterator[Any], name: str, unknown: str | float)
     }
 
 
-def _scored(model: Model, pieces: Iterator[Any], name: str, unknown: str | float) -> Iterator[Any]:
+def _scored(model: Model, pieces: Iterator[Any], name: str, unknown: str | float | None) -> Iterator[Any]:
     """The bits of each line of documents, or of each piece of a running text."""
     from fastrnn.data.text_file import iter_lines
 

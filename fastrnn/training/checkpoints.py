@@ -292,7 +292,8 @@ def _plain(value: Any) -> Any:
 def _digest(vocabulary: Vocabulary) -> str:
     """A hash of the symbols of a vocabulary, their names, and how it reads texts."""
     names = vocabulary.tokens if isinstance(vocabulary, TokenVocabulary) else None
-    about = (vocabulary.unit, vocabulary.boundary, vocabulary.newlines, names)
+    reading = (vocabulary.newlines, vocabulary.normalization, vocabulary.unknown)
+    about = (vocabulary.unit, vocabulary.boundary, *reading, names)
     return sha256(repr((about, vocabulary.symbols.tolist())).encode()).hexdigest()
 
 

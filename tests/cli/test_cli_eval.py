@@ -80,7 +80,9 @@ def test_eval_goes_on_without_what_is_unknown(model: Path, of_lines: Path, tmp_p
     for unknown in ("0", "1.5", "nan", "leave"):
         result = run("eval", path, file, "--unknown", unknown)
         assert result.exit_code == 1
-        assert "must be 'error', 'skip', or a probability above zero and at most one" in result.stderr
+        assert (
+            "must be 'error', 'skip', 'symbol', or a probability above zero and at most one" in result.stderr
+        )
 
 
 def test_a_prime_may_have_what_is_unknown(model: Path):

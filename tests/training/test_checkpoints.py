@@ -27,6 +27,7 @@ KINDS = {
     "adagrad": {"optimizer": "adagrad", "activation": "relu", "split": "rows", "schedule": "step"},
     "min-char-rnn": {"preset": "min-char-rnn", "log_every": 7},
     "char-rnn": {"preset": "char-rnn", "steps": None, "epochs": 6, "batch_size": 4, "seq_length": 10},
+    "unknown": {"min_count": 41, "unknown_share": 0.1, "normalization": "nfc_casefold"},
     "last": {"keep": "last", "schedule": "cosine", "clip_value": 0.1, "reduction": "sum"},
 }
 
