@@ -88,8 +88,10 @@ class Normalizer:
     def normalize(self, piece: str, *, final: bool = False) -> str:
         """The next normalized symbols; ``final`` says that the text ends with this piece."""
         text = self.rest + piece
-        if not text:
-            return ""
+        if text.isascii():  # each character is a segment
+            end = len(text) if final else max(0, len(text) - 1)
+            self.rest = text[end:]
+            return _in_form(text[:end], self._form)
         begins, is_cut = _segments(text, self._form)
         end = len(text) if final else int(begins[-1])
         self.rest = text[end:]

@@ -177,7 +177,7 @@ def _read_file(file: TextFile, unit: str, *, lines: bool, separator: str | bytes
     return replace(_running(file, unit), changes=changes)
 
 
-def check_separator(separator: object, unit: str, *, lines: bool) -> None:
+def check_separator(separator: object, unit: str, *, lines: bool = False) -> None:
     """Require a separator of the file's unit, and nothing else that makes documents."""
     kind = str if unit == "character" else bytes
     if not isinstance(separator, kind):

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from fastrnn.data.normalization import BYTE_ORDER_MARK, LINE_FEED, Normalizer
 from fastrnn.data.vocabulary import count_symbols
 
+#: How many symbols of documents are counted at a time.
+COUNTED_AT_ONCE = 1 << 16
+
 #: Splits the pieces of a text into documents: pieces of them, and whether a document ends there.
 Split = Callable[[Iterable[Any]], Iterator[tuple[Any, bool]]]
 
@@ -66,13 +69,18 @@ class Statistics:
         if self.split is None:
             self._add_running(read)
             return
-        length = 0
+        length, some, size = 0, [], 0
         for piece, is_end in self.split(read):
-            self._count(piece)
+            some.append(piece)
             length += len(piece)
             if is_end:
                 self.documents += 1
-                self.longest, length = max(self.longest, length), 0
+                self.longest, size, length = max(self.longest, length), size + length, 0
+            if size + length > COUNTED_AT_ONCE:
+                self._count(some[0][:0].join(some))
+                some, size = [], 0
+        if some:
+            self._count(some[0][:0].join(some))
 
     def _add_running(self, pieces: Iterable[Any]) -> None:
         """Count the symbols and the lines of a text."""

@@ -250,6 +250,7 @@ class Model(checks.Sealed):
 
         Examples
         --------
+        >>> import fastrnn
         >>> model = fastrnn.train("cafe\u0301 " * 20, normalization="nfc", steps=1)
         >>> model.offsets("cafe\u0301").tolist()
         [[0, 1], [1, 2], [2, 3], [3, 5]]

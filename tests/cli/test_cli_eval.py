@@ -85,6 +85,18 @@ def test_eval_goes_on_without_what_is_unknown(model: Path, of_lines: Path, tmp_p
         )
 
 
+def test_documents_may_be_between_a_separator(of_lines: Path, model: Path, tmp_path: Path):
+    file = tmp_path / "t"
+    file.write_text("héllo%%wörld%%lo")
+    told = json.loads(run("eval", of_lines, file, "--json", "--separator", "%%").stdout)
+    bits = fastrnn.load(of_lines).score_many(["héllo", "wörld", "lo"], end=True)
+    assert told["bits"] == pytest.approx(sum(one.sum() for one in bits))
+    file.write_text("héllo%%w-ld")
+    assert f"{file}, document 2: the text has '-'" in run("eval", of_lines, file, "--separator", "%%").stderr
+    assert "separator='' is empty" in run("eval", of_lines, file, "--separator", "").stderr
+    assert "--separator is for a model of documents" in run("eval", model, file, "--separator", "a").stderr
+
+
 def test_a_prime_may_have_what_is_unknown(model: Path):
     expected = run("sample", model, "-n", 9, "--prime", "he", "--seed", 3).stdout
     for unknown in ("skip", "0.1"):
