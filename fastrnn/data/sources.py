@@ -18,7 +18,7 @@ import numpy as np
 from fastrnn.core import checks
 from fastrnn.data.corpus import Corpus, Documents, RunningText, TokenText
 from fastrnn.data.normalization import BYTE_ORDER_MARK, normalized, universal_newlines
-from fastrnn.data.streams import Pieces, in_parts
+from fastrnn.data.streams import Pieces
 from fastrnn.data.text_file import (
     Lines,
     OpenFile,
@@ -116,11 +116,11 @@ def _joined(files: list[Any], reading: tuple[Any, ...], end: Any) -> TextFile:
                 changes.update(dict.fromkeys(text.changes))
                 for start in range(0, len(text), COPIED_AT_ONCE):
                     yield _as_bytes(text[start : start + COPIED_AT_ONCE])
-                if len(text) and text[-len(end) :] != end:
+                if end and len(text) and text[-len(end) :] != end:
                     yield _as_bytes(end)
 
-    copied = in_parts(io.BufferedReader(Pieces(pieces())))
-    joined = TextFile(copied, f"the copy of {len(files)} files", reading[0], newlines="keep")
+    copied: Any = io.BufferedReader(Pieces(pieces()))
+    joined = open_text(OpenFile(copied, f"the copy of {len(files)} files"), reading[0], newlines="keep")
     joined.changes = list(changes)
     return joined
 

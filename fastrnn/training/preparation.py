@@ -62,7 +62,7 @@ def prepare(
     else:
         validation = _validation_batch(held_out, vocabulary, B)
     if vocabulary.unknown:  # after the held-out part was read, which has none at random
-        layout = layout.of(_with_unknown(ids, vocabulary, config, rng))
+        layout = layout.of(_showing_unknown(ids, vocabulary, config, rng))
         _log_unknown(config, vocabulary, counts)
     _log_split(config, training, held_out, fraction if validation is not None else 0.0)
     for change in corpus.changes:
@@ -160,7 +160,7 @@ class Symbols:
         return replace(Vocabulary.of_counts([frequent], unit=unit, boundary=boundary), unknown=True)
 
 
-def _with_unknown(ids: Sequence, vocabulary: Vocabulary, config: TrainingConfig, rng: Any) -> Sequence:
+def _showing_unknown(ids: Sequence, vocabulary: Vocabulary, config: TrainingConfig, rng: Any) -> Sequence:
     """The training text in which some symbols are shown as unknown, at places that ``rng`` draws."""
     return WithUnknown(
         ids,

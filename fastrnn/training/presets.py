@@ -36,10 +36,10 @@ RECORDS, MIN_BETWEEN, MAX_BETWEEN = 16, 10, 250
 #: PASSES_BETWEEN passes or, if that is more, SHORT_BETWEEN.
 PASSES_BETWEEN, SHORT_BETWEEN = 4, 50
 
-#: The share of the symbols that are shown as unknown, by default, if the vocabulary has an unknown symbol. On
-#: tinyshakespeare (min_count 2, 1,500 updates) known characters need 2.351, 2.350, 2.353, 2.373 and 2.490 bits
-#: with a share of 0, 0.0005, 0.002, 0.01 and 0.05, and an unseen one 19.1, 11.8, 9.7, 7.1 and 4.4 bits; without
-#: an unknown symbol, known ones need 2.356.
+#: The share of the symbols that are shown as unknown, by default, if the vocabulary has an unknown symbol.
+#: With a share of 0, 0.0005, 0.002, 0.01 and 0.05 and 1,500 updates on tinyshakespeare, known characters need
+#: 2.351, 2.350, 2.353, 2.373 and 2.490 bits, and an unseen one 19.1, 11.8, 9.7, 7.1 and 4.4 bits. Without an
+#: unknown symbol, known characters need 2.356.
 UNKNOWN_SHARE = 0.002
 
 #: The value of a setting that `TrainingConfig.fitted` replaces by one that depends on the text.

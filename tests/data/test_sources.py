@@ -21,6 +21,7 @@ import pytest
 import fastrnn
 from fastrnn.data.corpus import Documents, RunningText
 from fastrnn.data.sources import read_corpus
+from fastrnn.data.text_file import TextFile
 
 NAMES = ["anna", "bob", "clara", "dora", "emil", "fritz", "gerd", "hanna", "ida", "jan"]
 
@@ -296,7 +297,16 @@ def several(tmp_path: Path) -> list[Path]:
 def test_several_files_are_one_text(several: list[Path], monkeypatch: pytest.MonkeyPatch, in_memory: int):
     monkeypatch.setattr("fastrnn.data.streams.IN_MEMORY", in_memory)
     monkeypatch.setattr("fastrnn.data.sources.COPIED_AT_ONCE", 3)
-    first = "anna\nbob\n"
+    first, longest, slices = "anna\nbob\n", 0, TextFile.slices
+
+    def watched(file: TextFile, starts: Any, stops: Any) -> list[Any]:
+        nonlocal longest
+        longest = max(longest, *np.subtract(stops, starts))
+        return slices(file, starts, stops)
+
+    monkeypatch.setattr(TextFile, "slices", watched)
+    read_corpus(several).close()
+    assert longest == 3  # no file is read at once
     with read_corpus(several) as corpus:
         assert isinstance(corpus, RunningText)
         assert corpus.text[:] == first + "clara é\n\ndora" + first

@@ -218,6 +218,8 @@ def test_an_unknown_symbol_is_scored_as_one(backend: str, source: Any):
     np.testing.assert_array_equal(model.score_many(["a?bx"])[0], bits)
     (scored,) = model.score_many(iter(["a?bx"]))
     np.testing.assert_array_equal(scored, bits)
+    pieces = model.score_pieces([("a?", False), ("", False), ("bx", True)], str)
+    assert np.r_[tuple(pieces)][:4] == pytest.approx(bits, rel=1e-5)
     assert model.log_prob("a?bx") == pytest.approx(-bits.sum() * np.log(2))
     assert model.bits_per_symbol("???") == pytest.approx(model.surprisal("???").mean())
     assert len(model.surprisal("a?bx", unknown="skip")) == 2
