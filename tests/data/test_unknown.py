@@ -23,7 +23,7 @@ NAMES = ["abc", "cab", "bca", "q"] * 20 + ["xaz"]
 
 
 def train(text: Any = TEXT, **changes: Any) -> fastrnn.Model:
-    options = {"hidden_size": 8, "steps": 40, "rng": 0, "progress": False, "min_count": 5, **changes}
+    options = {"hidden_size": 8, "steps": 20, "rng": 0, "progress": False, "min_count": 5, **changes}
     return fastrnn.train(text, **options)
 
 
@@ -257,10 +257,9 @@ def test_the_unknown_symbol_is_never_drawn(backend: str, source: Any, tied: bool
     unknown = model.vocabulary.unknown_id
     model.network.parameters["head.bias"][unknown] = 50  # it is what the network expects
     for temperature in (0, 1e-6, 1.0, 1e6):
-        for prime in (None, "", "a?", "?"):
-            for seed in range(3):
-                text = model.sample(20, prime, temperature=temperature, rng=seed)
-                assert set(text) <= set(map(chr, model.vocabulary.symbols))
+        for prime in (None, "", "a?"):
+            text = model.sample(60, prime, temperature=temperature, rng=0)
+            assert set(text) <= set(map(chr, model.vocabulary.symbols))
     assert model.network.parameters["head.bias"][unknown] == 50
     assert before != model.to_bytes()
 
