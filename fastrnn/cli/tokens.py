@@ -30,6 +30,7 @@ CONTROLS = {
     11: "LINE TABULATION",
     12: "FORM FEED",
     13: "CARRIAGE RETURN",
+    26: "SUBSTITUTE",
     27: "ESCAPE",
     127: "DELETE",
     133: "NEXT LINE",
@@ -46,8 +47,11 @@ CATEGORIES = {
     "Zp": "paragraph_separators",
 }
 
-#: Characters of these categories that texts usually have, and the one that is counted on its own.
-USUAL = frozenset("\t\n\r \0")
+#: Characters of these categories that texts usually have.
+USUAL = frozenset("\t\n\r ")
+
+#: Characters that are counted on their own: NUL, and the one that stands for bytes that were not decoded.
+UNUSUAL = frozenset("\0\ufffd")
 
 
 @click.command()
@@ -80,7 +84,7 @@ def tokens(
     """Tell what is in FILES (- is stdin): their symbols, documents, and what may surprise.
 
     The symbols are counted as train reads them with the same options. The counts help to choose train's
-    --min-count.
+    --min-count, which counts only the part of the text that is trained on.
     """
     from fastrnn.data.sources import check_separator
     from fastrnn.data.statistics import Statistics
@@ -136,11 +140,17 @@ def _description(statistics: Statistics, kind: str, top: int | None) -> dict[str
             {"fewer_than": least, "distinct": len(some), "share": int(some.sum()) / max(1, total)}
             for least, some in zip(MIN_COUNTS, rare, strict=True)
         ],
-        "top": [
-            {**_named(int(code), unit), "count": int(counts[code]), "share": int(counts[code]) / total}
-            for code in codes[:top]
-        ],
+        "unusual": [_row(statistics, int(code)) for code in codes if _is_unusual(int(code), unit)][:top],
+        "top": [_row(statistics, int(code)) for code in codes[:top]],
     }
+
+
+def _is_unusual(code: int, unit: str) -> bool:
+    """Whether a reader may not expect a symbol, because it is invisible or stands for something lost."""
+    if unit == "byte":
+        return False
+    character = chr(code)
+    return character in UNUSUAL or (character not in USUAL and unicodedata.category(character) in CATEGORIES)
 
 
 def _surprises(statistics: Statistics) -> dict[str, Any]:
@@ -151,7 +161,7 @@ def _surprises(statistics: Statistics) -> dict[str, Any]:
     categories = dict.fromkeys(CATEGORIES.values(), 0)
     for character, count in present.items():
         name = CATEGORIES.get(unicodedata.category(character))
-        if name is not None and character not in USUAL:
+        if name is not None and character not in USUAL | UNUSUAL:
             categories[name] += count
     return {
         "byte_order_marks": statistics.marks,
@@ -164,12 +174,22 @@ def _surprises(statistics: Statistics) -> dict[str, Any]:
     }
 
 
+def _row(statistics: Statistics, code: int) -> dict[str, Any]:
+    """A symbol, its number, its name, and how often it occurs."""
+    count = int(statistics.counts[code])
+    return {
+        **_named(code, statistics.unit),
+        "count": count,
+        "share": count / int(statistics.counts.sum()),
+    }
+
+
 def _named(code: int, unit: str) -> dict[str, Any]:
     """A symbol, its number and its name."""
     if unit == "byte":
         return {"symbol": repr(bytes([code]))[1:], "code": f"0x{code:02X}"}
     name = CONTROLS.get(code) or unicodedata.name(chr(code), "")
-    category = CATEGORIES.get(unicodedata.category(chr(code)), "").replace("_", " ")
+    category = CATEGORIES.get(unicodedata.category(chr(code)), "").removeprefix("other_").replace("_", " ")
     return {"symbol": chr(code), "code": f"U+{code:04X}", "name": name or category.removesuffix("s")}
 
 
@@ -187,14 +207,23 @@ def _report(described: dict[str, Any]) -> Iterator[str]:
             yield f"{'found':10} {name.replace('_', ' ')}" + ("" if value is True else f": {value:,}")
     yield ""
     yield f"{'count':>15} {'share':>9}  {'code':8} symbol"
-    for one in described["top"]:
-        symbol = one["symbol"] if unit == "byte" else repr(one["symbol"])
-        numbers = f"{one['count']:15,} {100 * one['share']:7.3f} %  {one['code']:8}"
-        yield escaped(f"{numbers} {symbol:8} {one.get('name', '')}".rstrip())
+    yield from _table(described["top"], unit)
     if left := described["distinct"] - len(described["top"]):
         yield f"{'':25}  and {left:,} more"
+    if described["unusual"]:
+        yield ""
+        yield f"{'count':>15} {'share':>9}  {'code':8} unusual symbol"
+        yield from _table(described["unusual"], unit)
     if unit == "character":
         yield ""
         for one in described["rare"]:
             what = f"{one['distinct']:,} characters, {100 * one['share']:.4g} % of the text"
             yield f"fewer than {one['fewer_than']:>3} times: {what}"
+
+
+def _table(rows: list[dict[str, Any]], unit: str) -> Iterator[str]:
+    """Yield the lines of a table of symbols."""
+    for row in rows:
+        symbol = row["symbol"] if unit == "byte" else repr(row["symbol"])
+        numbers = f"{row['count']:15,} {100 * row['share']:7.3f} %  {row['code']:8}"
+        yield escaped(f"{numbers} {symbol:8} {row.get('name', '')}".rstrip())

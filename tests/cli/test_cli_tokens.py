@@ -50,9 +50,10 @@ def test_a_report_names_what_cannot_be_seen(file: Path):
 
 def test_top_limits_the_table(file: Path):
     said = run("tokens", file, "--top", 3).stdout
-    assert said.count("U+") == 3
+    table, unusual = said.split("unusual symbol")
+    assert (table.count("U+"), unusual.count("U+")) == (3, 3)
     assert "and 9 more" in said
-    assert run("tokens", file, "--top", 0).stdout.count("U+") == 12
+    assert run("tokens", file, "--top", 0).stdout.count("U+") == 12 + 5
     assert len(described(file, "--top", 3)["top"]) == 3
     assert len(described(file)["top"]) == 12
     (file.parent / "many").write_text("".join(map(chr, range(33, 99))))
@@ -66,6 +67,7 @@ def test_json_has_all(file: Path):
     assert found["top"][0] == first
     assert found["found"]["changed_by_NFC"] is True
     assert found["found"]["line_ends_CR"] == 0
+    assert [row["code"] for row in found["unusual"]] == ["U+0000", "U+001B", "U+00A0", "U+FEFF", "U+FFFD"]
     assert found["rare"][0] == {"fewer_than": 2, "distinct": 10, "share": 10 / 14}
     assert described(file, "--normalization", "nfc")["symbols"] == 15
     assert described(file, "--newlines", "keep")["symbols"] == 18
