@@ -45,10 +45,10 @@ def expanded(files: Iterable[str]) -> list[str]:
         if not glob.has_magic(file) or os.path.lexists(file):
             found.append(file)
             continue
-        matched = sorted(glob.glob(file, recursive=True))  # noqa: PTH207  (a pattern may begin at the root)
+        matched = [name for name in glob.iglob(file, recursive=True) if os.path.isfile(name)]  # noqa: PTH113, PTH207
         if not matched:
             raise FileNotFoundError(f"no file matches {file}")
-        found += [name for name in matched if os.path.isfile(name)]  # noqa: PTH113
+        found += sorted(matched)
     return found
 
 

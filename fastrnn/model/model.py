@@ -227,7 +227,7 @@ class Model(checks.Sealed):
         return scorer.of_iterator(texts, named)
 
     def offsets(self, text: Text) -> NDArray[np.int64]:
-        """Return where in a text the symbols are that `surprisal` scores.
+        """Return where in a text the symbols are that `surprisal` scores, also those that it skips.
 
         Parameters
         ----------

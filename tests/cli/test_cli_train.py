@@ -266,6 +266,9 @@ def test_several_files_and_patterns_are_one_text(tmp_path: Path):
     assert (tmp_path / "m").read_bytes() == (tmp_path / "expected").read_bytes()
     result = run("train", tmp_path / "x", tmp_path / "*.none", "-o", tmp_path / "m", *QUICK)
     assert (result.exit_code, result.stderr) == (1, f"Error: no file matches {tmp_path}/*.none\n")
+    (tmp_path / "folder").mkdir()
+    result = run("train", tmp_path / "fold*", "-o", tmp_path / "m", *QUICK)
+    assert (result.exit_code, result.stderr) == (1, f"Error: no file matches {tmp_path}/fold*\n")
     result = run("train", tmp_path / "x", tmp_path / "2.txt", "-o", tmp_path / "2.txt", *QUICK)
     assert "2.txt is the file that is trained on" in result.stderr
     (tmp_path / "[x]").write_text(TEXT)  # a pattern that is a file
