@@ -209,7 +209,8 @@ class Scorer:
     end
         Whether the end of each document is scored too.
     unknown
-        How symbols that the model does not know are scored: ``"error"``, ``"skip"``, or their probability.
+        How symbols that the model does not know are scored: ``"error"``, ``"skip"``, ``"symbol"``, or their
+        probability.
     bits
         Whether scores are in bits; else they are in nats.
     """
@@ -228,7 +229,7 @@ class Scorer:
         return Reading(self.network, -1 if boundary is None else boundary, first)
 
     def of_texts(self, texts: list[Text], named: Named) -> tuple[Floats, NDArray[np.int64]]:
-        """The scores of some texts, joined, and how many each has; the texts' newlines were read already."""
+        """The scores of some texts, joined, and how many each has; the texts were read already."""
         ids, lengths = self.vocabulary.encode_many(texts, unknown=self.unknown, named=named)
         known, ends = ids >= 0, np.cumsum(lengths)
         so_far = np.append(0, np.cumsum(known))

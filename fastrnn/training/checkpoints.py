@@ -36,7 +36,12 @@ logger = logging.getLogger("fastrnn")
 Generator = np.random.Generator | np.random.RandomState
 
 #: What else a checkpoint and its training must have in common, with its name in errors.
-COMPARED = {"rng": "rng (--seed)", "vocabulary": "vocabulary", "text": "text"}
+COMPARED = {
+    "rng": "rng (--seed)",
+    "reading": "newlines or normalization",
+    "vocabulary": "vocabulary",
+    "text": "text",
+}
 
 #: The ids of a text that are hashed at a time.
 HASHED_AT_ONCE = 1 << 20
@@ -224,7 +229,9 @@ class Resumption:
         """
         names = self._config.open_settings
         self._about["chosen"] = {name: getattr(training.config, name) for name in names}
-        self._about["vocabulary"] = _digest(training.model.vocabulary)
+        vocabulary = training.model.vocabulary
+        self._about["reading"] = [vocabulary.newlines, vocabulary.normalization]
+        self._about["vocabulary"] = _digest(vocabulary)
         self._about["text"] = fingerprint(texts)
         self._require_same()
         trainer = training.trainer
@@ -311,9 +318,9 @@ def _plain(value: Any) -> Any:
 
 
 def _digest(vocabulary: Vocabulary) -> str:
-    """A hash of the symbols of a vocabulary, their names, and how it reads texts."""
+    """A hash of the symbols of a vocabulary and of their names."""
     names = vocabulary.tokens if isinstance(vocabulary, TokenVocabulary) else None
-    about = (vocabulary.unit, vocabulary.boundary, vocabulary.newlines, names)
+    about = (vocabulary.unit, vocabulary.boundary, vocabulary.unknown, names)
     return sha256(repr((about, vocabulary.symbols.tolist())).encode()).hexdigest()
 
 

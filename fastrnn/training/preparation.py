@@ -15,6 +15,7 @@ from fastrnn.core.plan import Split, window_plan
 from fastrnn.core.thread_team import usable_cores
 from fastrnn.data.batches import Batch, BatchLayout, WindowReader, fit_window
 from fastrnn.data.corpus import Corpus, Documents, Sequence
+from fastrnn.data.unknown import WithUnknown
 from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.network import Network
@@ -41,7 +42,7 @@ def prepare(
     if config.shuffle and isinstance(corpus, Documents):
         corpus = corpus.shuffled(rng)
     training, held_out = corpus.split(fraction if config.split == "end" else 0.0)
-    vocabulary, counts = symbols.found_in(training, held_out)
+    vocabulary, counts = symbols.found_in(training, held_out, config.min_count)
     ids = training.sequence(vocabulary)
     if len(ids) < 2 or not training.size:
         raise ValueError(
@@ -63,6 +64,9 @@ def prepare(
         layout, validation = _split_rows(layout, T, fraction)
     else:
         validation = _validation_batch(held_out, vocabulary, B)
+    if vocabulary.unknown:  # after the held-out part was read, which has none at random
+        layout = layout.of(_showing_unknown(ids, vocabulary, config, rng))
+        _log_unknown(config, vocabulary, counts)
     _log_split(config, training, held_out, fraction if validation is not None else 0.0)
     for change in corpus.changes:
         logger.info("%s (newlines='keep', --newlines keep, takes the text as it is)", change)
@@ -102,31 +106,39 @@ def _work(config: TrainingConfig, symbols: int, V: int, backend: str, threads: i
 
 @dataclass(frozen=True)
 class Symbols:
-    """What the arguments say about the symbols: tokens or an alphabet, and the rule of newlines."""
+    """What the arguments say about the symbols: tokens or an alphabet, and how a str is read."""
 
     tokens: TokenVocabulary | None
     alphabet: str | None
     newlines: str
+    normalization: str | None = None
 
-    def found_in(self, training: Corpus, held_out: Corpus) -> tuple[Vocabulary, NDArray[np.int64]]:
+    def found_in(
+        self, training: Corpus, held_out: Corpus, min_count: int | None = None
+    ) -> tuple[Vocabulary, NDArray[np.int64]]:
         """The vocabulary, and how often each id occurs in the training part."""
+        boundary = isinstance(training, Documents)
         counts = [training.counts(), held_out.counts()]  # this also checks tokens
-        vocabulary = self._vocabulary(training.unit, counts, boundary=isinstance(training, Documents))
+        if min_count is None:
+            vocabulary = self._vocabulary(training.unit, counts, boundary=boundary)
+        else:
+            vocabulary = self._with_unknown(training.unit, counts[0], min_count, boundary=boundary)
+        if training.unit == "character":
+            vocabulary = replace(vocabulary, newlines=self.newlines, normalization=self.normalization)
         by_id = vocabulary.by_id(counts[0])
         if isinstance(training, Documents):
             by_id[vocabulary.boundary_id] = len(training) + 1
         return vocabulary, by_id
 
     def _vocabulary(self, unit: str, counts: list[NDArray[np.int64]], *, boundary: bool) -> Vocabulary:
-        newlines = self.newlines if unit == "character" else "keep"
         if self.tokens is not None:
             return replace(self.tokens, boundary=boundary)
-        found = Vocabulary.of_counts(counts, unit=unit, boundary=boundary, newlines=newlines)
+        found = Vocabulary.of_counts(counts, unit=unit, boundary=boundary)
         if self.alphabet is None:
             return found
         if unit != "character":
             raise TypeError("vocabulary is a str, the characters of a model, and the text is bytes")
-        alphabet = Vocabulary.of_alphabet(self.alphabet, boundary=boundary, newlines=newlines)
+        alphabet = Vocabulary.of_alphabet(self.alphabet, boundary=boundary)
         others = np.setdiff1d(found.symbols, alphabet.symbols).tolist()
         if others:
             some = ", ".join(repr(chr(code)) for code in others[:5])
@@ -135,6 +147,49 @@ class Symbols:
                 f"{len(alphabet.symbols)} characters"
             )
         return alphabet
+
+    def _with_unknown(
+        self, unit: str, counts: NDArray[np.int64], min_count: int, *, boundary: bool
+    ) -> Vocabulary:
+        """The vocabulary of the characters that occur so often, and of the unknown symbol."""
+        if unit != "character":
+            raise ValueError(
+                f"min_count={min_count} is for characters, and the text is {unit}s: "
+                + ("no byte is ever unknown" if unit == "byte" else "vocabulary says which tokens there are")
+            )
+        if self.alphabet is not None:
+            raise ValueError(
+                f"min_count={min_count} and vocabulary, a str, exclude each other: both say which characters "
+                "the model knows"
+            )
+        frequent = np.where(counts >= min_count, counts, 0)
+        if counts.any() and not frequent.any():
+            raise ValueError(
+                f"min_count={min_count} leaves no character: none occurs so often in the training text; the "
+                f"most frequent one occurs {counts.max():,} times"
+            )
+        return replace(Vocabulary.of_counts([frequent], unit=unit, boundary=boundary), unknown=True)
+
+
+def _showing_unknown(ids: Sequence, vocabulary: Vocabulary, config: TrainingConfig, rng: Any) -> Sequence:
+    """The training text in which some symbols are shown as unknown, at places that ``rng`` draws."""
+    return WithUnknown(
+        ids,
+        unknown_id=len(vocabulary.symbols),
+        boundary_id=vocabulary.boundary_id,
+        share=config.unknown_share or 0.0,
+        seed=int(rng.random() * 2**53),
+    )
+
+
+def _log_unknown(config: TrainingConfig, vocabulary: Vocabulary, counts: NDArray[np.int64]) -> None:
+    """Log how many characters are unknown."""
+    logger.info(
+        "%s characters are known; those that occur fewer than %s times, %.3g %% of the training text, are "
+        "unknown, and %.3g %% of the others are shown as unknown",
+        f"{len(vocabulary.symbols):,}", f"{config.min_count:,}",
+        100 * counts[len(vocabulary.symbols)] / max(1, counts.sum()), 100 * (config.unknown_share or 0.0),
+    )  # fmt: skip
 
 
 def _held_out_fraction(config: TrainingConfig, corpus: Corpus) -> float:

@@ -12,8 +12,9 @@ from numpy.typing import DTypeLike
 from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks
 from fastrnn.core.durations import pace
+from fastrnn.data.normalization import NEWLINES, NORMALIZATIONS
 from fastrnn.data.sources import Source, read_corpus
-from fastrnn.data.vocabulary import NEWLINES, TokenVocabulary
+from fastrnn.data.vocabulary import TokenVocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.execution import checked_threads
 from fastrnn.optimizers import Optimizer
@@ -51,8 +52,12 @@ def train(
     unit: str | None = None,
     encoding: str | None = None,
     newlines: str = "universal",
+    normalization: str | None = None,
     lines: bool = False,
+    separator: str | bytes | None = None,
     vocabulary: int | str | Iterable[str] | None = None,
+    min_count: int | None = PRESET,
+    unknown_share: float | None = PRESET,
     cell: str = PRESET,
     activation: str = PRESET,
     hidden_size: int = PRESET,
@@ -99,14 +104,15 @@ def train(
     Parameters
     ----------
     text
-        A str (characters), bytes, an ``os.PathLike`` (a file), or any other iterable of texts (documents).
+        A str (characters), bytes, an ``os.PathLike`` (a file), a list or tuple of these (several files as one
+        text, in this order), or any other iterable of texts (documents).
         An open file gives its lines, without their ends, as documents. With ``vocabulary``, tokens: one
         sequence of whole numbers (an array (n), a list, …), or an iterable of them (documents; an array
         (n, m) has a document in each row). The text needs at least two symbols; the batch and the window are
         reduced to fit a short text. A file is read in parts, so it may be longer than memory; it must not
-        change until training ends. A file whose name ends with .gz, .xz or .zst is decompressed. Such a file
-        and a pipe are copied to a temporary file if they have over 2 MB. An array is not copied, and a
-        ``np.memmap`` is read in parts; they must not change either.
+        change until training ends. A file whose name ends with .gz, .xz or .zst is decompressed. Such a file,
+        a pipe and several files are copied to a temporary file if they have over 2 MB. An array is not
+        copied, and a ``np.memmap`` is read in parts; they must not change either.
     preset
         The program to reproduce: ``"scratch"``, ``"min-char-rnn"`` or ``"char-rnn"``; ``None`` is fastrnn's
         own config. Other arguments override those of the preset.
@@ -121,13 +127,32 @@ def train(
         How characters are read, in documents and files too. ``"universal"``: a byte order mark (U+FEFF) at
         the beginning is left out, and CR LF and CR become LF. ``"keep"``: nothing is changed. The model reads
         the texts that it scores in the same way. Bytes and tokens are never changed.
+    normalization
+        How characters are then normalized: to the Unicode form ``"nfc"`` or ``"nfkc"``, or with case folding
+        too, ``"nfc_casefold"`` or ``"nfkc_casefold"``; ``None`` changes nothing. The model reads the texts
+        that it scores in the same way, and scores the normalized symbols; `Model.offsets` says where each one
+        comes from. Only for characters.
     lines
         For a file: each line, without its end (LF, CR LF or CR), is a document.
+    separator
+        For a file: the documents are the parts between the occurrences of this str (for ``unit="byte"``, of
+        these bytes), found from the beginning to the end of the text as it is read. After a separator at the
+        end of the file there is no document. It excludes ``lines``.
     vocabulary
         For tokens: their names, distinct str, in the order of their ids; or the number of tokens. Ids run
         from 0. The boundary of documents has one more id, which may not be in the text. For characters: a str
         of all characters that the model should know, such as ``string.printable``, or ``"ascii"`` for the 128
         of ASCII; ``None`` is the characters of the text.
+    min_count
+        Characters that the training text has fewer times are not in the vocabulary. They are shown to the
+        network, as input and as target, as one unknown symbol, and so are those of the held-out part that are
+        not in the vocabulary. The model then gives each character that it does not know the probability of
+        the unknown symbol. ``None``: there is no such symbol, and every character of the text is known. Only
+        for characters, and not together with ``vocabulary``.
+    unknown_share
+        With ``min_count``, the share of all other symbols of the training text that are shown as unknown too,
+        from 0 to below 1, at places that ``rng`` draws once; ``None`` is 0.002. A larger share makes unknown
+        symbols more probable.
     cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
         Settings of the network; see `Network`. Without a preset, an activation alone makes the cell an
         ``"rnn"``.
@@ -238,6 +263,8 @@ def train(
     generator = random_generator(preset, rng)
     workers = None if threads is None else checked_threads(threads)
     checks.one_of("newlines", newlines, NEWLINES)
+    if normalization is not None:
+        checks.one_of("normalization", normalization, NORMALIZATIONS)
     checks.flag("lines", lines)
     followers = _checked_callbacks(callbacks)
     every = pace("checkpoint_every", checkpoint_every)
@@ -257,10 +284,18 @@ def train(
         raise ValueError("resume=True needs a checkpoint, the path of its file")
     alphabet = vocabulary if isinstance(vocabulary, str) else None
     tokens = None if vocabulary is None or alphabet is not None else TokenVocabulary.of_tokens(vocabulary)
-    with read_corpus(text, unit, tokens, encoding=encoding, newlines=newlines, lines=lines) as corpus:
-        training, texts = prepare(
-            corpus, Symbols(tokens, alphabet, newlines), config, backend, workers, generator
-        )
+    with read_corpus(
+        text,
+        unit,
+        tokens,
+        encoding=encoding,
+        newlines=newlines,
+        normalization=normalization,
+        lines=lines,
+        separator=separator,
+    ) as corpus:
+        symbols = Symbols(tokens, alphabet, newlines, normalization)
+        training, texts = prepare(corpus, symbols, config, backend, workers, generator)
         if resumption is not None:
             resumption.add_text(training, texts)
         with ExitStack() as stack:
