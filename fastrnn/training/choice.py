@@ -31,15 +31,20 @@ PLAIN_OPERATIONS = 1e13
 #: The numbers of hidden units to choose from.
 SIZES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
-#: A network is as large as it can be while it reads so many symbols for each weight of its products.
-SYMBOLS_OF_WEIGHT = 30
+#: A network is as large as it can be while it reads so many symbols for each weight of its products, and the
+#: text has so many symbols for each of them.
+SYMBOLS_READ, SYMBOLS_OF_TEXT = 20, 0.5
+
+#: The size of the embedding of characters and bytes, and the largest vocabulary for which it is enough. For a
+#: larger one, the embedding is as large as a layer.
+EMBEDDING_SIZE, SMALL_VOCABULARY = 64, 1000
 
 #: The dropout from so many passes on, over a text of at least so many symbols.
-DROPOUTS, LEAST_TO_DROP = ((6, 0.1), (10, 0.2), (14, 0.3), (20, 0.5)), 50_000
+DROPOUTS, LEAST_TO_DROP = ((6, 0.1), (10, 0.2), (14, 0.4), (18, 0.6)), 50_000
 
 #: The learning rate of Adam for layers of 128 units. It falls with the number of units, and is at most the
 #: other one.
-LEARNING_RATES, HIGHEST_RATE = {"gru": 0.012, "lstm": 0.024, "rnn": 0.012}, 0.016
+LEARNING_RATES, HIGHEST_RATE = {"gru": 0.02, "lstm": 0.024, "rnn": 0.012}, 0.02
 
 #: The updates that are timed: V and H of the network; T and B of the windows, the second ones being the usual
 #: ones; how many of each, and the seconds after which no more begin.
@@ -65,36 +70,56 @@ def operations_of_symbol(shape: Shape) -> float:
 
 
 def chosen(config: TrainingConfig, work: Work) -> TrainingConfig:
-    """Return the configuration with the size of the network, its dropout and its learning rate chosen."""
+    """Return the configuration with the sizes of the network, its dropout and its learning rate chosen."""
     if not config.open_settings:
         return config
     if config.hidden_size == AUTO:
         config = replace(config, hidden_size=_hidden_size(config, work))
+    config = _embedded(config, work)
     if config.dropout == AUTO:
-        passes = work.passes(replace(config, dropout=0.0).network(work.vocab_size).shape)
-        enough = work.symbols >= LEAST_TO_DROP
-        dropout = max((value for least, value in DROPOUTS if enough and passes >= least), default=0.0)
-        config = replace(config, dropout=dropout)
+        config = replace(config, dropout=_dropout(work.passes(_shape(config, work)), work))
     if config.learning_rate == AUTO:
-        rate = min(HIGHEST_RATE, LEARNING_RATES[config.cell] * 128 / cast("int", config.hidden_size))
-        config = replace(config, learning_rate=rate)
+        rate = LEARNING_RATES[config.cell] * 128 / cast("int", config.hidden_size)
+        config = replace(config, learning_rate=min(HIGHEST_RATE, rate))
     logger.info(
-        "chosen for %s symbols: %s of %d units, dropout %g, a learning rate of %.3g",
-        f"{work.symbols:,}", config.cell, config.hidden_size, config.dropout, config.learning_rate,
+        "chosen for %s symbols: %s of %d units, embedding %s, dropout %g, a learning rate of %.3g",
+        f"{work.symbols:,}", config.cell, config.hidden_size, config.embedding_size or "none", config.dropout,
+        config.learning_rate,
     )  # fmt: skip
     return config
 
 
+def _shape(config: TrainingConfig, work: Work) -> Shape:
+    """The shape of the network; its dropout may not be chosen yet."""
+    return replace(config, dropout=0.0).network(work.vocab_size).shape
+
+
 def _hidden_size(config: TrainingConfig, work: Work) -> int:
     """The largest network that reads enough symbols for each of its weights."""
-    if config.tied:
+    if config.tied and config.embedding_size != AUTO:
         return cast("int", config.embedding_size)
     for size in reversed(SIZES):
-        shape = replace(config, hidden_size=size, dropout=0.0).network(work.vocab_size).shape
+        shape = _shape(_embedded(replace(config, hidden_size=size), work), work)
         weights = shape.operations / 2
-        if work.operations >= operations_of_symbol(shape) * SYMBOLS_OF_WEIGHT * weights:
+        is_read = work.operations >= operations_of_symbol(shape) * SYMBOLS_READ * weights
+        if is_read and work.symbols >= SYMBOLS_OF_TEXT * weights:
             return size
     return SIZES[0]
+
+
+def _embedded(config: TrainingConfig, work: Work) -> TrainingConfig:
+    """The configuration with an embedding whose size fits the vocabulary, if it was open."""
+    if config.embedding_size != AUTO:
+        return config
+    is_large = config.tied or work.vocab_size > SMALL_VOCABULARY
+    return replace(config, embedding_size=config.hidden_size if is_large else EMBEDDING_SIZE)
+
+
+def _dropout(passes: float, work: Work) -> float:
+    """The dropout for so many passes."""
+    if work.symbols < LEAST_TO_DROP:
+        return 0.0
+    return max((dropout for least, dropout in DROPOUTS if passes >= least), default=0.0)
 
 
 def most_updates(config: TrainingConfig, work: Work, T: int, B: int) -> int:

@@ -46,7 +46,7 @@ UNKNOWN_SHARE = 0.002
 AUTO = "auto"
 
 #: The settings that are chosen before the windows are known.
-CHOSEN = ("hidden_size", "dropout", "learning_rate")
+CHOSEN = ("hidden_size", "embedding_size", "dropout", "learning_rate")
 
 
 def _one_of(names: Iterable[str]) -> Check:
@@ -74,7 +74,7 @@ SPLITS = ("end", "rows")
 #: The check of each setting of a configuration.
 SETTING_CHECKS: dict[str, Check] = {
     **{name: config.CHECKS[name] for name in config.OPTIONS},
-    **{name: _or_auto(config.CHECKS[name]) for name in ("hidden_size", "dropout")},
+    **{name: _or_auto(config.CHECKS[name]) for name in ("hidden_size", "embedding_size", "dropout")},
     "initialization": _or_none(lambda _, value: check_initialization(value)),
     "seq_length": _or_none(checks.whole_number),
     "batch_size": checks.whole_number,
@@ -157,7 +157,7 @@ class TrainingConfig:
     activation: str = NetworkConfig.activation
     hidden_size: int | str = AUTO
     num_layers: int = NetworkConfig.num_layers
-    embedding_size: int | None = NetworkConfig.embedding_size
+    embedding_size: int | str | None = AUTO
     tied: bool = NetworkConfig.tied
     dropout: float | str = AUTO
     dtype: str = NetworkConfig.dtype
@@ -208,7 +208,9 @@ class TrainingConfig:
 
     def _require_network(self) -> None:
         """Raise a ``ValueError`` if no network can have these settings, whatever is chosen for the text."""
-        possible = {"hidden_size": self.embedding_size if self.tied else 1, "dropout": 0.0}
+        sizes = [size for size in (self.hidden_size, self.embedding_size) if size != AUTO]
+        size = sizes[0] if sizes and self.tied else 1
+        possible = {"hidden_size": size, "embedding_size": size, "dropout": 0.0}
         chosen = {name: value for name, value in possible.items() if getattr(self, name) == AUTO}
         NetworkConfig(1, **{**{name: getattr(self, name) for name in config.OPTIONS}, **chosen})
 
@@ -253,6 +255,7 @@ PRESETS: dict[str, TrainingConfig] = {
     "scratch": TrainingConfig(
         cell="rnn",
         hidden_size=16,
+        embedding_size=None,
         dropout=0.0,
         dtype="float64",
         initialization="normal",
@@ -277,6 +280,7 @@ PRESETS: dict[str, TrainingConfig] = {
     "min-char-rnn": TrainingConfig(
         cell="rnn",
         hidden_size=100,
+        embedding_size=None,
         dropout=0.0,
         dtype="float64",
         initialization="normal",
@@ -306,6 +310,7 @@ PRESETS: dict[str, TrainingConfig] = {
         cell="lstm",
         hidden_size=128,
         num_layers=2,
+        embedding_size=None,
         dropout=0.0,
         initialization="uniform(0.08)",
         seq_length=50,

@@ -15,7 +15,7 @@ import fastrnn
 from fastrnn.model.checkpoint_file import CheckpointFile
 from fastrnn.training import choice
 from fastrnn.training.choice import SIZES, Work, chosen, most_updates, operations_of_symbol
-from fastrnn.training.presets import PRESETS, TrainingConfig
+from fastrnn.training.presets import CHOSEN, PRESETS, TrainingConfig
 
 TEXT = "the cat sat on the mat, and the dog saw the cat. " * 40
 
@@ -51,14 +51,24 @@ def test_the_chosen_updates_keep_to_the_operations(work: Work):
 
 
 def test_what_is_given_stays():
-    given_ones = {"hidden_size": 7, "dropout": 0.25, "learning_rate": 0.5}
-    for names in itertools.chain.from_iterable(itertools.combinations(given_ones, n) for n in range(4)):
+    given_ones = {"hidden_size": 7, "embedding_size": None, "dropout": 0.25, "learning_rate": 0.5}
+    for names in itertools.chain.from_iterable(itertools.combinations(given_ones, n) for n in range(5)):
         config = chosen(TrainingConfig(**{name: given_ones[name] for name in names}), Work(10**6, 65))
         assert {name: getattr(config, name) for name in names} == {name: given_ones[name] for name in names}
 
 
 def test_a_tied_head_has_the_size_of_the_embedding():
-    assert chosen(TrainingConfig(tied=True, embedding_size=24), Work(10**6, 65)).hidden_size == 24
+    work = Work(10**6, 65)
+    assert chosen(TrainingConfig(tied=True, embedding_size=24), work).hidden_size == 24
+    assert chosen(TrainingConfig(tied=True, hidden_size=24), work).embedding_size == 24
+    both = chosen(TrainingConfig(tied=True), work)
+    assert both.hidden_size == both.embedding_size
+
+
+def test_tokens_have_a_large_embedding_and_characters_a_small_one():
+    characters, tokens = (chosen(TrainingConfig(), Work(10**6, V)) for V in (65, 50_000))
+    assert characters.embedding_size == choice.EMBEDDING_SIZE
+    assert tokens.embedding_size == tokens.hidden_size
 
 
 def test_a_preset_leaves_nothing_open():
@@ -86,7 +96,7 @@ def test_a_faster_machine_gets_a_larger_network(monkeypatch: pytest.MonkeyPatch)
 def test_what_was_chosen_can_be_given_back(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(choice, "operations_per_second", lambda *_: 1e9)
     model = fastrnn.train(TEXT, time_limit=0.2, rng=0, progress=False)
-    names = ("hidden_size", "dropout", "learning_rate", "steps")
+    names = (*CHOSEN, "steps")
     again = fastrnn.train(
         TEXT, time_limit=0.2, rng=0, progress=False, **{name: model.settings[name] for name in names}
     )
