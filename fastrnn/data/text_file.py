@@ -16,7 +16,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.data.normalization import BYTE_ORDER_MARK, CARRIAGE_RETURN, LINE_FEED, Normalizer
+from fastrnn.data.decoding import Decoder
+from fastrnn.data.normalization import BYTE_ORDER_MARK, CARRIAGE_RETURN, LINE_FEED
 from fastrnn.data.streams import IN_MEMORY, in_parts, open_in_parts
 from fastrnn.data.vocabulary import Text, code_points
 
@@ -173,7 +174,7 @@ class TextFile:
     def _index_characters(self) -> None:
         """Decode the whole file once, and note the state of the decoder before each entry of the index."""
         newlines = "universal" if self._universal else "keep"
-        self._decoder = _Decoder(self._encoding, newlines, self._normalization)
+        self._decoder = Decoder(self._encoding, newlines, self._normalization)
         size, _ = self._as_it_was
         begun = np.zeros(1 - (-size // BYTES_PER_ENTRY), np.int64)
         same: dict[Any, Any] = {}  # equal states are one object
@@ -200,39 +201,6 @@ class TextFile:
         if self._universal:
             ends = self._decoder.newlines or ()
             self.changes = changes_in_words(bool(self._mark), (ends,) if isinstance(ends, str) else ends)
-
-
-class _Decoder:
-    """Decodes a text in pieces, reads newlines by their rule, and normalizes.
-
-    Its state begins with the bytes that are not decoded yet, as that of each decoder of Python.
-    """
-
-    def __init__(self, encoding: str, newlines: str, normalization: str | None) -> None:
-        decoder = codecs.getincrementaldecoder(encoding)("strict")
-        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=newlines == "universal")
-        self._normalizer = None if normalization is None else Normalizer(normalization)
-
-    def decode(self, data: bytes, *, final: bool) -> str:
-        """The next characters."""
-        text = self._decoder.decode(data, final=final)
-        return text if self._normalizer is None else self._normalizer.normalize(text, final=final)
-
-    @property
-    def newlines(self) -> str | tuple[str, ...] | None:
-        """The line ends so far, as ``io.IncrementalNewlineDecoder`` has them."""
-        return self._decoder.newlines
-
-    def getstate(self) -> tuple[bytes, int, str]:
-        """What was read and not returned yet, and the flags of the decoder."""
-        return *self._decoder.getstate(), "" if self._normalizer is None else self._normalizer.rest
-
-    def setstate(self, state: tuple[bytes, int, str]) -> None:
-        """Take what `getstate` returned."""
-        data, flags, rest = state
-        self._decoder.setstate((data, flags))
-        if self._normalizer is not None:
-            self._normalizer.rest = rest
 
 
 def changes_in_words(mark: bool, ends: Collection[str]) -> list[str]:
@@ -365,7 +333,7 @@ def iter_pieces(
     ValueError
         The unit is the character, and the file is not in its encoding.
     """
-    decoder = _Decoder(checked_encoding(encoding), newlines, normalization)
+    decoder = Decoder(checked_encoding(encoding), newlines, normalization)
     offset, is_first, is_end = 0, newlines == "universal", False
     while not is_end:
         chunk = file.read(CHUNK)

@@ -247,13 +247,6 @@ class Model(checks.Sealed):
         ------
         TypeError
             The text is not of the model's type.
-
-        Examples
-        --------
-        >>> import fastrnn
-        >>> model = fastrnn.train("cafe\u0301 " * 20, normalization="nfc", steps=1)
-        >>> model.offsets("cafe\u0301").tolist()
-        [[0, 1], [1, 2], [2, 3], [3, 5]]
         """
         self.vocabulary.encode(text, unknown="skip")  # this checks its type
         return self.vocabulary.offsets(text)
@@ -290,16 +283,7 @@ class Model(checks.Sealed):
         return scoring.perplexity(self.bits_per_symbol(text, end=end, unknown=unknown))
 
     def _scorer(self, *, end: bool, unknown: str | float | None, bits: bool = True) -> Scorer:
-        has_symbol = self.vocabulary.unknown
-        unknown = ("symbol" if has_symbol else "error") if unknown is None else checks.unknown(unknown)
-        if unknown == "symbol" and not has_symbol:
-            raise ValueError(
-                "unknown='symbol' is for a model with an unknown symbol, and this one has none: train with "
-                "min_count, or give 'error', 'skip' or a probability"
-            )
-        if end and not self.vocabulary.boundary:
-            raise ValueError("end=True is for a model of documents, and this one learnt one running text")
-        return Scorer(self.network, self.vocabulary, self.counts, end, unknown, bits)
+        return Scorer.checked(self.network, self.vocabulary, self.counts, end=end, unknown=unknown, bits=bits)
 
     # ---- Sampling --------------------------------------------------------------------------------
 
