@@ -79,7 +79,8 @@ def test_without_a_time_limit_the_speed_is_not_measured(monkeypatch: pytest.Monk
     monkeypatch.setattr(choice, "operations_per_second", None)
     model = fastrnn.train(TEXT, steps=2, rng=0, progress=False)
     assert model.settings["hidden_size"] in SIZES
-    fastrnn.train(TEXT, time_limit=0.01, hidden_size=4, dropout=0, learning_rate=0.1, progress=False)
+    given_ones = {"hidden_size": 4, "embedding_size": 3, "dropout": 0, "learning_rate": 0.1}
+    fastrnn.train(TEXT, time_limit=0.01, progress=False, **given_ones)
 
 
 def test_a_faster_machine_gets_a_larger_network(monkeypatch: pytest.MonkeyPatch):
