@@ -28,8 +28,8 @@ logger = logging.getLogger("fastrnn")
 #: of 250 GFLOP/s, of which training reaches seven tenths.
 PLAIN_OPERATIONS = 1e13
 
-#: The numbers of hidden units to choose from.
-SIZES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+#: The numbers of hidden units to choose from, and the largest for which no text is too short.
+SIZES, SMALL_SIZE = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024), 64
 
 #: A network is as large as it can be while it reads so many symbols for each weight of its products, and the
 #: text has so many symbols for each of them.
@@ -101,8 +101,8 @@ def _hidden_size(config: TrainingConfig, work: Work) -> int:
     for size in reversed(SIZES):
         shape = _shape(_embedded(replace(config, hidden_size=size), work), work)
         weights = shape.operations / 2
-        is_read = work.operations >= operations_of_symbol(shape) * SYMBOLS_READ * weights
-        if is_read and work.symbols >= SYMBOLS_OF_TEXT * weights:
+        is_long_enough = size <= SMALL_SIZE or work.symbols >= SYMBOLS_OF_TEXT * weights
+        if is_long_enough and work.operations >= operations_of_symbol(shape) * SYMBOLS_READ * weights:
             return size
     return SIZES[0]
 
