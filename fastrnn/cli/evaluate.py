@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -60,11 +60,17 @@ def _score(model: Model, pieces: Iterator[Any], name: str, unknown: str | float)
     """The scores of a file, with the ends of documents. The sum of the bits is exact for any pieces."""
     from fastrnn.inference.scoring import perplexity
 
-    symbols = 0
+    symbols = n_bytes = 0
+
+    def told() -> Iterator[tuple[Any, bool]]:
+        nonlocal n_bytes
+        for text, is_end in _texts(model, pieces):
+            n_bytes += model.vocabulary.count_bytes(text, unknown=unknown) + is_end
+            yield text, is_end
 
     def counted() -> Iterator[list[float]]:
         nonlocal symbols
-        for bits in _scored(model, pieces, name, unknown):
+        for bits in model.score_pieces(told(), _names(model, name), unknown=unknown):
             symbols += len(bits)
             yield bits.tolist()
 
@@ -80,18 +86,22 @@ def _score(model: Model, pieces: Iterator[Any], name: str, unknown: str | float)
     mean = total / symbols
     return {
         "symbols": symbols,
+        "bytes": n_bytes,
         "bits": total,
         "bits_per_symbol": mean,
+        "bits_per_byte": total / n_bytes,
         "nats_per_symbol": mean * math.log(2),
         "perplexity": perplexity(mean),
     }
 
 
-def _scored(model: Model, pieces: Iterator[Any], name: str, unknown: str | float) -> Iterator[Any]:
-    """The bits of each line of documents, or of each piece of a running text."""
+def _texts(model: Model, pieces: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
+    """Each line of documents, or each piece of a running text, and whether a document ends with it."""
     from fastrnn.data.text_file import iter_lines
 
-    if model.vocabulary.boundary:
-        lines = iter_lines(pieces)
-        return model.score_pieces(lines, lambda place: f"{name}, line {place + 1}: ", unknown=unknown)
-    return model.score_pieces(((piece, False) for piece in pieces), lambda _: f"{name}: ", unknown=unknown)
+    return iter_lines(pieces) if model.vocabulary.boundary else ((piece, False) for piece in pieces)
+
+
+def _names(model: Model, name: str) -> Callable[[int], str]:
+    """The names of texts in errors."""
+    return lambda place: f"{name}, line {place + 1}: " if model.vocabulary.boundary else f"{name}: "

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from fastrnn.model.model import Model
 
 
-def require_no_input(option: str, output: str, file: str | None) -> None:
-    """Raise a ``ValueError`` if an option's file is the input, under any name: it would be replaced."""
+def require_no_input(option: str, output: str, file: str | None, use: str = "trained on") -> None:
+    """Raise a ``ValueError`` if an option's file is an input, under any name: it would be replaced."""
     if file is None or not Path(output).exists():
         return
     try:
@@ -25,7 +25,7 @@ def require_no_input(option: str, output: str, file: str | None) -> None:
     except OSError:  # the input does not exist; opening it raises the error
         return
     if os.path.samestat(read, Path(output).stat()):
-        raise ValueError(f"{option} {output} is the file that is trained on: it would be replaced")
+        raise ValueError(f"{option} {output} is the file that is {use}: it would be replaced")
 
 
 def save(model: Model, output: str, file: str | None, told: str) -> bool:

@@ -67,13 +67,23 @@ _TRAINING_OPTIONS = [
     click.option(
         "--validation", type=float, help="Fraction of the text to hold out; 0: none.  [default: 0.1]"
     ),
-    click.option("--split", help="Hold out the end of the text (end) or of each row (rows).  [default: end]"),
+    click.option(
+        "--split",
+        help="Hold out the end of the text (end), the end of each row (rows), or documents at even distances "
+        "(every).  [default: end]",
+    ),
     click.option(
         "--shuffle/--no-shuffle",
         default=None,
         help="Whether documents are put in an order that the seed draws.  [default: shuffle]",
     ),
     click.option("--keep", help="Which weights to keep: best (by validation) or last.  [default: best]"),
+    click.option(
+        "--refit",
+        is_flag=True,
+        default=None,
+        help="Go on over the whole text in the end, with what was held out.",
+    ),
     click.option(
         "--patience",
         type=int,
@@ -119,6 +129,10 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--vocabulary", help="The characters that the model should know, or ascii.  [default: those of the text]"
 )
 @click.option(
+    "--validation-file",
+    help="Validate on this file (- is stdin), instead of a part of FILE; it is read as FILE is.",
+)
+@click.option(
     "--sample",
     "n_sample",
     type=click.IntRange(0, (1 << 63) - 1),
@@ -141,6 +155,7 @@ def train(
     output: str,
     as_bytes: bool,
     vocabulary: str | None,
+    validation_file: str | None,
     n_sample: int,
     metrics: str | None,
     sample_every: int | None,
@@ -155,7 +170,8 @@ def train(
         raise click.UsageError("give a FILE, or --text")
     if prime is not None and not n_sample:
         raise click.UsageError("--prime is what --sample continues: give both")
-    given = {name: value for name, value in options.items() if value is not None}
+    validation = _own_text(validation_file, file, options["validation"])
+    given = {name: value for name, value in (options | validation).items() if value is not None}
     if vocabulary is not None:
         given["vocabulary"] = decoded(vocabulary, "--vocabulary")
     with log_on_stderr(logging.ERROR if quiet else logging.INFO):
@@ -164,9 +180,8 @@ def train(
 
         rng = random_generator(options["preset"], seed)  # the sample takes its next draws
         require_place(output)  # so that this fails before training, not after it
-        _require_own_files(
-            {"--output": output, "--checkpoint": options["checkpoint"], "--metrics": metrics}, file
-        )
+        outputs = {"--output": output, "--checkpoint": options["checkpoint"], "--metrics": metrics}
+        _require_own_files(outputs, {"trained on": file, "validated on": validation_file})
         given["callbacks"] = _callbacks(metrics, sample_every)
         source: Any = _source(file, text)
         try:
@@ -203,13 +218,14 @@ def _callbacks(metrics: str | None, sample_every: int | None) -> list[fastrnn.Ca
     return found
 
 
-def _require_own_files(outputs: dict[str, str | None], file: str | None) -> None:
-    """Raise a ``ValueError`` if two of the files to write are one, or one is the file that is read."""
+def _require_own_files(outputs: dict[str, str | None], files: dict[str, str | None]) -> None:
+    """Raise a ``ValueError`` if two of the files to write are one, or one is read; ``files`` are by use."""
     seen: dict[str, str] = {}
     for option, path in outputs.items():
         if path is None:
             continue
-        require_no_input(option, path, file)
+        for use, file in files.items():
+            require_no_input(option, path, file, use)
         real = os.path.realpath(path)
         if real in seen:
             raise ValueError(f"{seen[real]} and {option} are one file, {path}")
@@ -227,6 +243,17 @@ def _end_early(
     else:
         tell(f"{interruption}; nothing was written")
     sys.exit(SIGNALLED + interruption.signal)
+
+
+def _own_text(name: str | None, file: str | None, fraction: float | None) -> dict[str, Any]:
+    """The argument of `fastrnn.train` for --validation-file."""
+    if name is None:
+        return {}
+    if fraction is not None:
+        raise click.UsageError("give --validation or --validation-file, not both")
+    if name == file == "-":
+        raise click.UsageError("FILE and --validation-file are both stdin: name a file for one of them")
+    return {"validation": _source(name, None)}
 
 
 def _source(file: str | None, text: str | None) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,11 @@ def code_points(text: Any, position: int = 0, *, surrogates: bool = False) -> ND
             f"the text has a lone surrogate, {text[error.start]!r}, at position {position + error.start}, "
             "which is not a character; decode with errors='replace', or pass bytes"
         ) from error
+
+
+def byte_lengths(codes: NDArray[Any]) -> NDArray[np.int64]:
+    """How many bytes each code point has in UTF-8."""
+    return 1 + np.searchsorted(np.array([0x80, 0x800, 0x10000]), codes, side="right")
 
 
 def count_symbols(pieces: Iterable[Text], position: int = 0) -> NDArray[np.int64]:
@@ -171,6 +176,38 @@ class Vocabulary:
         ids = np.flatnonzero(self.symbols < len(counts))
         found[ids] = counts[self.symbols[ids]]
         return found
+
+    @property
+    def byte_lengths(self) -> NDArray[np.int64] | None:
+        """How many bytes each id has in UTF-8 (V); ``None`` for tokens.
+
+        The end of a document has one, as the end of a line in a file.
+        """
+        if self.unit == "token":
+            return None
+        found = np.ones(self.size, np.int64)
+        if self.unit == "character":
+            found[: len(self.symbols)] = byte_lengths(self.symbols)
+        return found
+
+    def count_bytes(self, text: Any, *, unknown: str | float = "error") -> int:
+        """The bytes in UTF-8 of a text whose newlines were read already; unknown symbols may be skipped.
+
+        Raises
+        ------
+        ValueError
+            Tokens have no bytes.
+        """
+        if self.unit == "token":
+            raise ValueError(
+                "a token has no bytes: for a model of tokens there are bits_per_symbol and perplexity"
+            )
+        if unknown == "skip":
+            ids = self.encode_as_is(text, unknown=unknown)
+            return int(cast("NDArray[np.int64]", self.byte_lengths)[ids[ids >= 0]].sum())
+        if self.unit == "byte" or text.isascii():
+            return len(text)
+        return len(text.encode("utf-8", "surrogatepass"))
 
     @cached_property
     def _ids(self) -> NDArray[np.int32]:

@@ -36,7 +36,8 @@ LONGEST_REPR = 1000
 class History(Sequence[Record]):
     """Records in the order of their updates; `append` and `extend` add to them.
 
-    It behaves like a list of dicts to which records can only be added. It returns copies of its records.
+    It behaves like a list of dicts to which records can only be added. It returns copies of its records;
+    `amend` adds keys to one.
 
     Parameters
     ----------
@@ -84,6 +85,15 @@ class History(Sequence[Record]):
             # replace the rest: an interrupted append may have left a value there
             column[place:] = array("d", [values.get(key, math.nan)])
         self._length += 1
+
+    def amend(self, index: int, more: Mapping[str, float]) -> None:
+        """Add keys to a record, or change the values of some; errors are those of the constructor."""
+        place = range(self._length)[index]
+        values = _checked_record(f"history[{place}]", {**self[place], **more})
+        for key, value in values.items():
+            if key not in self._columns:
+                self._columns[key] = array("d", [math.nan]) * self._length
+            self._columns[key][place] = value
 
     def extend(self, records: Iterable[Mapping[str, float]]) -> None:
         """Add records; errors are those of the constructor."""

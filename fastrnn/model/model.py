@@ -17,6 +17,7 @@ from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.inference import scoring
 from fastrnn.inference.sampling import drawn
 from fastrnn.inference.scoring import Named, Piece, Scorer
+from fastrnn.model.evaluation import LOSS, Evaluation
 from fastrnn.model.history import History, Record, as_history
 from fastrnn.model.model_file import ModelFile, checked_settings
 from fastrnn.network.execution import checked_threads
@@ -133,13 +134,31 @@ class Model(checks.Sealed):
 
     @property
     def kept_record(self) -> Record | None:
-        """The record of the model's weights: the best one if the best weights were kept, else the last."""
-        if not self.history:
-            return None
-        if self.settings.get("keep") != "best":
-            return self.history[-1]
+        """The record of the model's weights: the best one if the best weights were kept, else the last.
+
+        A refit goes on from the best weights, so the model then has its last ones.
+        """
+        return self.history[self.kept_index] if self.history else None
+
+    @property
+    def kept_index(self) -> int:
+        """The place of `kept_record` in the history, which has records. Internal."""
         losses = self.history.columns().get("validation_loss")
-        return self.history[-1 if losses is None else int(np.nanargmin(losses))]
+        if self.settings.get("keep") != "best" or losses is None or "refit" in self.history[-1]:
+            return -1
+        return int(np.nanargmin(losses))
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """How well the trained weights predict all that was held out; ``None`` if that was not measured.
+
+        It is measured when training ends, but not if it is interrupted. With ``refit``, it is that of the
+        weights from which the refit went on: a model that is trained on everything cannot be measured on it.
+        """
+        losses = self.history.columns().get(LOSS)
+        if losses is None:
+            return None
+        return Evaluation.of_record(self.history[int(np.flatnonzero(~np.isnan(losses))[-1])])
 
     # ---- Scoring ---------------------------------------------------------------------------------
 
@@ -241,14 +260,18 @@ class Model(checks.Sealed):
         A text without symbols, or whose symbols are all skipped, is a ``ValueError``.
         """
         bits = self.surprisal(text, end=end, unknown=unknown)
-        if not bits.size:
-            raise ValueError(
-                "the text is empty: it has no mean"
-                if not len(text)
-                else "the text has no symbol that the model knows: it has no mean"
-            )
-        with np.errstate(over="ignore"):
-            return _finite(bits.mean())
+        return _mean(bits, bits.size, text)
+
+    def bits_per_byte(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
+        """Return the bits of a text, divided by the number of its bytes in UTF-8.
+
+        The bytes are those of the text as the model reads it: a CR LF that is read as LF has one byte, and a
+        symbol that is skipped has none. With ``end``, the document's end has one, as the end of a line.
+        Arguments and errors are those of `bits_per_symbol`; tokens have no bytes, which is a ``ValueError``.
+        """
+        bits = self.surprisal(text, end=end, unknown=unknown)
+        n_bytes = self.vocabulary.count_bytes(self.vocabulary.as_read(text), unknown=unknown)
+        return _mean(bits, n_bytes + end, text)
 
     def perplexity(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
         """Return ``2 ** bits_per_symbol``; arguments and errors as in `bits_per_symbol`."""
@@ -411,6 +434,18 @@ class Model(checks.Sealed):
             name = "validation_loss" if "validation_loss" in record else "loss"
             loss = f", {name} {record[name]:.4f} at step {record['step']:,}"
         return f"<fastrnn.Model of {kind}: {symbols}, {self.network!r}{loss}>"
+
+
+def _mean(bits: NDArray[np.float64], n: int, text: Text) -> float:
+    """The sum of a text's bits, divided by n; a text without any is a ``ValueError``."""
+    if not bits.size:
+        raise ValueError(
+            "the text is empty: it has no mean"
+            if not len(text)
+            else "the text has no symbol that the model knows: it has no mean"
+        )
+    with np.errstate(over="ignore"):
+        return _finite(bits.sum() / n)
 
 
 def _finite(bits: np.float64) -> float:

@@ -35,7 +35,12 @@ logger = logging.getLogger("fastrnn")
 Generator = np.random.Generator | np.random.RandomState
 
 #: What else a checkpoint and its training must have in common, with its name in errors.
-COMPARED = {"rng": "rng (--seed)", "vocabulary": "vocabulary", "text": "text"}
+COMPARED = {
+    "rng": "rng (--seed)",
+    "vocabulary": "vocabulary",
+    "text": "text",
+    "validation": "text to validate on (validation=, --validation-file)",
+}
 
 #: The ids of a text that are hashed at a time.
 HASHED_AT_ONCE = 1 << 20
@@ -136,7 +141,7 @@ class Checkpoints(Callback):
                 History.of_columns(below("history", arrays)),
             )
             write_atomically(self._path, CheckpointFile(self._about, arrays, model.to_bytes()).to_bytes())
-            training.saved = int(arrays["trainer.updates"])
+            training.saved = int(arrays["trainer.updates"] + arrays.get("refit.updates_before", 0))
 
     @contextmanager
     def _failures_told(self, training: Training) -> Iterator[None]:
@@ -193,8 +198,8 @@ class Resumption:
         }
         self._require_same()
 
-    def add_text(self, training: Training, texts: list[Sequence]) -> None:
-        """Take what is trained on and held out.
+    def add_text(self, training: Training, texts: dict[str, Sequence]) -> None:
+        """Take what is trained on and held out, or validated on as a text of its own, by name.
 
         Raises
         ------
@@ -204,7 +209,10 @@ class Resumption:
             The memory that writing takes is not available.
         """
         self._about["vocabulary"] = _digest(training.model.vocabulary)
-        self._about["text"] = fingerprint(texts)
+        own = texts.get("validation")
+        self._about["text"] = fingerprint([text for text in texts.values() if text is not own])
+        if own is not None:
+            self._about["validation"] = fingerprint([own])
         self._require_same()
         trainer = training.trainer
         state = 1 + trainer.optimizer.moments + (trainer.averaging is not None)
