@@ -57,6 +57,17 @@ class Evaluation:
         n_bytes = {} if self.bytes is None else {BYTES: self.bytes}
         return {LOSS: self.loss, SYMBOLS: self.symbols, **n_bytes}
 
+    def describe(self) -> dict[str, float | None]:
+        """The evaluation in all units, as plain data."""
+        return {
+            "symbols": self.symbols,
+            "bytes": self.bytes,
+            "nats_per_symbol": self.loss,
+            "bits_per_symbol": self.bits_per_symbol,
+            "bits_per_byte": self.bits_per_byte,
+            "perplexity": self.perplexity,
+        }
+
     def in_words(self, unit: str) -> str:
         """The evaluation in all units, for the log."""
         per_byte = "" if self.bits_per_byte is None else f"{self.bits_per_byte:.4f} bits/byte, "
