@@ -55,8 +55,8 @@ class Model(checks.Sealed):
         The `fastrnn.data.vocabulary.Vocabulary`. For tokens it is a
         `fastrnn.data.vocabulary.TokenVocabulary`, whose attribute ``tokens`` has their names.
     counts
-        int64 (V), read-only: how often each symbol occurs in the training text; with ``split="rows"``, in the
-        whole text.
+        int64 (V), read-only: how often each symbol occurs in the training text; with ``split="rows"`` or
+        ``refit``, in the whole text.
     settings
         The settings of the training, a dict. It can be changed and set.
     history
@@ -66,7 +66,10 @@ class Model(checks.Sealed):
         ``loss`` is in nats: the mean per symbol since the previous record or, with ``reduction="sum"``, the
         sum over the window of that update. ``gradient_norm`` is the norm of that update's gradient, after the
         clip by value and before the clip by norm. ``validation_loss`` is the mean in nats per symbol of the
-        first 32,768 symbols that are held out; with ``split="rows"``, of all of them. With ``averaging``, the
+        first 32,768 symbols that are held out; with ``split="rows"``, of all of them. The record of the
+        weights that are kept also has ``held_out_loss``, that of all of them, ``held_out_symbols``, their
+        number, and, but for tokens, ``held_out_bytes``; see `evaluation`. Records of a refit have ``refit``,
+        which is 1, and no validation loss. With ``averaging``, the
         validation loss alone is that of the averaged parameters. Records can be appended, and the attribute
         can be set to a list of them.
 

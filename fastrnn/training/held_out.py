@@ -21,7 +21,10 @@ from fastrnn.network.network import Network
 
 #: The most rows in which the held-out part is read side by side, and the fewest symbols of a row. The state
 #: is zero where a row begins, which so costs next to nothing.
-ROWS, SYMBOLS_OF_ROW = 64, 1 << 14
+ROWS, SYMBOLS_OF_ROW = 32, 1 << 14
+
+#: The most symbols of a native call: few, so that a long held-out part takes no more memory than a short one.
+AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class HeldOut:
             losses.append(float(-np.log(scoring.first_symbol_probabilities(counts)[first])))
             found[first] += 1
         state = network.checked_state(None, self._rows)
-        for window in self._windows(lambda B: scoring.steps_at_once(network, B)):
+        for window in self._windows(lambda B: min(scoring.steps_at_once(network, B), max(1, AT_ONCE // B))):
             state = np.ascontiguousarray(state[:, :, : window.batch_size])
             some = np.empty(window.inputs.shape)
             network.run_losses(some, state, window.inputs, window.targets, window.starts)
