@@ -47,10 +47,12 @@ class Evaluation:
         return scoring.perplexity(self.bits_per_symbol)
 
     @classmethod
-    def of_record(cls, record: Mapping[str, float]) -> Self:
-        """The evaluation that a record has."""
-        n_bytes = int(record[BYTES]) if BYTES in record else None
-        return cls(record[LOSS], int(record[SYMBOLS]), n_bytes)
+    def of_record(cls, record: Mapping[str, float]) -> Self | None:
+        """The evaluation that a record has; ``None`` if it has none."""
+        symbols, n_bytes = record.get(SYMBOLS, 0), record.get(BYTES, 0)
+        if LOSS not in record or not 1 <= symbols < math.inf:
+            return None
+        return cls(record[LOSS], int(symbols), int(n_bytes) if 1 <= n_bytes < math.inf else None)
 
     def as_record(self) -> dict[str, float]:
         """The keys and values of a record that has this evaluation."""

@@ -153,7 +153,7 @@ def _finish_early(training: Training, recorder: Recorder, *, is_between_updates:
 def _evaluate(training: Training, best: BestWeights | None, display: ProgressDisplay | None) -> None:
     """Measure the weights that the model gets on all that is held out; their record gets the result.
 
-    A time limit does not count it, but it may take a tenth of the limit at most.
+    It comes when the time limit of training is over, and may take a tenth of the limit.
     """
     if best is not None:
         best.give(training)

