@@ -6,11 +6,14 @@ import json
 import logging
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from types import MappingProxyType
+from typing import Any, TextIO, cast
 
 from fastrnn.core import checks
 from fastrnn.core.terminal import tell
+from fastrnn.model.evaluation import Evaluation
 from fastrnn.model.history import Record
 from fastrnn.training.events import Callback, Training, Updates
 
@@ -49,14 +52,26 @@ class JsonLines(Callback):
         self._write("a", json.dumps({**record, "seconds": round(training.seconds, 3)}) + "\n")
         self._last = int(record["step"])
 
-    def _rewrite(self, training: Training, end: float) -> None:
-        """Keep the lines of records that are in the history, of updates before ``end``."""
+    def after_evaluation(self, training: Training, evaluation: Evaluation) -> None:
+        """Add the evaluation to the line of its record."""
+        kept = cast("Record", training.model.kept_record)
+        self._rewrite(training, math.inf, {kept["step"]: evaluation.as_record()})
+
+    def _rewrite(
+        self, training: Training, end: float, more: Mapping[float, Mapping[str, float]] = MappingProxyType({})
+    ) -> None:
+        """Keep the lines of records that are in the history, of updates before ``end``.
+
+        ``more`` has keys and values to add to lines, by update.
+        """
         try:
             lines = self._path.read_text(encoding="utf-8").splitlines() if training.updates else []
         except (OSError, ValueError):
             lines = []
         steps = {record["step"] for record in training.model.history if record["step"] < end}
         kept = {step: line for line in lines if (step := _step(line)) in steps}
+        for step in kept.keys() & more.keys():
+            kept[step] = json.dumps({**json.loads(kept[step]), **more[step]})
         self._write("w", "".join(f"{line}\n" for line in kept.values()))
 
     def _write(self, mode: str, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -64,7 +64,8 @@ def evaluate(
         pieces = iter_pieces(
             source, name, vocabulary.unit, encoding, vocabulary.newlines, vocabulary.normalization
         )
-        result = _score(_scored(loaded, pieces, name, between, unknown_value(unknown)), name, unknown)
+        documents = _documents(loaded, pieces, between)
+        result = _score(loaded, documents, name, _names(loaded, name, between), unknown_value(unknown))
     lines = [f"{key:16} {_number(value)}" for key, value in result.items()]
     write((as_json(result) if to_json else "\n".join(lines)) + "\n")
 
@@ -84,15 +85,27 @@ def _checked_separator(vocabulary: Vocabulary, separator: str) -> str | bytes:
     return between
 
 
-def _score(scores: Iterator[Any], name: str, unknown: str | None) -> dict[str, float]:
-    """The sums and means of scores that come in pieces. The sum of the bits is exact for any pieces."""
+def _score(
+    model: Model,
+    documents: Iterator[tuple[Any, bool]],
+    name: str,
+    named: Callable[[int], str],
+    unknown: str | float | None,
+) -> dict[str, float]:
+    """The scores of a file, with the ends of documents. The sum of the bits is exact for any pieces."""
     from fastrnn.inference.scoring import perplexity
 
-    symbols = 0
+    symbols = n_bytes = 0
+
+    def told() -> Iterator[tuple[Any, bool]]:
+        nonlocal n_bytes
+        for text, is_end in documents:
+            n_bytes += model.vocabulary.count_bytes(text, unknown=unknown) + is_end
+            yield text, is_end
 
     def counted() -> Iterator[list[float]]:
         nonlocal symbols
-        for bits in scores:
+        for bits in model.score_pieces(told(), named, unknown=unknown):
             symbols += len(bits)
             yield bits.tolist()
 
@@ -108,23 +121,27 @@ def _score(scores: Iterator[Any], name: str, unknown: str | None) -> dict[str, f
     mean = total / symbols
     return {
         "symbols": symbols,
+        "bytes": n_bytes,
         "bits": total,
         "bits_per_symbol": mean,
+        "bits_per_byte": total / n_bytes,
         "nats_per_symbol": mean * math.log(2),
         "perplexity": perplexity(mean),
     }
 
 
-def _scored(
-    model: Model, pieces: Iterator[Any], name: str, separator: Any, unknown: str | float | None
-) -> Iterator[Any]:
-    """The bits of each document, or of each piece of a running text."""
+def _documents(model: Model, pieces: Iterator[Any], separator: Any) -> Iterator[tuple[Any, bool]]:
+    """Each document, or each piece of a running text, and whether a document ends with it."""
     from fastrnn.data.text_file import iter_lines, iter_parts
 
     if not model.vocabulary.boundary:
-        return model.score_pieces(
-            ((piece, False) for piece in pieces), lambda _: f"{name}: ", unknown=unknown
-        )
+        return ((piece, False) for piece in pieces)
+    return iter_lines(pieces) if separator is None else iter_parts(pieces, separator)
+
+
+def _names(model: Model, name: str, separator: Any) -> Callable[[int], str]:
+    """The names of texts in errors."""
+    if not model.vocabulary.boundary:
+        return lambda _: f"{name}: "
     kind = "line" if separator is None else "document"
-    documents = iter_lines(pieces) if separator is None else iter_parts(pieces, separator)
-    return model.score_pieces(documents, lambda place: f"{name}, {kind} {place + 1}: ", unknown=unknown)
+    return lambda place: f"{name}, {kind} {place + 1}: "

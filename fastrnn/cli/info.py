@@ -39,6 +39,7 @@ def _describe_model(path: str) -> dict[str, Any]:
         "trained_on": f"{int(model.counts.sum()):,} symbols",
         "last_record": model.history[-1] if model.history else {},
         "kept_record": model.kept_record or {},
+        "evaluation": {} if model.evaluation is None else model.evaluation.describe(),
         "settings": model.settings,
     }
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastrnn.model.model import Model
 
 
-def require_no_input(option: str, output: str, files: Iterable[str]) -> None:
+def require_no_input(option: str, output: str, files: Iterable[str], use: str = "trained on") -> None:
     """Raise a ``ValueError`` if an option's file is an input, under any name: it would be replaced."""
     for file in files if Path(output).exists() else ():
         try:
@@ -24,7 +24,7 @@ def require_no_input(option: str, output: str, files: Iterable[str]) -> None:
         except OSError:  # the input does not exist; opening it raises the error
             continue
         if os.path.samestat(read, Path(output).stat()):
-            raise ValueError(f"{option} {output} is the file that is trained on: it would be replaced")
+            raise ValueError(f"{option} {output} is the file that is {use}: it would be replaced")
 
 
 def save(model: Model, output: str, files: Iterable[str], told: str) -> bool:

@@ -67,7 +67,11 @@ _TRAINING_OPTIONS = [
     click.option(
         "--validation", type=float, help="Fraction of the text to hold out; 0: none.  [default: 0.1]"
     ),
-    click.option("--split", help="Hold out the end of the text (end) or of each row (rows).  [default: end]"),
+    click.option(
+        "--split",
+        help="Hold out the end of the text (end), the end of each row (rows), or documents at even distances "
+        "(every).  [default: end]",
+    ),
     click.option(
         "--shuffle/--no-shuffle",
         default=None,
@@ -85,6 +89,12 @@ _TRAINING_OPTIONS = [
         help="With --min-count, the share of the others that are shown as unknown.  [default: 0.002]",
     ),
     click.option("--keep", help="Which weights to keep: best (by validation) or last.  [default: best]"),
+    click.option(
+        "--refit",
+        is_flag=True,
+        default=None,
+        help="Go on over the whole text in the end, with what was held out.",
+    ),
     click.option(
         "--patience",
         type=int,
@@ -138,6 +148,10 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--vocabulary", help="The characters that the model should know, or ascii.  [default: those of the text]"
 )
 @click.option(
+    "--validation-file",
+    help="Validate on this file (- is stdin), instead of a part of FILE; it is read as FILE is.",
+)
+@click.option(
     "--sample",
     "n_sample",
     type=click.IntRange(0, (1 << 63) - 1),
@@ -161,6 +175,7 @@ def train(
     as_bytes: bool,
     separator: str | None,
     vocabulary: str | None,
+    validation_file: str | None,
     n_sample: int,
     metrics: str | None,
     sample_every: int | None,
@@ -178,7 +193,8 @@ def train(
         raise click.UsageError("give FILES, or --text")
     if prime is not None and not n_sample:
         raise click.UsageError("--prime is what --sample continues: give both")
-    given = {name: value for name, value in options.items() if value is not None}
+    validation = _own_text(validation_file, files, options["validation"])
+    given = {name: value for name, value in (options | validation).items() if value is not None}
     if vocabulary is not None:
         given["vocabulary"] = decoded(vocabulary, "--vocabulary")
     if separator is not None:
@@ -190,9 +206,9 @@ def train(
         names = expanded(files)
         rng = random_generator(options["preset"], seed)  # the sample takes its next draws
         require_place(output)  # so that this fails before training, not after it
-        _require_own_files(
-            {"--output": output, "--checkpoint": options["checkpoint"], "--metrics": metrics}, names
-        )
+        outputs = {"--output": output, "--checkpoint": options["checkpoint"], "--metrics": metrics}
+        own_files = [] if validation_file is None else [validation_file]
+        _require_own_files(outputs, {"trained on": names, "validated on": own_files})
         given["callbacks"] = _callbacks(metrics, sample_every)
         source: Any = _source(text) if text is not None else [_opened(file) for file in names]
         try:
@@ -229,13 +245,14 @@ def _callbacks(metrics: str | None, sample_every: int | None) -> list[fastrnn.Ca
     return found
 
 
-def _require_own_files(outputs: dict[str, str | None], files: Iterable[str]) -> None:
-    """Raise a ``ValueError`` if two of the files to write are one, or one is a file that is read."""
+def _require_own_files(outputs: dict[str, str | None], inputs: dict[str, list[str]]) -> None:
+    """Raise a ``ValueError`` if two of the files to write are one, or one is read; ``inputs`` are by use."""
     seen: dict[str, str] = {}
     for option, path in outputs.items():
         if path is None:
             continue
-        require_no_input(option, path, files)
+        for use, files in inputs.items():
+            require_no_input(option, path, files, use)
         real = os.path.realpath(path)
         if real in seen:
             raise ValueError(f"{seen[real]} and {option} are one file, {path}")
@@ -253,6 +270,17 @@ def _end_early(
     else:
         tell(f"{interruption}; nothing was written")
     sys.exit(SIGNALLED + interruption.signal)
+
+
+def _own_text(name: str | None, files: Iterable[str], fraction: float | None) -> dict[str, Any]:
+    """The argument of `fastrnn.train` for --validation-file."""
+    if name is None:
+        return {}
+    if fraction is not None:
+        raise click.UsageError("give --validation or --validation-file, not both")
+    if name == "-" and "-" in files:
+        raise click.UsageError("FILES and --validation-file are both stdin: name a file for one of them")
+    return {"validation": _opened(name)}
 
 
 def _source(text: str) -> Any:

@@ -138,6 +138,33 @@ class _RunningSequence:
         return _encode(self.vocabulary, part, text)
 
 
+@dataclass(frozen=True)
+class JoinedSequence:
+    """The ids of one text and then those of another one of the same kind.
+
+    The boundary at the end of the first one is also the one before the second, if they are documents.
+    """
+
+    first: Sequence
+    second: Sequence
+    boundary_id: int | None
+
+    @property
+    def _skipped(self) -> int:
+        """How many ids of the second text are left out at its beginning."""
+        return int(self.boundary_id is not None and len(self.second) > 0)
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second) - self._skipped
+
+    def read(self, start: int, stop: int) -> NDArray[np.int32]:
+        n, skipped = len(self.first), self._skipped
+        if stop <= n:
+            return self.first.read(start, stop)
+        rest = self.second.read(max(start, n) - n + skipped, stop - n + skipped)
+        return rest if start >= n else np.concatenate([self.first.read(start, n), rest])
+
+
 def _encode(vocabulary: Vocabulary, part: Text, source: object) -> NDArray[np.int32]:
     """The ids of a part of a text. A file that has a symbol without an id has changed since the count."""
     try:
@@ -204,6 +231,15 @@ class Documents(Corpus):
     def split(self, held_out: float) -> tuple[Documents, Documents]:
         count = len(self) - int(len(self) * held_out)
         return replace(self, order=self.order[:count]), replace(self, order=self.order[count:])
+
+    def split_evenly(self, held_out: float) -> tuple[Documents, Documents]:
+        """Split in two; the second part has this fraction of the documents, at even distances.
+
+        With a tenth, it has each tenth document.
+        """
+        wholes = np.floor(np.arange(len(self) + 1) * held_out)
+        is_held_out = wholes[1:] > wholes[:-1]
+        return replace(self, order=self.order[~is_held_out]), replace(self, order=self.order[is_held_out])
 
     def counts(self) -> NDArray[np.int64]:
         in_order = replace(self, order=np.sort(self.order))  # this reads a file from its beginning to its end

@@ -6,6 +6,7 @@ import array
 import io
 import numbers
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -156,6 +157,49 @@ def _read_texts(source: Any, vocabulary: TokenVocabulary | None, changes: Change
     return documents
 
 
+def read_validation(
+    source: Source,
+    training: Corpus,
+    vocabulary: TokenVocabulary | None = None,
+    *,
+    encoding: str | None = None,
+    newlines: str = "universal",
+    normalization: str | None = None,
+    separator: str | bytes | None = None,
+) -> Corpus:
+    """Read a text to validate on. A file is read as a file to train on is: its unit, documents and encoding.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        As in `read_corpus`; also if the text is not of the same kind as the one to train on.
+    """
+    is_documents = isinstance(training, Documents)
+    options: dict[str, Any] = {}
+    if isinstance(source, os.PathLike | OpenFile):
+        encoding = encoding if training.unit == "character" else None
+        lines = is_documents and separator is None
+        options = {"unit": training.unit, "lines": lines, "separator": separator, "encoding": encoding}
+    try:
+        corpus = read_corpus(
+            source, vocabulary=vocabulary, newlines=newlines, normalization=normalization, **options
+        )
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation: {error}") from error
+    if (corpus.unit, isinstance(corpus, Documents)) != (training.unit, is_documents):
+        corpus.close()
+        raise TypeError(
+            f"validation is {_kind(corpus)}, and the text to train on is {_kind(training)}: both must be of "
+            "one kind; a number is the fraction of the text to hold out"
+        )
+    return corpus
+
+
+def _kind(corpus: Corpus) -> str:
+    """What a corpus is, for errors."""
+    return f"{'documents' if isinstance(corpus, Documents) else 'one running text'} of {corpus.unit}s"
+
+
 def _file_encoding(encoding: str | None, unit: str) -> str:
     """The encoding of a file."""
     if encoding is not None and unit == "byte":
@@ -221,31 +265,36 @@ def _read_documents(source: Iterable[Any], changes: Changes) -> Documents:
     return Documents.of(texts, units.pop(), changes.told())
 
 
+def _warn(message: str) -> None:
+    """Warn; the warning names the line that called fastrnn."""
+    frame, level = sys._getframe(), 1  # noqa: SLF001  (as the standard library's warnings do)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("fastrnn."):
+        frame, level = frame.f_back, level + 1  # type: ignore[assignment]
+    warnings.warn(message, stacklevel=level)
+
+
 def _warn_of_shapes(documents: Documents) -> None:
     """Warn if each document is a single symbol, or if each ends with a line end."""
     if len(documents) < 2:
         return
     if np.all(documents.lengths == 1):
-        warnings.warn(
+        _warn(
             "each document is a single symbol: to train on one text, pass a str or bytes, and not a list "
             "of its symbols",
-            stacklevel=5,
         )
     elif all(text[-1:] in LINE_ENDS for text in documents.texts[:-1]):
-        warnings.warn(
+        _warn(
             "each document ends with its line's end, which the model then learns: pass the open file, or "
             "strip the lines",
-            stacklevel=5,
         )
 
 
 def _warn_of_a_file_name(text: Any) -> None:
     """Warn if a text is the name of a file: the user may mean the file."""
     if 0 < len(text) <= LONGEST_NAME and _is_file(text):
-        warnings.warn(
-            f"the text {text!r} is the name of a file, and its {len(text)} symbols are trained on, not the "
-            "contents of the file: pass a pathlib.Path to train on the file",
-            stacklevel=5,
+        _warn(
+            f"the text {text!r} is the name of a file, and its {len(text)} symbols are taken, not the "
+            "contents of the file: pass a pathlib.Path for those"
         )
 
 

@@ -76,6 +76,11 @@ def code_points(text: Any, position: int = 0, *, surrogates: bool = False) -> ND
         ) from error
 
 
+def byte_lengths(codes: NDArray[Any]) -> NDArray[np.int64]:
+    """How many bytes each code point has in UTF-8."""
+    return 1 + np.searchsorted(np.array([0x80, 0x800, 0x10000]), codes, side="right")
+
+
 def count_symbols(pieces: Iterable[Text], position: int = 0) -> NDArray[np.int64]:
     """Count each code point, byte or token of a text in pieces; the last count is that of the highest one.
 
@@ -168,6 +173,45 @@ class Vocabulary:
         if self.unknown:
             found[self.unknown_id] = counts.sum() - found.sum()
         return found
+
+    def byte_lengths(self, counts: Callable[[], NDArray[np.int64]]) -> NDArray[np.float64] | None:
+        """How many bytes each id has in UTF-8 (V); ``None`` for tokens.
+
+        The end of a document has one, as the end of a line in a file. The unknown symbol has the mean of the
+        characters that it stands for in a text, whose counts by code point ``counts`` returns.
+        """
+        if self.unit == "token":
+            return None
+        found = np.ones(self.size)
+        if self.unit == "character":
+            found[: len(self.symbols)] = byte_lengths(self.symbols)
+        if self.unknown:
+            others = counts()
+            others[self.symbols[self.symbols < len(others)]] = 0
+            codes = np.flatnonzero(others)
+            if codes.size:
+                found[self.unknown_id] = np.average(byte_lengths(codes), weights=others[codes])
+        return found
+
+    def count_bytes(self, text: Any, *, unknown: str | float | None = None) -> int:
+        """The bytes in UTF-8 of a text whose newlines were read already; unknown symbols may be skipped.
+
+        Raises
+        ------
+        ValueError
+            Tokens have no bytes.
+        """
+        if self.unit == "token":
+            raise ValueError(
+                "a token has no bytes: for a model of tokens there are bits_per_symbol and perplexity"
+            )
+        if unknown == "skip":
+            ids = self.encode_as_is(text, unknown=unknown)
+            known = self.symbols[ids[ids >= 0]]
+            return int(byte_lengths(known).sum()) if self.unit == "character" else known.size
+        if self.unit == "byte" or text.isascii():
+            return len(text)
+        return len(text.encode("utf-8", "surrogatepass"))
 
     @cached_property
     def _ids(self) -> NDArray[np.int32]:

@@ -36,7 +36,8 @@ LONGEST_REPR = 1000
 class History(Sequence[Record]):
     """Records in the order of their updates; `append` and `extend` add to them.
 
-    It behaves like a list of dicts to which records can only be added. It returns copies of its records.
+    It behaves like a list of dicts to which records can only be added. It returns copies of its records;
+    `amend` adds keys to one.
 
     Parameters
     ----------
@@ -85,6 +86,18 @@ class History(Sequence[Record]):
             column[place:] = array("d", [values.get(key, math.nan)])
         self._length += 1
 
+    def amend(self, index: int, more: Mapping[str, float]) -> None:
+        """Add keys to a record, or change the values of some; errors are those of the constructor.
+
+        An ``IndexError`` says that there is no such record.
+        """
+        place = self._place(index)
+        values = _checked_record(f"history[{place}]", {**self[place], **more})
+        for key, value in values.items():
+            if key not in self._columns:
+                self._columns[key] = array("d", [math.nan]) * self._length
+            self._columns[key][place] = value
+
     def extend(self, records: Iterable[Mapping[str, float]]) -> None:
         """Add records; errors are those of the constructor."""
         if isinstance(records, str | Mapping) or not isinstance(records, Iterable):
@@ -113,12 +126,16 @@ class History(Sequence[Record]):
             part._length = len(range(self._length)[index])
             part._columns = {key: column[: self._length][index] for key, column in self._columns.items()}
             return part
-        try:
-            place = range(self._length)[operator.index(index)]
-        except IndexError:
-            raise IndexError(f"history has {self._length} records, and no index {index}") from None
+        place = self._place(index)
         values = {key: column[place] for key, column in self._columns.items()}
         return {k: int(v) if k == "step" else v for k, v in values.items() if not math.isnan(v)}
+
+    def _place(self, index: int) -> int:
+        """The place of a record, counted from the first one."""
+        try:
+            return range(self._length)[operator.index(index)]
+        except IndexError:
+            raise IndexError(f"history has {self._length} records, and no index {index}") from None
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, History):

@@ -17,6 +17,7 @@ from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.inference import scoring
 from fastrnn.inference.sampling import drawn
 from fastrnn.inference.scoring import Named, Piece, Scorer
+from fastrnn.model.evaluation import LOSS, Evaluation
 from fastrnn.model.history import History, Record, as_history
 from fastrnn.model.model_file import ModelFile, checked_settings
 from fastrnn.network.execution import checked_threads
@@ -54,8 +55,8 @@ class Model(checks.Sealed):
         The `fastrnn.data.vocabulary.Vocabulary`. For tokens it is a
         `fastrnn.data.vocabulary.TokenVocabulary`, whose attribute ``tokens`` has their names.
     counts
-        int64 (V), read-only: how often each symbol occurs in the training text; with ``split="rows"``, in the
-        whole text.
+        int64 (V), read-only: how often each symbol occurs in the training text; with ``split="rows"`` or
+        ``refit``, in the whole text.
     settings
         The settings of the training, a dict. It can be changed and set.
     history
@@ -65,7 +66,10 @@ class Model(checks.Sealed):
         ``loss`` is in nats: the mean per symbol since the previous record or, with ``reduction="sum"``, the
         sum over the window of that update. ``gradient_norm`` is the norm of that update's gradient, after the
         clip by value and before the clip by norm. ``validation_loss`` is the mean in nats per symbol of the
-        first 32,768 symbols that are held out; with ``split="rows"``, of all of them. With ``averaging``, the
+        first 32,768 symbols that are held out; with ``split="rows"``, of all of them. The record of the
+        weights that are kept also has ``held_out_loss``, that of all of them, ``held_out_symbols``, their
+        number, and, but for tokens, ``held_out_bytes``; see `evaluation`. Records of a refit have ``refit``,
+        which is 1, and no validation loss. With ``averaging``, the
         validation loss alone is that of the averaged parameters. Records can be appended, and the attribute
         can be set to a list of them.
 
@@ -133,13 +137,31 @@ class Model(checks.Sealed):
 
     @property
     def kept_record(self) -> Record | None:
-        """The record of the model's weights: the best one if the best weights were kept, else the last."""
-        if not self.history:
-            return None
-        if self.settings.get("keep") != "best":
-            return self.history[-1]
+        """The record of the model's weights: the best one if the best weights were kept, else the last.
+
+        A refit goes on from the best weights, so the model then has its last ones.
+        """
+        return self.history[self.kept_index] if self.history else None
+
+    @property
+    def kept_index(self) -> int:
+        """The place of `kept_record` in the history, which has records. Internal."""
         losses = self.history.columns().get("validation_loss")
-        return self.history[-1 if losses is None else int(np.nanargmin(losses))]
+        if self.settings.get("keep") != "best" or losses is None or "refit" in self.history[-1]:
+            return -1
+        return int(np.nanargmin(losses))
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """How well the trained weights predict all that was held out; ``None`` if that was not measured.
+
+        It is measured when training ends, but not if it is interrupted. With ``refit``, it is that of the
+        weights from which the refit went on: a model that is trained on everything cannot be measured on it.
+        """
+        losses = self.history.columns().get(LOSS)
+        if losses is None:
+            return None
+        return Evaluation.of_record(self.history[int(np.flatnonzero(~np.isnan(losses))[-1])])
 
     # ---- Scoring ---------------------------------------------------------------------------------
 
@@ -269,14 +291,18 @@ class Model(checks.Sealed):
         A text without symbols, or whose symbols are all skipped, is a ``ValueError``.
         """
         bits = self.surprisal(text, end=end, unknown=unknown)
-        if not bits.size:
-            raise ValueError(
-                "the text is empty: it has no mean"
-                if not len(text)
-                else "the text has no symbol that the model knows: it has no mean"
-            )
-        with np.errstate(over="ignore"):
-            return _finite(bits.mean())
+        return _mean(bits, bits.size, text)
+
+    def bits_per_byte(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
+        """Return the bits of a text, divided by the number of its bytes in UTF-8.
+
+        The bytes are those of the text as the model reads it: a CR LF that is read as LF has one byte, and a
+        symbol that is skipped has none. With ``end``, the document's end has one, as the end of a line.
+        Arguments and errors are those of `bits_per_symbol`; tokens have no bytes, which is a ``ValueError``.
+        """
+        bits = self.surprisal(text, end=end, unknown=unknown)
+        n_bytes = self.vocabulary.count_bytes(self.vocabulary.as_read(text), unknown=unknown)
+        return _mean(bits, n_bytes + end, text)
 
     def perplexity(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
         """Return ``2 ** bits_per_symbol``; arguments and errors as in `bits_per_symbol`."""
@@ -437,6 +463,18 @@ class Model(checks.Sealed):
             name = "validation_loss" if "validation_loss" in record else "loss"
             loss = f", {name} {record[name]:.4f} at step {record['step']:,}"
         return f"<fastrnn.Model of {kind}: {symbols}, {self.network!r}{loss}>"
+
+
+def _mean(bits: NDArray[np.float64], n: int, text: Text) -> float:
+    """The sum of a text's bits, divided by n; a text without any is a ``ValueError``."""
+    if not bits.size:
+        raise ValueError(
+            "the text is empty: it has no mean"
+            if not len(text)
+            else "the text has no symbol that the model knows: it has no mean"
+        )
+    with np.errstate(over="ignore"):
+        return _finite(bits.sum() / n)
 
 
 def _finite(bits: np.float64) -> float:

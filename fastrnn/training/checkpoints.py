@@ -41,6 +41,7 @@ COMPARED = {
     "reading": "newlines or normalization",
     "vocabulary": "vocabulary",
     "text": "text",
+    "validation": "text to validate on (validation=, --validation-file)",
 }
 
 #: The ids of a text that are hashed at a time.
@@ -142,7 +143,7 @@ class Checkpoints(Callback):
                 History.of_columns(below("history", arrays)),
             )
             write_atomically(self._path, CheckpointFile(self._about, arrays, model.to_bytes()).to_bytes())
-            training.saved = int(arrays["trainer.updates"])
+            training.saved = int(arrays["trainer.updates"] + arrays.get("refit.updates_before", 0))
 
     @contextmanager
     def _failures_told(self, training: Training) -> Iterator[None]:
@@ -217,8 +218,8 @@ class Resumption:
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self._path} does not have the settings that were chosen") from error
 
-    def add_text(self, training: Training, texts: list[Sequence]) -> None:
-        """Take what is trained on and held out.
+    def add_text(self, training: Training, texts: dict[str, Sequence]) -> None:
+        """Take what is trained on and held out, or validated on as a text of its own, by name.
 
         Raises
         ------
@@ -232,7 +233,10 @@ class Resumption:
         vocabulary = training.model.vocabulary
         self._about["reading"] = [vocabulary.newlines, vocabulary.normalization]
         self._about["vocabulary"] = _digest(vocabulary)
-        self._about["text"] = fingerprint(texts)
+        own = texts.get("validation")
+        self._about["text"] = fingerprint([text for text in texts.values() if text is not own])
+        if own is not None:
+            self._about["validation"] = fingerprint([own])
         self._require_same()
         trainer = training.trainer
         state = 1 + trainer.optimizer.moments + (trainer.averaging is not None)

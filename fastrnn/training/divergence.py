@@ -40,6 +40,10 @@ class Divergence(Callback):
         if not self._good:
             self._keep(training)
 
+    def begin(self, training: Training) -> None:
+        """The state with which a stage begins is good."""
+        self._keep(training)
+
     def before_record(self, training: Training, record: Record) -> None:
         """Raise a `DivergenceError` if the loss has exploded, and not only because the state has.
 
@@ -89,7 +93,7 @@ class Divergence(Callback):
 
     def recover(self, training: Training) -> bool:
         """Give the model usable weights, if training ends; return whether there are any."""
-        if self._good["trainer.updates"] > 0:
+        if self._good["trainer.updates"] > 0 or training.is_refit:
             self._go_back(training)
         if self._best is not None:
             self._best.after_training(training)

@@ -12,11 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.data.batches import Batch, WindowReader
+from fastrnn.model.evaluation import Evaluation
 from fastrnn.model.history import Record
 from fastrnn.model.model import Model
 from fastrnn.model.safetensors_format import TYPES
+from fastrnn.schedules import Linear, Schedule
+from fastrnn.training.held_out import HeldOut
 from fastrnn.training.presets import TrainingConfig
 from fastrnn.training.trainer import Trainer
+
+#: A refit has one update for so many of those that the best length has, and begins with so many of warm-up at
+#: most. If time limits training, it has this part of the time. ``docs/guide.md`` says how they were found.
+UPDATES_OF_BEST, REFIT_WARMUP, REFIT_TIME = 3, 20, 0.25
 
 Floats = NDArray[np.float64]
 Arrays = dict[str, NDArray[Any]]
@@ -44,7 +51,8 @@ class Updates:
 class Callback:
     """Follows a training: `fastrnn.train` calls a method for each event. All of them do nothing here.
 
-    A method that returns True ends training, as if this update were its last one. An exception ends it too,
+    A method that returns True ends training, as if this update were its last one; with ``refit``, it ends the
+    stage: first training, and later the refit. An exception ends it too,
     and `fastrnn.train` raises it. Callbacks are called in their order. They may read everything that a
     `Training` has, and must change nothing of it.
 
@@ -72,6 +80,12 @@ class Callback:
 
     def after_record(self, training: Training, record: Record) -> bool | None:
         """A record was added to the history."""
+
+    def after_evaluation(self, training: Training, evaluation: Evaluation) -> None:
+        """The weights that are kept were measured on all that is held out; their record has it now."""
+
+    def before_refit(self, training: Training) -> None:
+        """Training goes on over the whole text, from the weights that are kept: ``training.is_refit``."""
 
     def after_interruption(self, training: Training, is_between_updates: bool) -> None:
         """Ctrl-C or SIGTERM ends training early; `after_training` comes next.
@@ -101,7 +115,16 @@ class Training:
     trainer, model
         The `fastrnn.Trainer`, and the `fastrnn.Model` with its history.
     reader, held_out
-        The windows that are trained on, and the batch that is held out or ``None``.
+        The windows that are trained on, and what each record is measured on: a batch that is held out, or
+        ``None``.
+    all_held_out
+        All that is held out, or ``None``.
+    refit_reader
+        The windows of the whole text, or ``None`` if there is no refit.
+    is_refit
+        Whether this is the refit: training goes on over the whole text, and nothing is held out any more.
+    updates_before
+        The number of updates before the refit.
     seconds_before
         The seconds of training of earlier processes, if a checkpoint was resumed.
     rate_factor
@@ -119,6 +142,8 @@ class Training:
     model: Model
     reader: WindowReader
     held_out: Batch | None
+    all_held_out: HeldOut | None = None
+    refit_reader: WindowReader | None = None
     callbacks: list[Callback] = field(default_factory=list)
     began: float | None = None
     seconds_before: float = 0.0
@@ -126,17 +151,24 @@ class Training:
     is_stopped: bool = False
     told: int = 0
     saved: int | None = None
+    is_refit: bool = False
+    updates_before: int = 0
+    #: The number of updates of the refit, and the seconds of training before it.
+    refit_steps: int = 0
+    refit_began: float = 0.0
     #: Makes a context in which Ctrl-C raises at once; else training ends after the native call.
     at_once: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
     def updates(self) -> int:
-        """The number of updates that were done."""
-        return self.trainer.updates
+        """The number of updates that were done, those before the refit included."""
+        return self.updates_before + self.trainer.updates
 
     @property
     def steps(self) -> int | None:
-        """The number of updates at the end, or ``None`` if only the time limits it."""
+        """The number of updates at the end of this stage, or ``None`` if only the time limits it."""
+        if self.is_refit:
+            return self.updates_before + self.refit_steps
         if self.config.epochs is not None:
             return self.config.epochs * self.reader.windows
         return cast("int | None", self.config.steps)
@@ -158,15 +190,45 @@ class Training:
 
     @property
     def is_done(self) -> bool:
-        """Whether no update is left."""
-        return self.is_stopped or (self.updates > 0 and self.fraction_done(self.updates) >= 1)
+        """Whether no update of this stage is left."""
+        return self.is_stopped or (self.trainer.updates > 0 and self.fraction_done(self.updates) >= 1)
 
     def fraction_done(self, updates: Any) -> Any:
-        """The fraction of training that is done after these numbers of updates, from 0 to 1."""
-        fraction = updates / self.steps if self.steps else np.zeros_like(updates)
+        """The fraction of this stage that is done after these numbers of updates, from 0 to 1."""
+        before, steps = self.updates_before, self.steps
+        fraction = (updates - before) / (steps - before) if steps else np.zeros_like(updates)
         if self.config.time_limit:
-            fraction = np.maximum(fraction, self.seconds / cast("float", self.config.time_limit))
+            fraction = np.maximum(fraction, (self.seconds - self.refit_began) / self._seconds_of_stage)
         return np.minimum(fraction, 1.0)
+
+    @property
+    def _seconds_of_stage(self) -> float:
+        """The time limit of this stage."""
+        limit = cast("float", self.config.time_limit)
+        if self.is_refit:
+            return max(limit - self.refit_began, 1e-9)
+        return limit if self.refit_reader is None else limit * (1 - REFIT_TIME)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of this stage."""
+        if self.is_refit:
+            return Linear(warmup=min(REFIT_WARMUP, self.refit_steps // 10))
+        return self.config.schedule
+
+    def begin_refit(self) -> None:
+        """Go on over the whole text, from the weights that the model has."""
+        best = int(cast("Record", self.model.kept_record)["step"]) + 1
+        self._enter_refit(self.updates, max(1, round(best / UPDATES_OF_BEST)), self.seconds)
+        self.trainer.begin_again(self.model.network.flat)
+        self.is_stopped, self.told = False, self.updates
+
+    def _enter_refit(self, updates_before: int, steps: int, seconds: float) -> None:
+        if not self.is_refit:
+            self.reader, self.held_out = cast("WindowReader", self.refit_reader), None
+            self.trainer.dropout_seed ^= 1  # else the masks are those of the first updates
+        self.is_refit, self.updates_before = True, updates_before
+        self.refit_steps, self.refit_began = steps, seconds
 
     def updates_to_next_call(self) -> int:
         """The most updates that may be done before a callback must be called."""
@@ -177,7 +239,7 @@ class Training:
     def symbols(self, first: int, count: int) -> int:
         """The number of targets of ``count`` updates, from number ``first`` on."""
         reader, T = self.reader, self.reader.seq_length
-        starts = (first + np.arange(count)) % reader.windows * T
+        starts = (first - self.updates_before + np.arange(count)) % reader.windows * T
         return int(np.minimum(T, reader.layout.n_steps - starts).sum()) * reader.layout.batch_size
 
     def tell(self, method: str, *event: Any) -> None:
@@ -195,6 +257,7 @@ class Training:
             "seconds": np.array(self.seconds),
             "rate_factor": np.array(self.rate_factor),
             "is_stopped": np.array(self.is_stopped, np.uint8),
+            **self._refit_snapshot(),
             **{
                 f"{name}.{key}": _copied(f"{name}.{key}", array)
                 for name, callback in self._named_callbacks()
@@ -204,6 +267,9 @@ class Training:
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take what `snapshot` returned; the next update is then the same as it would have been."""
+        if "refit.steps" in arrays:
+            refit = below("refit", arrays)
+            self._enter_refit(int(refit["updates_before"]), int(refit["steps"]), float(refit["began"]))
         self.trainer.restore(below("trainer", arrays))
         self.model.history = type(self.model.history).of_columns(below("history", arrays))
         self.seconds_before, self.began = float(arrays["seconds"]), self.began and time.monotonic()
@@ -212,6 +278,16 @@ class Training:
         for name, callback in self._named_callbacks():
             if any(key.startswith(f"{name}.") for key in arrays):
                 callback.restore(below(name, arrays))
+
+    def _refit_snapshot(self) -> Arrays:
+        """What a checkpoint keeps of the refit, if it has begun."""
+        if not self.is_refit:
+            return {}
+        return {
+            "refit.updates_before": np.array(self.updates_before),
+            "refit.steps": np.array(self.refit_steps),
+            "refit.began": np.array(self.refit_began),
+        }
 
     def _named_callbacks(self) -> Iterator[tuple[str, Callback]]:
         """The callbacks with the beginning of the names of their arrays: their class, and a number."""

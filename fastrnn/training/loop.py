@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from fastrnn.data.batches import Batch
 from fastrnn.errors import DivergenceError, TrainingInterrupted
 from fastrnn.inference import scoring
+from fastrnn.model.history import Record
 from fastrnn.schedules import Progress
 from fastrnn.training.divergence import Divergence
 from fastrnn.training.events import Training, Updates
+from fastrnn.training.held_out import HeldOut
 from fastrnn.training.interruption import Interruptions
 from fastrnn.training.pace import Pace
-from fastrnn.training.recorder import Recorder
+from fastrnn.training.recorder import BestWeights, Recorder
 
 if TYPE_CHECKING:
     from fastrnn.training.progress import ProgressDisplay
+
+logger = logging.getLogger("fastrnn")
+
+#: The evaluation at the end may take this part of a time limit.
+EVALUATION_TIME = 0.1
 
 
 def fit(
     training: Training,
     recorder: Recorder,
     divergence: Divergence,
+    best: BestWeights | None,
     display: ProgressDisplay | None,
     *,
     terminate: bool,
@@ -48,6 +57,11 @@ def fit(
             training.began = time.monotonic()
             training.tell("before_training")
             _update(training, recorder, divergence, interruptions)
+            if training.held_out is not None and training.model.history:
+                _evaluate(training, best, display)
+                if training.refit_reader is not None:
+                    _begin_refit(training, divergence)
+                    _update(training, recorder, divergence, interruptions)
             training.tell("after_training")
             is_over = True
             interruptions.raise_if_asked()
@@ -64,7 +78,7 @@ def fit(
 def _update(
     training: Training, recorder: Recorder, divergence: Divergence, interruptions: Interruptions
 ) -> None:
-    """Do the updates that are left, and make the records. After a divergence, go back and on."""
+    """Do the updates of a stage that are left, and make the records. After a divergence, go back and on."""
     pace = Pace()
     lasts = training.trainer.network.lasts(training.reader.seq_length, training.reader.layout.batch_size)
     while True:
@@ -86,17 +100,16 @@ def _update(
 
 def _advance(training: Training, pace: Pace, *, lasts: bool) -> Updates:
     """Do some updates in one native call."""
-    done, config, reader = training.updates, training.config, training.reader
-    batch, first, windows = reader.at(done)
+    done, of_stage, reader = training.updates, training.trainer.updates, training.reader
+    batch, first, windows = reader.at(of_stage)
     # with one window in a call that lasts, Ctrl-C aborts it, and the state is that of before
     state = training.trainer.state if lasts else None
 
     def advance(count: int) -> Updates:
-        numbers = np.arange(done, done + count)
-        progress = Progress(
-            numbers, training.fraction_done(numbers), numbers // reader.windows, _losses(training)
-        )
-        rates = training.learning_rate * config.schedule.factors(progress)
+        numbers = np.arange(of_stage, of_stage + count)
+        fractions = training.fraction_done(training.updates_before + numbers)
+        progress = Progress(numbers, fractions, numbers // reader.windows, _losses(training))
+        rates = training.learning_rate * training.schedule.factors(progress)
         losses, norms = training.trainer.advance(batch, reader.seq_length, first, rates)
         return Updates(done, losses, norms, rates)
 
@@ -113,7 +126,7 @@ def _advance(training: Training, pace: Pace, *, lasts: bool) -> Updates:
 
 def _losses(training: Training) -> list[float]:
     """The losses that the schedule reads: those of validation if there are any, else those of training."""
-    if not training.config.schedule.reads_losses:
+    if not training.schedule.reads_losses:
         return []
     columns = training.model.history.columns()
     losses = columns.get("validation_loss", columns.get("loss", np.empty(0)))
@@ -132,6 +145,50 @@ def _finish_early(training: Training, recorder: Recorder, *, is_between_updates:
                 recorder.make_due(training)
                 recorder.make_last(training)
             training.tell("after_training")
+
+
+# ---- After the last update -------------------------------------------------------------------------------
+
+
+def _evaluate(training: Training, best: BestWeights | None, display: ProgressDisplay | None) -> None:
+    """Measure the weights that the model gets on all that is held out; their record gets the result.
+
+    It comes when the time limit of training is over, and may take a tenth of the limit.
+    """
+    if best is not None:
+        best.give(training)
+    model, limit = training.model, training.config.time_limit
+    if model.evaluation is not None:  # a checkpoint of the end of training was resumed
+        return
+    seconds = math.inf if limit is None else EVALUATION_TIME * cast("float", limit)
+    with training.at_once():
+        evaluation = cast("HeldOut", training.all_held_out).evaluate(
+            model.network,
+            model.counts,
+            seconds=seconds,
+            tell=_tell_nothing if display is None else display.evaluated,
+        )
+    if not math.isfinite(evaluation.loss):
+        logger.warning("the loss on all that is held out is %g, and is not recorded", evaluation.loss)
+        return
+    model.history.amend(model.kept_index, evaluation.as_record())
+    training.tell("after_evaluation", evaluation)
+
+
+def _tell_nothing(_fraction: float) -> None:
+    """Nobody wants to know how much is done."""
+
+
+def _begin_refit(training: Training, divergence: Divergence) -> None:
+    """Let training go on over the whole text."""
+    kept = cast("Record", training.model.kept_record)
+    training.begin_refit()
+    logger.info(
+        "refit: training goes on over the whole text, from the weights of update %s, for %s updates",
+        f"{kept['step']:,}", f"{training.refit_steps:,}",
+    )  # fmt: skip
+    training.tell("before_refit")
+    divergence.begin(training)
 
 
 # ---- Before the first update -------------------------------------------------------------------------

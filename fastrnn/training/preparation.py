@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -14,14 +15,15 @@ from fastrnn.core.layout import parameter_layout
 from fastrnn.core.plan import Split, window_plan
 from fastrnn.core.thread_team import usable_cores
 from fastrnn.data.batches import Batch, BatchLayout, WindowReader, fit_window
-from fastrnn.data.corpus import Corpus, Documents, Sequence
+from fastrnn.data.corpus import Corpus, Documents, JoinedSequence, Sequence
 from fastrnn.data.unknown import WithUnknown
 from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.network import Network
 from fastrnn.training import choice
 from fastrnn.training.events import Training
-from fastrnn.training.presets import MIN_TO_HOLD_OUT, TrainingConfig
+from fastrnn.training.held_out import HeldOut
+from fastrnn.training.presets import MIN_TO_HOLD_OUT, OWN_TEXT, TrainingConfig
 from fastrnn.training.trainer import Trainer
 
 logger = logging.getLogger("fastrnn")
@@ -32,18 +34,25 @@ VALIDATION_SYMBOLS = 1 << 15
 
 
 def prepare(
-    corpus: Corpus, symbols: Symbols, config: TrainingConfig, backend: str, threads: int | None, rng: Any
-) -> tuple[Training, list[Sequence]]:
+    corpus: Corpus,
+    validation: Corpus | None,
+    symbols: Symbols,
+    config: TrainingConfig,
+    backend: str,
+    threads: int | None,
+    rng: Any,
+) -> tuple[Training, dict[str, Sequence]]:
     """Split the text, count its symbols, lay it out in rows, and make the network.
 
-    It returns the training, and the ids of what is trained on and held out.
+    ``validation`` is a text of its own to validate on; nothing of ``corpus`` is then held out. It returns the
+    training, and the ids of what is trained on and held out, by name.
     """
     fraction = _held_out_fraction(config, corpus)
-    if config.shuffle and isinstance(corpus, Documents):
-        corpus = corpus.shuffled(rng)
-    training, held_out = corpus.split(fraction if config.split == "end" else 0.0)
-    vocabulary, counts = symbols.found_in(training, held_out, config.min_count)
-    ids = training.sequence(vocabulary)
+    training, held_out = _split(corpus, config, fraction, rng)
+    if validation is not None:
+        held_out = validation
+    vocabulary, counts = symbols.found_in(training, held_out, config, is_own=validation is not None)
+    ids, held_out_ids = training.sequence(vocabulary), held_out.sequence(vocabulary)
     if len(ids) < 2 or not training.size:
         raise ValueError(
             f"the text to train on has {training.size} symbols; it must have at least 2"
@@ -51,24 +60,21 @@ def prepare(
         )
     work = _work(config, training.size, vocabulary.size, backend, threads)
     config = choice.chosen(config, work)
-    transitions = len(ids) - 1
-    if config.drop_last:
-        transitions = _whole_windows(transitions, config.seq_length)
-    T, B = fit_window(transitions, config.seq_length, config.batch_size)
+    T, B = fit_window(_transitions(ids, config), config.seq_length, config.batch_size)
+    layout = _layout(ids, T, B, vocabulary, config)
     if config.split == "rows":
-        transitions = transitions // (T * B) * T * B
-    layout = BatchLayout(
-        ids, transitions, B, boundary_id=vocabulary.boundary_id, carry_state=config.carry_state
-    )
-    if config.split == "rows":
-        layout, validation = _split_rows(layout, T, fraction)
+        layout, batch = _split_rows(layout, T, fraction)
     else:
-        validation = _validation_batch(held_out, vocabulary, B)
-    if vocabulary.unknown:  # after the held-out part was read, which has none at random
-        layout = layout.of(_showing_unknown(ids, vocabulary, config, rng))
+        batch = _validation_batch(held_out, held_out_ids, vocabulary, B)
+    if validation is not None and batch is None:
+        least = 1 if isinstance(held_out, Documents) else 2
+        raise ValueError(f"validation has {held_out.size} symbols; it must have at least {least}")
+    shown = _shown(vocabulary, config, rng)
+    layout = layout.of(shown(ids))
+    if vocabulary.unknown:
         _log_unknown(config, vocabulary, counts)
-    _log_split(config, training, held_out, fraction if validation is not None else 0.0)
-    for change in corpus.changes:
+    _log_split(config, training, held_out, batch)
+    for change in dict.fromkeys((*corpus.changes, *held_out.changes)):
         logger.info("%s (newlines='keep', --newlines keep, takes the text as it is)", change)
     _tell_what_shrank(len(ids), {"seq_length": (config.seq_length, T), "batch_size": (config.batch_size, B)})
     reader = WindowReader(layout, T)
@@ -93,7 +99,16 @@ def prepare(
     )
     learnt = network if config.averaging is None else trainer.averaged_network
     model = Model(learnt, vocabulary, counts, config.describe())
-    return Training(config, trainer, model, reader, validation), [ids, held_out.sequence(vocabulary)]
+    all_held_out = refit_reader = None
+    if batch is not None and config.split == "rows":
+        all_held_out = HeldOut.of_rows(batch, training, vocabulary)
+    elif batch is not None:
+        all_held_out = HeldOut.of_corpus(batch, held_out, held_out_ids, vocabulary)
+    if batch is not None and config.refit:
+        everything = JoinedSequence(ids, held_out_ids, vocabulary.boundary_id)
+        refit_reader = WindowReader(_layout(shown(everything), T, B, vocabulary, config), T)
+    sequences = {"text": ids, "held out" if validation is None else "validation": held_out_ids}
+    return Training(config, trainer, model, reader, batch, all_held_out, refit_reader), sequences
 
 
 def _work(config: TrainingConfig, symbols: int, V: int, backend: str, threads: int | None) -> choice.Work:
@@ -114,20 +129,30 @@ class Symbols:
     normalization: str | None = None
 
     def found_in(
-        self, training: Corpus, held_out: Corpus, min_count: int | None = None
+        self, training: Corpus, held_out: Corpus, config: TrainingConfig, *, is_own: bool
     ) -> tuple[Vocabulary, NDArray[np.int64]]:
-        """The vocabulary, and how often each id occurs in the training part."""
+        """The vocabulary, and how often each id occurs in what is trained on: with a refit, in both parts.
+
+        The held-out part is one of the text, whose symbols are all in the vocabulary unless there is an
+        unknown symbol, or a text of its own.
+        """
         boundary = isinstance(training, Documents)
         counts = [training.counts(), held_out.counts()]  # this also checks tokens
-        if min_count is None:
-            vocabulary = self._vocabulary(training.unit, counts, boundary=boundary)
+        if config.min_count is None:
+            vocabulary = self._vocabulary(training.unit, counts[: 1 if is_own else 2], boundary=boundary)
         else:
-            vocabulary = self._with_unknown(training.unit, counts[0], min_count, boundary=boundary)
+            vocabulary = self._with_unknown(training.unit, counts[0], config.min_count, boundary=boundary)
+        if is_own and not vocabulary.unknown:
+            _require_known(vocabulary, counts[1])
         if training.unit == "character":
             vocabulary = replace(vocabulary, newlines=self.newlines, normalization=self.normalization)
         by_id = vocabulary.by_id(counts[0])
         if isinstance(training, Documents):
             by_id[vocabulary.boundary_id] = len(training) + 1
+        if config.refit:
+            by_id += vocabulary.by_id(counts[1])
+            if isinstance(held_out, Documents):
+                by_id[vocabulary.boundary_id] += len(held_out)
         return vocabulary, by_id
 
     def _vocabulary(self, unit: str, counts: list[NDArray[np.int64]], *, boundary: bool) -> Vocabulary:
@@ -171,15 +196,12 @@ class Symbols:
         return replace(Vocabulary.of_counts([frequent], unit=unit, boundary=boundary), unknown=True)
 
 
-def _showing_unknown(ids: Sequence, vocabulary: Vocabulary, config: TrainingConfig, rng: Any) -> Sequence:
-    """The training text in which some symbols are shown as unknown, at places that ``rng`` draws."""
-    return WithUnknown(
-        ids,
-        unknown_id=len(vocabulary.symbols),
-        boundary_id=vocabulary.boundary_id,
-        share=config.unknown_share or 0.0,
-        seed=int(rng.random() * 2**53),
-    )
+def _shown(vocabulary: Vocabulary, config: TrainingConfig, rng: Any) -> Callable[[Sequence], Sequence]:
+    """How the network sees a sequence: some symbols as the unknown one, if there is one, as ``rng`` draws."""
+    if not vocabulary.unknown:
+        return lambda ids: ids
+    share, seed = config.unknown_share or 0.0, int(rng.random() * 2**53)
+    return lambda ids: WithUnknown(ids, len(vocabulary.symbols), vocabulary.boundary_id, share, seed)
 
 
 def _log_unknown(config: TrainingConfig, vocabulary: Vocabulary, counts: NDArray[np.int64]) -> None:
@@ -192,36 +214,76 @@ def _log_unknown(config: TrainingConfig, vocabulary: Vocabulary, counts: NDArray
     )  # fmt: skip
 
 
+def _require_known(vocabulary: Vocabulary, counts: NDArray[np.int64]) -> None:
+    """Require that a text to validate on has no other symbols than the vocabulary has."""
+    others = np.setdiff1d(np.flatnonzero(counts), vocabulary.symbols).tolist()
+    if others and vocabulary.unit == "character":
+        some = ", ".join(repr(chr(code)) for code in others[:5])
+        raise ValueError(
+            f"validation has {len(others)} characters that neither the text to train on nor vocabulary has, "
+            f"such as {some}: give all characters with vocabulary= (--vocabulary), or take these out of the "
+            "text to validate on"
+        )
+
+
+def _split(corpus: Corpus, config: TrainingConfig, fraction: float, rng: Any) -> tuple[Corpus, Corpus]:
+    """What is trained on, in its order, and what is held out; rows are split later."""
+    if config.split == "every":
+        if not isinstance(corpus, Documents):
+            raise ValueError(
+                "split='every' holds out documents, and the text is one running text: take split='end' or "
+                "'rows', or give documents; lines=True (--lines) takes the lines of a file as documents"
+            )
+        training, held_out = corpus.split_evenly(fraction)
+        return training.shuffled(rng) if config.shuffle else training, held_out
+    if config.shuffle and isinstance(corpus, Documents):
+        corpus = corpus.shuffled(rng)
+    return corpus.split(fraction if config.split == "end" else 0.0)
+
+
 def _held_out_fraction(config: TrainingConfig, corpus: Corpus) -> float:
     """The fraction of the text to hold out."""
+    if config.validation == OWN_TEXT:
+        return 0.0
     if config.validation is not None:
-        return config.validation
+        return cast("float", config.validation)
     documents = len(corpus) if isinstance(corpus, Documents) else None
     enough = corpus.size // 10 >= MIN_TO_HOLD_OUT and (documents is None or documents >= 10)
     return 0.1 if enough else 0.0
 
 
-def _log_split(config: TrainingConfig, training: Corpus, held_out: Corpus, fraction: float) -> None:
+def _log_split(config: TrainingConfig, training: Corpus, held_out: Corpus, batch: Batch | None) -> None:
     """Log what is trained on, what is held out, and how to change it."""
-    what, whose = f"{training.unit}s", "the last"
-    number, rest = training.size, held_out.size
-    if isinstance(training, Documents) and isinstance(held_out, Documents):
-        number, rest, what = len(training), len(held_out), "documents"
-        whose = "drawn" if config.shuffle else "the last"
-    if fraction and config.split == "rows":
-        logger.info(
-            "training on %s %s in rows; the last %g %% of each row are held out for validation "
-            "(validation=0, --validation 0, trains on all)",
-            f"{number:,}", what, 100 * fraction,
-        )  # fmt: skip
-    elif rest:
-        logger.info(
-            "training on %s %s; %s more, %s, are held out for validation and not trained on "
-            "(validation=0, --validation 0, trains on all)",
-            f"{number:,}", what, f"{rest:,}", whose,
-        )  # fmt: skip
-    else:
-        logger.info("training on all %s %s; none are held out for validation", f"{number:,}", what)
+    if batch is None:
+        logger.info("training on all %s; none are held out for validation", _amount(training))
+        return
+    what, change = (
+        f"{_amount(held_out, more=True)}, the last, are",
+        "validation=0, --validation 0, trains on all",
+    )
+    if config.validation == OWN_TEXT:
+        what = f"another text, of {_amount(held_out)}, is"
+        change = "validation=0.1, --validation 0.1, holds out a part of the text instead"
+    elif config.split == "rows":
+        what = f"{batch.targets.size:,} of them, the last of each of {batch.batch_size} rows, are"
+    elif config.split == "every":
+        what = f"{_amount(held_out, more=True)}, at even distances, are"
+    elif config.shuffle and isinstance(training, Documents):
+        what = f"{_amount(held_out, more=True)}, drawn, are"
+    use = "trained on only at the end, by the refit" if config.refit else "not trained on"
+    if not config.refit:
+        change += "; refit=True, --refit, trains on them too in the end"
+    logger.info(
+        "training on %s; %s held out for validation and %s (%s)", _amount(training), what, use, change
+    )
+
+
+def _amount(corpus: Corpus, *, more: bool = False) -> str:
+    """How much text a corpus has, and whether it is more of the same."""
+    symbols = f"{corpus.size:,} {corpus.unit}s"
+    if isinstance(corpus, Documents):
+        return f"{len(corpus):,} {'more' if more else 'documents'} ({symbols})"
+    return f"{corpus.size:,} more" if more else symbols
 
 
 def _tell_what_shrank(n: int, sizes: dict[str, tuple[int | None, int]]) -> None:
@@ -241,16 +303,31 @@ def _whole_windows(transitions: int, seq_length: int | None) -> int:
     return max(1, (transitions - 1) // T) * T
 
 
-def _validation_batch(held_out: Corpus, vocabulary: Vocabulary, B: int) -> Batch | None:
-    """The held-out part as a batch, or ``None`` if it has no transition."""
+def _validation_batch(held_out: Corpus, ids: Sequence, vocabulary: Vocabulary, B: int) -> Batch | None:
+    """The beginning of the held-out part as a batch, or ``None`` if it has no transition."""
     if not held_out.size:
         return None
-    ids = held_out.sequence(vocabulary)
     transitions = min(len(ids) - 1, VALIDATION_SYMBOLS)
     if not transitions:
         return None
     layout = BatchLayout(ids, transitions, min(B, transitions), boundary_id=vocabulary.boundary_id)
     return layout.read(0, layout.n_steps)
+
+
+def _transitions(ids: Sequence, config: TrainingConfig) -> int:
+    """How many transitions of a sequence a pass reads."""
+    transitions = len(ids) - 1
+    return _whole_windows(transitions, config.seq_length) if config.drop_last else transitions
+
+
+def _layout(ids: Sequence, T: int, B: int, vocabulary: Vocabulary, config: TrainingConfig) -> BatchLayout:
+    """The rows of a sequence."""
+    transitions = _transitions(ids, config)
+    if config.split == "rows":
+        transitions = transitions // (T * B) * T * B
+    return BatchLayout(
+        ids, transitions, B, boundary_id=vocabulary.boundary_id, carry_state=config.carry_state
+    )
 
 
 def _split_rows(layout: BatchLayout, T: int, fraction: float) -> tuple[BatchLayout, Batch | None]:

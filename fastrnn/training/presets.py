@@ -68,8 +68,17 @@ def _or_auto(check: Check) -> Check:
 #: The weights that the model gets: those with the lowest validation loss, or the last ones.
 KEEPS = ("best", "last")
 
-#: The place of the held-out part: the end of the text, or the end of each row of a batch.
-SPLITS = ("end", "rows")
+#: The place of the held-out part: the end of the text, the end of each row of a batch, or documents at even
+#: distances.
+SPLITS = ("end", "rows", "every")
+
+#: The setting ``validation`` if a text of its own is validated on.
+OWN_TEXT = "text"
+
+
+def _held_out(name: str, value: Any) -> float | str:
+    return OWN_TEXT if isinstance(value, str) and value == OWN_TEXT else _fraction(name, value)
+
 
 #: The check of each setting of a configuration.
 SETTING_CHECKS: dict[str, Check] = {
@@ -88,12 +97,13 @@ SETTING_CHECKS: dict[str, Check] = {
     "steps": _or_auto(_or_none(checks.whole_number)),
     "epochs": _or_none(checks.whole_number),
     "time_limit": _or_none(seconds),
-    "validation": _or_none(_fraction),
+    "validation": _or_none(_held_out),
     "split": _one_of(SPLITS),
     "shuffle": checks.flag,
     "min_count": _or_none(checks.whole_number),
     "unknown_share": _or_none(_fraction),
     "keep": _one_of(KEEPS),
+    "refit": checks.flag,
     "patience": _or_none(checks.whole_number),
     "retries": lambda name, value: checks.whole_number(name, value, minimum=0),
     "log_every": _or_auto(checks.whole_number),
@@ -122,12 +132,13 @@ class TrainingConfig:
         is 200 updates and those of 32 passes, at most 5,000.
     validation
         The fraction of the text that is held out; ``None`` is a tenth, or nothing if a tenth has fewer than
-        20 symbols or there are fewer than 10 documents.
+        20 symbols or there are fewer than 10 documents. ``"text"``: a text of its own is validated on.
     split
         Which part is held out. ``"end"``: the end of the text. ``"rows"``: the end of each row of a batch, in
-        whole windows, as in char-rnn.
+        whole windows, as in char-rnn. ``"every"``: documents at even distances, such as each tenth.
     shuffle
-        Whether documents are put in a random order before a part is held out.
+        Whether documents are put in a random order before a part is held out; with ``split="every"``, after
+        it.
     min_count
         Characters that the training text has fewer times are shown to the network as one unknown symbol;
         ``None``: there is no such symbol.
@@ -137,6 +148,8 @@ class TrainingConfig:
     keep
         ``"best"``: the model gets the weights with the lowest validation loss, if a part is held out.
         ``"last"``: it gets the last ones.
+    refit
+        Whether training goes on over the whole text when it has ended, from the weights that it keeps.
     patience
         Training ends when so many records in a row have brought no better validation loss; ``None`` never
         ends it so.
@@ -174,12 +187,13 @@ class TrainingConfig:
     steps: int | str | None = AUTO
     epochs: int | None = None
     time_limit: float | str | None = None
-    validation: float | None = None
+    validation: float | str | None = None
     split: str = "end"
     shuffle: bool = True
     min_count: int | None = None
     unknown_share: float | None = None
     keep: str = "best"
+    refit: bool = False
     patience: int | None = None
     retries: int = 3
     carry_state: bool = False
@@ -196,6 +210,11 @@ class TrainingConfig:
             raise ValueError(f"steps={self.steps!r} and epochs={self.epochs!r} exclude each other: give one")
         if self.steps is None and self.epochs is None and self.time_limit is None:
             raise ValueError("training needs an end: give steps, epochs or time_limit")
+        if self.refit and self.validation == 0:
+            raise ValueError(
+                "refit=True goes on over what was held out, and validation=0 holds out nothing: give a "
+                "fraction too, such as validation=0.1"
+            )
         if self.min_count is None and self.unknown_share is not None:
             raise ValueError(f"unknown_share={self.unknown_share} needs an unknown symbol: give min_count")
         if self.min_count is not None and self.unknown_share is None:

@@ -52,13 +52,28 @@ class ProgressDisplay(Callback):
         if self._bar is not None and self._done:
             self._bar.n = self._bar.initial = self._done
 
+    def evaluated(self, fraction: float) -> None:
+        """Show how much of the held-out part was read when training has ended."""
+        if self._bar is not None:
+            self._bar.set_description_str(f"measuring on all that is held out: {fraction:.0%}")
+        elif time.monotonic() - self._told >= PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            logger.info("%3.0f %% of all that is held out was read", 100 * fraction)
+
+    def before_refit(self, training: Training) -> None:
+        """Begin anew."""
+        self._began, self._done, self._done_before = time.monotonic(), 0.0, 0.0
+        if self._bar is not None:
+            self._bar.reset()
+
     def after_updates(self, training: Training, updates: Updates) -> None:
         """Show the fraction that is done, and the loss."""
         if self._bar is None and time.monotonic() - self._told < PROGRESS_SECONDS:
             return
         done, history = float(training.fraction_done(training.updates)), training.model.history
         bits, unit = bits_per_symbol(training, updates.first, updates.losses), training.model.vocabulary.unit
-        summary = f"update {training.updates:,}: {bits:.3f} bits/{unit}"
+        summary = "refit, " if training.is_refit else ""
+        summary += f"update {training.updates:,}: {bits:.3f} bits/{unit}"
         summary += validation_text(history[-1] if history else {})
         if self._bar is not None:
             self._bar.set_description_str(summary, refresh=False)

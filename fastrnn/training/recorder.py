@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from fastrnn.data.batches import Batch
 from fastrnn.errors import DivergenceError
 from fastrnn.inference import scoring
+from fastrnn.model.evaluation import Evaluation
 from fastrnn.model.history import Record
 from fastrnn.training.events import Arrays, Callback, Floats, Training, Updates
+from fastrnn.training.held_out import HeldOut
 
 logger = logging.getLogger("fastrnn")
 
@@ -49,7 +51,8 @@ class Recorder(Callback):
     def make_last(self, training: Training) -> None:
         """Make the record of the last update."""
         count = self._pending.shape[1]
-        if count and (training.config.record_last or training.held_out is not None):
+        is_wanted = training.config.record_last or training.held_out is not None or training.is_refit
+        if count and is_wanted:
             self._record(training, count)
 
     def _record(self, training: Training, count: int) -> None:
@@ -64,6 +67,7 @@ class Recorder(Callback):
             "loss": loss,
             "gradient_norm": norms[-1],
             "learning_rate": learning_rates[-1],
+            **({"refit": 1} if training.is_refit else {}),
         }
         training.tell("before_record", record)
         self._first_pending += count
@@ -80,15 +84,14 @@ class Recorder(Callback):
 
 
 class Validation(Callback):
-    """Measures each record's weights on the held-out part."""
-
-    def __init__(self, held_out: Batch) -> None:
-        self._held_out = held_out
+    """Measures each record's weights on the held-out part; in a refit there is none."""
 
     def before_record(self, training: Training, record: Record) -> None:
         """Add the validation loss."""
+        if training.held_out is None:
+            return
         with training.at_once():
-            loss = scoring.mean_loss(training.model.network, self._held_out)
+            loss = scoring.mean_loss(training.model.network, training.held_out)
         if not math.isfinite(loss):
             raise DivergenceError(
                 f"training diverged: the validation loss is {loss:.4g} after {training.updates} updates. A "
@@ -98,7 +101,10 @@ class Validation(Callback):
 
 
 class BestWeights(Callback):
-    """Keeps the weights with the lowest validation loss; the model gets them when training ends."""
+    """Keeps the weights with the lowest validation loss; the model gets them when training ends.
+
+    A refit goes on from them, and keeps its last ones.
+    """
 
     def __init__(self) -> None:
         self._loss = math.inf
@@ -107,14 +113,24 @@ class BestWeights(Callback):
 
     def after_record(self, training: Training, record: Record) -> None:
         """Keep the weights if they are the best so far."""
+        if training.is_refit:
+            return
         if record["validation_loss"] < self._loss:
             self.weights = training.model.network.flat.copy()
             self._loss = record["validation_loss"]
 
-    def after_training(self, training: Training) -> None:
+    def give(self, training: Training) -> None:
         """Give the model the best weights."""
         if self.weights is not None:
             training.model.network.flat[...] = self.weights
+
+    def before_refit(self, training: Training) -> None:
+        """Keep nothing from now on."""
+        self.weights = None
+
+    def after_training(self, training: Training) -> None:
+        """Give the model the best weights."""
+        self.give(training)
 
     def snapshot(self) -> Arrays:
         kept = {} if self.weights is None else {"weights": self.weights}
@@ -133,6 +149,8 @@ class EarlyStopping(Callback):
 
     def after_record(self, training: Training, record: Record) -> bool:
         """Whether the patience is at its end."""
+        if training.is_refit:
+            return False
         losses = training.model.history.columns()["validation_loss"]
         worse = len(losses) - 1 - int(losses.argmin())
         if worse < self._patience:
@@ -144,23 +162,39 @@ class EarlyStopping(Callback):
 class Outcome(Callback):
     """Logs the result of training: how well the model predicts the held-out part."""
 
+    def after_evaluation(self, training: Training, evaluation: Evaluation) -> None:
+        """Log how well the weights that are kept predict all that is held out."""
+        model, unit = training.model, training.model.vocabulary.unit
+        held_out, n = cast("Batch", training.held_out), cast("HeldOut", training.all_held_out).symbols
+        some = f"{n:,}" if evaluation.symbols == n else f"{evaluation.symbols:,} of the {n:,}"
+        frequencies = scoring.first_symbol_probabilities(model.counts)
+        guessing = float(-np.log2(frequencies[held_out.targets]).mean())
+        logger.info(
+            "on %s held-out %ss, the weights of update %s have %s; the frequencies of the symbols alone give "
+            "%.3f bits/%s",
+            some, unit, f"{cast('Record', model.kept_record)['step']:,}", evaluation.in_words(unit),
+            guessing, unit,
+        )  # fmt: skip
+
     def after_training(self, training: Training) -> None:
-        """Log it."""
+        """Log which weights the model has."""
         history, unit = training.model.history, training.model.vocabulary.unit
-        if training.held_out is None or not history:
+        kept = training.model.kept_record
+        if kept is None or (training.held_out is None and not training.is_refit):
             logger.info("nothing was held out: how well the model does on other texts was not measured")
             return
-        last = history[-1]
-        kept = last
-        if training.config.keep == "best":
-            kept = history[int(history.columns()["validation_loss"].argmin())]
-        reached, at_end = (record["validation_loss"] / math.log(2) for record in (kept, last))
+        if training.is_refit:
+            logger.info(
+                "the model is that of update %s, the last of the refit: it was trained on the whole text, so "
+                "how well it does on other texts was not measured",
+                f"{kept['step']:,}",
+            )
+            return
+        reached, at_end = (record["validation_loss"] / math.log(2) for record in (kept, history[-1]))
         message = f"the model is that of update {kept['step']}: validation {reached:.3f} bits/{unit}"
-        if kept["step"] != last["step"]:
+        if kept["step"] != history[-1]["step"]:
             message += f", the best; at the end it was {at_end:.3f}"
-        frequencies = scoring.first_symbol_probabilities(training.model.counts)
-        guessing = float(-np.log2(frequencies[training.held_out.targets]).mean())
-        logger.info("%s; the frequencies of the symbols alone give %.3f", message, guessing)
+        logger.info(message)
 
 
 def _log_record(training: Training, record: Record) -> None:
@@ -169,7 +203,8 @@ def _log_record(training: Training, record: Record) -> None:
         text = f"loss {record['loss']:.4f}"
     else:
         text = f"{record['loss'] / math.log(2):.3f} bits/{training.model.vocabulary.unit}"
-    logger.info("update %d: %s%s", record["step"], text, validation_text(record))
+    stage = "refit, " if training.is_refit else ""
+    logger.info("%supdate %d: %s%s", stage, record["step"], text, validation_text(record))
 
 
 def validation_text(record: Mapping[str, float]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Iterable
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import DTypeLike
 
@@ -13,7 +14,7 @@ from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks
 from fastrnn.core.durations import pace
 from fastrnn.data.normalization import NEWLINES, NORMALIZATIONS
-from fastrnn.data.sources import Source, read_corpus
+from fastrnn.data.sources import Source, read_corpus, read_validation
 from fastrnn.data.vocabulary import TokenVocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.execution import checked_threads
@@ -24,6 +25,7 @@ from fastrnn.training.events import Callback, Training
 from fastrnn.training.loop import fit
 from fastrnn.training.preparation import Symbols, prepare
 from fastrnn.training.presets import (
+    OWN_TEXT,
     SETTING_CHECKS,
     get_config,
     random_generator,
@@ -79,10 +81,11 @@ def train(
     steps: int | str | None = PRESET,
     epochs: int | None = PRESET,
     time_limit: float | str | None = PRESET,
-    validation: float | None = PRESET,
+    validation: float | Source | None = PRESET,
     split: str = PRESET,
     shuffle: bool = PRESET,
     keep: str = PRESET,
+    refit: bool = PRESET,
     patience: int | None = PRESET,
     retries: int = PRESET,
     log_every: int | str = PRESET,
@@ -169,23 +172,40 @@ def train(
         The decay, from 0 to below 1, such as 0.999, of an exponential moving average of the parameters, which
         the model then gets. ``None`` makes no average.
     steps, epochs, time_limit
-        When to end: after this number of updates, passes over the text, or seconds of training (without the
-        time to compile; also a str such as ``"90s"`` or ``"10m"``), whichever comes first. Steps and epochs
+        When to end: after this number of updates, passes over the text, or seconds of training (also a str
+        such as ``"90s"`` or ``"10m"``), whichever comes first. The time to compile does not count, nor does
+        that of the evaluation at the end, which may take a tenth of the limit at most. Steps and epochs
         exclude each other. Any of the three replaces the preset's end. ``steps="auto"`` is 200 updates and
         those of 32 passes, at most 5,000.
     validation
-        The fraction of the text that is held out: the end of a running text, or documents that ``rng`` draws.
-        0 holds out nothing. ``None`` is a tenth, or nothing if a tenth has fewer than 20 symbols or there are
-        fewer than 10 documents. The validation loss is that of the first 32,768 held-out symbols.
+        A number is the fraction of the text that is held out: the end of a running text, or documents that
+        ``rng`` draws. 0 holds out nothing. ``None`` is a tenth, or nothing if a tenth has fewer than 20
+        symbols or there are fewer than 10 documents. Anything else is a text of its own to validate on,
+        of the kind of the first argument: a str is characters (and a ``pathlib.Path`` is a file), bytes are
+        bytes, an iterable of texts is documents, and whole numbers are tokens. A file is read as a file to
+        train on would be: the same unit and newlines, its lines if the text is documents, and ``encoding``.
+        Nothing of the text is then held out. A character that neither the text nor ``vocabulary`` has is an
+        error. The validation loss during training is that of the first 32,768 held-out symbols;
+        `Model.evaluation` is that of all of them, when training ends.
     split
-        Which part is held out. ``"end"``: the end of the text. ``"rows"``: the end of each row of a batch, in
-        whole windows; the validation loss is then that of all held-out symbols.
+        Which part is held out, if ``validation`` is a fraction. ``"end"``: the end of the text. ``"rows"``:
+        the end of each row of a batch, in whole windows; the validation loss is then that of all held-out
+        symbols. ``"every"``: documents at even distances, in order: each tenth of them if ``validation`` is
+        0.1. No draw of ``rng`` chooses them.
     shuffle
-        Whether ``rng`` draws an order of the documents before a part is held out. With ``False`` they keep
-        their order, and the last ones are held out. A running text is never shuffled.
+        Whether ``rng`` draws an order of the documents before a part is held out, or after it with
+        ``split="every"``. With ``False`` they keep their order, and the last ones are held out. A running
+        text is never shuffled.
     keep
         ``"best"``: the model gets the weights with the lowest validation loss, if a part is held out.
         ``"last"``: it gets the last ones.
+    refit
+        Whether training goes on over the whole text, the held-out part included, when it has ended: from the
+        weights that it keeps, with new moments of the optimizer, for a third of the updates that led to them.
+        The learning rate falls linearly from ``learning_rate`` to zero, after at most 20 updates of warm-up.
+        Its records have the key ``refit``, and no validation loss. A time limit is for both: three quarters
+        of it for training, and the rest for the evaluation and the refit. Nothing is done if nothing is held
+        out.
     patience
         Training ends when so many records in a row have brought no better validation loss; ``None`` never
         ends it so.
@@ -258,7 +278,15 @@ def train(
     [5.5459, 0.0132, 0.0057]
     """
     given = {name: value for name, value in locals().items() if name in SETTING_CHECKS}
-    config = get_config(preset, **{name: value for name, value in given.items() if value is not PRESET})
+    given = {name: value for name, value in given.items() if value is not PRESET}
+    has_own_text = _is_text("validation", given.get("validation"))
+    if has_own_text:
+        if "split" in given:
+            raise ValueError(
+                f"split={split!r} is for a fraction, and validation is a text: leave one of them out"
+            )
+        given |= {"validation": OWN_TEXT, "split": "end"}
+    config = get_config(preset, **given)
     get_backend(backend)
     generator = random_generator(preset, rng)
     workers = None if threads is None else checked_threads(threads)
@@ -284,18 +312,20 @@ def train(
         raise ValueError("resume=True needs a checkpoint, the path of its file")
     alphabet = vocabulary if isinstance(vocabulary, str) else None
     tokens = None if vocabulary is None or alphabet is not None else TokenVocabulary.of_tokens(vocabulary)
-    with read_corpus(
-        text,
-        unit,
-        tokens,
-        encoding=encoding,
-        newlines=newlines,
-        normalization=normalization,
-        lines=lines,
-        separator=separator,
-    ) as corpus:
+    reading: dict[str, Any] = {
+        "encoding": encoding,
+        "newlines": newlines,
+        "normalization": normalization,
+        "separator": separator,
+    }
+    with ExitStack() as files:
+        corpus = files.enter_context(read_corpus(text, unit, tokens, lines=lines, **reading))
+        own_text = None
+        if has_own_text:
+            source = cast("Source", validation)
+            own_text = files.enter_context(read_validation(source, corpus, tokens, **reading))
         symbols = Symbols(tokens, alphabet, newlines, normalization)
-        training, texts = prepare(corpus, symbols, config, backend, workers, generator)
+        training, texts = prepare(corpus, own_text, symbols, config, backend, workers, generator)
         if resumption is not None:
             resumption.add_text(training, texts)
         with ExitStack() as stack:
@@ -309,8 +339,18 @@ def train(
             training.callbacks = [callback for callback in made if callback is not None]
             if resumption is not None:
                 resumption.restore(training)
-            fit(training, recorder, divergence, display, terminate=checkpoint is not None)
+            fit(training, recorder, divergence, best, display, terminate=checkpoint is not None)
     return training.model
+
+
+def _is_text(name: str, value: Any) -> bool:
+    """Whether a value is a text, and not a fraction. A str that is a number is refused: it is a mistake."""
+    if value is None or isinstance(value, numbers.Real):
+        return False
+    if isinstance(value, str):
+        with suppress(ValueError):
+            raise TypeError(f"{name}={value!r} is a str, which is a text: give the number, {float(value):g}")
+    return True
 
 
 def _display() -> ProgressDisplay:
@@ -342,4 +382,4 @@ def _judges(training: Training) -> list[Callback]:
     if training.held_out is None:
         return []
     patience = training.config.patience
-    return [Validation(training.held_out), *([] if patience is None else [EarlyStopping(patience)])]
+    return [Validation(), *([] if patience is None else [EarlyStopping(patience)])]

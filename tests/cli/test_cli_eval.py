@@ -188,3 +188,16 @@ def test_lines_in_pieces(of_bytes: bool, monkeypatch: pytest.MonkeyPatch):
             lines[-1] += piece
             lines += [data[:0]] if is_last else []
         assert [line.decode() if of_bytes else line for line in lines] == [*expected, ""]
+
+
+@pytest.mark.parametrize("unknown", ["error", "skip", "0.01"])
+def test_eval_tells_bits_per_byte(model: Path, of_lines: Path, tmp_path: Path, unknown: str):
+    file = tmp_path / "t"
+    file.write_bytes(b"hello\r\nworld\n" if unknown != "error" else b"hello world")
+    told = json.loads(run("eval", model, file, "--unknown", unknown, "--json").stdout)
+    assert told["bytes"] == {"error": 11, "skip": 10, "0.01": 12}[unknown]
+    assert told["bits_per_byte"] == told["bits"] / told["bytes"]
+    file.write_text("héllo\nwörld")  # the last line has no end
+    told = json.loads(run("eval", of_lines, file, "--unknown", unknown, "--json").stdout)
+    assert (told["symbols"], told["bytes"]) == (12, 14)
+    assert "bits_per_byte    " in run("eval", of_lines, file).stdout

@@ -351,3 +351,58 @@ def test_the_time_limit_does_not_count_what_it_takes_to_compile(text: Path, tmp_
     ]
     subprocess.run([*command, "--backend", "numba"], env=environment, check=True, capture_output=True)
     assert fastrnn.load(tmp_path / "m").history[-1]["step"] > 50
+
+
+# ---- What is validated on ----------------------------------------------------------------------------
+
+
+def test_a_file_is_validated_on(text: Path, tmp_path: Path):
+    other, model = tmp_path / "other", tmp_path / "m"
+    other.write_text("hello there")
+    result = run("train", text, "-o", model, "--validation-file", other, "--refit", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith(
+        "training on 1,040 characters; another text, of 11 characters, is held out"
+    )
+    found = fastrnn.load(model)
+    assert found.evaluation.symbols == 11
+    assert found.settings["refit"] is True
+    assert "evaluation" in run("info", model).stdout
+    expected = fastrnn.load(model).to_bytes()
+    command = [sys.executable, "-m", "fastrnn", "train", str(text), "-o", str(model), *QUICK, "--refit"]
+    with other.open("rb") as file:
+        subprocess.run([*command, "--validation-file", "-"], stdin=file, check=True, capture_output=True)
+    assert model.read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--validation-file", "text.txt", "--validation", "0.1"], "give --validation or --validation-file"),
+        (["--validation-file", "nowhere"], "nowhere"),
+        (["--validation-file", "m"], "--output m is the file that is validated on"),
+        (["--validation-file", "other"], "validation has 1 characters that neither the text to train on nor"),
+        (["--split", "every"], "split='every' holds out documents"),
+        (["--refit", "--validation", "0"], "refit=True goes on over what was held out"),
+    ],
+)
+def test_errors_of_validation(text: Path, arguments: list, message: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(text.parent)
+    Path("m").write_text(TEXT)
+    Path("other").write_text("hello\u20ac")
+    result = run("train", "text.txt", "-o", "m", *arguments, *QUICK)
+    assert result.exit_code
+    assert message in result.stderr
+    assert Path("m").read_text() == TEXT
+
+
+def test_stdin_is_read_once(tmp_path: Path):
+    result = run("train", "-", "-o", tmp_path / "m", "--validation-file", "-", *QUICK)
+    assert result.exit_code == 2
+    assert "FILE and --validation-file are both stdin" in result.stderr
+
+
+def test_each_tenth_line_is_held_out(text: Path, tmp_path: Path):
+    text.write_text(TEXT.replace(" ", "\n"))
+    result = run("train", text, "--lines", "-o", tmp_path / "m", "--split", "every", *QUICK)
+    assert "at even distances, are held out" in result.stderr

@@ -170,3 +170,27 @@ def test_a_directory_and_a_missing_file_are_os_errors(tmp_path: Path):
         read_corpus(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_corpus(tmp_path / "none")
+
+
+@given(n=st.integers(0, 300), k=st.integers(2, 40))
+def test_each_kth_document_is_split_off(n: int, k: int):
+    training, held_out = Documents.of(["ab"] * n, "character").split_evenly(1 / k)
+    assert held_out.order.tolist() == list(range(k - 1, n, k))
+    assert sorted([*training.order.tolist(), *held_out.order.tolist()]) == list(range(n))
+    assert len(Documents.of(["ab"] * n, "character").split_evenly(0.0)[1]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:each document")
+@given(first=documents.filter(any), second=documents, running=st.booleans(), data=st.data())
+def test_two_sequences_are_read_as_one(first: list, second: list, running: bool, data: st.DataObject):
+    """Documents have one boundary between them."""
+    texts: list = ["".join(first), "".join(second)] if running else [first, second]
+    corpora = [read_corpus(text) for text in texts]
+    expected = read_corpus(texts[0] + texts[1])
+    vocabulary = vocabulary_of(expected)
+    joined = module.JoinedSequence(*(one.sequence(vocabulary) for one in corpora), vocabulary.boundary_id)
+    wanted = expected.sequence(vocabulary)
+    assert len(joined) == len(wanted)
+    start = data.draw(st.integers(0, len(joined)))
+    stop = data.draw(st.integers(start, len(joined)))
+    np.testing.assert_array_equal(joined.read(start, stop), wanted.read(start, stop))

@@ -384,7 +384,10 @@ def test_documents_are_held_out_and_trained_on_as_the_seed_draws(caplog: pytest.
     lines = sorted(f"{letter}{number:03}" for letter in "abcdefghij" for number in range(100))
     with caplog.at_level(logging.INFO, "fastrnn"):
         model = train(lines)
-    assert "training on 900 documents; 100 more, drawn, are held out" in caplog.text
+    assert (
+        "training on 900 documents (3,600 characters); 100 more (400 characters), drawn, are held out"
+        in caplog.text
+    )
     first, second = read_corpus(lines).shuffled(np.random.default_rng(0)).split(0.1)
     drawn = [lines[i] for i in second.order]
     assert len({line[0] for line in drawn}) == 10
@@ -398,7 +401,10 @@ def test_documents_may_keep_their_order(caplog: pytest.LogCaptureFixture):
     lines = ["ab" * 5] * 18 + ["cd" * 5] * 2
     with caplog.at_level(logging.INFO, "fastrnn"):
         model = train(lines, shuffle=False)
-    assert "training on 18 documents; 2 more, the last, are held out" in caplog.text
+    assert (
+        "training on 18 documents (180 characters); 2 more (20 characters), the last, are held out"
+        in caplog.text
+    )
     assert model.counts[: model.vocabulary.size - 1].tolist() == [90, 90, 0, 0]
     assert model.settings["shuffle"] is False
 

@@ -84,7 +84,10 @@ def test_a_text_s_ids_are_trained_on_like_the_text(backend: str, dtype: str, as_
     same = {"hidden_size": 9, "steps": 40, "dtype": dtype, "validation": 0.1, "rng": 3, "backend": backend}
     characters = fastrnn.train(of_text, **same)
     tokens = fastrnn.train(of_ids, vocabulary=symbols, **same)
-    assert tokens.history == characters.history
+    assert tokens.history == [  # a token has no bytes
+        {key: value for key, value in record.items() if key != "held_out_bytes"}
+        for record in characters.history
+    ]
     assert tokens.settings == characters.settings
     np.testing.assert_array_equal(tokens.counts, characters.counts)
     np.testing.assert_array_equal(tokens.network.flat, characters.network.flat)

@@ -59,3 +59,16 @@ def test_the_wrong_kind_of_text_is_refused(unit: str, text: object, message: str
     vocabulary = Vocabulary.of([], unit=unit)
     with pytest.raises(TypeError, match=message):
         vocabulary.encode(text)  # type: ignore[arg-type]
+
+
+@given(text=st.text(max_size=30))
+def test_bytes_are_those_of_utf_8(text: str):
+    n = len(text.encode())
+    known = Vocabulary("character", np.unique([ord(c) for c in text]).astype(np.uint32))
+    assert known.count_bytes(text) == known.count_bytes(text, unknown="skip") == n
+    assert known.byte_lengths[known.encode(text)].sum() == n
+    some = Vocabulary.of_alphabet("aé\u20ac\U0001f600", boundary=True)
+    assert some.byte_lengths.tolist() == [1, 2, 3, 4, 1]
+    assert some.count_bytes(text, unknown="skip") == sum(
+        len(c.encode()) for c in text if c in "aé\u20ac\U0001f600"
+    )

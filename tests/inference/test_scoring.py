@@ -438,3 +438,24 @@ def test_a_scorer_is_what_a_model_s_methods_use(models: dict[str, Model]):
     scores, lengths = scorer.of_texts(["ab", "", "abc"], "{}".format)
     assert lengths.tolist() == [3, 1, 4]
     np.testing.assert_array_equal(scores, np.concatenate(model.score_many(["ab", "", "abc"], end=True)))
+
+
+def test_bits_per_byte_divides_by_the_bytes_that_are_scored():
+    model = fastrnn.train("hé\u20acllo wörld " * 9, hidden_size=8, steps=30, rng=0, progress=False)
+    text = "wé\r\nllo"
+    with pytest.raises(ValueError, match="has '\\\\n' at position 2"):
+        model.bits_per_byte(text)
+    for unknown, n_bytes in (("skip", 6), (0.01, 7)):  # CR LF is read as one symbol
+        bits = model.surprisal(text, unknown=unknown).sum()
+        assert model.bits_per_byte(text, unknown=unknown) == pytest.approx(bits / n_bytes, rel=1e-12)
+    for empty in ("", "\n"):
+        with pytest.raises(ValueError, match="has no mean"):
+            model.bits_per_byte(empty, unknown="skip")
+    documents = fastrnn.train(["hé", "llo"], hidden_size=8, steps=30, rng=0, progress=False)
+    bits = documents.surprisal("hé", end=True).sum()
+    assert documents.bits_per_byte("hé", end=True) == pytest.approx(bits / 4, rel=1e-12)
+    of_bytes = fastrnn.train(b"hello" * 9, hidden_size=8, steps=5, rng=0, progress=False)
+    assert of_bytes.bits_per_byte(b"\xffhe") == of_bytes.bits_per_symbol(b"\xffhe")
+    tokens = fastrnn.train([0, 1, 2] * 9, vocabulary=3, hidden_size=8, steps=5, rng=0, progress=False)
+    with pytest.raises(ValueError, match="a token has no bytes"):
+        tokens.bits_per_byte([0, 1])

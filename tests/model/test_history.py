@@ -188,3 +188,25 @@ def test_a_model_has_one_and_takes_a_list():
     assert fastrnn.Model.from_bytes(model.to_bytes()).history == RECORDS
     with pytest.raises(TypeError, match="history is int"):
         model.history = 3
+
+
+def test_keys_are_added_to_a_record(history: History):
+    history.amend(1, {"held_out_loss": 1.25, "loss": 1.0})
+    history.amend(-1, {"held_out_loss": 2.0, "left out": math.nan})
+    assert list(history) == [
+        RECORDS[0],
+        {"step": 5, "loss": 1.0, "validation_loss": 2.0, "held_out_loss": 1.25},
+        {**RECORDS[2], "held_out_loss": 2.0},
+    ]
+    np.testing.assert_array_equal(history.columns()["held_out_loss"], [np.nan, 1.25, 2.0])
+    assert History.of_columns(history.columns()) == history
+    history.append({"step": 11, "loss": 0.5})
+    assert history[3] == {"step": 11, "loss": 0.5}
+    for index, more, error in [
+        (9, {}, IndexError),
+        (0, {"loss": math.inf}, ValueError),
+        (0, {1: 2}, TypeError),
+    ]:
+        with pytest.raises(error, match="history"):
+            history.amend(index, more)
+    assert len(history) == 4

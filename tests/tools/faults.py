@@ -29,6 +29,7 @@ RUNS = {
     "lstm, averaged": ["--cell", "lstm", "--num-layers", "2", "--hidden-size", "48", "--averaging", "0.99"],
     "gru, dropout, tokens of lines": ["--cell", "gru", "--dropout", "0.2", "--num-layers", "2", "--lines"],
     "plateau, all is trained on": ["--schedule", "plateau", "--validation", "0", "--optimizer", "rmsprop"],
+    "refit": ["--refit", "--steps", "600", "--split", "every", "--lines"],
     "char-rnn": ["--preset", "char-rnn", "--epochs", "4", "--hidden-size", "40"],
     "too high a learning rate": ["--learning-rate", "0.8", "--steps", "800", "--batch-size", "8"],
 }
