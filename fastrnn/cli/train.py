@@ -26,15 +26,21 @@ _TRAINING_OPTIONS = [
     click.option(
         "--activation", help=f"The activation of a vanilla RNN: {listed(ACTIVATIONS)}.  [default: tanh]"
     ),
-    click.option("--hidden-size", type=int, help="Hidden units.  [default: 128]"),
+    click.option("--hidden-size", type=int, help="Hidden units.  [default: chosen for the text]"),
     click.option("--num-layers", type=int, help="Recurrent layers.  [default: 1]"),
     click.option(
-        "--embedding-size", type=int, help="The size of an embedding of symbols.  [default: none, one-hot]"
+        "--embedding-size",
+        type=int,
+        help="The size of an embedding of symbols.  [default: chosen for the text]",
     ),
     click.option(
         "--tied", is_flag=True, default=None, help="Use the embedding as the weight of the output layer."
     ),
-    click.option("--dropout", type=float, help="Probability of dropping an output of a layer.  [default: 0]"),
+    click.option(
+        "--dropout",
+        type=float,
+        help="Probability of dropping an output of a layer.  [default: chosen for the text]",
+    ),
     click.option("--dtype", help="float32 or float64.  [default: float32]"),
     click.option(
         "--initialization",
@@ -44,7 +50,9 @@ _TRAINING_OPTIONS = [
     click.option("--seq-length", type=int, help="Steps of a window.  [default: 64]"),
     click.option("--batch-size", type=int, help="Rows of a window.  [default: 32]"),
     click.option("--optimizer", help="sgd, adagrad, rmsprop, adam or adamw.  [default: adam]"),
-    click.option("--learning-rate", type=float, help="[default: 0.008]"),
+    click.option(
+        "--learning-rate", type=float, help="The highest learning rate.  [default: chosen for the text]"
+    ),
     click.option(
         "--schedule",
         help="linear or cosine (warm-up, then decay to zero), constant, step, exponential or plateau."
@@ -58,7 +66,11 @@ _TRAINING_OPTIONS = [
         type=float,
         help="Decay of a moving average of the weights, such as 0.999.  [default: none]",
     ),
-    click.option("--steps", type=int, help="Updates.  [default: 200 and those of 32 passes, at most 5000]"),
+    click.option(
+        "--steps",
+        type=int,
+        help="Updates.  [default: those of about half a minute, at most 200 and those of 20 passes]",
+    ),
     click.option("--epochs", type=int, help="Passes over the text, instead of --steps."),
     click.option(
         "--time-limit",

@@ -27,7 +27,7 @@ MIN_TO_HOLD_OUT = 20
 #: The most updates of plain ``train(text)``: those of PASSES passes over the text and MORE_UPDATES more. They
 #: were found with texts of 600 to a million symbols: with many more updates, the validation loss of a short
 #: text rises again.
-PASSES, MORE_UPDATES = 32, 200
+PASSES, MORE_UPDATES = 20, 200
 
 #: About how many records a training makes by default, and the fewest and most updates between two.
 RECORDS, MIN_BETWEEN, MAX_BETWEEN = 16, 10, 250

@@ -26,8 +26,9 @@ from fastrnn.core.constants import REDUCTIONS
 from fastrnn.network.initialization import INITIALIZATIONS
 from fastrnn.optimizers import OPTIMIZERS
 from fastrnn.schedules import SCHEDULES
+from fastrnn.training.choice import SIZES
 from fastrnn.training.presets import (
-    MAX_UPDATES,
+    CHOSEN,
     MORE_UPDATES,
     PASSES,
     PRESETS,
@@ -243,19 +244,15 @@ def test_help_states_the_defaults_of_the_config():
         for option in main.commands["train"].params
         if isinstance(option, click.Option)
     }
-    for name in (
-        "hidden_size",
-        "seq_length",
-        "batch_size",
-        "learning_rate",
-        "clip_norm",
-    ):
-        assert f"[default: {getattr(config, name):g}]" in options[name]
+    for name in (*CHOSEN, "seq_length", "batch_size", "clip_norm"):
+        expected = "chosen for the text" if name in CHOSEN else f"{getattr(config, name):g}"
+        assert f"[default: {expected}]" in options[name]
     for name in ("retries", "dtype", "cell", "activation", "split", "keep"):
         assert f"[default: {getattr(config, name)}]" in options[name]
     assert config.initialization is None
     assert (
-        f"[default: {MORE_UPDATES} and those of {PASSES} passes, at most {MAX_UPDATES}]" in options["steps"]
+        f"[default: those of about half a minute, at most {MORE_UPDATES} and those of {PASSES} passes]"
+        in options["steps"]
     )
     assert f"[default: {RECORDS} lines]" in options["log_every"]
     assert config.shuffle
@@ -406,4 +403,4 @@ def test_demo(tmp_path: Path):
     for words in ("a sample:", "fastrnn", "gzip -9, alone", "xz, alone", "it gives the same"):
         assert words in result.stdout
     assert "bits/character" in result.stderr
-    assert fastrnn.load(out).network.hidden_size == 128
+    assert fastrnn.load(out).network.hidden_size in SIZES

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 
 import numpy as np
 import pytest
 
 from fastrnn import Network
 from fastrnn.network.config import CHECKS, OPTIONS, NetworkConfig
-from fastrnn.training.presets import TrainingConfig
+from fastrnn.training.presets import AUTO, TrainingConfig
 
 
 def test_its_fields_are_the_arguments_of_a_network_and_have_their_defaults():
@@ -29,8 +29,12 @@ def test_a_training_has_its_fields_and_their_defaults():
     assert {name: getattr(config, name) for name in OPTIONS if by_name[name] is not MISSING} == {
         **{name: by_name[name] for name in OPTIONS if by_name[name] is not MISSING},
         "cell": "gru",
+        "embedding_size": AUTO,
+        "dropout": AUTO,
     }
-    assert config.network(7) == NetworkConfig(7, 128, cell="gru")
+    assert config.hidden_size == AUTO
+    chosen = replace(config, hidden_size=128, embedding_size=None, dropout=0.0)
+    assert chosen.network(7) == NetworkConfig(7, 128, cell="gru")
 
 
 def test_what_was_checked_is_plain():

@@ -30,7 +30,7 @@ def test_each_record_is_a_line(tmp_path: Path):
     model = quick(callbacks=[fastrnn.callbacks.JsonLines(path)])
     assert records(path) == list(model.history)
     rates = [record["learning_rate"] for record in model.history]
-    assert max(rates) <= 0.008
+    assert max(rates) <= model.settings["learning_rate"]
     assert rates[-1] < rates[2]
 
 

@@ -128,7 +128,7 @@ def test_without_a_seed_the_checkpoint_has_the_draws(tmp_path: Path):
     ("changed", "message"),
     [
         ({"hidden_size": 8}, "made with hidden_size=7, and this training has hidden_size=8"),
-        ({"learning_rate": 0.1}, "made with learning_rate=0.008, and this training has learning_rate=0.1"),
+        ({"learning_rate": 0.1}, "made with learning_rate='auto', and this training has learning_rate=0.1"),
         ({"steps": 61}, "made with steps=60"),
         ({"optimizer": "sgd"}, "made with optimizer="),
         ({"text": TEXT[:-1] + "!"}, "made with another vocabulary"),

@@ -94,7 +94,7 @@ def test_a_refit_is_a_training_from_the_kept_weights_over_the_whole_text(backend
     rows = np.stack([ids[place : place + length + 1] for place in places], axis=1)
     trainer = fastrnn.Trainer(first.network, clip_norm=1.0, reduction="mean")
     for update in range(n):
-        trainer.learning_rate = 0.008 * min(1, (update + 1) / 2) * (1 - update / n)
+        trainer.learning_rate = model.settings["learning_rate"] * min(1, (update + 1) / 2) * (1 - update / n)
         start = update * 20 % (length + 20 - length % 20)
         if start == 0:
             trainer.reset_state()
