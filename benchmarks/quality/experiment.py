@@ -1,7 +1,7 @@
 """One training with settings of your choice: ``python -m benchmarks.quality.experiment TEXT NAME=VALUE …``.
 
 The rule of `fastrnn.training.choice` was found with it. It trains on nine tenths of a text's training part,
-for so many floating-point operations or passes, and prints the nats per symbol of the last tenth of that part.
+for so many floating-point operations or passes, and prints the nats per symbol of that part's last tenth.
 So nothing is chosen by the part that the quality benchmark scores. Settings are arguments of `fastrnn.train`
 as Python's literals, such as ``dropout=0.5``; a word without quotes is a str.
 """
