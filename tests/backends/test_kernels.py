@@ -58,6 +58,8 @@ def draw_array(argument: Argument, shape: tuple[int, ...], size: dict[str, int],
         return rng.uniform(0.5, 2, shape).astype(dtype)  # within the range of a logarithm
     if argument.name == "moments":
         return rng.uniform(0.1, 1, shape).astype(dtype)
+    if argument.name == "ranges":
+        return np.sort(rng.integers(0, size["P"] + 1, shape).ravel()).reshape(shape)
     if argument.name == "settings":
         # the second setting is the momentum of sgd, which has no moments if it is 0
         row = [0.05, 0.9 if size["M"] else 0.0, 0.99, 0.3, 0.7, 0.95]
@@ -95,6 +97,7 @@ def draw_arguments(
         "parts": 1,
         "M": 1,
         "A": 1,
+        "R": 2,
         "reduction": 0,
         "optimizer": 0,
         "dropout_seed": 7 * seed,
@@ -111,6 +114,8 @@ def draw_arguments(
         split = Split(parts, by_columns=seed % 4 > 1)
         plan, sizes = plan_of(kernel, shape, size["T"], size["B"], split, size["dropout"])
         size = {**size, **sizes}
+    if "n" in size:
+        size = {"begin": 0, "end": size["n"], **size}
     size = whole_size(size)
     arguments: list[Any] = []
     for argument in kernel.arguments:
@@ -139,9 +144,18 @@ def run(kernel: Kernel, backend: str, arguments: list[Any], size: dict[str, int]
             implementation.pack(
                 packed=arguments[position], weight=weight, transposed=0, part=0, parts=1, K=K, J=J
             )
-    for part in range(parts if "parts" in names else 1):
-        if "parts" in names:
-            arguments[names.index("part")], arguments[names.index("parts")] = part, parts
+    first, last = ("begin", "end") if "begin" in names else ("part", "parts")
+    if first not in names:
+        parts = 1
+    for part in range(parts):
+        if first == "begin":
+            n = size["n"]
+            arguments[names.index(first)], arguments[names.index(last)] = (
+                n * part // parts,
+                n * (part + 1) // parts,
+            )
+        elif first in names:
+            arguments[names.index(first)], arguments[names.index(last)] = part, parts
         call(implementation, kernel.name, arguments)
 
 
@@ -264,8 +278,8 @@ def test_an_update_clips_and_then_scales(backend: str):
         settings=settings,
         limit=5.0,
         scale=0.5,
-        part=0,
-        parts=1,
+        begin=0,
+        end=3,
         n=3,
     )
     np.testing.assert_array_equal(params, [3.5, 0.75, -1.5])
@@ -285,8 +299,8 @@ def test_momentum_looks_back_and_nesterov_s_ahead(backend: str):
                 settings=row,
                 limit=np.inf,
                 scale=1.0,
-                part=0,
-                parts=1,
+                begin=0,
+                end=1,
                 n=1,
             )
             found.append(params[0])
@@ -297,7 +311,7 @@ def test_an_average_moves_to_the_parameters(backend: str):
     average, params = np.array([1.0, -2.0, 0.0]), np.array([3.0, 2.0, 0.5])
     for weight, expected in ((0.0, [1, -2, 0]), (0.25, [1.5, -1, 0.125]), (1.0, [3, 2, 0.5])):
         get_backend(backend).average_update(
-            average=average, params=params, weight=weight, part=0, parts=1, n=3
+            average=average, params=params, weight=weight, begin=0, end=3, n=3
         )
         np.testing.assert_array_equal(average, expected)
 
@@ -307,7 +321,7 @@ def test_an_average_that_fades_is_zero_rather_than_tiny(compiled: str):
         average, params = np.ones(37, dtype), np.zeros(37, dtype)
         for _ in range(600):
             get_backend(compiled).average_update(
-                average=average, params=params, weight=0.5, part=0, parts=1, n=37
+                average=average, params=params, weight=0.5, begin=0, end=37, n=37
             )
         np.testing.assert_array_equal(average, 0)
 
@@ -364,7 +378,7 @@ def test_c_refuses_wrong_dtypes_and_memory():
 
 @pytest.mark.parametrize("kernel", kernels(), ids=lambda kernel: kernel.name)
 def test_negative_sizes_are_refused_before_anything_is_read(kernel: Kernel, backend: str):
-    size = dict.fromkeys([*letters, "K", "J", "S", "W", "M", "first", "symbol_before", "stop_symbol"], 1)
+    size = dict.fromkeys([*letters, "K", "J", "S", "W", "R", "M", "first", "symbol_before", "stop_symbol"], 1)
     size["symbol_before"] = size["stop_symbol"] = 0
     for letter in [a.name for a in kernel.arguments if len(a.name) == 1 and a.name in size and a.name != "A"]:
         arguments = draw_arguments(kernel, size, np.float64, 0)

@@ -67,6 +67,17 @@ TEXT_RUNS: dict[str, dict[str, Any]] = {
         "optimizer": "adamw",
         "schedule": fastrnn.schedules.Plateau(patience=1, factor=0.5),
     },
+    "groups": {
+        "cell": "gru",
+        "hidden_size": 13,
+        "seq_length": 5,
+        "batch_size": 3,
+        "optimizer": "adamw",
+        "averaging": 0.99,
+        "freeze": ["weight_hh_l0", "head.bias"],
+        "learning_rate_factors": {"head.*": 0.3, "bias_l0": 2.0},
+        "weight_decay_factors": {"bias*": 0.0},
+    },
 }
 
 #: Trainings with `fastrnn.train` on documents.

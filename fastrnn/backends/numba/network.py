@@ -366,35 +366,86 @@ def gradient_scale(targets, reduction, N, B):
 
 
 @routine
-def update(params, moments, grads, settings, optimizer, limit, scale, worker, n):
-    part, parts = worker.part, worker.parts
+def bad_ranges(ranges, R, n):
+    """Whether ranges are not in ascending order within n elements."""
+    end = 0
+    for r in range(R):
+        if ranges[2 * r] < end or ranges[2 * r + 1] < ranges[2 * r]:
+            return True
+        end = ranges[2 * r + 1]
+    return R < 0 or end > n
+
+
+@routine
+def count_frozen(ranges, R, n):
+    """The number of elements outside of the ranges."""
+    for r in range(R):
+        n -= ranges[2 * r + 1] - ranges[2 * r]
+    return n
+
+
+@routine
+def clear_frozen(grads, ranges, worker, R, n):
+    """Set the gradients outside of the ranges to zero: a worker sets its part, and waits for the others."""
+    end = 0
+    for r in range(R + 1):
+        following = ranges[2 * r] if r < R else n
+        first = part_start(following - end, worker.part, worker.parts)
+        clear(at(grads, end + first), part_start(following - end, worker.part + 1, worker.parts) - first)
+        end = ranges[2 * r + 1] if r < R else n
+    return barrier_wait(worker)
+
+
+@routine
+def update_range(params, moments, grads, settings, optimizer, limit, scale, begin, end, n):
+    """The update of the elements from ``begin`` up to ``end``."""
     if optimizer == SGD:
-        return sgd_update(params, moments, grads, settings, limit, scale, part, parts, n)
+        return sgd_update(params, moments, grads, settings, limit, scale, begin, end, n)
     if optimizer == ADAGRAD:
-        return adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n)
+        return adagrad_update(params, moments, grads, settings, limit, scale, begin, end, n)
     if optimizer == ADAM:
-        return adam_update(params, moments, grads, settings, limit, scale, part, parts, n)
+        return adam_update(params, moments, grads, settings, limit, scale, begin, end, n)
     if optimizer == RMSPROP:
-        return rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, n)
+        return rmsprop_update(params, moments, grads, settings, limit, scale, begin, end, n)
     return BAD_CHOICE
+
+
+@routine
+def update(
+    params, moments, average, grads, settings, average_weight, ranges, optimizer, limit, scale, worker, A, R, n
+):  # fmt: skip
+    """A worker's part of an update of the ranges, and of the average if A is 1. A range has a row of settings."""
+    status = OK
+    for r in range(R):
+        first, count = ranges[2 * r], ranges[2 * r + 1] - ranges[2 * r]
+        begin = first + part_start(count, worker.part, worker.parts)
+        end = first + part_start(count, worker.part + 1, worker.parts)
+        row = at(settings, r * SETTINGS)
+        status = update_range(params, moments, grads, row, optimizer, limit, scale, begin, end, n)
+        if status == OK and A > 0:
+            status = average_update(average, params, average_weight, begin, end, n)
+        if status != OK:
+            break
+    return status
 
 
 @jit
 def train_windows(
     losses, norms, symbol_losses, params, grads, moments, average, state, workspace, barrier, inputs,
-    targets, starts, settings, average_weights, plan, optimizer, reduction, value_limit, norm_limit, dropout,
-    dropout_seed, first_update, first, part, parts, A, W, S, T, B,
+    targets, starts, settings, average_weights, ranges, plan, optimizer, reduction, value_limit, norm_limit,
+    dropout, dropout_seed, first_update, first, part, parts, A, R, W, S, T, B,
 ):  # fmt: skip
     longest, worker = sizes_of(plan, T, B), Worker(at(barrier, 0), part, parts)
     status = bad_sizes(longest)
     if status != OK:
         return status
-    if first < 0 or W < 0 or S < 1 or bad_worker(worker):
+    windows, n = (S + T - 1) // T, plan[PARAMETERS]
+    trained = at(ranges, 0)
+    if first < 0 or W < 0 or S < 1 or bad_worker(worker) or bad_ranges(trained, R, n):
         return BAD_SIZE
     if bad_symbols(at(inputs, 0), 0, S * B, longest.V) or bad_symbols(at(targets, 0), -1, S * B, longest.V):
         return BAD_SYMBOL
-    windows, n = (S + T - 1) // T, plan[PARAMETERS]
-    norm = on_stack(norms, 1)
+    norm, has_frozen = on_stack(norms, 1), count_frozen(trained, R, n) > 0
     if part == 0:
         for w in range(W):
             losses[w] = norms[w] = math.nan
@@ -406,6 +457,8 @@ def train_windows(
         scaled = gradient_scale(y, reduction, s.T * B, B)
         x = Window(at(inputs, start * B), y, at(starts, start * B), at(state, 0), scaled, dropped)
         status = gradients(at(symbol_losses, 0), at(grads, 0), at(workspace, 0), at(params, 0), x, worker, s)
+        if status == OK and has_frozen:
+            status = clear_frozen(at(grads, 0), trained, worker, R, n)
         if status != OK:
             return status
         # all workers compute the same loss and norm, so they all stop or all go on
@@ -418,10 +471,11 @@ def train_windows(
         if not (math.isfinite(loss) and math.isfinite(norm[0])):
             return OK
         scale = norm_limit / norm[0] if norm[0] > norm_limit else 1.0
-        row = at(settings, w * SETTINGS)
-        status = update(params, moments, grads, row, optimizer, value_limit, scale, worker, n)
-        if status == OK and A > 0:
-            status = average_update(average, params, average_weights[w], part, parts, n)
+        rows = at(settings, w * R * SETTINGS)
+        status = update(
+            params, moments, average, grads, rows, average_weights[w], trained, optimizer, value_limit, scale,
+            worker, A, R, n,
+        )  # fmt: skip
         if status == OK:
             status = barrier_wait(worker)
         if status != OK:
