@@ -54,9 +54,14 @@ enum { FR_EXP = 0, FR_TANH = 1, FR_SIGMOID = 2, FR_LOG = 3 };
 
 /* FR_KC, FR_MC: the rows of B and of A that a product works on at a time, BLIS's KC and MC. FR_MAX_NR: the columns of
  * the widest panel of a packed matrix, of any instruction set. FR_ROWS: the rows that the head works on at a time.
- * FR_STRETCH: a worker checks for an abort after so many rows, a multiple of FR_KC. FR_SUMS: the partial sums of a
- * reduction; element i is added to sum i mod FR_SUMS, and sums.h adds these up. */
-enum { FR_KC = 256, FR_MC = 96, FR_MAX_NR = 32, FR_ROWS = 64, FR_STRETCH = 1024, FR_SUMS = 16 };
+ * FR_STRETCH: a worker checks for an abort after so many rows, a multiple of FR_KC, and FR_PIECE: after about so many
+ * multiply-adds, which take about 20 ms. FR_MOVE: the multiply-adds in the time of which memory for a number is read
+ * or written. FR_SUMS: the partial sums of a reduction; element i is added to sum i mod FR_SUMS, and sums.h adds
+ * these up. */
+enum {
+    FR_KC = 256, FR_MC = 96, FR_MAX_NR = 32, FR_ROWS = 64, FR_STRETCH = 1024, FR_PIECE = 1000000000, FR_MOVE = 128,
+    FR_SUMS = 16
+};
 
 /* States, gradients and moments below this are set to zero, and sums of squares below its square. */
 #define FR_TINY FR_BY_PRECISION(0x1p-60f, 0x1p-500)
@@ -105,7 +110,8 @@ enum {
 };
 
 /* The barrier at which the workers of a window wait for each other: three counters, each on its own cache line.
- * They begin as zeros. When the last one is set to 1, every worker returns FR_ABORTED after at most FR_STRETCH rows. */
+ * They begin as zeros. When the last one is set to 1, the workers return FR_ABORTED after about FR_PIECE multiply-adds.
+ * An update of parameters that one worker has begun is done by all workers to its end. */
 enum { FR_BARRIER = 48, FR_ARRIVED = 0, FR_GENERATION = 16, FR_ABORT = 32 };
 
 /* The numbers of the optimizers, for train_windows, and the length of a row of their settings. */

@@ -670,6 +670,32 @@ def gradient_scale(targets: Ids, reduction: int) -> float:
     return 1 / max(1, int(counts[reduction]))
 
 
+def bad_ranges(ranges: NDArray[np.int64], n: int) -> bool:
+    """Whether ranges are not in ascending order within n elements."""
+    ends = [0, *ranges.ravel().tolist(), n]
+    return ends != sorted(ends)
+
+
+def is_frozen(ranges: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+    """Whether each of n elements is outside of the ranges."""
+    frozen = np.ones(n, bool)
+    for begin, end in ranges.tolist():
+        frozen[begin:end] = False
+    return frozen
+
+
+def update(
+    params: Reals, moments: Reals, average: Reals, grads: Reals, settings: Reals, average_weight: float,
+    ranges: NDArray[np.int64], optimizer: int, limit: float, scale: float,
+) -> None:  # fmt: skip
+    """An update of the ranges, each with its row of settings, and of the average if there is one."""
+    of_optimizer = UPDATES[OPTIMIZER_NAMES[optimizer]]
+    for row, (begin, end) in zip(settings, ranges.tolist(), strict=True):
+        of_optimizer(params, moments, grads, row, limit, scale, begin, end, params.size)
+        for mean in average:
+            average_update(mean, params, average_weight, begin, end, params.size)
+
+
 def train_windows(
     losses: Reals, norms: Reals, symbol_losses: Reals, params: Reals, grads: Reals, moments: Reals,
     average: Reals, state: Reals, workspace: Reals, barrier: Ids, inputs: Ids, targets: Ids, starts: Starts,
@@ -681,18 +707,14 @@ def train_windows(
         return bad
     if not 0 <= part < parts or min(first, R, W, S - 1) < 0:
         return BAD_SIZE
-    ends = [0, *ranges.ravel().tolist(), params.size]
-    if ends != sorted(ends):
+    if bad_ranges(ranges, params.size):
         return BAD_SIZE
     if optimizer not in range(len(OPTIMIZER_NAMES)):
         return BAD_CHOICE
     if part > 0:
         return OK
     windows = [slice(start, min(start + T, S)) for start in range(0, S, T)]
-    update = UPDATES[OPTIMIZER_NAMES[optimizer]]
-    frozen = np.ones(params.size, bool)
-    for begin, end in ranges.tolist():
-        frozen[begin:end] = False
+    frozen = is_frozen(ranges, params.size)
     losses[:] = norms[:] = np.nan
     for w in range(W):
         window = windows[(first + w) % len(windows)]
@@ -711,10 +733,10 @@ def train_windows(
         if not np.isfinite([losses[w], norms[w]]).all():
             return OK
         shrink = norm_limit / norms[w] if norms[w] > norm_limit else 1.0
-        for row, (begin, end) in zip(settings[w], ranges.tolist(), strict=True):
-            update(params, moments, grads, row, value_limit, shrink, begin, end, params.size)
-            if A > 0:
-                average_update(average[0], params, average_weights[w], begin, end, params.size)
+        update(
+            params, moments, average, grads, settings[w], average_weights[w], ranges, optimizer, value_limit,
+            shrink,
+        )  # fmt: skip
     return OK
 
 

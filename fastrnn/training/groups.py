@@ -1,4 +1,4 @@
-"""Parameter groups: which parameters an update changes, and its learning rate and weight decay for each of them.
+"""Parameter groups: which parameters are trained, and the learning rate and the weight decay of each.
 
 A pattern stands for the parameters whose names it matches, as a shell matches the names of files:
 ``"head.weight"``, ``"embedding.*"``, ``"*_l0"``, ``"*bias*"``.
@@ -85,9 +85,9 @@ class Range:
 
 @dataclass(frozen=True)
 class Groups:
-    """Which parameters are frozen, and factors of the learning rate and the weight decay of others, by pattern.
+    """Which parameters are frozen, and factors of the learning rates and weight decays of others, by pattern.
 
-    A parameter that no pattern matches has a factor of 1.
+    Attributes are as the arguments of `Trainer`. A parameter that no pattern matches has a factor of 1.
 
     Raises
     ------

@@ -19,6 +19,7 @@ from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.network import Network
 from fastrnn.training.events import Training
+from fastrnn.training.finetuning import require_unit, transfer
 from fastrnn.training.presets import MIN_TO_HOLD_OUT, TrainingConfig
 from fastrnn.training.trainer import Trainer
 
@@ -30,11 +31,18 @@ VALIDATION_SYMBOLS = 1 << 15
 
 
 def prepare(
-    corpus: Corpus, symbols: Symbols, config: TrainingConfig, backend: str, threads: int | None, rng: Any
+    corpus: Corpus,
+    symbols: Symbols,
+    config: TrainingConfig,
+    backend: str,
+    threads: int | None,
+    rng: Any,
+    initial: Model | None = None,
 ) -> tuple[Training, list[Sequence]]:
     """Split the text, count its symbols, lay it out in rows, and make the network.
 
-    It returns the training, and the ids of what is trained on and held out.
+    The network begins with the weights of the initial model, if there is one. The function returns the
+    training, and the ids of what is trained on and held out.
     """
     fraction = _held_out_fraction(config, corpus)
     if config.shuffle and isinstance(corpus, Documents):
@@ -70,10 +78,12 @@ def prepare(
     network = Network(
         **vars(config.network(vocabulary.size)),
         backend=backend,
-        initialization=config.initialization,
+        initialization=config.initialization if initial is None else "zeros",
         threads=threads,
         rng=rng,
     )
+    if initial is not None:
+        transfer(network, vocabulary, counts, initial)
     trainer = Trainer(
         network,
         optimizer=config.optimizer,
@@ -83,6 +93,9 @@ def prepare(
         reduction=config.reduction,
         averaging=config.averaging,
         dropout_seed=int(rng.random() * 2**53) if config.dropout else 0,
+        freeze=config.freeze,
+        learning_rate_factors=config.learning_rate_factors,
+        weight_decay_factors=config.weight_decay_factors,
     )
     learnt = network if config.averaging is None else trainer.averaged_network
     model = Model(learnt, vocabulary, counts, config.describe())
@@ -91,14 +104,18 @@ def prepare(
 
 @dataclass(frozen=True)
 class Symbols:
-    """What the arguments say about the symbols: tokens or an alphabet, and the rule of newlines."""
+    """What the arguments say about the symbols: tokens, an alphabet, the rule of newlines, a known model."""
 
     tokens: TokenVocabulary | None
     alphabet: str | None
     newlines: str
+    #: The vocabulary of the model that training begins with: its symbols are in the new one too.
+    known: Vocabulary | None = None
 
     def found_in(self, training: Corpus, held_out: Corpus) -> tuple[Vocabulary, NDArray[np.int64]]:
         """The vocabulary, and how often each id occurs in the training part."""
+        if self.known is not None:
+            require_unit(self.known, training.unit)
         counts = [training.counts(), held_out.counts()]  # this also checks tokens
         vocabulary = self._vocabulary(training.unit, counts, boundary=isinstance(training, Documents))
         by_id = vocabulary.by_id(counts[0])
@@ -112,10 +129,12 @@ class Symbols:
             return replace(self.tokens, boundary=boundary)
         found = Vocabulary.of_counts(counts, unit=unit, boundary=boundary, newlines=newlines)
         if self.alphabet is None:
-            return found
+            return found if self.known is None else found.joined_with(self.known)
         if unit != "character":
             raise TypeError("vocabulary is a str, the characters of a model, and the text is bytes")
         alphabet = Vocabulary.of_alphabet(self.alphabet, boundary=boundary, newlines=newlines)
+        if self.known is not None:
+            alphabet = alphabet.joined_with(self.known)
         others = np.setdiff1d(found.symbols, alphabet.symbols).tolist()
         if others:
             some = ", ".join(repr(chr(code)) for code in others[:5])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from fastrnn.optimizers import Optimizer
 from fastrnn.schedules import Schedule
 from fastrnn.training.divergence import Divergence
 from fastrnn.training.events import Callback, Training
+from fastrnn.training.finetuning import initial_model, newlines_of, settings_of, tokens_of, unit_of_file
 from fastrnn.training.loop import fit
 from fastrnn.training.preparation import Symbols, prepare
 from fastrnn.training.presets import (
@@ -50,9 +51,10 @@ def train(
     backend: str = "auto",
     unit: str | None = None,
     encoding: str | None = None,
-    newlines: str = "universal",
+    newlines: str | None = None,
     lines: bool = False,
     vocabulary: int | str | Iterable[str] | None = None,
+    init: Model | str | os.PathLike[str] | None = None,
     cell: str = PRESET,
     activation: str = PRESET,
     hidden_size: int = PRESET,
@@ -71,6 +73,9 @@ def train(
     clip_norm: float | None = PRESET,
     reduction: str = PRESET,
     averaging: float | None = PRESET,
+    freeze: Iterable[str] = PRESET,
+    learning_rate_factors: Mapping[str, float] = PRESET,
+    weight_decay_factors: Mapping[str, float] = PRESET,
     steps: int | str | None = PRESET,
     epochs: int | None = PRESET,
     time_limit: float | str | None = PRESET,
@@ -113,21 +118,28 @@ def train(
     backend
         ``"c"``, ``"numba"``, ``"numpy"``, or ``"auto"``: the first of these that can run here.
     unit
-        For a file: ``"character"`` (the default) or ``"byte"``.
+        For a file: ``"character"`` or ``"byte"``; ``None`` is that of ``init``, and else the character.
     encoding
         For a file of characters, the name of its encoding, such as ``"latin-1"``, ``"cp1252"`` or
         ``"utf-16"``; ``None`` is UTF-8.
     newlines
         How characters are read, in documents and files too. ``"universal"``: a byte order mark (U+FEFF) at
         the beginning is left out, and CR LF and CR become LF. ``"keep"``: nothing is changed. The model reads
-        the texts that it scores in the same way. Bytes and tokens are never changed.
+        the texts that it scores in the same way. Bytes and tokens are never changed. ``None`` is that of
+        ``init``, and else universal.
     lines
         For a file: each line, without its end (LF, CR LF or CR), is a document.
     vocabulary
         For tokens: their names, distinct str, in the order of their ids; or the number of tokens. Ids run
         from 0. The boundary of documents has one more id, which may not be in the text. For characters: a str
         of all characters that the model should know, such as ``string.printable``, or ``"ascii"`` for the 128
-        of ASCII; ``None`` is the characters of the text.
+        of ASCII; ``None`` is the characters of the text. With ``init``, the model's symbols are in it too.
+    init
+        A model, or the path of its file, with whose weights training begins (fine-tuning); it is not changed.
+        The cell and the sizes of the network are the model's, and so are its symbols; new symbols of the text
+        join them. Tokens may only join if ``vocabulary`` has the model's first. Whether there are documents
+        depends on the text alone. All other settings are those of a new training, but the default learning
+        rate is lower, 0.002. See the guide, docs/guide.md.
     cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
         Settings of the network; see `Network`. Without a preset, an activation alone makes the cell an
         ``"rnn"``.
@@ -143,6 +155,12 @@ def train(
     averaging
         The decay, from 0 to below 1, such as 0.999, of an exponential moving average of the parameters, which
         the model then gets. ``None`` makes no average.
+    freeze
+        Names of parameters that are not trained, as in `Network.parameters`, or patterns of names:
+        ``["embedding.*", "*_l0"]``.
+    learning_rate_factors, weight_decay_factors
+        What the learning rate and the weight decay of some parameters are multiplied by, by name or pattern:
+        ``{"head.*": 0.1}``. See `Trainer`.
     steps, epochs, time_limit
         When to end: after this number of updates, passes over the text, or seconds of training (without the
         time to compile; also a str such as ``"90s"`` or ``"10m"``), whichever comes first. Steps and epochs
@@ -232,12 +250,15 @@ def train(
     >>> [round(record["loss"], 4) for record in model.history[:3]]
     [5.5459, 0.0132, 0.0057]
     """
-    given = {name: value for name, value in locals().items() if name in SETTING_CHECKS}
-    config = get_config(preset, **{name: value for name, value in given.items() if value is not PRESET})
+    given = {name: value for name, value in locals().items() if name in SETTING_CHECKS and name != "init"}
+    given = {name: value for name, value in given.items() if value is not PRESET}
     get_backend(backend)
+    initial = initial_model(init, backend)
+    config = get_config(preset, **(given if initial is None else settings_of(initial, given, preset)))
     generator = random_generator(preset, rng)
     workers = None if threads is None else checked_threads(threads)
-    checks.one_of("newlines", newlines, NEWLINES)
+    if newlines is not None:
+        checks.one_of("newlines", newlines, NEWLINES)
     checks.flag("lines", lines)
     followers = _checked_callbacks(callbacks)
     every = pace("checkpoint_every", checkpoint_every)
@@ -256,10 +277,17 @@ def train(
         raise ValueError("resume=True needs a checkpoint, the path of its file")
     alphabet = vocabulary if isinstance(vocabulary, str) else None
     tokens = None if vocabulary is None or alphabet is not None else TokenVocabulary.of_tokens(vocabulary)
-    with read_corpus(text, unit, tokens, encoding=encoding, newlines=newlines, lines=lines) as corpus:
-        training, texts = prepare(
-            corpus, Symbols(tokens, alphabet, newlines), config, backend, workers, generator
+    known = None if initial is None else initial.vocabulary
+    if known is not None:
+        tokens, unit, newlines = (
+            tokens_of(known, tokens),
+            unit_of_file(known, text, unit),
+            newlines_of(known, newlines),
         )
+    newlines = newlines or "universal"
+    with read_corpus(text, unit, tokens, encoding=encoding, newlines=newlines, lines=lines) as corpus:
+        symbols = Symbols(tokens, alphabet, newlines, known)
+        training, texts = prepare(corpus, symbols, config, backend, workers, generator, initial)
         if resumption is not None:
             resumption.add_text(training, texts)
         with ExitStack() as stack:

@@ -34,6 +34,7 @@ from fastrnn.backends.numba.constants import (
     LOGITS,
     LSTM,
     MEAN,
+    MOVE,
     OK,
     OUTPUT,
     PARAMETERS,
@@ -51,7 +52,7 @@ from fastrnn.backends.numba.constants import (
 from fastrnn.backends.numba.cross_entropy import cross_entropy
 from fastrnn.backends.numba.dropout import dropout
 from fastrnn.backends.numba.gru import gru_backward_part, gru_gradients
-from fastrnn.backends.numba.jit import inlined, jit, procedure, routine
+from fastrnn.backends.numba.jit import inlined, jit, routine
 from fastrnn.backends.numba.layers import (
     Dropout,
     Window,
@@ -62,6 +63,7 @@ from fastrnn.backends.numba.layers import (
     of_columns,
     of_rows,
     pack_forward,
+    pack_part,
     scratch_of,
 )
 from fastrnn.backends.numba.linear import (
@@ -69,7 +71,6 @@ from fastrnn.backends.numba.linear import (
     gather_gradients,
     linear_forward,
     linear_gradients,
-    pack,
     recurrent_gradients,
 )
 from fastrnn.backends.numba.llvm import at, clear, on_stack
@@ -77,7 +78,7 @@ from fastrnn.backends.numba.lstm import lstm_backward_part
 from fastrnn.backends.numba.matmul import part_start
 from fastrnn.backends.numba.rnn import rnn_backward_part
 from fastrnn.backends.numba.sums import sum_of
-from fastrnn.backends.numba.team import Worker, bad_worker, barrier_wait, check_abort
+from fastrnn.backends.numba.team import Worker, bad_worker, barrier_wait, check_abort, piece_of, pieces
 from fastrnn.backends.numba.update import (
     adagrad_update,
     adam_update,
@@ -98,18 +99,36 @@ from fastrnn.backends.numba.views import (
 )
 
 
-@procedure
+@routine
 def pack_backward(w, params, worker, s):
-    part, parts, O = worker.part, worker.parts, s.G * s.H
+    status, O = OK, s.G * s.H
     for layer in range(s.L):
-        if is_dense(s, layer):
+        if status == OK and is_dense(s, layer):
             ih, I = at(params, layer_offset_of(s, layer, WEIGHT_IH)), inputs_of(s, layer)
-            pack(at(w, layer_offset_of(s, layer, IH)), ih, 0, part, parts, O, I)
-        hh = at(params, layer_offset_of(s, layer, WEIGHT_HH))
-        pack(at(w, layer_offset_of(s, layer, HH)), hh, 0, part, parts, O, s.H)
-    pack(at(w, offset_of(s, HEAD)), at(params, offset_of(s, HEAD_WEIGHT)), 0, part, parts, s.V, s.H)
-    if part == 0:
+            status = pack_part(at(w, layer_offset_of(s, layer, IH)), ih, 0, worker, O, I)
+        if status == OK:
+            hh = at(params, layer_offset_of(s, layer, WEIGHT_HH))
+            status = pack_part(at(w, layer_offset_of(s, layer, HH)), hh, 0, worker, O, s.H)
+    if worker.part == 0:
         clear(at(w, offset_of(s, ZEROS)), max(s.E, s.H))
+    if status == OK:
+        head = at(params, offset_of(s, HEAD_WEIGHT))
+        status = pack_part(at(w, offset_of(s, HEAD)), head, 0, worker, s.V, s.H)
+    return status
+
+
+@routine
+def clear_part(x, worker, n):
+    """Set a worker's part of n elements to zero."""
+    status, count = OK, pieces(MOVE * n, worker)
+    for i in range(count):
+        piece = piece_of(worker, i, count)
+        first = part_start(n, piece.part, piece.parts)
+        status = check_abort(worker)
+        if status != OK:
+            break
+        clear(at(x, first), part_start(n, piece.part + 1, piece.parts) - first)
+    return status
 
 
 @routine
@@ -142,7 +161,11 @@ def run_head(losses, w, params, x, begin, count, worker, s):
             if status == OK:
                 status = linear_forward(some, at(output, n * H), head_t, head_bias, rows, H, V)
             if status == OK:
+                status = check_abort(worker)
+            if status == OK:
                 status = cross_entropy(at(losses, n), some, some, at(x.targets, n), x.scale, rows, V)
+            if status == OK:
+                status = check_abort(worker)
             if status == OK:
                 status = linear_forward(dh_rows, some, head, zeros, rows, V, H)
             if status == OK and d.dropout > 0:
@@ -160,17 +183,20 @@ def add_head_gradients(grads, w, begin, count, block, worker, s):
         at(w, offset_of(s, LOGITS)),
     )
     dweight, dbias = at(grads, offset_of(s, HEAD_WEIGHT)), at(grads, offset_of(s, HEAD_BIAS))
-    status, N = OK, count * s.B
+    N = count * s.B
     for n in range(0, N, STRETCH):
-        status = check_abort(worker)
-        if status == OK:
-            status = linear_gradients(
-                dweight, dbias, block, at(dlogits, n * s.V), at(output, n * s.H), worker.part, worker.parts,
-                min(STRETCH, N - n), s.H, s.V,
-            )  # fmt: skip
-        if status != OK:
-            break
-    return status
+        rows = min(STRETCH, N - n)
+        some, dsome, cut = at(output, n * s.H), at(dlogits, n * s.V), pieces(rows * s.H * s.V, worker)
+        for i in range(cut):
+            piece = piece_of(worker, i, cut)
+            status = check_abort(worker)
+            if status == OK:
+                status = linear_gradients(
+                    dweight, dbias, block, dsome, some, piece.part, piece.parts, rows, s.H, s.V
+                )
+            if status != OK:
+                return status
+    return OK
 
 
 @routine
@@ -282,12 +308,16 @@ def add_gradients(grads, w, x, block, worker, s):
     """Add the gradients of all parameters except the head's, for a worker's part of the outputs."""
     status, N = OK, s.T * s.B
     for layer in range(s.L):
+        I = inputs_of(s, layer) if is_dense(s, layer) else 1
         for n in range(0, N, STRETCH):
-            status = check_abort(worker)
-            if status == OK:
-                status = add_gradients_of_rows(grads, w, x, layer, n, min(STRETCH, N - n), block, worker, s)
-            if status != OK:
-                return status
+            rows = min(STRETCH, N - n)
+            cut = pieces(rows * (I + s.H) * s.G * s.H, worker)
+            for i in range(cut):
+                status, piece = check_abort(worker), piece_of(worker, i, cut)
+                if status == OK:
+                    status = add_gradients_of_rows(grads, w, x, layer, n, rows, block, piece, s)
+                if status != OK:
+                    return status
     if s.E > 0:
         dembedding, dx = at(grads, offset_of(s, EMBEDDING_WEIGHT)), at(w, offset_of(s, DX))
         for n in range(0, N, STRETCH):
@@ -303,13 +333,15 @@ def add_gradients(grads, w, x, block, worker, s):
 @routine
 def gradients(losses, grads, w, params, x, worker, s):
     """The gradients of a window, in a workspace ``w``."""
-    size, steps = s.plan[PARAMETERS], s.plan[HEAD_STEPS]
-    first = part_start(size, worker.part, worker.parts)
+    steps = s.plan[HEAD_STEPS]
     block = at(w, offset_of(s, BLOCKS) + worker.part * packed_size(KC, max(s.E, s.H)))
-    clear(at(grads, first), part_start(size, worker.part + 1, worker.parts) - first)
-    pack_forward(w, params, worker, s)
-    pack_backward(w, params, worker, s)
-    status = barrier_wait(worker)
+    status = clear_part(grads, worker, s.plan[PARAMETERS])
+    if status == OK:
+        status = pack_forward(w, params, worker, s)
+    if status == OK:
+        status = pack_backward(w, params, worker, s)
+    if status == OK:
+        status = barrier_wait(worker)
     if status == OK:
         status = layers_forward(w, w, params, x, worker, s)
     for t in range(0, s.T, steps):
@@ -412,9 +444,10 @@ def update_range(params, moments, grads, settings, optimizer, limit, scale, begi
 
 @routine
 def update(
-    params, moments, average, grads, settings, average_weight, ranges, optimizer, limit, scale, worker, A, R, n
+    params, moments, average, grads, settings, average_weight, ranges, optimizer, limit, scale, worker, A, R,
+    n,
 ):  # fmt: skip
-    """A worker's part of an update of the ranges, and of the average if A is 1. A range has a row of settings."""
+    """A worker's part of an update of the ranges, each with its row of settings, and of the average."""
     status = OK
     for r in range(R):
         first, count = ranges[2 * r], ranges[2 * r + 1] - ranges[2 * r]
