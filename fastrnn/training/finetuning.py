@@ -43,14 +43,19 @@ def initial_model(init: Any, backend: str) -> Model | None:
     ------
     TypeError
         It is neither a model nor a path.
+    ValueError
+        Its weights are not finite.
     OSError, fastrnn.CheckpointError
         The file cannot be read, or is not a model.
     """
-    if init is None or isinstance(init, Model):
-        return init
-    if not isinstance(init, str | os.PathLike):
+    if init is None:
+        return None
+    if not isinstance(init, Model | str | os.PathLike):
         raise TypeError(f"init={shown(init)} must be a fastrnn.Model, or the path of its file")
-    return load(init, backend=backend)
+    model = init if isinstance(init, Model) else load(init, backend=backend)
+    if not np.isfinite(model.network.flat).all():
+        raise ValueError("init has weights that are NaN or infinite: training cannot begin with them")
+    return model
 
 
 def settings_of(model: Model, given: Mapping[str, Any], preset: str | None) -> dict[str, Any]:

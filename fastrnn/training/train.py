@@ -139,7 +139,7 @@ def train(
         The cell and the sizes of the network are the model's, and so are its symbols; new symbols of the text
         join them. Tokens may only join if ``vocabulary`` has the model's first. Whether there are documents
         depends on the text alone. All other settings are those of a new training, but the default learning
-        rate is lower, 0.002. See the guide, docs/guide.md.
+        rate is half as high, 0.004. See the guide, docs/guide.md.
     cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
         Settings of the network; see `Network`. Without a preset, an activation alone makes the cell an
         ``"rnn"``.
@@ -279,11 +279,9 @@ def train(
     tokens = None if vocabulary is None or alphabet is not None else TokenVocabulary.of_tokens(vocabulary)
     known = None if initial is None else initial.vocabulary
     if known is not None:
-        tokens, unit, newlines = (
-            tokens_of(known, tokens),
-            unit_of_file(known, text, unit),
-            newlines_of(known, newlines),
-        )
+        tokens = tokens_of(known, tokens)
+        unit = unit_of_file(known, text, unit)
+        newlines = newlines_of(known, newlines)
     newlines = newlines or "universal"
     with read_corpus(text, unit, tokens, encoding=encoding, newlines=newlines, lines=lines) as corpus:
         symbols = Symbols(tokens, alphabet, newlines, known)

@@ -76,8 +76,8 @@ def test_a_new_symbol_has_rows_of_zeros_and_the_bias_of_its_frequency(backend: s
     known = np.isin(new.vocabulary.symbols, old.vocabulary.symbols)
     weights = counts[known] / counts[known].sum()
     after = new.network.parameters
-    assert not after["head.weight"][~known].any()
-    assert not after["weight_ih_l0"][:, ~known].any()
+    assert_close(after["head.weight"][~known], 0 * after["head.weight"][~known], 1e-300)
+    assert_close(after["weight_ih_l0"][:, ~known], 0 * after["weight_ih_l0"][:, ~known], 1e-300)
     bias = weights @ (old.network.parameters["head.bias"] - np.log(counts[known]))
     assert_close(after["head.bias"][~known], bias + np.log(counts[~known]), 1e-12)
 
@@ -187,6 +187,13 @@ def test_newlines_are_read_as_the_model_reads_them():
 def test_refuses_what_contradicts_the_model(settings: dict[str, Any], error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         fastrnn.train(TEXT, **{"init": made(), **COMMON, **settings})
+
+
+def test_refuses_weights_that_are_not_finite():
+    old = made()
+    old.network.flat[3] = np.nan
+    with pytest.raises(ValueError, match="init has weights that are NaN or infinite"):
+        continued(TEXT, old)
 
 
 def test_refuses_another_unit():
