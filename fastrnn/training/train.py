@@ -184,9 +184,9 @@ def train(
         ends it so.
     retries
         How often training that diverges goes back to its last good state and on from there, with the learning
-        rates times a tenth. It diverges if a loss is not finite, or above 1.5 times that of guessing and a
-        nat per symbol more. 0, as in the presets: only a loss that is not finite ends it, with a
-        `fastrnn.DivergenceError`.
+        rates times a tenth. It diverges if a loss is not finite, or above 1.5 times that of guessing (with
+        ``init``, that of the model if it is higher) and a nat per symbol more. 0, as in the presets: only a
+        loss that is not finite ends it, with a `fastrnn.DivergenceError`.
     log_every
         The number of updates from one record of `Model.history` to the next; ``"auto"`` makes about 16
         records. The last update has a record too.
