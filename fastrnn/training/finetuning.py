@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from fastrnn.core.constants import FUNCTIONS
 from fastrnn.data.sources import FILE_UNITS
 from fastrnn.data.text_file import OpenFile
 from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
-from fastrnn.model.loading import load
 from fastrnn.model.model import Model
 from fastrnn.network import config
 from fastrnn.network.network import Network
@@ -52,6 +50,8 @@ def initial_model(init: Any, backend: str) -> Model | None:
         return None
     if not isinstance(init, Model | str | os.PathLike):
         raise TypeError(f"init={shown(init)} must be a fastrnn.Model, or the path of its file")
+    from fastrnn.model.loading import load
+
     model = init if isinstance(init, Model) else load(init, backend=backend)
     if not np.isfinite(model.network.flat).all():
         raise ValueError("init has weights that are NaN or infinite: training cannot begin with them")
@@ -86,6 +86,8 @@ def settings_of(model: Model, given: Mapping[str, Any], preset: str | None) -> d
 
 def digest_of(network: Network) -> str:
     """SHA-256 of a network's parameters."""
+    from hashlib import sha256
+
     little_endian = network.flat.astype(network.dtype.newbyteorder("<"), copy=False)
     return sha256(little_endian.data).hexdigest()
 

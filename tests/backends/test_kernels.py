@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from fastrnn.backends.registry import get_backend
 from fastrnn.core.cells import KINDS
-from fastrnn.core.constants import BAD_SIZE, BAD_SYMBOL, MAX_NR, STATUS
+from fastrnn.core.constants import ABORT, ABORTED, ARRIVED, BAD_SIZE, BAD_SYMBOL, MAX_NR, STATUS
 from fastrnn.core.layout import Shape, parameter_layout
 from fastrnn.core.plan import Split, forward_plan, step_plan, window_plan
 
@@ -400,3 +401,33 @@ def test_symbols_outside_the_vocabulary_are_refused(name: str, symbol: int, back
             value[1] = symbol
     with pytest.raises(RuntimeError, match=re.escape(STATUS[BAD_SYMBOL])):
         call(get_backend(backend), name, arguments)
+
+
+def test_a_barrier_that_a_worker_left_stays_closed(compiled: str):
+    """All workers of a window pass a barrier or none does, so no worker updates its parameters alone."""
+    kernel = next(kernel for kernel in kernels() if kernel.name == "train_windows")
+    size = {**dict.fromkeys([*letters, "S", "W", "R"], 3), "A": 0, "P": 0, "first": 0}
+    names = [argument.name for argument in kernel.arguments]
+    given_first = draw_arguments(kernel, size, np.float32, 0, parts=2)
+    given_second = list(given_first)
+    given_first[names.index("part")], given_second[names.index("part")] = 0, 1
+    given_first[names.index("parts")] = given_second[names.index("parts")] = 2
+    barrier, params = (given_first[names.index(name)] for name in ("barrier", "params"))
+    barrier[...] = 0
+    before = params.copy()
+    aborted = re.escape(STATUS[ABORTED])
+
+    def work() -> None:
+        with pytest.raises(RuntimeError, match=aborted):
+            call(get_backend(compiled), kernel.name, given_first)
+
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(work)
+        while barrier[ARRIVED] == 0 and not first.done():
+            pass
+        barrier[ABORT] = 1
+        first.result()
+    barrier[ABORT] = 0  # the second worker does not even know of it
+    with pytest.raises(RuntimeError, match=aborted):
+        call(get_backend(compiled), kernel.name, given_second)
+    np.testing.assert_array_equal(params, before)
