@@ -1,7 +1,7 @@
-"""The tables of the README and of ``docs/performance.md`` that ``compare --write-docs`` writes.
+"""The tables of the README and the pages that benchmarks write with ``--write-docs``.
 
-They stand between two markers for each class of processor. A run replaces what is between the markers of its
-own class.
+They stand between two markers. Those of ``compare`` have markers for each class of processor, and a run
+replaces what is between the markers of its own class.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ README_JOBS = {
 README_LIBRARIES = {"c": "fastrnn (C)", "numba": "fastrnn (Numba)", "torch": "PyTorch", "jax": "JAX"}
 
 
-def replaced(text: str, isa: str, part: str) -> str:
-    """The text, with the part between the markers of a class replaced.
+def replaced(text: str, name: str, part: str) -> str:
+    """The text, with the part between the markers of this name replaced.
 
     Raises
     ------
     ValueError
         The text does not have the markers, each once.
     """
-    begin, end = f"<!-- compare:{isa} begin -->", f"<!-- compare:{isa} end -->"
+    begin, end = f"<!-- {name} begin -->", f"<!-- {name} end -->"
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ValueError(f"the page needs the markers {begin} and {end}, each once")
     between = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
@@ -94,7 +94,11 @@ def write(comparison: report.Results, root: Path = ROOT) -> None:
     left_out = {job.name for job in WORKLOADS} - {job["name"] for job in comparison["jobs"]}
     if left_out or comparison["machine"]["isa"] not in CLASSES:
         raise ValueError(f"nothing is written: {', '.join(sorted(left_out)) or 'the class'} was not measured")
-    for name, part in PAGES.items():
-        path = root / name
-        text = replaced(path.read_text(encoding="utf-8"), comparison["machine"]["isa"], part(comparison))
-        path.write_text(text, encoding="utf-8")
+    for page, part in PAGES.items():
+        write_part(page, f"compare:{comparison['machine']['isa']}", part(comparison), root)
+
+
+def write_part(page: str, name: str, part: str, root: Path = ROOT) -> None:
+    """Write what is between the markers of this name in a page."""
+    path = root / page
+    path.write_text(replaced(path.read_text(encoding="utf-8"), name, part), encoding="utf-8")

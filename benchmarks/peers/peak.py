@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -54,9 +56,9 @@ def run_chains(x, steps):
     return fma_chains(x, steps)
 
 
-def peak(job: Workload, weights: Weights, threads: int) -> Run:  # noqa: ARG001
+def chains(dtype: str, threads: int) -> Run:
     """Run the chains on all threads at the same time; the result is the number of operations."""
-    x = np.dtype(job.dtype).type(0.5)
+    x = np.dtype(dtype).type(0.5)
     pool = ThreadPoolExecutor(threads)
     operations = 2.0 * CHAINS * (WIDTH // (8 * x.itemsize)) * STEPS * threads
 
@@ -65,6 +67,24 @@ def peak(job: Workload, weights: Weights, threads: int) -> Run:  # noqa: ARG001
         return [operations]
 
     return run
+
+
+def gflops_of_core(threads: int, seconds: float = 0.5) -> float:
+    """The median GFLOP/s in float32 of each core, while so many of them work."""
+    run = chains("float32", threads)
+    run()  # compiles
+    rates: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        operations = run()[0]
+        rates.append(operations / (time.perf_counter() - began))
+    return statistics.median(rates) / threads / 1e9
+
+
+def peak(job: Workload, weights: Weights, threads: int) -> Run:  # noqa: ARG001
+    """The chains in the precision of a job."""
+    return chains(job.dtype, threads)
 
 
 def forms(job: Workload) -> dict[str, Build]:  # noqa: ARG001

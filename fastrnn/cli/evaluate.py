@@ -12,10 +12,11 @@ import click
 import fastrnn
 from fastrnn.cli.output import as_json
 from fastrnn.cli.program import backend_option, threads_option, unknown_option, unknown_value
-from fastrnn.cli.texts import opened_file
+from fastrnn.cli.texts import opened_file, unescaped
 from fastrnn.core.terminal import write
 
 if TYPE_CHECKING:
+    from fastrnn.data.vocabulary import Vocabulary
     from fastrnn.model.model import Model
 
 
@@ -26,15 +27,26 @@ if TYPE_CHECKING:
 @click.option(
     "--encoding", default="utf-8", show_default=True, help="The file's encoding, for a model of characters."
 )
+@click.option(
+    "--separator", help="For a model of documents, the text between two, as for train.  [default: line ends]"
+)
 @unknown_option
 @backend_option
 @threads_option
 def evaluate(
-    *, model: str, file: str, to_json: bool, encoding: str, unknown: str, backend: str, threads: int | None
+    *,
+    model: str,
+    file: str,
+    to_json: bool,
+    encoding: str,
+    separator: str | None,
+    unknown: str | None,
+    backend: str,
+    threads: int | None,
 ) -> None:
     """Print how well MODEL predicts FILE (- is stdin).
 
-    For a model of documents, each line is a document, and the end of each line counts as a symbol.
+    For a model of documents, each line is a document, and the end of each document counts as a symbol.
     """
     loaded = fastrnn.load(model, backend=backend, threads=threads)
     if loaded.vocabulary.unit == "token":
@@ -45,9 +57,14 @@ def evaluate(
     from fastrnn.data.text_file import iter_pieces
 
     vocabulary = loaded.vocabulary
+    between = None
+    if separator is not None:
+        between = _checked_separator(vocabulary, separator)
     with opened_file(file) as (source, name):
-        pieces = iter_pieces(source, name, vocabulary.unit, encoding, vocabulary.newlines)
-        result = _score(loaded, pieces, name, unknown_value(unknown))
+        pieces = iter_pieces(
+            source, name, vocabulary.unit, encoding, vocabulary.newlines, vocabulary.normalization
+        )
+        result = _score(_scored(loaded, pieces, name, between, unknown_value(unknown)), name, unknown)
     lines = [f"{key:16} {_number(value)}" for key, value in result.items()]
     write((as_json(result) if to_json else "\n".join(lines)) + "\n")
 
@@ -56,15 +73,26 @@ def _number(value: float) -> str:
     return f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
 
 
-def _score(model: Model, pieces: Iterator[Any], name: str, unknown: str | float) -> dict[str, float]:
-    """The scores of a file, with the ends of documents. The sum of the bits is exact for any pieces."""
+def _checked_separator(vocabulary: Vocabulary, separator: str) -> str | bytes:
+    """The text between two documents; the model must be of documents."""
+    from fastrnn.data.sources import check_separator
+
+    if not vocabulary.boundary:
+        raise ValueError("--separator is for a model of documents, and this one learnt one running text")
+    between = unescaped(separator, "--separator", as_bytes=vocabulary.unit == "byte")
+    check_separator(between, vocabulary.unit)
+    return between
+
+
+def _score(scores: Iterator[Any], name: str, unknown: str | None) -> dict[str, float]:
+    """The sums and means of scores that come in pieces. The sum of the bits is exact for any pieces."""
     from fastrnn.inference.scoring import perplexity
 
     symbols = 0
 
     def counted() -> Iterator[list[float]]:
         nonlocal symbols
-        for bits in _scored(model, pieces, name, unknown):
+        for bits in scores:
             symbols += len(bits)
             yield bits.tolist()
 
@@ -87,11 +115,16 @@ def _score(model: Model, pieces: Iterator[Any], name: str, unknown: str | float)
     }
 
 
-def _scored(model: Model, pieces: Iterator[Any], name: str, unknown: str | float) -> Iterator[Any]:
-    """The bits of each line of documents, or of each piece of a running text."""
-    from fastrnn.data.text_file import iter_lines
+def _scored(
+    model: Model, pieces: Iterator[Any], name: str, separator: Any, unknown: str | float | None
+) -> Iterator[Any]:
+    """The bits of each document, or of each piece of a running text."""
+    from fastrnn.data.text_file import iter_lines, iter_parts
 
-    if model.vocabulary.boundary:
-        lines = iter_lines(pieces)
-        return model.score_pieces(lines, lambda place: f"{name}, line {place + 1}: ", unknown=unknown)
-    return model.score_pieces(((piece, False) for piece in pieces), lambda _: f"{name}: ", unknown=unknown)
+    if not model.vocabulary.boundary:
+        return model.score_pieces(
+            ((piece, False) for piece in pieces), lambda _: f"{name}: ", unknown=unknown
+        )
+    kind = "line" if separator is None else "document"
+    documents = iter_lines(pieces) if separator is None else iter_parts(pieces, separator)
+    return model.score_pieces(documents, lambda place: f"{name}, {kind} {place + 1}: ", unknown=unknown)

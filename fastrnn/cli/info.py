@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import fastrnn
 from fastrnn.cli.output import as_json, as_lines
 from fastrnn.core.terminal import write
+
+if TYPE_CHECKING:
+    from fastrnn.data.vocabulary import Vocabulary
 
 
 @click.command()
@@ -30,13 +33,20 @@ def _describe_model(path: str) -> dict[str, Any]:
         "hidden_size": network.hidden_size,
         "dtype": network.dtype.name,
         "parameters": int(network.flat.size),
-        "vocabulary": f"{model.vocabulary.size} {model.vocabulary.unit}s"
-        + (", one of them the boundary of documents" if model.vocabulary.boundary else ""),
+        "vocabulary": _describe_vocabulary(model.vocabulary),
+        "newlines": model.vocabulary.newlines,
+        "normalization": model.vocabulary.normalization or "none",
         "trained_on": f"{int(model.counts.sum()):,} symbols",
         "last_record": model.history[-1] if model.history else {},
         "kept_record": model.kept_record or {},
         "settings": model.settings,
     }
+
+
+def _describe_vocabulary(vocabulary: Vocabulary) -> str:
+    """How many symbols there are, and which of them are not in texts."""
+    others = ["the boundary of documents"] * vocabulary.boundary + ["the unknown symbol"] * vocabulary.unknown
+    return ", one of them ".join([f"{vocabulary.size} {vocabulary.unit}s", *others])
 
 
 def _describe_system() -> dict[str, Any]:

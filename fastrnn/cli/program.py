@@ -80,14 +80,15 @@ threads_option = click.option(
 )
 unknown_option = click.option(
     "--unknown",
-    default="error",
-    show_default=True,
-    help="How to treat symbols that MODEL does not know: error, skip, or their probability.",
+    help="How to treat symbols that MODEL does not know: symbol (as the unknown symbol, if MODEL was trained "
+    "with one), error, skip, or their probability.  [default: symbol, if MODEL has it, else error]",
 )
 
 
-def unknown_value(value: str) -> str | float:
-    """Return the value of --unknown: a word or a probability."""
+def unknown_value(value: str | None) -> str | float | None:
+    """Return the value of --unknown: a word or a probability; ``None`` if it was not given."""
+    if value is None:
+        return None
     try:
         return float(value)
     except ValueError:

@@ -26,7 +26,7 @@ def sample(
     length: int,
     prime: str | None,
     temperature: float,
-    unknown: str,
+    unknown: str | None,
     seed: int | None,
     backend: str,
     threads: int | None,

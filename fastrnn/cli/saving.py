@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,27 +16,26 @@ if TYPE_CHECKING:
     from fastrnn.model.model import Model
 
 
-def require_no_input(option: str, output: str, file: str | None) -> None:
-    """Raise a ``ValueError`` if an option's file is the input, under any name: it would be replaced."""
-    if file is None or not Path(output).exists():
-        return
-    try:
-        read = os.fstat(0) if file == "-" else Path(file).stat()
-    except OSError:  # the input does not exist; opening it raises the error
-        return
-    if os.path.samestat(read, Path(output).stat()):
-        raise ValueError(f"{option} {output} is the file that is trained on: it would be replaced")
+def require_no_input(option: str, output: str, files: Iterable[str]) -> None:
+    """Raise a ``ValueError`` if an option's file is an input, under any name: it would be replaced."""
+    for file in files if Path(output).exists() else ():
+        try:
+            read = os.fstat(0) if file == "-" else Path(file).stat()
+        except OSError:  # the input does not exist; opening it raises the error
+            continue
+        if os.path.samestat(read, Path(output).stat()):
+            raise ValueError(f"{option} {output} is the file that is trained on: it would be replaced")
 
 
-def save(model: Model, output: str, file: str | None, told: str) -> bool:
+def save(model: Model, output: str, files: Iterable[str], told: str) -> bool:
     """Write a model as `_write` does; after one Ctrl-C, write again."""
     try:
-        return _write(model, output, file, told)
+        return _write(model, output, files, told)
     except KeyboardInterrupt:
-        return _write(model, output, file, told)
+        return _write(model, output, files, told)
 
 
-def _write(model: Model, output: str, file: str | None, told: str) -> bool:
+def _write(model: Model, output: str, files: Iterable[str], told: str) -> bool:
     """Write a model, to another place if needed; return whether it is at ``output``.
 
     On a terminal the user is asked for another place. Then the folder for temporary files, the home folder
@@ -47,7 +46,7 @@ def _write(model: Model, output: str, file: str | None, told: str) -> bool:
     others = _other_places(output)
     while place is not None:
         try:
-            require_no_input("--output", place, file)
+            require_no_input("--output", place, files)
             model.save(place)
         except (OSError, MemoryError, ValueError) as error:
             tell(f"{place} cannot be written: {error}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,6 +13,10 @@ from fastrnn.core.terminal import Sample
 
 if TYPE_CHECKING:
     from fastrnn.model.model import Model
+
+
+#: The escapes of `unescaped`.
+ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\"}
 
 
 @contextmanager
@@ -28,11 +33,44 @@ def opened_file(file: str) -> Iterator[tuple[BinaryIO, str]]:
         yield sys.stdin.buffer, "stdin"
 
 
+def expanded(files: Iterable[str]) -> list[str]:
+    """The names of files, in which a pattern such as ``*.txt`` is replaced by the files that it matches.
+
+    The files of a pattern are in the order of their names. A pattern that is the name of a file is that file.
+    """
+    import glob
+
+    found: list[str] = []
+    for file in files:
+        if not glob.has_magic(file) or os.path.lexists(file):
+            found.append(file)
+            continue
+        matched = [name for name in glob.iglob(file, recursive=True) if os.path.isfile(name)]  # noqa: PTH113, PTH207
+        if not matched:
+            raise FileNotFoundError(f"no file matches {file}")
+        found += sorted(matched)
+    return found
+
+
 def decoded(text: str, name: str) -> str:
     """Decode a text of the command line as UTF-8, in any locale; errors use ``name``."""
     from fastrnn.data.text_file import decode_utf8
 
     return decode_utf8(os.fsencode(text), name)
+
+
+def unescaped(text: str, name: str, *, as_bytes: bool) -> str | bytes:
+    r"""A text of the command line with its escapes ``\n``, ``\r``, ``\t``, ``\0`` and ``\\`` read."""
+
+    def read(match: re.Match[str]) -> str:
+        if match[1] not in ESCAPES:
+            raise ValueError(
+                f"{name} has the escape {match[0]!r}; it may have {', '.join(map(repr, ESCAPES))}"
+            )
+        return ESCAPES[match[1]]
+
+    found = re.sub(r"\\(.?)", read, text, flags=re.DOTALL)
+    return os.fsencode(found) if as_bytes else decoded(found, name)
 
 
 def as_unit(model: Model, text: str | None) -> Any:

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +16,7 @@ import click
 import fastrnn
 from fastrnn.cli.program import SIGNALLED, backend_option, log_on_stderr, seed_option, threads_option
 from fastrnn.cli.saving import require_no_input, save
-from fastrnn.cli.texts import as_unit, decoded, write_sample
+from fastrnn.cli.texts import as_unit, decoded, expanded, unescaped, write_sample
 from fastrnn.core.cells import ACTIVATIONS, CELLS, listed
 from fastrnn.core.terminal import tell
 
@@ -123,6 +123,17 @@ _TRAINING_OPTIONS = [
         default=None,
         help="Whether documents are put in an order that the seed draws.  [default: shuffle]",
     ),
+    click.option(
+        "--min-count",
+        type=int,
+        help="Characters that occur fewer times are unknown, and the model learns what unknown ones are like."
+        "  [default: none are unknown]",
+    ),
+    click.option(
+        "--unknown-share",
+        type=float,
+        help="With --min-count, the share of the others that are shown as unknown.  [default: 0.002]",
+    ),
     click.option("--keep", help="Which weights to keep: best (by validation) or last.  [default: best]"),
     click.option(
         "--patience",
@@ -154,7 +165,7 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("file", required=False)
+@click.argument("files", nargs=-1)
 @click.option("--text", help="Train on this text instead of a file.")
 @click.option("-o", "--output", required=True, help="Where to write the model.")
 @click.option("--bytes", "as_bytes", is_flag=True, help="Read the file as bytes instead of characters.")
@@ -164,7 +175,15 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="universal: leave out a byte order mark, read CR LF and CR as LF; keep: change nothing."
     "  [default: universal]",
 )
+@click.option(
+    "--normalization",
+    help="How the model normalizes texts: nfc, nfkc, nfc_casefold or nfkc_casefold.  [default: not at all]",
+)
 @click.option("--lines", is_flag=True, help="Each line is a document of its own.")
+@click.option(
+    "--separator",
+    help=r"The text between two documents; \n, \t, \0 and \\ are line feed, tab, NUL and backslash.",
+)
 @click.option(
     "--vocabulary", help="The characters that the model should know, or ascii.  [default: those of the text]"
 )
@@ -186,10 +205,11 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_training_options
 def train(
     *,
-    file: str | None,
+    files: tuple[str, ...],
     text: str | None,
     output: str,
     as_bytes: bool,
+    separator: str | None,
     vocabulary: str | None,
     n_sample: int,
     metrics: str | None,
@@ -200,25 +220,31 @@ def train(
     backend: str,
     **options: Any,
 ) -> None:
-    """Train a model on FILE (- is stdin) and write it to OUTPUT."""
-    if (file is None) == (text is None):
-        raise click.UsageError("give a FILE, or --text")
+    """Train a model on FILES (- is stdin) and write it to OUTPUT.
+
+    Several files, and those that a pattern such as '*.txt' matches, are one text in this order.
+    """
+    if bool(files) == (text is not None):
+        raise click.UsageError("give FILES, or --text")
     if prime is not None and not n_sample:
         raise click.UsageError("--prime is what --sample continues: give both")
     given = {name: value for name, value in options.items() if value is not None}
     if vocabulary is not None:
         given["vocabulary"] = decoded(vocabulary, "--vocabulary")
+    if separator is not None:
+        given["separator"] = unescaped(separator, "--separator", as_bytes=as_bytes)
     with log_on_stderr(logging.ERROR if quiet else logging.INFO):
         from fastrnn.core.atomic import require_place
         from fastrnn.training.presets import random_generator
 
+        names = expanded(files)
         rng = random_generator(options["preset"], seed)  # the sample takes its next draws
         require_place(output)  # so that this fails before training, not after it
         _require_own_files(
-            {"--output": output, "--checkpoint": options["checkpoint"], "--metrics": metrics}, file
+            {"--output": output, "--checkpoint": options["checkpoint"], "--metrics": metrics}, names
         )
         given["callbacks"] = _callbacks(metrics, sample_every)
-        source: Any = _source(file, text)
+        source: Any = _source(text) if text is not None else [_opened(file) for file in names]
         try:
             model = fastrnn.train(
                 source,
@@ -229,14 +255,14 @@ def train(
                 **given,
             )
         except fastrnn.TrainingInterrupted as interruption:
-            _end_early(interruption, output, file, options["checkpoint"])
+            _end_early(interruption, output, names, options["checkpoint"])
         except fastrnn.DivergenceError as error:
             if error.model is not None:
                 # the existing file may be a better model
                 place = f"{output}.diverged" if Path(output).exists() else output
-                save(error.model, place, file, "the model before training diverged is in")
+                save(error.model, place, names, "the model before training diverged is in")
             raise
-        is_where_asked = save(model, output, file, "" if quiet else "wrote")
+        is_where_asked = save(model, output, names, "" if quiet else "wrote")
         if n_sample:
             write_sample(model, model.sample_pieces(n_sample, as_unit(model, prime), rng=rng))
         if not is_where_asked:
@@ -253,13 +279,13 @@ def _callbacks(metrics: str | None, sample_every: int | None) -> list[fastrnn.Ca
     return found
 
 
-def _require_own_files(outputs: dict[str, str | None], file: str | None) -> None:
-    """Raise a ``ValueError`` if two of the files to write are one, or one is the file that is read."""
+def _require_own_files(outputs: dict[str, str | None], files: Iterable[str]) -> None:
+    """Raise a ``ValueError`` if two of the files to write are one, or one is a file that is read."""
     seen: dict[str, str] = {}
     for option, path in outputs.items():
         if path is None:
             continue
-        require_no_input(option, path, file)
+        require_no_input(option, path, files)
         real = os.path.realpath(path)
         if real in seen:
             raise ValueError(f"{seen[real]} and {option} are one file, {path}")
@@ -267,27 +293,32 @@ def _require_own_files(outputs: dict[str, str | None], file: str | None) -> None
 
 
 def _end_early(
-    interruption: fastrnn.TrainingInterrupted, output: str, file: str | None, checkpoint: str | None
+    interruption: fastrnn.TrainingInterrupted, output: str, files: Iterable[str], checkpoint: str | None
 ) -> NoReturn:
     """Say how to go on or, if no checkpoint has it, write the model so far; exit as after the signal."""
     if checkpoint is not None and interruption.checkpoint == interruption.updates:
         tell(f"{interruption}; to go on: the same command with --resume, and {checkpoint}")
     elif interruption.updates:
-        save(interruption.model, output, file, f"{interruption}; the model so far is in")
+        save(interruption.model, output, files, f"{interruption}; the model so far is in")
     else:
         tell(f"{interruption}; nothing was written")
     sys.exit(SIGNALLED + interruption.signal)
 
 
-def _source(file: str | None, text: str | None) -> Any:
-    """The text to train on: a file, stdin, or a text of the command line."""
+def _source(text: str) -> Any:
+    """A text of the command line to train on."""
     from fastrnn.data.text_file import OpenFile
 
-    if text is not None:
-        if "\0" not in text and os.path.isfile(text):  # noqa: PTH113  (a long text is no error)
-            tell(f"--text {text} is the name of a file: the name is trained on, not its content")
-        return OpenFile(io.BytesIO(os.fsencode(text)), "--text")
-    if file is not None and file != "-":
+    if "\0" not in text and os.path.isfile(text):  # noqa: PTH113  (a long text is no error)
+        tell(f"--text {text} is the name of a file: the name is trained on, not its content")
+    return OpenFile(io.BytesIO(os.fsencode(text)), "--text")
+
+
+def _opened(file: str) -> Any:
+    """A file to train on, or stdin for -."""
+    from fastrnn.data.text_file import OpenFile
+
+    if file != "-":
         return Path(file)
     if sys.stdin is None:
         raise OSError("stdin is closed: there is nothing to read")

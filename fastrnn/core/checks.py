@@ -77,15 +77,16 @@ def fraction(name: str, value: Any, *, zero: bool = False, one: bool = False) ->
 
 
 def unknown(value: Any) -> str | float:
-    """Return what to do with an unknown symbol: ``"error"``, ``"skip"`` or its probability."""
-    if isinstance(value, str) and value in ("error", "skip"):
+    """Return how to treat an unknown symbol: ``"error"``, ``"skip"``, ``"symbol"`` or its probability."""
+    if isinstance(value, str) and value in ("error", "skip", "symbol"):
         return value
     try:
         return fraction("unknown", value, one=True)
     except (TypeError, ValueError) as error:
         kind = ValueError if isinstance(value, str) else type(error)
         raise kind(
-            f"unknown={value!r} must be 'error', 'skip', or a probability above zero and at most one"
+            f"unknown={value!r} must be 'error', 'skip', 'symbol', or a probability above zero and at "
+            "most one"
         ) from None
 
 

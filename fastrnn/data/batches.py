@@ -70,6 +70,12 @@ class BatchLayout:
         """B, the number of rows."""
         return len(self._places)
 
+    def of(self, sequence: Sequence) -> BatchLayout:
+        """The same rows of another sequence of the same length."""
+        other = copy.copy(self)
+        other._sequence = sequence  # noqa: SLF001  (it is a layout too)
+        return other
+
     def first(self, steps: int) -> BatchLayout:
         """The first steps of the same rows."""
         shorter = copy.copy(self)

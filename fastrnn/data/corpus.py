@@ -139,9 +139,9 @@ class _RunningSequence:
 
 
 def _encode(vocabulary: Vocabulary, part: Text, source: object) -> NDArray[np.int32]:
-    """The ids of a part of a text. A file that has an unknown symbol has changed since the count."""
+    """The ids of a part of a text. A file that has a symbol without an id has changed since the count."""
     try:
-        return vocabulary.encode_as_is(part)
+        return vocabulary.encode_as_is(part, unknown="symbol" if vocabulary.unknown else "error")
     except ValueError as error:
         if isinstance(source, TextFile):
             raise source.changed() from error
@@ -265,7 +265,7 @@ class _DocumentSequence:
         known = self.vocabulary.decode(np.zeros(1, np.int32))
         spelled = self.corpus.spell(start, stop, known)
         ids = _encode(self.vocabulary, spelled, texts.file if isinstance(texts, Lines) else texts)
-        np.put(ids, boundaries[first:last] - start, len(self.vocabulary.symbols))
+        np.put(ids, boundaries[first:last] - start, self.vocabulary.size - 1)
         return ids
 
 

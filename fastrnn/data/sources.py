@@ -7,8 +7,9 @@ import io
 import numbers
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -16,30 +17,28 @@ import numpy as np
 
 from fastrnn.core import checks
 from fastrnn.data.corpus import Corpus, Documents, RunningText, TokenText
+from fastrnn.data.normalization import BYTE_ORDER_MARK, normalized, universal_newlines
+from fastrnn.data.streams import Pieces
 from fastrnn.data.text_file import (
     Lines,
     OpenFile,
+    Separated,
     TextFile,
     changes_in_words,
     checked_encoding,
     lines_of,
     open_text,
 )
-from fastrnn.data.vocabulary import (
-    BYTE_ORDER_MARK,
-    Text,
-    TokenVocabulary,
-    code_points,
-    unit_of,
-    universal_newlines,
-    whole_numbers,
-)
+from fastrnn.data.vocabulary import Text, TokenVocabulary, code_points, unit_of, whole_numbers
+
+#: How many symbols of a file are copied at a time.
+COPIED_AT_ONCE = 1 << 18
 
 #: The units in which a file can be read.
 FILE_UNITS = ("character", "byte")
 
-#: The first argument of `fastrnn.train`: a text, a file's path, or documents.
-Source = Text | os.PathLike[str] | Iterable[Text]
+#: The first argument of `fastrnn.train`: a text, a file's path, paths of several files, or documents.
+Source = Text | os.PathLike[str] | Iterable[Text] | Sequence[os.PathLike[str]]
 
 #: The characters and bytes that end a line.
 LINE_ENDS = ("\n", "\r", b"\n", b"\r")
@@ -55,7 +54,9 @@ def read_corpus(
     *,
     encoding: str | None = None,
     newlines: str = "universal",
+    normalization: str | None = None,
     lines: bool = False,
+    separator: str | bytes | None = None,
 ) -> Corpus:
     """Read the first argument of `fastrnn.train`. A file is opened and read in parts, when needed.
 
@@ -68,21 +69,76 @@ def read_corpus(
         tokens without a vocabulary, or a vocabulary without tokens.
     ValueError
         A token is outside the vocabulary.
-        A file is not in its encoding; an option is unknown, or it is for a file and the source is not one.
+        A file is not in its encoding; an option is unknown, or it is for a file and the source is not one;
+        there is a normalization, and the text is not of characters.
     OSError
         A file cannot be read.
     """
-    if isinstance(source, os.PathLike | OpenFile):
+    files = _files_of(source)
+    if files:
         if vocabulary is not None:
             raise _not_tokens(source)
-        return _read_file(source, unit, encoding, newlines, lines=lines)
-    for name, value in (("unit", unit), ("encoding", encoding), ("lines", lines or None)):
+        unit = checks.one_of("unit", unit or "character", FILE_UNITS)
+        _require_characters(normalization, unit)
+        if separator is not None:
+            check_separator(separator, unit, lines=lines)
+        reading = (unit, _file_encoding(encoding, unit), newlines, normalization)
+        end = separator or ("\n" if unit == "character" else b"\n") * lines
+        file = open_text(files[0], *reading) if len(files) == 1 else _joined(files, reading, end)
+        return _read_file(file, unit, lines=lines, separator=separator)
+    for_files = {"unit": unit, "encoding": encoding, "lines": lines or None, "separator": separator}
+    for name, value in for_files.items():
         if value is not None:
             raise ValueError(f"{name}={value!r} is for a file; a str is characters and bytes are bytes")
+    corpus = _read_texts(source, vocabulary, Changes(newlines, normalization))
+    _require_characters(normalization, corpus.unit)
+    return corpus
+
+
+def _files_of(source: Any) -> list[Any]:
+    """The files that a source names, or none if it is not a file or a list or tuple of files."""
+    files = (
+        list(source) if isinstance(source, list | tuple) and not isinstance(source, OpenFile) else [source]
+    )
+    return files if all(isinstance(file, os.PathLike | OpenFile) for file in files) else []
+
+
+def _joined(files: list[Any], reading: tuple[Any, ...], end: Any) -> TextFile:
+    """Copy several files to one text; each one that does not end with ``end`` gets it.
+
+    ``reading`` are the arguments of `open_text`, of which the first is the unit.
+    """
+    changes: dict[str, None] = {}
+
+    def pieces() -> Iterator[bytes]:
+        for file in files:
+            with closing(open_text(file, *reading)) as text:
+                changes.update(dict.fromkeys(text.changes))
+                for start in range(0, len(text), COPIED_AT_ONCE):
+                    yield _as_bytes(text[start : start + COPIED_AT_ONCE])
+                if end and len(text) and text[-len(end) :] != end:
+                    yield _as_bytes(end)
+
+    copied: Any = io.BufferedReader(Pieces(pieces()))
+    joined = open_text(OpenFile(copied, f"the copy of {len(files)} files"), reading[0], newlines="keep")
+    joined.changes = list(changes)
+    return joined
+
+
+def _as_bytes(text: Text) -> Any:
+    return text.encode() if isinstance(text, str) else text
+
+
+def _require_characters(normalization: str | None, unit: str) -> None:
+    if normalization is not None and unit != "character":
+        raise ValueError(f"normalization={normalization!r} is for characters, and the text is {unit}s")
+
+
+def _read_texts(source: Any, vocabulary: TokenVocabulary | None, changes: Changes) -> Corpus:
+    """Read texts that are not in files of their own."""
     if vocabulary is not None:
         return _read_tokens(source, vocabulary)
     if isinstance(source, str | bytes | bytearray | memoryview):
-        changes = Changes(newlines)
         text = changes.as_read(_plain(source))
         _warn_of_a_file_name(text)
         return replace(_running(text, unit_of(source)), changes=changes.told())
@@ -92,40 +148,51 @@ def read_corpus(
             f"text is {type(source).__name__}; it must be a str, bytes, a path or an iterable of texts"
         )
     if hasattr(source, "readline"):
-        return _read_open_file(source, newlines)
-    documents = _read_documents(source, newlines)
+        return _read_open_file(source, changes)
+    documents = _read_documents(source, changes)
     _warn_of_shapes(documents)
     for text in documents.texts[:LOOKED_UP]:
         _warn_of_a_file_name(text)
     return documents
 
 
-def _read_file(
-    source: os.PathLike[str] | OpenFile,
-    unit: str | None,
-    encoding: str | None,
-    newlines: str,
-    *,
-    lines: bool,
-) -> Corpus:
-    """A file as a running text, or its lines as documents."""
-    unit = checks.one_of("unit", unit or "character", FILE_UNITS)
+def _file_encoding(encoding: str | None, unit: str) -> str:
+    """The encoding of a file."""
     if encoding is not None and unit == "byte":
         raise ValueError(f"encoding={encoding!r} is for unit='character'; bytes are not decoded")
-    file = open_text(source, unit, checked_encoding(encoding or "utf-8"), newlines)
+    return checked_encoding(encoding or "utf-8")
+
+
+def _read_file(file: TextFile, unit: str, *, lines: bool, separator: str | bytes | None) -> Corpus:
+    """A file as a running text, or as documents: its lines, or the parts between a separator."""
     changes = tuple(file.changes)
     try:
         if lines:
             return Documents.of(Lines(file), unit, changes)
+        if separator is not None:
+            return Documents.of(Separated(file, separator), unit, changes)
     except BaseException:
         file.close()
         raise
     return replace(_running(file, unit), changes=changes)
 
 
-def _read_open_file(source: Iterable[Any], newlines: str) -> Documents:
+def check_separator(separator: object, unit: str, *, lines: bool = False) -> None:
+    """Require a separator of the file's unit, and nothing else that makes documents."""
+    kind = str if unit == "character" else bytes
+    if not isinstance(separator, kind):
+        raise TypeError(
+            f"separator is {type(separator).__name__}; for a file of {unit}s it must be {kind.__name__}"
+        )
+    if not separator:
+        raise ValueError(f"separator={separator!r} is empty; it must have at least one {unit}")
+    if lines:
+        raise ValueError(f"separator={separator!r} and lines=True exclude each other: give one")
+
+
+def _read_open_file(source: Iterable[Any], changes: Changes) -> Documents:
     """The lines of an open file as documents. They take the memory of their bytes and two int64 each."""
-    changes, kept, unit = Changes(newlines), io.BytesIO(), "character"
+    kept, unit = io.BytesIO(), "character"
     for place, line in enumerate(lines_of(map(changes.noted, source))):
         if place == 0:
             unit = unit_of(line)
@@ -140,9 +207,8 @@ def _read_open_file(source: Iterable[Any], newlines: str) -> Documents:
     return Documents.of(Lines(TextFile(kept, name, unit, newlines="keep")), unit, changes.told())
 
 
-def _read_documents(source: Iterable[Any], newlines: str) -> Documents:
+def _read_documents(source: Iterable[Any], changes: Changes) -> Documents:
     """Documents in memory."""
-    changes = Changes(newlines)
     texts: list[Text] = []
     for place, text in enumerate(source):
         try:
@@ -163,13 +229,13 @@ def _warn_of_shapes(documents: Documents) -> None:
         warnings.warn(
             "each document is a single symbol: to train on one text, pass a str or bytes, and not a list "
             "of its symbols",
-            stacklevel=4,
+            stacklevel=5,
         )
     elif all(text[-1:] in LINE_ENDS for text in documents.texts[:-1]):
         warnings.warn(
             "each document ends with its line's end, which the model then learns: pass the open file, or "
             "strip the lines",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -179,7 +245,7 @@ def _warn_of_a_file_name(text: Any) -> None:
         warnings.warn(
             f"the text {text!r} is the name of a file, and its {len(text)} symbols are trained on, not the "
             "contents of the file: pass a pathlib.Path to train on the file",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -204,10 +270,11 @@ def require_order(source: Any) -> None:
 
 
 class Changes:
-    """Reads texts by the rule of newlines, and notes for the log what the rule changed."""
+    """Reads texts by the rule of newlines, and notes for the log what it changed; then normalizes them."""
 
-    def __init__(self, newlines: str) -> None:
+    def __init__(self, newlines: str, normalization: str | None = None) -> None:
         self._universal = newlines == "universal"
+        self._normalization = normalization
         self._mark = False
         self._ends: set[str] = set()
 
@@ -222,9 +289,11 @@ class Changes:
         return text
 
     def as_read(self, text: Any) -> Any:
-        """Return the text as the rule reads it, and note what the rule changed."""
-        is_changed = self._universal and isinstance(self.noted(text), str)
-        return universal_newlines(text) if is_changed else text
+        """Return the text as it is read, and note what the rule changed."""
+        if not isinstance(self.noted(text), str):
+            return text
+        text = universal_newlines(text) if self._universal else text
+        return text if self._normalization is None else normalized(text, self._normalization)
 
     def told(self) -> tuple[str, ...]:
         """What the rule changed, as messages for the log."""

@@ -61,12 +61,11 @@ def _open_zst(path: str | os.PathLike[str]) -> BinaryIO:
     return io.BufferedReader(_Frames(Path(path).open("rb"), zstandard.ZstdDecompressor), COPIED_AT_ONCE)
 
 
-class _Frames(io.RawIOBase):
-    """The bytes of the frames of a zstd file. The reader of zstandard takes a truncated one for whole."""
+class Pieces(io.RawIOBase):
+    """Pieces of bytes as a file that is read once."""
 
-    def __init__(self, file: BinaryIO, decompressor: Any) -> None:
-        self._file, self._decompressor = file, decompressor
-        self._pieces = self._decompressed()
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
         self._rest = b""
 
     def readable(self) -> bool:
@@ -82,6 +81,14 @@ class _Frames(io.RawIOBase):
         buffer[:count] = self._rest[:count]
         self._rest = self._rest[count:]
         return count
+
+
+class _Frames(Pieces):
+    """The bytes of the frames of a zstd file. The reader of zstandard takes a truncated one for whole."""
+
+    def __init__(self, file: BinaryIO, decompressor: Any) -> None:
+        self._file, self._decompressor = file, decompressor
+        super().__init__(self._decompressed())
 
     def close(self) -> None:
         self._file.close()

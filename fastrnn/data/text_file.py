@@ -16,8 +16,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.data.decoding import Decoder
+from fastrnn.data.normalization import BYTE_ORDER_MARK, CARRIAGE_RETURN, LINE_FEED
 from fastrnn.data.streams import IN_MEMORY, in_parts, open_in_parts
-from fastrnn.data.vocabulary import BYTE_ORDER_MARK, Text, code_points
+from fastrnn.data.vocabulary import Text, code_points
 
 #: Bytes of a file for each entry of its index.
 BYTES_PER_ENTRY = 1 << 13
@@ -33,8 +35,6 @@ LONG = 1 << 18
 
 #: What to do if a file to train on is not in its encoding, in Python and on the command line.
 ADVICE = "; unit='byte' (--bytes) reads it as bytes, encoding=… (--encoding …) in another encoding"
-
-LINE_FEED, CARRIAGE_RETURN = 10, 13
 
 #: The first bytes of a file in UTF-16, in both byte orders.
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -58,6 +58,8 @@ class TextFile:
     newlines
         ``"universal"``: a byte order mark at the beginning is left out, and CR LF and CR are read as
         LF. ``"keep"``: characters are read unchanged. Bytes are always unchanged.
+    normalization
+        How characters are then normalized, one of `fastrnn.data.normalization.NORMALIZATIONS`, or ``None``.
 
     Attributes
     ----------
@@ -71,12 +73,19 @@ class TextFile:
     """
 
     def __init__(
-        self, file: BinaryIO, name: str, unit: str, encoding: str = "utf-8", newlines: str = "universal"
+        self,
+        file: BinaryIO,
+        name: str,
+        unit: str,
+        encoding: str = "utf-8",
+        newlines: str = "universal",
+        normalization: str | None = None,
     ) -> None:
         self._file = file
         self._name = name
         self._unit = unit
         self._encoding = encoding
+        self._normalization = normalization
         self._universal = newlines == "universal"
         self._as_it_was = self._version()
         self.changes: list[str] = []
@@ -164,7 +173,8 @@ class TextFile:
 
     def _index_characters(self) -> None:
         """Decode the whole file once, and note the state of the decoder before each entry of the index."""
-        self._decoder = _new_decoder(self._encoding, "universal" if self._universal else "keep")
+        newlines = "universal" if self._universal else "keep"
+        self._decoder = Decoder(self._encoding, newlines, self._normalization)
         size, _ = self._as_it_was
         begun = np.zeros(1 - (-size // BYTES_PER_ENTRY), np.int64)
         same: dict[Any, Any] = {}  # equal states are one object
@@ -193,12 +203,6 @@ class TextFile:
             self.changes = changes_in_words(bool(self._mark), (ends,) if isinstance(ends, str) else ends)
 
 
-def _new_decoder(encoding: str, newlines: str) -> io.IncrementalNewlineDecoder:
-    """A decoder for a text in pieces, which reads newlines by their rule."""
-    decoder = codecs.getincrementaldecoder(encoding)("strict")
-    return io.IncrementalNewlineDecoder(decoder, translate=newlines == "universal")
-
-
 def changes_in_words(mark: bool, ends: Collection[str]) -> list[str]:
     """What the rule of newlines changed, in words for the log.
 
@@ -218,7 +222,10 @@ class Lines(Sequence[Text]):
     def __init__(self, file: TextFile) -> None:
         self.file = file
         #: The place where each line begins, and its number of symbols.
-        self.starts, self.lengths = _find_lines(file)
+        self.starts, self.lengths = self._found_in(file)
+
+    def _found_in(self, file: TextFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return _find_lines(file)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -231,6 +238,39 @@ class Lines(Sequence[Text]):
         """The lines with these numbers, counted from 0."""
         starts = self.starts[places]
         return self.file.slices(starts.tolist(), (starts + self.lengths[places]).tolist())
+
+
+class Separated(Lines):
+    """The parts of a file between the occurrences of a separator; a part is read when it is needed.
+
+    After a separator at the end of the file there is no part.
+    """
+
+    def __init__(self, file: TextFile, separator: str | bytes) -> None:
+        self._separator = separator
+        super().__init__(file)
+
+    def _found_in(self, file: TextFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        ends = np.fromiter(_find(self._separator, file), np.int64)
+        starts = np.concatenate([np.zeros(1, np.int64), ends + len(self._separator)])
+        ends = np.append(ends, len(file))
+        if starts[-1] == len(file):
+            starts, ends = starts[:-1], ends[:-1]
+        return starts, ends - starts
+
+
+def _find(separator: Any, file: TextFile) -> Iterator[int]:
+    """Yield the places of a separator in a file, none of which overlap."""
+    start, more = 0, len(separator) - 1
+    while start < len(file):
+        part: Any = file[start : start + SEARCHED_AT_ONCE + more]
+        stop, place = min(start + SEARCHED_AT_ONCE, len(file)), part.find(separator)
+        behind = stop
+        while place >= 0:
+            yield start + place
+            behind = start + place + len(separator)
+            place = part.find(separator, place + len(separator))
+        start = max(stop, behind)
 
 
 def _find_lines(file: TextFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -262,20 +302,29 @@ class OpenFile(NamedTuple):
 
 
 def open_text(
-    source: os.PathLike[str] | OpenFile, unit: str, encoding: str = "utf-8", newlines: str = "universal"
+    source: os.PathLike[str] | OpenFile,
+    unit: str,
+    encoding: str = "utf-8",
+    newlines: str = "universal",
+    normalization: str | None = None,
 ) -> TextFile:
     """Open the text of a file; `fastrnn.data.streams` says which files are copied."""
     name = source.name if isinstance(source, OpenFile) else os.fspath(source)
     file = in_parts(source.file) if isinstance(source, OpenFile) else open_in_parts(source)
     try:
-        return TextFile(file, name, unit, encoding, newlines)
+        return TextFile(file, name, unit, encoding, newlines, normalization)
     except BaseException:
         file.close()
         raise
 
 
 def iter_pieces(
-    file: BinaryIO, name: str, unit: str, encoding: str = "utf-8", newlines: str = "universal"
+    file: BinaryIO,
+    name: str,
+    unit: str,
+    encoding: str = "utf-8",
+    newlines: str = "universal",
+    normalization: str | None = None,
 ) -> Iterator[Any]:
     """Yield a file's text in pieces, each read when it is needed. The file need not be seekable.
 
@@ -284,7 +333,7 @@ def iter_pieces(
     ValueError
         The unit is the character, and the file is not in its encoding.
     """
-    decoder = _new_decoder(checked_encoding(encoding), newlines)
+    decoder = Decoder(checked_encoding(encoding), newlines, normalization)
     offset, is_first, is_end = 0, newlines == "universal", False
     while not is_end:
         chunk = file.read(CHUNK)
@@ -322,6 +371,22 @@ def iter_lines(pieces: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
         if len(rest) > LONG:
             yield rest, False
             rest, is_within = rest[:0], True
+    if rest or is_within:
+        yield rest, True
+
+
+def iter_parts(pieces: Iterable[Any], separator: Any) -> Iterator[tuple[Any, bool]]:
+    """Yield the parts of a text in pieces between the occurrences of a separator; as `iter_lines`."""
+    rest, is_within = separator[:0], False
+    for piece in pieces:
+        *parts, rest = (rest + piece if rest else piece).split(separator)
+        for part in parts:
+            yield part, True
+        is_within &= not parts
+        if len(rest) > LONG + len(separator):
+            kept = len(rest) - len(separator) + 1  # the separator may begin behind it
+            yield rest[:kept], False
+            rest, is_within = rest[kept:], True
     if rest or is_within:
         yield rest, True
 

@@ -1,8 +1,9 @@
 """Symbols and their ids.
 
 A symbol is a character (of a ``str``), a byte (of ``bytes``) or a token (of a sequence of whole numbers).
-Ids run from 0 in the order of the symbols' code points; a token is its own id. If the texts are documents,
-the last id is their boundary.
+Ids run from 0 in the order of the symbols' code points; a token is its own id. If the model knows an unknown
+symbol, which stands for all characters that are not in the vocabulary, it has the next id. If the texts are
+documents, the last id is their boundary.
 """
 
 from __future__ import annotations
@@ -18,18 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.core import checks, memory
+from fastrnn.data.normalization import normalized, offsets, universal_newlines, utf_32
 
 #: A text: characters, bytes, or tokens.
 Text = str | bytes | Sequence[int] | NDArray[Any]
 
 UNITS = ("character", "byte", "token")
-
-#: A mark of the encoding that a text may begin with; it is not part of the text.
-BYTE_ORDER_MARK = "\ufeff"
-
-#: How a model reads a str: ``"universal"`` leaves out a byte order mark at its beginning and reads ``\\r\\n``
-#: and ``\\r`` as ``\\n``, as Python reads text files; ``"keep"`` changes nothing. Bytes are never changed.
-NEWLINES = ("universal", "keep")
 
 #: The most tokens of a vocabulary: the number of ids with the boundary is then an int32 too.
 MAX_TOKENS = (1 << 31) - 2
@@ -45,13 +40,6 @@ def unit_of(text: object) -> str:
     if isinstance(text, bytes | bytearray | memoryview):
         return "byte"
     raise TypeError(f"a text must be str or bytes, and this is {type(text).__name__}")
-
-
-def universal_newlines(text: str) -> str:
-    """A str without a byte order mark at its beginning, in which each line ends with LF."""
-    if text.startswith(BYTE_ORDER_MARK):
-        text = text[1:]
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def whole_numbers(text: object) -> NDArray[Any]:
@@ -80,7 +68,7 @@ def code_points(text: Any, position: int = 0, *, surrogates: bool = False) -> ND
     if isinstance(text, bytes | bytearray | memoryview):
         return np.frombuffer(text, np.uint8)
     try:
-        return np.frombuffer(text.encode("utf-32-le", "surrogatepass" if surrogates else "strict"), np.uint32)
+        return utf_32(text, "surrogatepass" if surrogates else "strict")
     except UnicodeEncodeError as error:
         raise ValueError(
             f"the text has a lone surrogate, {text[error.start]!r}, at position {position + error.start}, "
@@ -115,16 +103,23 @@ class Vocabulary:
     boundary
         Whether there is one more symbol, which ends each document and comes before the first.
     newlines
-        How a str is read, one of `NEWLINES`.
+        How a str is read, one of `fastrnn.data.normalization.NEWLINES`.
+    normalization
+        How its characters are then normalized, one of `fastrnn.data.normalization.NORMALIZATIONS`; ``None``
+        changes nothing.
+    unknown
+        Whether there is one more symbol, for all characters that are not in ``symbols``.
     """
 
     unit: str
     symbols: NDArray[np.uint32]
     boundary: bool = False
     newlines: str = field(default="keep", kw_only=True)
+    normalization: str | None = field(default=None, kw_only=True)
+    unknown: bool = field(default=False, kw_only=True)
 
     @classmethod
-    def of_alphabet(cls, alphabet: str, *, boundary: bool = False, newlines: str = "keep") -> Vocabulary:
+    def of_alphabet(cls, alphabet: str, *, boundary: bool = False) -> Vocabulary:
         """The vocabulary of the characters of a str, or of the 128 that ``"ascii"`` names.
 
         Raises
@@ -135,7 +130,7 @@ class Vocabulary:
         symbols = np.arange(128, dtype=np.uint32) if alphabet == "ascii" else np.unique(code_points(alphabet))
         if not symbols.size:
             raise ValueError("vocabulary='' has no character; it must have at least one")
-        return cls("character", symbols, boundary, newlines=newlines)
+        return cls("character", symbols, boundary)
 
     @classmethod
     def of(cls, texts: Iterable[Text], *, unit: str, boundary: bool = False) -> Vocabulary:
@@ -144,26 +139,26 @@ class Vocabulary:
 
     @classmethod
     def of_counts(
-        cls,
-        counts: Iterable[NDArray[np.int64]],
-        *,
-        unit: str,
-        boundary: bool = False,
-        newlines: str = "keep",
+        cls, counts: Iterable[NDArray[np.int64]], *, unit: str, boundary: bool = False
     ) -> Vocabulary:
         """The vocabulary of the code points with a count above 0 in any of these; for bytes, every byte."""
         found = [np.arange(256)] if unit == "byte" else [np.flatnonzero(one) for one in counts]
-        return cls(unit, np.unique(np.concatenate(found)).astype(np.uint32), boundary, newlines=newlines)
+        return cls(unit, np.unique(np.concatenate(found)).astype(np.uint32), boundary)
 
     @property
     def size(self) -> int:
-        """V, the number of ids, the boundary included."""
-        return len(self.symbols) + self.boundary
+        """V, the number of ids, the unknown symbol and the boundary included."""
+        return len(self.symbols) + self.unknown + self.boundary
 
     @property
     def boundary_id(self) -> int | None:
         """The boundary's id, the last one; ``None`` if there is no boundary."""
-        return len(self.symbols) if self.boundary else None
+        return self.size - 1 if self.boundary else None
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The unknown symbol's id, the one after the characters; ``None`` if there is no such symbol."""
+        return len(self.symbols) if self.unknown else None
 
     def joined_with(self, other: Vocabulary) -> Vocabulary:
         """The vocabulary of the symbols of both; all else is this one's."""
@@ -175,8 +170,9 @@ class Vocabulary:
         places = np.searchsorted(other.symbols, self.symbols)
         is_known = np.isin(self.symbols, other.symbols)
         found[: len(self.symbols)][is_known] = places[is_known]
-        if self.boundary and other.boundary:
-            found[-1] = len(other.symbols)
+        for own, theirs in ((self.unknown_id, other.unknown_id), (self.boundary_id, other.boundary_id)):
+            if own is not None and theirs is not None:
+                found[own] = theirs
         return found
 
     def by_id(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -184,6 +180,8 @@ class Vocabulary:
         found = np.zeros(self.size, np.int64)
         ids = np.flatnonzero(self.symbols < len(counts))
         found[ids] = counts[self.symbols[ids]]
+        if self.unknown:
+            found[self.unknown_id] = counts.sum() - found.sum()
         return found
 
     @cached_property
@@ -194,9 +192,10 @@ class Vocabulary:
         return table
 
     def encode(self, text: Text, *, unknown: str | float = "error") -> NDArray[np.int32]:
-        """The ids of a text's symbols; its newlines are read first, as `newlines` says.
+        """The ids of a text's symbols; it is first read as `newlines` and `normalization` say.
 
-        Unless ``unknown`` is ``"error"``, the id of a symbol that is not in the vocabulary is -1.
+        A symbol that is not in the vocabulary is an error if ``unknown`` is ``"error"``. If it is
+        ``"symbol"``, it has the id of the unknown symbol, which the vocabulary must have; else its id is -1.
 
         Raises
         ------
@@ -208,13 +207,23 @@ class Vocabulary:
         return self.encode_as_is(self.as_read(text), unknown=unknown)
 
     def as_read(self, text: Any) -> Any:
-        """Return a text with its newlines changed as the vocabulary reads them."""
-        return universal_newlines(text) if self.newlines == "universal" and isinstance(text, str) else text
+        """Return a text as `newlines` and `normalization` say; bytes and tokens are unchanged."""
+        if not isinstance(text, str):
+            return text
+        text = universal_newlines(text) if self.newlines == "universal" else text
+        return text if self.normalization is None else normalized(text, self.normalization)
+
+    def offsets(self, text: Text) -> NDArray[np.int64]:
+        """The span (start, stop) in a text of each symbol that it is read as (n, 2)."""
+        if isinstance(text, str):
+            return offsets(text, self.newlines, self.normalization)
+        places = np.arange(len(text))
+        return np.stack([places, places + 1], axis=1)
 
     def encode_as_is(
         self, text: Text, position: int = 0, *, unknown: str | float = "error"
     ) -> NDArray[np.int32]:
-        """Like `encode`, for a text, or a piece of one, whose newlines were converted before.
+        """Like `encode`, for a text, or a piece of one, that was read by `as_read` before.
 
         ``position`` is the place of the piece in the text, for the error.
         """
@@ -231,6 +240,8 @@ class Vocabulary:
                 f"the text has {chr(codes[at])!r} at position {position + at}, which is not among the "
                 f"{len(self.symbols)} characters that the model was trained on"
             )
+        if unknown == "symbol":
+            ids[ids < 0] = len(self.symbols)
         return ids
 
     def encode_many(
@@ -240,7 +251,7 @@ class Vocabulary:
         unknown: str | float = "error",
         named: Callable[[int], str] = "text {}: ".format,
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The ids of many texts, joined, and the length of each; the texts' newlines were read already.
+        """The ids of many texts, joined, and the length of each; the texts were read by `as_read` already.
 
         Errors are those of `encode`. They begin with what ``named`` returns for the text's place in the list.
         """
@@ -260,7 +271,7 @@ class Vocabulary:
         return "".join(texts) if self.unit == "character" else b"".join(texts)
 
     def decode(self, ids: NDArray[Any]) -> Text:
-        """The text of these ids; the boundary's id is not allowed."""
+        """The text of these ids; those of the unknown symbol and of the boundary are not allowed."""
         codes = self.symbols[ids]
         if self.unit == "byte":
             return bytes(codes.astype(np.uint8))
@@ -274,6 +285,8 @@ class Vocabulary:
         """The name in errors of the symbol with this id."""
         if symbol == self.boundary_id:
             return "the end of a document"
+        if symbol == self.unknown_id:
+            return "an unknown symbol"
         return f"the token {symbol}" if self.unit == "token" else repr(self.decode(np.array([symbol])))
 
 

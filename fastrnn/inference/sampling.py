@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.core import checks
+from fastrnn.core import checks, memory
 from fastrnn.inference.scoring import Ids, Reading, Scorer, first_symbol_probabilities
 from fastrnn.network import execution
 from fastrnn.network.network import Network
+
+#: The logit of a symbol that is never drawn, about; at any temperature its probability is zero.
+NEVER = -1e30
 
 #: The most symbols that one native call draws.
 MAX_AT_ONCE = 1 << 14
@@ -68,16 +71,29 @@ def continuation(
         at_once = max(at_once, min(2 * at_once, highest))
 
 
+def _never_drawing(network: Network, symbol: int) -> Network:
+    """A copy of a network that gives a symbol no probability."""
+    flat = memory.lasting(network.flat.size, network.dtype)
+    flat[...] = network.flat
+    copied = network.with_parameters(flat)
+    copied.parameters["head.bias"][symbol] = NEVER
+    return copied
+
+
 def drawn(
     scorer: Scorer, reading: Reading, n: int, *, temperature: float, rng: Any, at_once: int
 ) -> Iterator[Ids]:
     """Draw n ids that continue a reading, which may be empty; they come in pieces as in `continuation`."""
+    unknown = scorer.vocabulary.unknown_id
     if n > 0 and reading.before < 0:  # the beginning of a running text
-        reading.before = draw(first_symbol_probabilities(scorer.counts), temperature, rng)
+        first = first_symbol_probabilities(scorer.counts)
+        if unknown is not None:
+            first[unknown] = 0
+        reading.before = draw(first, temperature, rng)
         yield np.array([reading.before], np.int32)
         n -= 1
     yield from continuation(
-        scorer.network,
+        scorer.network if unknown is None else _never_drawing(scorer.network, unknown),
         reading,
         n,
         temperature=temperature,

@@ -11,11 +11,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.core import memory
+from fastrnn.core import checks, memory
 from fastrnn.data.batches import Batch
 from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.network.execution import Array
@@ -209,7 +210,8 @@ class Scorer:
     end
         Whether the end of each document is scored too.
     unknown
-        How symbols that the model does not know are scored: ``"error"``, ``"skip"``, or their probability.
+        How symbols that the model does not know are scored: ``"error"``, ``"skip"``, ``"symbol"``, or their
+        probability.
     bits
         Whether scores are in bits; else they are in nats.
     """
@@ -221,6 +223,30 @@ class Scorer:
     unknown: str | float = "error"
     bits: bool = True
 
+    @classmethod
+    def checked(
+        cls,
+        network: Network,
+        vocabulary: Vocabulary,
+        counts: NDArray[np.int64],
+        *,
+        end: bool,
+        unknown: str | float | None,
+        bits: bool,
+    ) -> Self:
+        """The scorer of a model with these options, which are checked: those of `Model.surprisal`."""
+        if unknown is None:
+            unknown = "symbol" if vocabulary.unknown else "error"
+        unknown = checks.unknown(unknown)
+        if unknown == "symbol" and not vocabulary.unknown:
+            raise ValueError(
+                "unknown='symbol' is for a model with an unknown symbol, and this one has none: train with "
+                "min_count, or give 'error', 'skip' or a probability"
+            )
+        if end and not vocabulary.boundary:
+            raise ValueError("end=True is for a model of documents, and this one learnt one running text")
+        return cls(network, vocabulary, counts, end, unknown, bits)
+
     def new_reading(self) -> Reading:
         """A reading that is at the beginning of a text."""
         boundary = self.vocabulary.boundary_id
@@ -228,7 +254,7 @@ class Scorer:
         return Reading(self.network, -1 if boundary is None else boundary, first)
 
     def of_texts(self, texts: list[Text], named: Named) -> tuple[Floats, NDArray[np.int64]]:
-        """The scores of some texts, joined, and how many each has; the texts' newlines were read already."""
+        """The scores of some texts, joined, and how many each has; the texts were read already."""
         ids, lengths = self.vocabulary.encode_many(texts, unknown=self.unknown, named=named)
         known, ends = ids >= 0, np.cumsum(lengths)
         so_far = np.append(0, np.cumsum(known))

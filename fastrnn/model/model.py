@@ -144,7 +144,7 @@ class Model(checks.Sealed):
     # ---- Scoring ---------------------------------------------------------------------------------
 
     def surprisal(
-        self, text: Text, *, end: bool = False, unknown: str | float = "error"
+        self, text: Text, *, end: bool = False, unknown: str | float | None = None
     ) -> NDArray[np.float64]:
         """Return the bits of each symbol of a text, given all symbols before it.
 
@@ -156,15 +156,18 @@ class Model(checks.Sealed):
         end
             Whether to add the bits of the document's end; only for a model of documents.
         unknown
-            How a symbol that the model does not know is scored. ``"error"``: it is a ``ValueError``.
-            ``"skip"``: the symbol is left out before scoring, and the result has no number for it. A
-            probability p, above 0 and at most 1: the symbol has ``-log2 p`` bits, and the other symbols are
-            scored as if it were left out.
+            How a symbol that the model does not know is scored. ``"symbol"``: as the unknown symbol, which
+            the model must have been trained with (``min_count``); its probability is that of all symbols that
+            the model does not know together. ``"error"``: it is a ``ValueError``. ``"skip"``: the symbol is
+            left out before scoring, and the result has no number for it. A probability p, above 0 and at
+            most 1: the symbol has ``-log2 p`` bits, and the other symbols are scored as if it were left out.
+            ``None`` is ``"symbol"`` if the model has an unknown symbol, and else ``"error"``.
 
         Returns
         -------
         float64 (n)
             ``-log2 p`` of each symbol; their sum is the text's code length. With ``end``, n is one larger.
+            The symbols are those of the text as the model reads it; see `offsets`.
 
         Raises
         ------
@@ -172,23 +175,23 @@ class Model(checks.Sealed):
             The text is not of the model's type.
         ValueError
             The text has a symbol that the model does not know; ``end`` is True and the model is not of
-            documents; ``unknown`` is none of the above; or a symbol's bits are not finite, because the
-            model's parameters are out of range.
+            documents; ``unknown`` is none of the above, or is ``"symbol"`` and the model has no unknown
+            symbol; or a symbol's bits are not finite, because the model's parameters are out of range.
         """
         return self._scorer(end=end, unknown=unknown).of_text(text)
 
     @overload
     def score_many(  # type: ignore[overload-overlap]  # a Collection is an Iterable too
-        self, texts: Collection[Text], *, end: bool = ..., unknown: str | float = ...
+        self, texts: Collection[Text], *, end: bool = ..., unknown: str | float | None = ...
     ) -> list[NDArray[np.float64]]: ...
 
     @overload
     def score_many(
-        self, texts: Iterable[Text], *, end: bool = ..., unknown: str | float = ...
+        self, texts: Iterable[Text], *, end: bool = ..., unknown: str | float | None = ...
     ) -> Iterator[NDArray[np.float64]]: ...
 
     def score_many(
-        self, texts: Iterable[Text], *, end: bool = False, unknown: str | float = "error"
+        self, texts: Iterable[Text], *, end: bool = False, unknown: str | float | None = None
     ) -> list[NDArray[np.float64]] | Iterator[NDArray[np.float64]]:
         """Return what `surprisal` returns for each of many texts; this is faster than one by one.
 
@@ -223,19 +226,44 @@ class Model(checks.Sealed):
             texts, named = lines_of(texts), lambda place: f"line {place + 1}: "
         return scorer.of_iterator(texts, named)
 
+    def offsets(self, text: Text) -> NDArray[np.int64]:
+        """Return where in a text the symbols are that `surprisal` scores, also those that it skips.
+
+        Parameters
+        ----------
+        text
+            As for `surprisal`.
+
+        Returns
+        -------
+        int64 (n, 2)
+            For each symbol, its start and stop in the text: it is read from ``text[start:stop]``. The spans
+            ascend and leave nothing out but a byte order mark at the beginning. CR LF is one symbol that two
+            characters give. A symbol that the model's normalization leaves as it is has the span of its own
+            character. Where normalization changes characters, all symbols of the segment that it changes have
+            the span of the segment: the shortest part of the text that can be normalized alone.
+
+        Raises
+        ------
+        TypeError
+            The text is not of the model's type.
+        """
+        self.vocabulary.encode(text, unknown="skip")  # this checks its type
+        return self.vocabulary.offsets(text)
+
     def score_pieces(
-        self, pieces: Iterable[Piece], named: Named, *, unknown: str | float = "error"
+        self, pieces: Iterable[Piece], named: Named, *, unknown: str | float | None = None
     ) -> Iterator[NDArray[np.float64]]:
         """Yield an array of bits for each piece of texts, with the ends of documents. Internal."""
         return self._scorer(end=self.vocabulary.boundary, unknown=unknown).of_pieces(pieces, named)
 
-    def log_prob(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
+    def log_prob(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
         """Return the natural logarithm of the text's probability; arguments and errors as in `surprisal`."""
         scorer = self._scorer(end=end, unknown=unknown, bits=False)
         with np.errstate(over="ignore"):
             return -_finite(scorer.of_text(text).sum())
 
-    def bits_per_symbol(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
+    def bits_per_symbol(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
         """Return the mean bits of a text's symbols; arguments and errors as in `surprisal`.
 
         A text without symbols, or whose symbols are all skipped, is a ``ValueError``.
@@ -250,15 +278,12 @@ class Model(checks.Sealed):
         with np.errstate(over="ignore"):
             return _finite(bits.mean())
 
-    def perplexity(self, text: Text, *, end: bool = False, unknown: str | float = "error") -> float:
+    def perplexity(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
         """Return ``2 ** bits_per_symbol``; arguments and errors as in `bits_per_symbol`."""
         return scoring.perplexity(self.bits_per_symbol(text, end=end, unknown=unknown))
 
-    def _scorer(self, *, end: bool, unknown: str | float, bits: bool = True) -> Scorer:
-        unknown = checks.unknown(unknown)
-        if end and not self.vocabulary.boundary:
-            raise ValueError("end=True is for a model of documents, and this one learnt one running text")
-        return Scorer(self.network, self.vocabulary, self.counts, end, unknown, bits)
+    def _scorer(self, *, end: bool, unknown: str | float | None, bits: bool = True) -> Scorer:
+        return Scorer.checked(self.network, self.vocabulary, self.counts, end=end, unknown=unknown, bits=bits)
 
     # ---- Sampling --------------------------------------------------------------------------------
 
@@ -269,9 +294,9 @@ class Model(checks.Sealed):
         *,
         temperature: float = 1.0,
         rng: Any = None,
-        unknown: str | float = "error",
+        unknown: str | float | None = None,
     ) -> Text:
-        """Generate text.
+        """Generate text. An unknown symbol is never drawn.
 
         Parameters
         ----------
@@ -287,8 +312,9 @@ class Model(checks.Sealed):
             takes one uniform draw, in order. The draws are made in pieces, of 1,024 at first and more later.
             If a document ends within a piece, all draws of the piece are made, but never more than n in all.
         unknown
-            What happens to a symbol of the prime that the model does not know. ``"error"``: it is a
-            ``ValueError``. ``"skip"`` or a probability, as in `surprisal`: it is left out.
+            What happens to a symbol of the prime that the model does not know. ``"symbol"``: the network
+            reads the unknown symbol. ``"error"``: it is a ``ValueError``. ``"skip"`` or a probability, as in
+            `surprisal`: it is left out. ``None`` is as in `surprisal`.
 
         Returns
         -------
@@ -318,7 +344,7 @@ class Model(checks.Sealed):
         *,
         temperature: float = 1.0,
         rng: Any = None,
-        unknown: str | float = "error",
+        unknown: str | float | None = None,
         at_once: int = 1,
     ) -> Iterator[Text]:
         """Return the text of `sample` in pieces, each when it is drawn; the pieces grow. Internal."""

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from fastrnn.core import checks
 from fastrnn.core.checks import shown
-from fastrnn.data.vocabulary import MAX_TOKENS, NEWLINES, UNITS, TokenVocabulary, Vocabulary
+from fastrnn.data.normalization import NEWLINES, NORMALIZATIONS
+from fastrnn.data.vocabulary import MAX_TOKENS, UNITS, TokenVocabulary, Vocabulary
 from fastrnn.model.history import History, as_history
 from fastrnn.network.network import Network
 
 MAX_CODE_POINT = 0x10FFFF
 
-#: The fewest and the most symbols of each unit, without the boundary.
+#: The fewest and the most symbols of each unit, without the unknown symbol and the boundary.
 SYMBOLS = {"character": (0, MAX_CODE_POINT + 1), "byte": (256, 256), "token": (1, MAX_TOKENS)}
 
 #: The most levels of nested dicts and lists in the settings, and the most digits of a whole number there.
@@ -83,6 +84,8 @@ def checked_vocabulary(vocabulary: object) -> Vocabulary:
     unit = _checked_unit(vocabulary)
     given = _vector("vocabulary.symbols", vocabulary.symbols)
     low, high = SYMBOLS[unit]
+    if vocabulary.unknown:
+        low = 1  # else there would be nothing to sample
     if not low <= len(given) <= high:
         raise ValueError(f"the vocabulary has {len(given)} {unit}s; it must have from {low} to {high}")
     symbols = _whole_numbers("vocabulary.symbols", given, np.uint32, (1 << 32) - 1)
@@ -102,7 +105,7 @@ def checked_vocabulary(vocabulary: object) -> Vocabulary:
 
 
 def _checked_unit(vocabulary: Vocabulary) -> str:
-    """Return the unit of a vocabulary; its class, boundary and newlines must fit the unit."""
+    """Return the unit of a vocabulary; its class and its options must fit the unit."""
     unit = checks.one_of("vocabulary.unit", vocabulary.unit, UNITS)
     if isinstance(vocabulary, TokenVocabulary) != (unit == "token"):
         raise TypeError(
@@ -113,6 +116,12 @@ def _checked_unit(vocabulary: Vocabulary) -> str:
     newlines = checks.one_of("vocabulary.newlines", vocabulary.newlines, NEWLINES)
     if newlines != "keep" and unit != "character":
         raise ValueError(f"vocabulary.newlines={newlines!r} is for characters, and these are {unit}s")
+    if vocabulary.normalization is not None:
+        checks.one_of("vocabulary.normalization", vocabulary.normalization, NORMALIZATIONS)
+    checks.flag("vocabulary.unknown", vocabulary.unknown)
+    for name, value in (("normalization", vocabulary.normalization), ("unknown", vocabulary.unknown or None)):
+        if value is not None and unit != "character":
+            raise ValueError(f"vocabulary.{name}={value!r} is for characters, and these are {unit}s")
     return unit
 
 

@@ -41,7 +41,7 @@ from fastrnn.model.safetensors_format import (
 from fastrnn.network.config import CHECKS, NetworkConfig
 from fastrnn.network.network import Network
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 #: The names of the history's columns begin with this.
 HISTORY_PREFIX = "history."
@@ -70,6 +70,7 @@ ADDED: dict[int, dict[str, Any]] = {
         "dropout": 0.0,
     },
     3: {"newlines": "keep"},
+    4: {"normalization": None, "unknown": False},
 }
 
 
@@ -100,6 +101,8 @@ def _describe(
         "unit": vocabulary.unit,
         "documents": bool(vocabulary.boundary),
         "newlines": vocabulary.newlines,
+        "normalization": vocabulary.normalization,
+        "unknown": bool(vocabulary.unknown),
         "name_bytes": tensors["vocabulary.names"].size if "vocabulary.names" in tensors else None,
         "records": len(model_file.history),
         "record_keys": sorted(
@@ -266,7 +269,7 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, TensorSpec]:
         V = config.vocab_size
         records = checks.whole_number("records", description["records"], minimum=0)
         keys = description["record_keys"]
-        documents = description["documents"]
+        documents, unknown = description["documents"], description["unknown"]
         name_bytes = description["name_bytes"]
         checked_settings(description["settings"])
         for key in keys:
@@ -277,24 +280,25 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, TensorSpec]:
         good = (
             isinstance(description["checksum"], str)
             and isinstance(documents, bool)
+            and isinstance(unknown, bool)
             and isinstance(keys, list)
             and len(set(keys)) == len(keys)
             and (set(REQUIRED) <= set(keys) if records else not keys)
-            and low <= V - documents <= high
+            and low <= V - documents - unknown <= high
             and (name_bytes is None or unit == "token")
         )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"its metadata is wrong: {error}") from error
     if not good:
         raise CheckpointError("its metadata is wrong")
-    dtype = np.dtype(description["dtype"]).newbyteorder("<")
+    dtype, symbols = np.dtype(description["dtype"]).newbyteorder("<"), V - documents - unknown
     names = {
         "vocabulary.names": TensorSpec(TYPE_NAMES["U8"], (name_bytes,)),
-        "vocabulary.lengths": TensorSpec(TYPE_NAMES["U32"], (V - documents,)),
+        "vocabulary.lengths": TensorSpec(TYPE_NAMES["U32"], (symbols,)),
     }
     return {
         **{entry.name: TensorSpec(dtype, entry.shape) for entry in parameter_layout(config.shape).entries},
-        "vocabulary.symbols": TensorSpec(TYPE_NAMES["U32"], (V - documents,)),
+        "vocabulary.symbols": TensorSpec(TYPE_NAMES["U32"], (symbols,)),
         "vocabulary.counts": TensorSpec(TYPE_NAMES["I64"], (V,)),
         **(names if name_bytes is not None else {}),
         **{f"{HISTORY_PREFIX}{key}": TensorSpec(TYPE_NAMES["F64"], (records,)) for key in keys},
@@ -322,12 +326,11 @@ def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], 
 def _build_vocabulary(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Vocabulary:
     """Make the vocabulary; it is checked with the rest of the model file."""
     unit, boundary = description["unit"], description["documents"]
+    reading = {name: description[name] for name in ("newlines", "normalization", "unknown")}
     symbols = tensors["vocabulary.symbols"].astype(np.uint32)  # a copy, so that the file's bytes can be freed
     if unit == "token":
-        return TokenVocabulary(
-            unit, symbols, boundary, newlines=description["newlines"], tokens=_names(tensors)
-        )
-    return Vocabulary(unit, symbols, boundary, newlines=description["newlines"])
+        return TokenVocabulary(unit, symbols, boundary, tokens=_names(tensors), **reading)
+    return Vocabulary(unit, symbols, boundary, **reading)
 
 
 def _names(tensors: Mapping[str, NDArray[Any]]) -> tuple[str, ...] | None:

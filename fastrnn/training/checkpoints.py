@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from threading import Thread
@@ -35,7 +36,12 @@ logger = logging.getLogger("fastrnn")
 Generator = np.random.Generator | np.random.RandomState
 
 #: What else a checkpoint and its training must have in common, with its name in errors.
-COMPARED = {"rng": "rng (--seed)", "vocabulary": "vocabulary", "text": "text"}
+COMPARED = {
+    "rng": "rng (--seed)",
+    "reading": "newlines or normalization",
+    "vocabulary": "vocabulary",
+    "text": "text",
+}
 
 #: The ids of a text that are hashed at a time.
 HASHED_AT_ONCE = 1 << 20
@@ -186,12 +192,30 @@ class Resumption:
         self._path, self._found = path, _find(path, resume=resume)
         if self._found is not None and not is_seeded:
             _set_state(generator, self._found.about["rng"])
+        self._config = config
         self._about = {
             "fastrnn": VERSION,
             "settings": checked_settings(config.describe()),
             "rng": _state(generator),
         }
         self._require_same()
+
+    @property
+    def config(self) -> TrainingConfig:
+        """The settings, with those that were chosen when the training of the checkpoint began.
+
+        Raises
+        ------
+        CheckpointError
+            The checkpoint does not have them.
+        """
+        if self._found is None:
+            return self._config
+        try:
+            chosen = {name: self._found.about["chosen"][name] for name in self._config.open_settings}
+            return replace(self._config, **chosen)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{self._path} does not have the settings that were chosen") from error
 
     def add_text(self, training: Training, texts: list[Sequence]) -> None:
         """Take what is trained on and held out.
@@ -203,7 +227,11 @@ class Resumption:
         MemoryError
             The memory that writing takes is not available.
         """
-        self._about["vocabulary"] = _digest(training.model.vocabulary)
+        names = self._config.open_settings
+        self._about["chosen"] = {name: getattr(training.config, name) for name in names}
+        vocabulary = training.model.vocabulary
+        self._about["reading"] = [vocabulary.newlines, vocabulary.normalization]
+        self._about["vocabulary"] = _digest(vocabulary)
         self._about["text"] = fingerprint(texts)
         self._require_same()
         trainer = training.trainer
@@ -290,9 +318,9 @@ def _plain(value: Any) -> Any:
 
 
 def _digest(vocabulary: Vocabulary) -> str:
-    """A hash of the symbols of a vocabulary, their names, and how it reads texts."""
+    """A hash of the symbols of a vocabulary and of their names."""
     names = vocabulary.tokens if isinstance(vocabulary, TokenVocabulary) else None
-    about = (vocabulary.unit, vocabulary.boundary, vocabulary.newlines, names)
+    about = (vocabulary.unit, vocabulary.boundary, vocabulary.unknown, names)
     return sha256(repr((about, vocabulary.symbols.tolist())).encode()).hexdigest()
 
 

@@ -142,6 +142,11 @@ class Training:
         return cast("int | None", self.config.steps)
 
     @property
+    def learning_rate(self) -> float:
+        """The learning rate that the schedule multiplies."""
+        return cast("float", self.config.learning_rate) * self.rate_factor
+
+    @property
     def log_every(self) -> int:
         """The number of updates from one record to the next."""
         return cast("int", self.config.log_every)

@@ -2,7 +2,7 @@
 
 The new network has the settings of the model's. Its symbols are the model's and those of the new text; ids
 are in the order of code points, so the rows of the input's weight and of the head move. Whether there is a
-boundary depends on the new text alone.
+boundary or an unknown symbol depends on the new training alone.
 """
 
 from __future__ import annotations
@@ -23,12 +23,10 @@ from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
 from fastrnn.model.model import Model
 from fastrnn.network import config
 from fastrnn.network.network import Network
+from fastrnn.training.presets import AUTO
 
-#: The learning rate of fine-tuning if none is given, and no preset.
-LEARNING_RATE = 0.004
-
-#: The settings of a network that fine-tuning may change, because they are not about its parameters.
-CHANGEABLE = ("dropout",)
+#: The settings of a network that are about its parameters. Fine-tuning has those of the model.
+OF_PARAMETERS = tuple(name for name in config.OPTIONS if name != "dropout")
 
 #: The parameters with a row for each symbol, and the axis of these rows in the public shape.
 OF_SYMBOLS = {"embedding.weight": 0, "weight_ih_l0": 1, "head.weight": 0, "head.bias": 0}
@@ -58,7 +56,7 @@ def initial_model(init: Any, backend: str) -> Model | None:
     return model
 
 
-def settings_of(model: Model, given: Mapping[str, Any], preset: str | None) -> dict[str, Any]:
+def settings_of(model: Model, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are given, with those of the model's network and the digest of its weights.
 
     Raises
@@ -67,21 +65,20 @@ def settings_of(model: Model, given: Mapping[str, Any], preset: str | None) -> d
         A setting that is given contradicts the model.
     """
     network = vars(model.network.config)
-    for name in config.OPTIONS:
-        if name in given and name not in CHANGEABLE:
+    own = {name: network[name] for name in OF_PARAMETERS}
+    for name in OF_PARAMETERS:
+        if name in given and not (isinstance(given[name], str) and given[name] == AUTO):
             value = config.CHECKS[name](name, given[name])
-            if value != network[name]:
+            if value != own[name]:
                 raise ValueError(
-                    f"{name}={shown(value)} contradicts init, whose network has {name}={network[name]!r}: "
+                    f"{name}={shown(value)} contradicts init, whose network has {name}={own[name]!r}: "
                     "leave it out"
                 )
     if given.get("initialization") is not None:
         raise ValueError(
             f"initialization={given['initialization']!r} draws weights, and init has them: leave it out"
         )
-    own = {} if preset is not None else {"learning_rate": LEARNING_RATE}
-    own |= {name: network[name] for name in config.OPTIONS}
-    return {**own, **given, "initialization": None, "init": digest_of(model.network)}
+    return {**given, **own, "initialization": None, "init": digest_of(model.network)}
 
 
 def digest_of(network: Network) -> str:
@@ -126,8 +123,8 @@ def unit_of_file(vocabulary: Vocabulary, text: Any, unit: str | None) -> str | N
     return vocabulary.unit if unit is None and is_file and vocabulary.unit in FILE_UNITS else unit
 
 
-def newlines_of(vocabulary: Vocabulary, newlines: str | None) -> str | None:
-    """Return the rule of newlines of fine-tuning, the model's; only a model of characters has one.
+def rule_of(vocabulary: Vocabulary, name: str, given: str | None) -> str | None:
+    """Return how characters are read in fine-tuning, by the model's ``newlines`` or ``normalization``.
 
     Raises
     ------
@@ -135,13 +132,11 @@ def newlines_of(vocabulary: Vocabulary, newlines: str | None) -> str | None:
         Another one is given.
     """
     if vocabulary.unit != "character":
-        return newlines
-    if newlines not in (None, vocabulary.newlines):
-        raise ValueError(
-            f"newlines={newlines!r} contradicts init, which has newlines={vocabulary.newlines!r}: "
-            "leave it out"
-        )
-    return vocabulary.newlines
+        return given
+    rule: str | None = getattr(vocabulary, name)
+    if given not in (None, rule):
+        raise ValueError(f"{name}={given!r} contradicts init, which has {name}={rule!r}: leave it out")
+    return rule
 
 
 def require_unit(vocabulary: Vocabulary, unit: str) -> None:

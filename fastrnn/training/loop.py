@@ -78,7 +78,7 @@ def _update(
             training.told = training.updates
         except DivergenceError as error:
             error.step, error.checkpoint = training.updates, training.saved
-            error.learning_rate = training.config.learning_rate * training.rate_factor
+            error.learning_rate = training.learning_rate
             if not divergence.goes_on(training, error):
                 error.model = training.model if divergence.recover(training) else None
                 raise
@@ -96,7 +96,7 @@ def _advance(training: Training, pace: Pace, *, lasts: bool) -> Updates:
         progress = Progress(
             numbers, training.fraction_done(numbers), numbers // reader.windows, _losses(training)
         )
-        rates = config.learning_rate * training.rate_factor * config.schedule.factors(progress)
+        rates = training.learning_rate * config.schedule.factors(progress)
         losses, norms = training.trainer.advance(batch, reader.seq_length, first, rates)
         return Updates(done, losses, norms, rates)
 

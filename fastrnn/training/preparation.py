@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,11 @@ from fastrnn.core.plan import Split, window_plan
 from fastrnn.core.thread_team import usable_cores
 from fastrnn.data.batches import Batch, BatchLayout, WindowReader, fit_window
 from fastrnn.data.corpus import Corpus, Documents, Sequence
+from fastrnn.data.unknown import WithUnknown
 from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.network import Network
+from fastrnn.training import choice
 from fastrnn.training.events import Training
 from fastrnn.training.finetuning import require_unit, transfer
 from fastrnn.training.presets import MIN_TO_HOLD_OUT, TrainingConfig
@@ -48,13 +50,15 @@ def prepare(
     if config.shuffle and isinstance(corpus, Documents):
         corpus = corpus.shuffled(rng)
     training, held_out = corpus.split(fraction if config.split == "end" else 0.0)
-    vocabulary, counts = symbols.found_in(training, held_out)
+    vocabulary, counts = symbols.found_in(training, held_out, config.min_count)
     ids = training.sequence(vocabulary)
     if len(ids) < 2 or not training.size:
         raise ValueError(
             f"the text to train on has {training.size} symbols; it must have at least 2"
             + (f", beside the {held_out.size} that are held out" if held_out.size else "")
         )
+    work = _work(config, training.size, vocabulary.size, backend, threads)
+    config = choice.chosen(config, work)
     transitions = len(ids) - 1
     if config.drop_last:
         transitions = _whole_windows(transitions, config.seq_length)
@@ -68,12 +72,15 @@ def prepare(
         layout, validation = _split_rows(layout, T, fraction)
     else:
         validation = _validation_batch(held_out, vocabulary, B)
+    if vocabulary.unknown:  # after the held-out part was read, which has none at random
+        layout = layout.of(_showing_unknown(ids, vocabulary, config, rng))
+        _log_unknown(config, vocabulary, counts)
     _log_split(config, training, held_out, fraction if validation is not None else 0.0)
     for change in corpus.changes:
         logger.info("%s (newlines='keep', --newlines keep, takes the text as it is)", change)
     _tell_what_shrank(len(ids), {"seq_length": (config.seq_length, T), "batch_size": (config.batch_size, B)})
     reader = WindowReader(layout, T)
-    config = config.fitted(T, B, reader.windows)
+    config = config.fitted(T, B, reader.windows, choice.most_updates(config, work, T, B))
     _require_memory(config, vocabulary.size, reader, threads or usable_cores())
     network = Network(
         **vars(config.network(vocabulary.size)),
@@ -87,7 +94,7 @@ def prepare(
     trainer = Trainer(
         network,
         optimizer=config.optimizer,
-        learning_rate=config.learning_rate,
+        learning_rate=cast("float", config.learning_rate),
         clip_value=config.clip_value,
         clip_norm=config.clip_norm,
         reduction=config.reduction,
@@ -102,37 +109,55 @@ def prepare(
     return Training(config, trainer, model, reader, validation), [ids, held_out.sequence(vocabulary)]
 
 
+def _work(config: TrainingConfig, symbols: int, V: int, backend: str, threads: int | None) -> choice.Work:
+    """What the settings are chosen for. The speed of the machine is measured only for a time limit."""
+    if config.time_limit is None or not config.open_settings:
+        return choice.Work(symbols, V)
+    speed = choice.operations_per_second(backend, threads, config.dtype)
+    return choice.Work(symbols, V, speed * cast("float", config.time_limit))
+
+
 @dataclass(frozen=True)
 class Symbols:
-    """What the arguments say about the symbols: tokens, an alphabet, the rule of newlines, a known model."""
+    """What the arguments say about the symbols: tokens, an alphabet, how a str is read, a known model."""
 
     tokens: TokenVocabulary | None
     alphabet: str | None
     newlines: str
+    normalization: str | None = None
     #: The vocabulary of the model that training begins with: its symbols are in the new one too.
     known: Vocabulary | None = None
 
-    def found_in(self, training: Corpus, held_out: Corpus) -> tuple[Vocabulary, NDArray[np.int64]]:
+    def found_in(
+        self, training: Corpus, held_out: Corpus, min_count: int | None = None
+    ) -> tuple[Vocabulary, NDArray[np.int64]]:
         """The vocabulary, and how often each id occurs in the training part."""
         if self.known is not None:
             require_unit(self.known, training.unit)
+        boundary = isinstance(training, Documents)
         counts = [training.counts(), held_out.counts()]  # this also checks tokens
-        vocabulary = self._vocabulary(training.unit, counts, boundary=isinstance(training, Documents))
+        if min_count is None:
+            vocabulary = self._vocabulary(training.unit, counts, boundary=boundary)
+        else:
+            vocabulary = self._with_unknown(training.unit, counts[0], min_count, boundary=boundary)
+        if self.known is not None:
+            vocabulary = vocabulary.joined_with(self.known)
+        if training.unit == "character":
+            vocabulary = replace(vocabulary, newlines=self.newlines, normalization=self.normalization)
         by_id = vocabulary.by_id(counts[0])
         if isinstance(training, Documents):
             by_id[vocabulary.boundary_id] = len(training) + 1
         return vocabulary, by_id
 
     def _vocabulary(self, unit: str, counts: list[NDArray[np.int64]], *, boundary: bool) -> Vocabulary:
-        newlines = self.newlines if unit == "character" else "keep"
         if self.tokens is not None:
             return replace(self.tokens, boundary=boundary)
-        found = Vocabulary.of_counts(counts, unit=unit, boundary=boundary, newlines=newlines)
+        found = Vocabulary.of_counts(counts, unit=unit, boundary=boundary)
         if self.alphabet is None:
-            return found if self.known is None else found.joined_with(self.known)
+            return found
         if unit != "character":
             raise TypeError("vocabulary is a str, the characters of a model, and the text is bytes")
-        alphabet = Vocabulary.of_alphabet(self.alphabet, boundary=boundary, newlines=newlines)
+        alphabet = Vocabulary.of_alphabet(self.alphabet, boundary=boundary)
         if self.known is not None:
             alphabet = alphabet.joined_with(self.known)
         others = np.setdiff1d(found.symbols, alphabet.symbols).tolist()
@@ -143,6 +168,49 @@ class Symbols:
                 f"{len(alphabet.symbols)} characters"
             )
         return alphabet
+
+    def _with_unknown(
+        self, unit: str, counts: NDArray[np.int64], min_count: int, *, boundary: bool
+    ) -> Vocabulary:
+        """The vocabulary of the characters that occur so often, and of the unknown symbol."""
+        if unit != "character":
+            raise ValueError(
+                f"min_count={min_count} is for characters, and the text is {unit}s: "
+                + ("no byte is ever unknown" if unit == "byte" else "vocabulary says which tokens there are")
+            )
+        if self.alphabet is not None:
+            raise ValueError(
+                f"min_count={min_count} and vocabulary, a str, exclude each other: both say which characters "
+                "the model knows"
+            )
+        frequent = np.where(counts >= min_count, counts, 0)
+        if counts.any() and not frequent.any():
+            raise ValueError(
+                f"min_count={min_count} leaves no character: none occurs so often in the training text; the "
+                f"most frequent one occurs {counts.max():,} times"
+            )
+        return replace(Vocabulary.of_counts([frequent], unit=unit, boundary=boundary), unknown=True)
+
+
+def _showing_unknown(ids: Sequence, vocabulary: Vocabulary, config: TrainingConfig, rng: Any) -> Sequence:
+    """The training text in which some symbols are shown as unknown, at places that ``rng`` draws."""
+    return WithUnknown(
+        ids,
+        unknown_id=len(vocabulary.symbols),
+        boundary_id=vocabulary.boundary_id,
+        share=config.unknown_share or 0.0,
+        seed=int(rng.random() * 2**53),
+    )
+
+
+def _log_unknown(config: TrainingConfig, vocabulary: Vocabulary, counts: NDArray[np.int64]) -> None:
+    """Log how many characters are unknown."""
+    logger.info(
+        "%s characters are known; those that occur fewer than %s times, %.3g %% of the training text, are "
+        "unknown, and %.3g %% of the others are shown as unknown",
+        f"{len(vocabulary.symbols):,}", f"{config.min_count:,}",
+        100 * counts[len(vocabulary.symbols)] / max(1, counts.sum()), 100 * (config.unknown_share or 0.0),
+    )  # fmt: skip
 
 
 def _held_out_fraction(config: TrainingConfig, corpus: Corpus) -> float:
@@ -217,10 +285,11 @@ def _split_rows(layout: BatchLayout, T: int, fraction: float) -> tuple[BatchLayo
 def _require_memory(config: TrainingConfig, V: int, reader: WindowReader, threads: int) -> None:
     """Raise a ``MemoryError`` if training needs more memory than is available."""
     T, B = reader.seq_length, reader.layout.batch_size
-    shape, itemsize = config.network(V).shape, np.dtype(config.dtype).itemsize
+    network = config.network(V)
+    shape, itemsize = network.shape, np.dtype(config.dtype).itemsize
     state = 1 + config.optimizer.moments + (config.averaging is not None)
     vectors = 2 * state + 2  # with the last good state, the gradients and the best weights
-    plan = window_plan(shape, T, B, Split(threads), dropout=config.dropout > 0)
+    plan = window_plan(shape, T, B, Split(threads), dropout=network.dropout > 0)
     memory.require(
         (vectors * parameter_layout(shape).size + plan.size) * itemsize + reader.n_bytes,
         f"training with num_layers={shape.L}, hidden_size={shape.H}, seq_length={T}, batch_size={B} "

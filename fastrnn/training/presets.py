@@ -26,10 +26,10 @@ from fastrnn.training import groups
 #: The fewest symbols that are held out by default; if a tenth of the text has fewer, nothing is held out.
 MIN_TO_HOLD_OUT = 20
 
-#: The updates of plain ``train(text)``: those of PASSES passes over the text and MORE_UPDATES more, up to a
-#: limit. They were found with texts of 600 to a million symbols: with many more updates, the validation loss
-#: of a short text rises again.
-PASSES, MORE_UPDATES, MAX_UPDATES = 32, 200, 5000
+#: The most updates of plain ``train(text)``: those of PASSES passes over the text and MORE_UPDATES more. They
+#: were found with texts of 600 to a million symbols: with many more updates, the validation loss of a short
+#: text rises again.
+PASSES, MORE_UPDATES = 32, 200
 
 #: About how many records a training makes by default, and the fewest and most updates between two.
 RECORDS, MIN_BETWEEN, MAX_BETWEEN = 16, 10, 250
@@ -38,8 +38,17 @@ RECORDS, MIN_BETWEEN, MAX_BETWEEN = 16, 10, 250
 #: PASSES_BETWEEN passes or, if that is more, SHORT_BETWEEN.
 PASSES_BETWEEN, SHORT_BETWEEN = 4, 50
 
-#: The value of a setting that `TrainingConfig.fitted` replaces by one that depends on the text.
+#: The share of the symbols that are shown as unknown, by default, if the vocabulary has an unknown symbol.
+#: With a share of 0, 0.0005, 0.002, 0.01 and 0.05 and 1,500 updates on tinyshakespeare, known characters need
+#: 2.351, 2.350, 2.353, 2.373 and 2.490 bits, and an unseen one 19.1, 11.8, 9.7, 7.1 and 4.4 bits. Without an
+#: unknown symbol, known characters need 2.356.
+UNKNOWN_SHARE = 0.002
+
+#: The value of a setting that is chosen for the text; see `fastrnn.training.choice`.
 AUTO = "auto"
+
+#: The settings that are chosen before the windows are known.
+CHOSEN = ("hidden_size", "embedding_size", "dropout", "learning_rate")
 
 
 def _one_of(names: Iterable[str]) -> Check:
@@ -67,12 +76,13 @@ SPLITS = ("end", "rows")
 #: The check of each setting of a configuration.
 SETTING_CHECKS: dict[str, Check] = {
     **{name: config.CHECKS[name] for name in config.OPTIONS},
+    **{name: _or_auto(config.CHECKS[name]) for name in ("hidden_size", "embedding_size", "dropout")},
     "initialization": _or_none(lambda _, value: check_initialization(value)),
     "init": _or_none(checks.text),
     "seq_length": _or_none(checks.whole_number),
     "batch_size": checks.whole_number,
     "optimizer": lambda _, value: get_optimizer(value),
-    "learning_rate": checks.real_number,
+    "learning_rate": _or_auto(checks.real_number),
     "schedule": lambda _, value: get_schedule(value),
     "clip_value": _or_none(checks.real_number),
     "clip_norm": _or_none(checks.real_number),
@@ -85,6 +95,8 @@ SETTING_CHECKS: dict[str, Check] = {
     "validation": _or_none(_fraction),
     "split": _one_of(SPLITS),
     "shuffle": checks.flag,
+    "min_count": _or_none(checks.whole_number),
+    "unknown_share": _or_none(_fraction),
     "keep": _one_of(KEEPS),
     "patience": _or_none(checks.whole_number),
     "retries": lambda name, value: checks.whole_number(name, value, minimum=0),
@@ -125,6 +137,12 @@ class TrainingConfig:
         whole windows, as in char-rnn.
     shuffle
         Whether documents are put in a random order before a part is held out.
+    min_count
+        Characters that the training text has fewer times are shown to the network as one unknown symbol;
+        ``None``: there is no such symbol.
+    unknown_share
+        The share of all other symbols that are shown as unknown too, drawn at random; ``None`` is 0.002 with
+        a ``min_count``.
     keep
         ``"best"``: the model gets the weights with the lowest validation loss, if a part is held out.
         ``"last"``: it gets the last ones.
@@ -146,18 +164,18 @@ class TrainingConfig:
 
     cell: str = "gru"
     activation: str = NetworkConfig.activation
-    hidden_size: int = 128
+    hidden_size: int | str = AUTO
     num_layers: int = NetworkConfig.num_layers
-    embedding_size: int | None = NetworkConfig.embedding_size
+    embedding_size: int | str | None = AUTO
     tied: bool = NetworkConfig.tied
-    dropout: float = NetworkConfig.dropout
+    dropout: float | str = AUTO
     dtype: str = NetworkConfig.dtype
     initialization: str | None = None
     init: str | None = None
     seq_length: int | None = 64
     batch_size: int = 32
     optimizer: Optimizer = Adam()  # noqa: RUF009  (it is frozen)
-    learning_rate: float = 0.008
+    learning_rate: float | str = AUTO
     schedule: Schedule = Linear()  # noqa: RUF009
     clip_value: float | None = None
     clip_norm: float | None = 1.0
@@ -172,6 +190,8 @@ class TrainingConfig:
     validation: float | None = None
     split: str = "end"
     shuffle: bool = True
+    min_count: int | None = None
+    unknown_share: float | None = None
     keep: str = "best"
     patience: int | None = None
     retries: int = 3
@@ -184,26 +204,53 @@ class TrainingConfig:
         for name, check in SETTING_CHECKS.items():
             # a check returns a plain int, float or str, for NumPy's types too
             object.__setattr__(self, name, check(name, getattr(self, name)))
-        own = groups.Groups(self.freeze, self.learning_rate_factors, self.weight_decay_factors)
-        own.ranges(parameter_layout(self.network(1).shape), self.optimizer)
+        shape = self._possible_network().shape
+        if self.embedding_size != AUTO:  # else it is not known yet whether there is an embedding
+            own = groups.Groups(self.freeze, self.learning_rate_factors, self.weight_decay_factors)
+            own.ranges(parameter_layout(shape), self.optimizer)
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"steps={self.steps!r} and epochs={self.epochs!r} exclude each other: give one")
         if self.steps is None and self.epochs is None and self.time_limit is None:
             raise ValueError("training needs an end: give steps, epochs or time_limit")
+        if self.min_count is None and self.unknown_share is not None:
+            raise ValueError(f"unknown_share={self.unknown_share} needs an unknown symbol: give min_count")
+        if self.min_count is not None and self.unknown_share is None:
+            object.__setattr__(self, "unknown_share", UNKNOWN_SHARE)
+
+    @property
+    def open_settings(self) -> list[str]:
+        """The settings that are to be chosen before the windows are known."""
+        return [name for name in CHOSEN if getattr(self, name) == AUTO]
+
+    def _possible_network(self) -> NetworkConfig:
+        """A network that these settings allow, whatever is chosen for the text, or a ``ValueError``."""
+        sizes = [size for size in (self.hidden_size, self.embedding_size) if size != AUTO]
+        size = sizes[0] if sizes and self.tied else 1
+        possible = {"hidden_size": size, "embedding_size": size, "dropout": 0.0}
+        chosen = {name: value for name, value in possible.items() if getattr(self, name) == AUTO}
+        return NetworkConfig(1, **{**{name: getattr(self, name) for name in config.OPTIONS}, **chosen})
 
     def network(self, vocab_size: int) -> NetworkConfig:
-        """The configuration of the network for this number of symbols."""
+        """The configuration of the network for this number of symbols; nothing of it may be "auto"."""
         return NetworkConfig(vocab_size, **{name: getattr(self, name) for name in config.OPTIONS})
 
     def replaced(self, **changes: Any) -> TrainingConfig:
-        """Return a copy with changed settings; a new end of training replaces the old one."""
-        if any(changes.get(name) is not None for name in ("steps", "epochs", "time_limit")):
+        """Return a copy with changed settings; a new end of training replaces the old one.
+
+        With a time limit alone, steps that were to be chosen for the text still are.
+        """
+        if any(changes.get(name) is not None for name in ("steps", "epochs")):
             changes = {"steps": None, "epochs": None, "time_limit": None, **changes}
+        elif changes.get("time_limit") is not None:
+            changes = {"steps": AUTO if self.steps == AUTO else None, "epochs": None, **changes}
         return replace(self, **changes)
 
-    def fitted(self, T: int, B: int, windows: int) -> TrainingConfig:
-        """Return the configuration for a text with so many windows (T, B); no setting of it is "auto"."""
-        steps = min(MAX_UPDATES, MORE_UPDATES + PASSES * windows) if self.steps == AUTO else self.steps
+    def fitted(self, T: int, B: int, windows: int, most: int) -> TrainingConfig:
+        """Return the configuration for a text with so many windows (T, B); its steps are at most ``most``.
+
+        No setting of it is "auto", if size, dropout and learning rate were chosen before.
+        """
+        steps = min(most, MORE_UPDATES + PASSES * windows) if self.steps == AUTO else self.steps
         updates = steps if self.epochs is None else self.epochs * windows
         log_every = self.log_every
         if log_every == AUTO:
@@ -224,6 +271,8 @@ PRESETS: dict[str, TrainingConfig] = {
     "scratch": TrainingConfig(
         cell="rnn",
         hidden_size=16,
+        embedding_size=None,
+        dropout=0.0,
         dtype="float64",
         initialization="normal",
         seq_length=None,
@@ -247,6 +296,8 @@ PRESETS: dict[str, TrainingConfig] = {
     "min-char-rnn": TrainingConfig(
         cell="rnn",
         hidden_size=100,
+        embedding_size=None,
+        dropout=0.0,
         dtype="float64",
         initialization="normal",
         seq_length=25,
@@ -275,6 +326,8 @@ PRESETS: dict[str, TrainingConfig] = {
         cell="lstm",
         hidden_size=128,
         num_layers=2,
+        embedding_size=None,
+        dropout=0.0,
         initialization="uniform(0.08)",
         seq_length=50,
         batch_size=50,

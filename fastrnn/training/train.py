@@ -12,15 +12,16 @@ from numpy.typing import DTypeLike
 from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks
 from fastrnn.core.durations import pace
+from fastrnn.data.normalization import NEWLINES, NORMALIZATIONS
 from fastrnn.data.sources import Source, read_corpus
-from fastrnn.data.vocabulary import NEWLINES, TokenVocabulary
+from fastrnn.data.vocabulary import TokenVocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.execution import checked_threads
 from fastrnn.optimizers import Optimizer
 from fastrnn.schedules import Schedule
 from fastrnn.training.divergence import Divergence
 from fastrnn.training.events import Callback, Training
-from fastrnn.training.finetuning import initial_model, newlines_of, settings_of, tokens_of, unit_of_file
+from fastrnn.training.finetuning import initial_model, rule_of, settings_of, tokens_of, unit_of_file
 from fastrnn.training.loop import fit
 from fastrnn.training.preparation import Symbols, prepare
 from fastrnn.training.presets import (
@@ -52,9 +53,13 @@ def train(
     unit: str | None = None,
     encoding: str | None = None,
     newlines: str | None = None,
+    normalization: str | None = None,
     lines: bool = False,
+    separator: str | bytes | None = None,
     vocabulary: int | str | Iterable[str] | None = None,
     init: Model | str | os.PathLike[str] | None = None,
+    min_count: int | None = PRESET,
+    unknown_share: float | None = PRESET,
     cell: str = PRESET,
     activation: str = PRESET,
     hidden_size: int = PRESET,
@@ -104,14 +109,15 @@ def train(
     Parameters
     ----------
     text
-        A str (characters), bytes, an ``os.PathLike`` (a file), or any other iterable of texts (documents).
+        A str (characters), bytes, an ``os.PathLike`` (a file), a list or tuple of these (several files as one
+        text, in this order), or any other iterable of texts (documents).
         An open file gives its lines, without their ends, as documents. With ``vocabulary``, tokens: one
         sequence of whole numbers (an array (n), a list, …), or an iterable of them (documents; an array
         (n, m) has a document in each row). The text needs at least two symbols; the batch and the window are
         reduced to fit a short text. A file is read in parts, so it may be longer than memory; it must not
-        change until training ends. A file whose name ends with .gz, .xz or .zst is decompressed. Such a file
-        and a pipe are copied to a temporary file if they have over 2 MB. An array is not copied, and a
-        ``np.memmap`` is read in parts; they must not change either.
+        change until training ends. A file whose name ends with .gz, .xz or .zst is decompressed. Such a file,
+        a pipe and several files are copied to a temporary file if they have over 2 MB. An array is not
+        copied, and a ``np.memmap`` is read in parts; they must not change either.
     preset
         The program to reproduce: ``"scratch"``, ``"min-char-rnn"`` or ``"char-rnn"``; ``None`` is fastrnn's
         own config. Other arguments override those of the preset.
@@ -127,8 +133,17 @@ def train(
         the beginning is left out, and CR LF and CR become LF. ``"keep"``: nothing is changed. The model reads
         the texts that it scores in the same way. Bytes and tokens are never changed. ``None`` is that of
         ``init``, and else universal.
+    normalization
+        How characters are then normalized: to the Unicode form ``"nfc"`` or ``"nfkc"``, or with case folding
+        too, ``"nfc_casefold"`` or ``"nfkc_casefold"``; ``None`` changes nothing, or is that of ``init``. The
+        model reads the texts that it scores in the same way, and scores the normalized symbols;
+        `Model.offsets` says where each one comes from. Only for characters.
     lines
         For a file: each line, without its end (LF, CR LF or CR), is a document.
+    separator
+        For a file: the documents are the parts between the occurrences of this str (for ``unit="byte"``, of
+        these bytes), found from the beginning to the end of the text as it is read. After a separator at the
+        end of the file there is no document. It excludes ``lines``.
     vocabulary
         For tokens: their names, distinct str, in the order of their ids; or the number of tokens. Ids run
         from 0. The boundary of documents has one more id, which may not be in the text. For characters: a str
@@ -138,8 +153,18 @@ def train(
         A model, or the path of its file, with whose weights training begins (fine-tuning); it is not changed.
         The cell and the sizes of the network are the model's, and so are its symbols; new symbols of the text
         join them. Tokens may only join if ``vocabulary`` has the model's first. Whether there are documents
-        depends on the text alone. All other settings are those of a new training, but the default learning
-        rate is half as high, 0.004. See the guide, docs/guide.md.
+        and an unknown symbol depends on the text and ``min_count`` alone. All other settings are those of a
+        new training, but the default learning rate is a fifth as high. See the guide, docs/guide.md.
+    min_count
+        Characters that the training text has fewer times are not in the vocabulary. They are shown to the
+        network, as input and as target, as one unknown symbol, and so are those of the held-out part that are
+        not in the vocabulary. The model then gives each character that it does not know the probability of
+        the unknown symbol. ``None``: there is no such symbol, and every character of the text is known. Only
+        for characters, and not together with ``vocabulary``.
+    unknown_share
+        With ``min_count``, the share of all other symbols of the training text that are shown as unknown too,
+        from 0 to below 1, at places that ``rng`` draws once; ``None`` is 0.002. A larger share makes unknown
+        symbols more probable.
     cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
         Settings of the network; see `Network`. Without a preset, an activation alone makes the cell an
         ``"rnn"``.
@@ -254,11 +279,13 @@ def train(
     given = {name: value for name, value in given.items() if value is not PRESET}
     get_backend(backend)
     initial = initial_model(init, backend)
-    config = get_config(preset, **(given if initial is None else settings_of(initial, given, preset)))
+    config = get_config(preset, **(given if initial is None else settings_of(initial, given)))
     generator = random_generator(preset, rng)
     workers = None if threads is None else checked_threads(threads)
     if newlines is not None:
         checks.one_of("newlines", newlines, NEWLINES)
+    if normalization is not None:
+        checks.one_of("normalization", normalization, NORMALIZATIONS)
     checks.flag("lines", lines)
     followers = _checked_callbacks(callbacks)
     every = pace("checkpoint_every", checkpoint_every)
@@ -273,6 +300,7 @@ def train(
             generator=generator,
             is_seeded=rng is not None,
         )
+        config = resumption.config
     elif checks.flag("resume", resume):
         raise ValueError("resume=True needs a checkpoint, the path of its file")
     alphabet = vocabulary if isinstance(vocabulary, str) else None
@@ -281,10 +309,20 @@ def train(
     if known is not None:
         tokens = tokens_of(known, tokens)
         unit = unit_of_file(known, text, unit)
-        newlines = newlines_of(known, newlines)
+        newlines = rule_of(known, "newlines", newlines)
+        normalization = rule_of(known, "normalization", normalization)
     newlines = newlines or "universal"
-    with read_corpus(text, unit, tokens, encoding=encoding, newlines=newlines, lines=lines) as corpus:
-        symbols = Symbols(tokens, alphabet, newlines, known)
+    with read_corpus(
+        text,
+        unit,
+        tokens,
+        encoding=encoding,
+        newlines=newlines,
+        normalization=normalization,
+        lines=lines,
+        separator=separator,
+    ) as corpus:
+        symbols = Symbols(tokens, alphabet, newlines, normalization, known)
         training, texts = prepare(corpus, symbols, config, backend, workers, generator, initial)
         if resumption is not None:
             resumption.add_text(training, texts)

@@ -61,7 +61,7 @@ def test_the_pages_of_the_project_have_both_parts():
     for name in documents.PAGES:
         text = (documents.ROOT / name).read_text(encoding="utf-8")
         for isa in goals.CLASSES:
-            assert "a part" in documents.replaced(text, isa, "a part")
+            assert "a part" in documents.replaced(text, f"compare:{isa}", "a part")
 
 
 def test_a_run_that_left_out_a_job_is_not_written(pages):
@@ -76,7 +76,7 @@ def test_a_run_that_left_out_a_job_is_not_written(pages):
 
 def test_a_page_without_markers_is_not_written():
     with pytest.raises(ValueError, match="needs the markers"):
-        documents.replaced("text", "v4", "a part")
+        documents.replaced("text", "compare:v4", "a part")
 
 
 @pytest.mark.parametrize(("speeds", "met"), [((200, 160, 100), True), ((200, 100, 101), False)])

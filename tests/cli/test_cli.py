@@ -190,8 +190,8 @@ def test_quiet_is_quiet_and_otherwise_stderr_tells(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "-o", "m"], "give a FILE, or --text"),
-        (["train", "f", "--text", "t", "-o", "m"], "give a FILE, or --text"),
+        (["train", "-o", "m"], "give FILES, or --text"),
+        (["train", "f", "--text", "t", "-o", "m"], "give FILES, or --text"),
         (["train", "--text", "hello"], "Missing option"),
         (["train", "--text", "hello", "-o", "m", "--prime", "h"], "--prime is what --sample continues"),
         (["train", "--text", "hello", "-o", ""], "'' is a directory"),

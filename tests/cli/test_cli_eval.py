@@ -80,7 +80,21 @@ def test_eval_goes_on_without_what_is_unknown(model: Path, of_lines: Path, tmp_p
     for unknown in ("0", "1.5", "nan", "leave"):
         result = run("eval", path, file, "--unknown", unknown)
         assert result.exit_code == 1
-        assert "must be 'error', 'skip', or a probability above zero and at most one" in result.stderr
+        assert (
+            "must be 'error', 'skip', 'symbol', or a probability above zero and at most one" in result.stderr
+        )
+
+
+def test_documents_may_be_between_a_separator(of_lines: Path, model: Path, tmp_path: Path):
+    file = tmp_path / "t"
+    file.write_text("héllo%%wörld%%lo")
+    told = json.loads(run("eval", of_lines, file, "--json", "--separator", "%%").stdout)
+    bits = fastrnn.load(of_lines).score_many(["héllo", "wörld", "lo"], end=True)
+    assert told["bits"] == pytest.approx(sum(one.sum() for one in bits))
+    file.write_text("héllo%%w-ld")
+    assert f"{file}, document 2: the text has '-'" in run("eval", of_lines, file, "--separator", "%%").stderr
+    assert "separator='' is empty" in run("eval", of_lines, file, "--separator", "").stderr
+    assert "--separator is for a model of documents" in run("eval", model, file, "--separator", "a").stderr
 
 
 def test_a_prime_may_have_what_is_unknown(model: Path):

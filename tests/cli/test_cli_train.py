@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -251,6 +252,60 @@ def test_texts_of_the_command_line_are_utf_8_in_any_locale(tmp_path: Path, local
 def test_the_vocabulary_may_be_given(text: Path, tmp_path: Path):
     assert run("train", text, "-o", tmp_path / "m", "--vocabulary", "ascii", *QUICK).exit_code == 0
     assert fastrnn.load(tmp_path / "m").vocabulary.size == 128
+
+
+def test_several_files_and_patterns_are_one_text(tmp_path: Path):
+    for name in ("1.txt", "2.txt", "x"):
+        (tmp_path / name).write_text(TEXT[: 40 * (len(name))] + f"\n{name}")
+    whole = "".join((tmp_path / name).read_text() for name in ("x", "1.txt", "2.txt", "x"))
+    (tmp_path / "whole").write_text(whole)
+    assert run("train", tmp_path / "whole", "-o", tmp_path / "expected", *QUICK).exit_code == 0
+    files = [tmp_path / "x", tmp_path / "*.txt", "-"]
+    result = run("train", *files, "-o", tmp_path / "m", *QUICK, stdin=(tmp_path / "x").read_bytes())
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "m").read_bytes() == (tmp_path / "expected").read_bytes()
+    result = run("train", tmp_path / "x", tmp_path / "*.none", "-o", tmp_path / "m", *QUICK)
+    assert (result.exit_code, result.stderr) == (1, f"Error: no file matches {tmp_path}/*.none\n")
+    (tmp_path / "folder").mkdir()
+    result = run("train", tmp_path / "fold*", "-o", tmp_path / "m", *QUICK)
+    assert (result.exit_code, result.stderr) == (1, f"Error: no file matches {tmp_path}/fold*\n")
+    result = run("train", tmp_path / "x", tmp_path / "2.txt", "-o", tmp_path / "2.txt", *QUICK)
+    assert "2.txt is the file that is trained on" in result.stderr
+    (tmp_path / "[x]").write_text(TEXT)  # a pattern that is a file
+    assert run("train", tmp_path / "[x]", "-o", tmp_path / "m", *QUICK).exit_code == 0
+    assert fastrnn.load(tmp_path / "m").counts.sum() == int(0.9 * len(TEXT))
+
+
+@pytest.mark.parametrize("as_bytes", [[], ["--bytes"]])
+def test_documents_between_a_separator(tmp_path: Path, as_bytes: list[str]):
+    (tmp_path / "f").write_text("é\n\\\0".join(["hello", "world"] * 20))
+    options = ["--separator", r"é\n\\\0", *as_bytes, *QUICK]
+    assert run("train", tmp_path / "f", "-o", tmp_path / "m", *options).exit_code == 0
+    model = fastrnn.load(tmp_path / "m")
+    assert model.vocabulary.boundary
+    assert model.counts.sum() == 36 * 5 + 37
+    result = run("train", tmp_path / "f", "-o", tmp_path / "m", "--separator", r"\x", *QUICK)
+    assert result.exit_code == 1
+    assert r"--separator has the escape '\\x'; it may have" in result.stderr
+
+
+def test_an_unknown_symbol_and_a_normalization(tmp_path: Path):
+    (tmp_path / "f").write_text("Cafe\u0301 " * 60 + "xyz")
+    options = ["--min-count", 2, "--unknown-share", 0.05, "--normalization", "nfc_casefold"]
+    result = run("train", tmp_path / "f", "-o", tmp_path / "m", *options, *QUICK)
+    assert "5 characters are known; those that occur fewer than 2 times" in result.stderr
+    model = fastrnn.load(tmp_path / "m")
+    assert model.settings["unknown_share"] == 0.05
+    info = json.loads(run("info", tmp_path / "m", "--json").stdout)
+    assert info["vocabulary"] == "6 characters, one of them the unknown symbol"
+    assert info["normalization"] == "nfc_casefold"
+    (tmp_path / "t").write_bytes("CAFE\u0301?".encode())
+    told = json.loads(run("eval", tmp_path / "m", tmp_path / "t", "--json").stdout)
+    assert told["symbols"] == 5
+    assert told["bits"] == pytest.approx(model.surprisal("café?").sum())
+    assert run("eval", tmp_path / "m", tmp_path / "t", "--unknown", "error").exit_code == 1
+    sample = run("sample", tmp_path / "m", "-n", 5, "--prime", "CAFÉ?", "--seed", 1).stdout
+    assert sample == model.sample(5, prime="café?", rng=1) + "\n"
 
 
 def test_a_setting_of_every_kind_reaches_the_training(text: Path, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gzip
 import io
 import logging
 import os
@@ -18,8 +19,9 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.data.corpus import Documents
+from fastrnn.data.corpus import Documents, RunningText
 from fastrnn.data.sources import read_corpus
+from fastrnn.data.text_file import TextFile
 
 NAMES = ["anna", "bob", "clara", "dora", "emil", "fritz", "gerd", "hanna", "ida", "jan"]
 
@@ -84,7 +86,7 @@ class Table:
         ([*NAMES, ["a", "b"]], "document 10: a text must be str or bytes, and this is list"),
         ([("a", "b")], "document 0: .* this is tuple"),
         (np.array([["a", "b"]]), "document 0: .* this is ndarray"),
-        ([Path("a.txt")], r"document 0: .* pass what the file has, such as path.read_text\(\)"),
+        ([Path("a.txt"), "a"], r"document 0: .* pass what the file has, such as path.read_text\(\)"),
         ([b"ab", "cd"], "all str or all bytes, and are mixed"),
     ],
 )
@@ -236,6 +238,14 @@ def test_an_encoding_is_read(tmp_path: Path, encoding: str):
     [
         ("hello", {"encoding": "latin-1"}, "encoding='latin-1' is for a file"),
         ("hello", {"lines": True}, "lines=True is for a file"),
+        ("hello", {"separator": "l"}, "separator='l' is for a file"),
+        (NAMES, {"separator": "l"}, "separator='l' is for a file"),
+        (Path(__file__), {"separator": ""}, "separator='' is empty; it must have at least one character"),
+        (
+            Path(__file__),
+            {"separator": "a", "lines": True},
+            "separator='a' and lines=True exclude each other",
+        ),
         (NAMES, {"encoding": "latin-1"}, "encoding='latin-1' is for a file"),
         (Path(__file__), {"encoding": "klingon"}, "encoding='klingon' is not a text encoding of Python"),
         (
@@ -268,6 +278,77 @@ def test_newlines_are_read_as_one_kind_and_told(caplog: pytest.LogCaptureFixture
     kept = train(text, newlines="keep")
     assert len(kept.surprisal("one\r\n")) == 5
     assert len(fastrnn.Model.from_bytes(kept.to_bytes(), backend="numpy").surprisal("one\r\n")) == 5
+
+
+# ---- Several files, and documents between a separator ------------------------------------------------
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> list[Path]:
+    """Three files: with a byte order mark, compressed, and without an end of its last line."""
+    paths = [tmp_path / "a", tmp_path / "b.gz", tmp_path / "c"]
+    paths[0].write_bytes("\ufeffanna\r\nbob\r\n".encode())
+    paths[1].write_bytes(gzip.compress("clara é\n\ndora".encode()))
+    paths[2].write_bytes(b"")
+    return [*paths, paths[0]]
+
+
+@pytest.mark.parametrize("in_memory", [0, 1 << 21])
+def test_several_files_are_one_text(several: list[Path], monkeypatch: pytest.MonkeyPatch, in_memory: int):
+    monkeypatch.setattr("fastrnn.data.streams.IN_MEMORY", in_memory)
+    monkeypatch.setattr("fastrnn.data.sources.COPIED_AT_ONCE", 3)
+    first, longest, slices = "anna\nbob\n", 0, TextFile.slices
+
+    def watched(file: TextFile, starts: Any, stops: Any) -> list[Any]:
+        nonlocal longest
+        longest = max(longest, *np.subtract(stops, starts))
+        return slices(file, starts, stops)
+
+    monkeypatch.setattr(TextFile, "slices", watched)
+    read_corpus(several).close()
+    assert longest == 3  # no file is read at once
+    with read_corpus(several) as corpus:
+        assert isinstance(corpus, RunningText)
+        assert corpus.text[:] == first + "clara é\n\ndora" + first
+        assert corpus.changes == (
+            "a byte order mark at the beginning is left out",
+            r"line ends \r\n are read as \n",
+        )
+    with read_corpus(tuple(several), "byte") as corpus:
+        assert isinstance(corpus, RunningText)
+        raw = several[0].read_bytes()
+        assert corpus.text[:] == raw + "clara é\n\ndora".encode() + raw
+    lines = ["anna", "bob", "clara é", "", "dora", "anna", "bob"]
+    assert texts_of(several, lines=True) == lines
+    assert texts_of(several, lines=True, unit="byte")[1:5] == [b"bob", "clara é".encode(), b"", b"dora"]
+    assert texts_of(several, separator="b\n") == ["anna\nbo", "clara é\n\ndora", "anna\nbo"]
+    assert texts_of(several[:1], lines=True) == lines[:2]
+    assert texts_of(several, lines=True, normalization="nfc_casefold") == lines
+
+
+def test_an_error_of_one_of_several_files_has_its_name(several: list[Path]):
+    several[2].write_bytes(b"a\xff")
+    with pytest.raises(ValueError, match=r"c is not UTF-8: byte 0xff at offset 1"):
+        read_corpus(several)
+    with pytest.raises(FileNotFoundError):
+        read_corpus([*several[:2], several[0].with_name("none")])
+
+
+def test_documents_between_a_separator_are_learnt_as_a_list(tmp_path: Path, compiled: str):
+    path = tmp_path / "paragraphs"
+    path.write_text("\n%%\n".join(NAMES * 4) + "\n%%\n")
+    same = {"backend": compiled, "validation": 0.2}
+    expected = train(NAMES * 4, **same).to_bytes()
+    assert train(path, separator="\n%%\n", **same).to_bytes() == expected
+    data = [name.encode() for name in NAMES * 4]
+    as_bytes = train(path, separator=b"\n%%\n", unit="byte", **same)
+    assert as_bytes.to_bytes() == train(data, **same).to_bytes()
+
+
+@pytest.mark.parametrize(("unit", "separator"), [("character", b"\n"), ("byte", "\n"), ("character", 7)])
+def test_a_separator_has_the_type_of_the_text(unit: str, separator: Any):
+    with pytest.raises(TypeError, match=f"separator is .*; for a file of {unit}s it must be"):
+        train(Path(__file__), unit=unit, separator=separator)
 
 
 # ---- Alphabets ---------------------------------------------------------------------------------------

@@ -14,7 +14,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fastrnn.data import streams, text_file
-from fastrnn.data.text_file import Lines, OpenFile, TextFile, checked_encoding, open_text
+from fastrnn.data.text_file import (
+    Lines,
+    OpenFile,
+    Separated,
+    TextFile,
+    checked_encoding,
+    iter_parts,
+    open_text,
+)
 
 #: Characters of one to four bytes, line ends and a byte order mark.
 texts = st.text(st.sampled_from("ab\r\n\0é\u0439\ufeff日\U0001f600"), max_size=40)
@@ -92,6 +100,39 @@ def test_lines_are_those_of_the_text(
         order = data.draw(st.permutations(range(len(expected))))
         assert lines.take(np.array(order, np.int64)) == [lines[place] for place in order]
         lines.file.close()
+
+
+@given(
+    text=st.text(st.sampled_from("ab,é"), max_size=30),
+    separator=st.text(st.sampled_from("ab,é"), min_size=1, max_size=3),
+    data=st.data(),
+)
+@in_a_folder
+def test_separated_documents_are_those_of_the_text(
+    small: None, tmp_path: Path, text: str, separator: str, data: st.DataObject
+):
+    path = tmp_path / "text"
+    path.write_text(text)
+    for unit in ("character", "byte"):
+        whole, between = (text, separator) if unit == "character" else (text.encode(), separator.encode())
+        expected = whole.split(between)
+        if not expected[-1]:
+            expected.pop()
+        parts = Separated(open_text(path, unit), between)
+        assert list(parts) == expected
+        assert parts.lengths.tolist() == [len(part) for part in expected]
+        parts.file.close()
+        size = data.draw(st.integers(1, 5))
+        pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(text_file, "LONG", data.draw(st.integers(0, 4)))
+            joined, begun = [], whole[:0]
+            for part, is_end in iter_parts(pieces, between):
+                begun += part
+                if is_end:
+                    joined.append(begun)
+                    begun = whole[:0]
+        assert joined == expected
 
 
 @pytest.mark.parametrize(

@@ -219,10 +219,10 @@ def test_a_memmap_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     longest = 0
     encode = TokenVocabulary.encode_as_is
 
-    def watched(self: TokenVocabulary, text: Any, position: int = 0) -> Any:
+    def watched(self: TokenVocabulary, text: Any, position: int = 0, **options: Any) -> Any:
         nonlocal longest
         longest = max(longest, len(text))
-        return encode(self, text, position)
+        return encode(self, text, position, **options)
 
     monkeypatch.setattr(corpus_module, "COUNTED_AT_ONCE", 16)
     monkeypatch.setattr("fastrnn.data.batches.BLOCK_SYMBOLS", 16)

@@ -23,7 +23,7 @@ COUNT = int(os.environ.get("FASTRNN_MUTATIONS", "1000"))
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, 2, 3, 4, -1, 5, 8, 255, 256, 257, 1 << 31, 1 << 53, 1 << 63, 10**30, -0.0, 0.0,
     0.5, 1.0, 2.0, 3.0, 1e-320, 1e308, "", "a", "é", "\ud800", "\0", "tanh", "relu", "gru", "lstm", "rnn",
-    "float32", "float64", "character", "byte", "token", "step", "loss", "gradient_norm", [], [1],
+    "float32", "float64", "character", "byte", "token", "nfc", "step", "loss", "gradient_norm", [], [1],
     ["loss", "step"], {}, {"a": 1}, {"é": [1.0, None]},
 )  # fmt: skip
 
@@ -196,6 +196,7 @@ FILES: dict[str, Any] = {
         [3, 1, 4, 1, 5], vocabulary=["", "the", "café", "\0 \n", "😀", "x"], dtype="float64"
     ),
     "bytes": lambda: trained(b"\xff\0hello", cell="lstm", embedding_size=3, tied=True),
+    "unknown": lambda: trained(["ab", "ba", "x"], min_count=2, normalization="nfkc_casefold"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Tests of kernels, bits, denormals and cells for each instruction set of the processor: ``make test-isa``.
+"""Tests of kernels, denormals and cells for each instruction set of the processor: ``make test-isa``.
 
 So a machine with AVX-512 also finds failures of machines without it. The baseline has fma in software, so its
 selection is short; ``make test-all`` compares the bits of whole trainings between all instruction sets. With
@@ -15,12 +15,12 @@ from fastrnn.backends import c
 from fastrnn.errors import BackendUnavailableError
 
 FILES = [
-    *(f"tests/backends/test_{name}.py" for name in ("backends", "kernels", "elementary", "bits")),
+    *(f"tests/backends/test_{name}.py" for name in ("backends", "kernels", "elementary")),
     *(f"tests/network/test_{name}.py" for name in ("denormals", "cells")),
 ]
 
-#: Tests that compare builds themselves, and the longest ones of threads that share columns, are left out.
-COMMON = "not every_build and not every_target and not large_layers and not (test_bits and share_columns)"
+#: The longest tests of threads that share columns are left out.
+COMMON = "not large_layers"
 
 #: The tests of these files that are run, as an expression for pytest's ``-k``.
 SELECTIONS = {

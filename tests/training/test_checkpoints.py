@@ -27,6 +27,7 @@ KINDS = {
     "adagrad": {"optimizer": "adagrad", "activation": "relu", "split": "rows", "schedule": "step"},
     "min-char-rnn": {"preset": "min-char-rnn", "log_every": 7},
     "char-rnn": {"preset": "char-rnn", "steps": None, "epochs": 6, "batch_size": 4, "seq_length": 10},
+    "unknown": {"min_count": 41, "unknown_share": 0.1, "normalization": "nfc_casefold"},
     "last": {"keep": "last", "schedule": "cosine", "clip_value": 0.1, "reduction": "sum"},
 }
 
@@ -131,6 +132,9 @@ def test_without_a_seed_the_checkpoint_has_the_draws(tmp_path: Path):
         ({"steps": 61}, "made with steps=60"),
         ({"optimizer": "sgd"}, "made with optimizer="),
         ({"text": TEXT[:-1] + "!"}, "made with another vocabulary"),
+        ({"newlines": "keep"}, "made with another newlines or normalization"),
+        ({"normalization": "nfc"}, "made with another newlines or normalization"),
+        ({"min_count": 1}, "made with min_count=None, and this training has min_count=1"),
         ({"text": TEXT[1:] + TEXT[:1]}, "made with another text"),
         ({"rng": 1}, "made with another rng"),
         ({"rng": np.random.Generator(np.random.Philox(0))}, "made with another rng"),

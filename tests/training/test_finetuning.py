@@ -13,14 +13,16 @@ import fastrnn
 from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
 from fastrnn.errors import CheckpointError
 from fastrnn.network.network import Network
-from fastrnn.training import finetuning
+from fastrnn.training import choice, finetuning
 
 COMMON: dict[str, Any] = {"rng": 0, "progress": False, "backend": "numpy"}
 TEXT, OTHER = "hello world. " * 20, "Hollow Zürich words! " * 12
 
 
 def made(text: Any = TEXT, **settings: Any) -> fastrnn.Model:
-    return fastrnn.train(text, **{"hidden_size": 7, "steps": 15, **COMMON, **settings})
+    return fastrnn.train(
+        text, **{"hidden_size": 7, "embedding_size": None, "steps": 15, **COMMON, **settings}
+    )
 
 
 def continued(text: Any, init: Any, **settings: Any) -> fastrnn.Model:
@@ -206,7 +208,8 @@ def test_refuses_another_unit():
 def test_settings_that_agree_with_the_model_may_be_given():
     new = continued(TEXT, made(cell="lstm"), cell="lstm", hidden_size=7, dtype=np.float32, dropout=0.2)
     assert new.network.dropout == 0.2
-    assert new.settings["learning_rate"] == finetuning.LEARNING_RATE
+    alone = made(cell="lstm").settings["learning_rate"]
+    assert new.settings["learning_rate"] == choice.FINE_TUNED * alone
     assert continued(TEXT, made(), learning_rate=0.03).settings["learning_rate"] == 0.03
 
 
@@ -240,6 +243,32 @@ def test_resumes_bit_for_bit_and_refuses_another_model(
     with pytest.raises(CheckpointError, match="made with .*, and this training has"):
         fastrnn.train(OTHER, **{**COMMON, **again}, hidden_size=7, resume=True)
     assert continued(OTHER, old, **again, resume=True).to_bytes() == whole.to_bytes()
+
+
+def test_the_unknown_symbol_joins_and_leaves():
+    plain = made(TEXT)
+    rare = untrained(OTHER, plain, min_count=3)
+    assert rare.vocabulary.unknown
+    assert set(TEXT) <= {chr(code) for code in rare.vocabulary.symbols}
+    assert rare.surprisal("ж").shape == (1,)
+    kept = untrained(OTHER, rare, min_count=3)
+    np.testing.assert_array_equal(kept.network.flat, rare.network.flat)
+    back = untrained(TEXT, rare)
+    assert not back.vocabulary.unknown
+    np.testing.assert_array_equal(
+        back.network.parameters["head.weight"], rare.network.parameters["head.weight"][:-1]
+    )
+
+
+def test_characters_are_normalized_as_those_of_the_model():
+    old = made(TEXT, normalization="nfc_casefold")
+    new = continued("HELLO WORLD. " * 20, old)
+    assert new.vocabulary.normalization == "nfc_casefold"
+    assert new.vocabulary.size == old.vocabulary.size
+    with pytest.raises(
+        ValueError, match="normalization='nfc' contradicts init, .* 'nfc_casefold'|=.nfc_casefold"
+    ):
+        continued(TEXT, old, normalization="nfc")
 
 
 def test_ids_in_another_vocabulary():

@@ -1,0 +1,1 @@
+"""How good a model gets in a stated time: ``python -m benchmarks.quality`` writes docs/quality.md."""

@@ -1,0 +1,75 @@
+"""Train each job in its time, with several seeds, and compare with its goal.
+
+``python -m benchmarks.quality`` does all of them, for hours. A job's seconds are those of a machine whose two
+cores each do 250 GFLOP/s of float32 fused multiply-adds. The peak of this machine is measured first, and a
+slower one gets more time. The worst seed counts. Results are appended to a file of JSON lines, so that a long
+run can be done in parts. It needs FASTRNN_DATA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.compare import processor_name, say
+from benchmarks.documents import write_part
+from benchmarks.peers.peak import gflops_of_core
+from benchmarks.quality import report
+from benchmarks.quality.jobs import JOBS, Job
+from benchmarks.quality.run import Machine, Result, run
+from benchmarks.quality.texts import TEXTS
+from fastrnn.core.thread_team import usable_cores
+
+THREADS = 2
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the options."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser.add_argument("--jobs", nargs="*", choices=list(JOBS), default=list(JOBS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--output", type=Path, default=Path("build", "quality.jsonl"), help="the results")
+    parser.add_argument("--write-docs", action="store_true", help="write the tables of docs/quality.md")
+    return parser.parse_args(arguments)
+
+
+def results_of(job: Job, machine: Machine, backend: str, seed: int) -> list[Result]:
+    """Train with the job's settings and, if there are any, with those found by hand."""
+    split = TEXTS[job.text]()
+    kinds = {"trained": job.settings} | ({} if job.by_hand is None else {"by hand": job.by_hand})
+    extra = {} if job.by_hand is None else {"xz_bits": split.xz_bits}
+    return [
+        {**run(job, settings, split, machine, backend, seed), "kind": kind, **extra}
+        for kind, settings in kinds.items()
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do the jobs, append their results to the file, and print the tables of all that it has."""
+    options = parse(arguments)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    threads = min(THREADS, usable_cores())
+    name = processor_name(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    for seed in options.seeds:
+        for job in map(JOBS.get, options.jobs):
+            assert job is not None
+            machine = Machine(name, threads, gflops_of_core(threads))
+            for result in results_of(job, machine, options.backend, seed):
+                say(
+                    f"{job.name}, {result['kind']}, seed {seed}: {result['nats']:.4f} nats in "
+                    f"{result['seconds']:.1f} s here (a peak of {machine.gflops:.0f} GFLOP/s a core)"
+                )
+                with options.output.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(result) + "\n")
+    lines = options.output.read_text(encoding="utf-8").splitlines()
+    text = report.markdown([json.loads(line) for line in lines])
+    print(text)
+    if options.write_docs:
+        write_part("docs/quality.md", "quality", text)
+
+
+if __name__ == "__main__":
+    main()

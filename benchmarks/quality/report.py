@@ -1,0 +1,90 @@
+"""The results of the quality benchmark as Markdown tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from benchmarks.quality.jobs import CHOSEN, JOBS, MARGIN, STATED, Job
+from benchmarks.quality.run import Result
+from benchmarks.report import table
+
+BITS = 1 / math.log(2)
+
+
+def worst(results: Iterable[Result], job: Job, kind: str) -> Result | None:
+    """The result of the seed that needs most bits."""
+    of_job = [one for one in results if (one["job"], one["kind"]) == (job.name, kind)]
+    return max(of_job, key=lambda one: one["nats"], default=None)
+
+
+def seeds(results: Iterable[Result], job: Job, kind: str) -> str:
+    """How many seeds were run."""
+    return str(sum((one["job"], one["kind"]) == (job.name, kind) for one in results))
+
+
+def in_words(settings: dict[str, object]) -> str:
+    """The settings of a model, without those that change nothing."""
+    words = [str(settings["cell"]), str(settings["hidden_size"])]
+    if settings["num_layers"] != 1:
+        words[1] += f" in {settings['num_layers']} layers"
+    words.append(f"T {settings['seq_length']}, B {settings['batch_size']}, {settings['learning_rate']:.3g}")
+    others = [name for name in ("embedding_size", "dropout", "averaging") if settings[name]]
+    return ", ".join([*words, *(f"{name.removesuffix('_size')} {settings[name]:g}" for name in others)])
+
+
+def stated(results: Sequence[Result]) -> str:
+    """The jobs with a stated figure."""
+    rows = []
+    for job in STATED:
+        found = worst(results, job, "trained")
+        if found is None:
+            continue
+        goal = "none" if job.nats is None else f"≤ {job.nats:g}"
+        verdict = "met" if job.nats is None or found["nats"] <= job.nats else "**not met**"
+        rows.append([
+            job.name, goal, f"{found['nats']:.4f}", verdict, seeds(results, job, "trained"),
+            f"{job.seconds:g} / {found['limit']:.0f}", f"{found['updates']:,}", in_words(found["settings"]),
+        ])  # fmt: skip
+    header = ("job", "goal", "nats", "", "seeds", "seconds: stated / here", "updates", "model")
+    return table(header, rows)
+
+
+def chosen(results: Sequence[Result]) -> str:
+    """What ``time_limit`` alone reaches, beside settings found by hand and xz."""
+    rows = []
+    for job in CHOSEN:
+        rule, hand = (worst(results, job, kind) for kind in ("trained", "by hand"))
+        if rule is None:
+            continue
+        xz = rule["xz_bits"]
+        cells = [job.name.removesuffix("-chosen"), f"{rule['nats'] * BITS:.3f}"]
+        if hand is None:
+            cells += ["", f"{xz:.3f}", ""]
+        else:
+            near = rule["nats"] <= (1 + MARGIN) * hand["nats"]
+            beats = rule["nats"] * BITS < xz or hand["nats"] * BITS >= xz
+            cells += [f"{hand['nats'] * BITS:.3f}", f"{xz:.3f}", "met" if near and beats else "**not met**"]
+        rows.append([*cells, seeds(results, job, "trained"), in_words(rule["settings"])])
+    header = ("text", "chosen", "by hand", "xz -9e", "", "seeds", "the chosen model")
+    return table(header, rows)
+
+
+def machine(results: Sequence[Result]) -> str:
+    """Where the results were measured."""
+    found = results[-1]["machine"]
+    return (
+        f"On {found['processor']}: {found['cores']} threads, {found['gflops']:.0f} GFLOP/s of float32 fused "
+        f"multiply-adds on each core, backend {results[-1]['backend']}."
+    )
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """Both tables."""
+    known = [one for one in results if one["job"] in JOBS]
+    return "\n\n".join([
+        machine(known),
+        "Nats per symbol of the scored part, of the worst seed:", stated(known),
+        "Bits per symbol of the scored part after ``train(text, time_limit=60)``, of the worst seed:",
+        chosen(known),
+    ])  # fmt: skip

@@ -1,0 +1,154 @@
+"""The settings that `fastrnn.train` chooses by itself, for a text and an amount of computation.
+
+Without a preset, the settings that the caller does not give are chosen from the length of the text, its
+vocabulary, and the floating-point operations that training may take: a constant or, with a time limit, the
+limit times the speed of this machine, which is measured. docs/quality.md has the experiments behind the rule.
+
+N symbols to train on · V vocabulary · H hidden units
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+
+from fastrnn.core.layout import Shape
+from fastrnn.network.network import Network
+from fastrnn.training.presets import AUTO, TrainingConfig
+from fastrnn.training.trainer import Trainer
+
+logger = logging.getLogger("fastrnn")
+
+#: The operations of a training without a time limit: about half a minute of two cores that each have a peak
+#: of 250 GFLOP/s, of which training reaches seven tenths.
+PLAIN_OPERATIONS = 1e13
+
+#: The numbers of hidden units to choose from.
+SIZES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+
+#: A network is as large as it can be while it reads so many symbols for each weight of its products, and the
+#: text has so many symbols for each of them.
+SYMBOLS_READ, SYMBOLS_OF_TEXT = 20, 0.5
+
+#: The size of the embedding of characters and bytes, and the largest vocabulary for which it is enough. For a
+#: larger one, the embedding is as large as a layer.
+EMBEDDING_SIZE, SMALL_VOCABULARY = 64, 1000
+
+#: The dropout from so many passes on, over a text of at least so many symbols.
+DROPOUTS, LEAST_TO_DROP = ((6, 0.1), (10, 0.2), (14, 0.4), (18, 0.6)), 50_000
+
+#: The learning rate of Adam for layers of 128 units. It falls with the number of units, and is at most the
+#: other one.
+LEARNING_RATES, HIGHEST_RATE = {"gru": 0.02, "lstm": 0.024, "rnn": 0.012}, 0.02
+
+#: What the learning rate is multiplied by in fine-tuning; docs/performance.md has the experiments.
+FINE_TUNED = 0.2
+
+#: The updates that are timed: V and H of the network; T and B of the windows, the second ones being the usual
+#: ones; how many of each, and the seconds after which no more begin.
+TIMED_NETWORK, TIMED_WINDOWS, TIMED_TIMES, TIMED_SECONDS = (64, 128), ((4, 32), (64, 32)), 16, 0.1
+
+
+@dataclass(frozen=True)
+class Work:
+    """A text to train on, and the floating-point operations that training on it may take."""
+
+    symbols: int
+    vocab_size: int
+    operations: float = PLAIN_OPERATIONS
+
+    def passes(self, shape: Shape) -> float:
+        """The passes over the text that a network of this shape can do."""
+        return self.operations / (operations_of_symbol(shape) * self.symbols)
+
+
+def operations_of_symbol(shape: Shape) -> float:
+    """The operations of training for a symbol: a forward pass, and a backward pass of twice as many."""
+    return 3.0 * shape.operations
+
+
+def chosen(config: TrainingConfig, work: Work) -> TrainingConfig:
+    """Return the configuration with the sizes of the network, its dropout and its learning rate chosen."""
+    if not config.open_settings:
+        return config
+    if config.hidden_size == AUTO:
+        config = replace(config, hidden_size=_hidden_size(config, work))
+    config = _embedded(config, work)
+    if config.dropout == AUTO:
+        config = replace(config, dropout=_dropout(work.passes(_shape(config, work)), work))
+    if config.learning_rate == AUTO:
+        rate = LEARNING_RATES[config.cell] * 128 / cast("int", config.hidden_size)
+        fraction = 1.0 if config.init is None else FINE_TUNED
+        config = replace(config, learning_rate=fraction * min(HIGHEST_RATE, rate))
+    logger.info(
+        "chosen for %s symbols: %s of %d units, embedding %s, dropout %g, a learning rate of %.3g",
+        f"{work.symbols:,}", config.cell, config.hidden_size, config.embedding_size or "none", config.dropout,
+        config.learning_rate,
+    )  # fmt: skip
+    return config
+
+
+def _shape(config: TrainingConfig, work: Work) -> Shape:
+    """The shape of the network; its dropout may not be chosen yet."""
+    return replace(config, dropout=0.0).network(work.vocab_size).shape
+
+
+def _hidden_size(config: TrainingConfig, work: Work) -> int:
+    """The largest network that reads enough symbols for each of its weights."""
+    if config.tied and config.embedding_size != AUTO:
+        return cast("int", config.embedding_size)
+    for size in reversed(SIZES):
+        shape = _shape(_embedded(replace(config, hidden_size=size), work), work)
+        weights = shape.operations / 2
+        is_read = work.operations >= operations_of_symbol(shape) * SYMBOLS_READ * weights
+        if is_read and work.symbols >= SYMBOLS_OF_TEXT * weights:
+            return size
+    return SIZES[0]
+
+
+def _embedded(config: TrainingConfig, work: Work) -> TrainingConfig:
+    """The configuration with an embedding whose size fits the vocabulary, if it was open."""
+    if config.embedding_size != AUTO:
+        return config
+    is_large = config.tied or work.vocab_size > SMALL_VOCABULARY
+    return replace(config, embedding_size=config.hidden_size if is_large else EMBEDDING_SIZE)
+
+
+def _dropout(passes: float, work: Work) -> float:
+    """The dropout for so many passes."""
+    if work.symbols < LEAST_TO_DROP:
+        return 0.0
+    return max((dropout for least, dropout in DROPOUTS if passes >= least), default=0.0)
+
+
+def most_updates(config: TrainingConfig, work: Work, T: int, B: int) -> int:
+    """The updates with windows (T, B) that the operations allow; a time limit needs no other one."""
+    if config.time_limit is not None:
+        return sys.maxsize
+    shape = config.network(work.vocab_size).shape
+    return max(1, int(work.operations / (operations_of_symbol(shape) * T * B)))
+
+
+def operations_per_second(backend: str, threads: int | None, dtype: str) -> float:
+    """Measure how fast updates are on this machine: those of a GRU, on windows of random symbols."""
+    V, H = TIMED_NETWORK
+    network = Network(V, H, cell="gru", dtype=dtype, backend=backend, threads=threads, rng=0)
+    trainer = Trainer(network, optimizer="adam", clip_norm=1.0)
+    trainer.steps(np.zeros((2, 1), np.int32), 1)  # the kernels may be compiled here
+    speed, end = 0.0, time.perf_counter() + TIMED_SECONDS
+    for T, B in TIMED_WINDOWS:
+        symbols = np.random.default_rng(0).integers(V, size=(T + 1, B))
+        trainer.reset_state()
+        for number in range(TIMED_TIMES):
+            began = time.perf_counter()
+            trainer.steps(symbols, T)
+            now = time.perf_counter()
+            speed = max(speed, operations_of_symbol(network.shape) * T * B / (now - began))
+            if now >= end and number >= 2:  # one may have been interrupted
+                return speed
+    return speed
