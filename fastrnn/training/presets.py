@@ -204,10 +204,8 @@ class TrainingConfig:
         for name, check in SETTING_CHECKS.items():
             # a check returns a plain int, float or str, for NumPy's types too
             object.__setattr__(self, name, check(name, getattr(self, name)))
-        shape = self._possible_network().shape
-        if self.embedding_size != AUTO:  # else it is not known yet whether there is an embedding
-            own = groups.Groups(self.freeze, self.learning_rate_factors, self.weight_decay_factors)
-            own.ranges(parameter_layout(shape), self.optimizer)
+        own = groups.Groups(self.freeze, self.learning_rate_factors, self.weight_decay_factors)
+        own.ranges(parameter_layout(self._possible_network().shape), self.optimizer)
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"steps={self.steps!r} and epochs={self.epochs!r} exclude each other: give one")
         if self.steps is None and self.epochs is None and self.time_limit is None:
