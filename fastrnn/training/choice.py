@@ -47,7 +47,7 @@ DROPOUTS, LEAST_TO_DROP = ((6, 0.1), (10, 0.2), (14, 0.4), (18, 0.6)), 50_000
 LEARNING_RATES, HIGHEST_RATE = {"gru": 0.02, "lstm": 0.024, "rnn": 0.012}, 0.02
 
 #: What the learning rate is multiplied by in fine-tuning; docs/performance.md has the experiments.
-FINE_TUNED = 0.2
+FINE_TUNED = 0.6
 
 #: The updates that are timed: V and H of the network; T and B of the windows, the second ones being the usual
 #: ones; how many of each, and the seconds after which no more begin.
