@@ -1,8 +1,8 @@
 """How much a model of another text helps a short one: ``make claim-fine-tuning``, three to five minutes.
 
 A model of War and Peace is continued on the first nine tenths of alice29. On the last tenth it must need
-fewer bits than a model of the same size that was trained on the nine tenths alone in the same time. This is checked for bytes,
-and for characters: War and Peace has not all characters of alice29, so there the vocabulary grows.
+fewer bits than a model of the same size that was trained on the nine tenths alone in the same time. This is
+checked for bytes, and for characters: War and Peace has not all of those of alice29, so the vocabulary grows.
 """
 
 from __future__ import annotations

@@ -46,9 +46,6 @@ DROPOUTS, LEAST_TO_DROP = ((6, 0.1), (10, 0.2), (14, 0.4), (18, 0.6)), 50_000
 #: other one.
 LEARNING_RATES, HIGHEST_RATE = {"gru": 0.02, "lstm": 0.024, "rnn": 0.012}, 0.02
 
-#: What the learning rate is multiplied by in fine-tuning; docs/performance.md has the experiments.
-FINE_TUNED = 0.6
-
 #: The updates that are timed: V and H of the network; T and B of the windows, the second ones being the usual
 #: ones; how many of each, and the seconds after which no more begin.
 TIMED_NETWORK, TIMED_WINDOWS, TIMED_TIMES, TIMED_SECONDS = (64, 128), ((4, 32), (64, 32)), 16, 0.1
@@ -83,8 +80,7 @@ def chosen(config: TrainingConfig, work: Work) -> TrainingConfig:
         config = replace(config, dropout=_dropout(work.passes(_shape(config, work)), work))
     if config.learning_rate == AUTO:
         rate = LEARNING_RATES[config.cell] * 128 / cast("int", config.hidden_size)
-        fraction = 1.0 if config.init is None else FINE_TUNED
-        config = replace(config, learning_rate=fraction * min(HIGHEST_RATE, rate))
+        config = replace(config, learning_rate=min(HIGHEST_RATE, rate))
     logger.info(
         "chosen for %s symbols: %s of %d units, embedding %s, dropout %g, a learning rate of %.3g",
         f"{work.symbols:,}", config.cell, config.hidden_size, config.embedding_size or "none", config.dropout,

@@ -154,7 +154,7 @@ def train(
         The cell and the sizes of the network are the model's, and so are its symbols; new symbols of the text
         join them. Tokens may only join if ``vocabulary`` has the model's first. Whether there are documents
         and an unknown symbol depends on the text and ``min_count`` alone. All other settings are those of a
-        new training, but the default learning rate is 0.6 times that. See the guide, docs/guide.md.
+        new training. See the guide, docs/guide.md.
     min_count
         Characters that the training text has fewer times are not in the vocabulary. They are shown to the
         network, as input and as target, as one unknown symbol, and so are those of the held-out part that are

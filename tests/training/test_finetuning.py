@@ -13,7 +13,7 @@ import fastrnn
 from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
 from fastrnn.errors import CheckpointError
 from fastrnn.network.network import Network
-from fastrnn.training import choice, finetuning
+from fastrnn.training import finetuning
 
 COMMON: dict[str, Any] = {"rng": 0, "progress": False, "backend": "numpy"}
 TEXT, OTHER = "hello world. " * 20, "Hollow Zürich words! " * 12
@@ -208,8 +208,7 @@ def test_refuses_another_unit():
 def test_settings_that_agree_with_the_model_may_be_given():
     new = continued(TEXT, made(cell="lstm"), cell="lstm", hidden_size=7, dtype=np.float32, dropout=0.2)
     assert new.network.dropout == 0.2
-    alone = made(cell="lstm").settings["learning_rate"]
-    assert new.settings["learning_rate"] == choice.FINE_TUNED * alone
+    assert new.settings["learning_rate"] == made(cell="lstm").settings["learning_rate"]
     assert continued(TEXT, made(), learning_rate=0.03).settings["learning_rate"] == 0.03
 
 
