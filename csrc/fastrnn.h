@@ -11,6 +11,7 @@
  *                     K rows and J columns of the right operand of a product
  *                     n elements of a flat vector, M moments of each element, P parameters of a network
  *                     W windows, S steps of the streams that the windows are cut from · A averages, 0 or 1
+ *                     R ranges of the parameters that are trained
  *                     Xp: X rounded up to whole panels of a packed matrix, to a multiple of FR_MAX_NR
  *
  * Conventions
@@ -53,9 +54,14 @@ enum { FR_EXP = 0, FR_TANH = 1, FR_SIGMOID = 2, FR_LOG = 3 };
 
 /* FR_KC, FR_MC: the rows of B and of A that a product works on at a time, BLIS's KC and MC. FR_MAX_NR: the columns of
  * the widest panel of a packed matrix, of any instruction set. FR_ROWS: the rows that the head works on at a time.
- * FR_STRETCH: a worker checks for an abort after so many rows, a multiple of FR_KC. FR_SUMS: the partial sums of a
- * reduction; element i is added to sum i mod FR_SUMS, and sums.h adds these up. */
-enum { FR_KC = 256, FR_MC = 96, FR_MAX_NR = 32, FR_ROWS = 64, FR_STRETCH = 1024, FR_SUMS = 16 };
+ * FR_STRETCH: a worker checks for an abort after so many rows, a multiple of FR_KC, and FR_PIECE: after about so many
+ * multiply-adds, which take about 20 ms. FR_MOVE: the multiply-adds in the time of which memory for a number is read
+ * or written. FR_SUMS: the partial sums of a reduction; element i is added to sum i mod FR_SUMS, and sums.h adds
+ * these up. */
+enum {
+    FR_KC = 256, FR_MC = 96, FR_MAX_NR = 32, FR_ROWS = 64, FR_STRETCH = 1024, FR_PIECE = 1000000000, FR_MOVE = 128,
+    FR_SUMS = 16
+};
 
 /* States, gradients and moments below this are set to zero, and sums of squares below its square. */
 #define FR_TINY FR_BY_PRECISION(0x1p-60f, 0x1p-500)
@@ -104,7 +110,8 @@ enum {
 };
 
 /* The barrier at which the workers of a window wait for each other: three counters, each on its own cache line.
- * They begin as zeros. When the last one is set to 1, every worker returns FR_ABORTED after at most FR_STRETCH rows. */
+ * They begin as zeros. When the last one is set to 1, the workers return FR_ABORTED after about FR_PIECE multiply-adds.
+ * An update of parameters that one worker has begun is done by all workers to its end. */
 enum { FR_BARRIER = 48, FR_ARRIVED = 0, FR_GENERATION = 16, FR_ABORT = 32 };
 
 /* The numbers of the optimizers, for train_windows, and the length of a row of their settings. */
@@ -322,7 +329,7 @@ fr_status FR(cross_entropy)(
 /* ---- Clipping and updates, over flat vectors ----------------------------------------------------
  *
  * Each element of the gradient is clipped to the range from -limit to limit. An update then multiplies it by
- * `scale`. An infinite limit clips nothing. A part of an update is a range of the parameters. */
+ * `scale`. An infinite limit clips nothing. An update changes the elements from `begin` up to `end`. */
 
 /* The Euclidean norm of the clipped gradient. */
 fr_status FR(gradient_norm)(
@@ -338,7 +345,7 @@ fr_status FR(sgd_update)(
     real *moments,          /* (M, n) (in, out): m; M = 0 if momentum is 0 */
     const real *grads,      /* (n) */
     const double *settings, /* (FR_SETTINGS) */
-    double limit, double scale, int64_t part, int64_t parts, int64_t n);
+    double limit, double scale, int64_t begin, int64_t end, int64_t n);
 
 /* Adagrad (Duchi, Hazan & Singer 2011): m += g², p -= learning_rate · g / (√m + epsilon). */
 fr_status FR(adagrad_update)(
@@ -346,7 +353,7 @@ fr_status FR(adagrad_update)(
     real *moments,          /* (1, n) (in, out): m */
     const real *grads,      /* (n) */
     const double *settings, /* (FR_SETTINGS) */
-    double limit, double scale, int64_t part, int64_t parts, int64_t n);
+    double limit, double scale, int64_t begin, int64_t end, int64_t n);
 
 /* Adam (Kingma & Ba 2015), and AdamW (Loshchilov & Hutter 2019) if keep is not 1. The settings contain the bias
  * corrections of both moments: m = β₁m + (1-β₁)g, v = β₂v + (1-β₂)g²,
@@ -357,7 +364,7 @@ fr_status FR(adam_update)(
     real *moments,          /* (2, n) (in, out): m, v */
     const real *grads,      /* (n) */
     const double *settings, /* (FR_SETTINGS) */
-    double limit, double scale, int64_t part, int64_t parts, int64_t n);
+    double limit, double scale, int64_t begin, int64_t end, int64_t n);
 
 /* RMSprop (Tieleman & Hinton 2012): m = α m + (1-α)g², p -= learning_rate · g / (√m + epsilon). */
 fr_status FR(rmsprop_update)(
@@ -365,13 +372,13 @@ fr_status FR(rmsprop_update)(
     real *moments,          /* (1, n) (in, out): m */
     const real *grads,      /* (n) */
     const double *settings, /* (FR_SETTINGS) */
-    double limit, double scale, int64_t part, int64_t parts, int64_t n);
+    double limit, double scale, int64_t begin, int64_t end, int64_t n);
 
 /* A running mean of the parameters: average = (1 - weight) · average + weight · params. */
 fr_status FR(average_update)(
     real *average,      /* (n) (in, out) */
     const real *params, /* (n) */
-    double weight, int64_t part, int64_t parts, int64_t n);
+    double weight, int64_t begin, int64_t end, int64_t n);
 
 /* ---- The whole network: embedding or one-hot input, layers of one cell, linear head ----------------
  *
@@ -429,7 +436,8 @@ fr_status FR(network_gradients)(
  * from the last window to the first. `reduction` is FR_SUM, FR_MEAN or FR_BATCHMEAN. Training stops before the
  * first update whose loss or gradient is not finite, and does not change the parameters further; every later loss
  * and norm is NaN. For dropout, update w has the number first_update + w. If A is 1, the average is updated after
- * each update of the parameters. Parts are as in network_forward. */
+ * each update of the parameters. Parameters outside of the ranges are frozen: neither they, nor their moments, nor
+ * their average change, and their gradients count as zero. Parts are as in network_forward. */
 fr_status FR(train_windows)(
     double *losses,         /* (W): the sum of the losses of each window */
     double *norms,          /* (W): the norm of each gradient after clipping by value */
@@ -444,12 +452,13 @@ fr_status FR(train_windows)(
     const int32_t *inputs,  /* (S, B) */
     const int32_t *targets, /* (S, B) */
     const uint8_t *starts,  /* (S, B) */
-    const double *settings, /* (W, FR_SETTINGS): a row for each update */
+    const double *settings, /* (W, R, FR_SETTINGS): a row for each update and range */
     const double *average_weights, /* (W): the weight of average_update for each update */
+    const int64_t *ranges,  /* (R, 2): where each range begins and ends, in ascending order */
     const int64_t *plan,    /* flat */
     int64_t optimizer, int64_t reduction, double value_limit, double norm_limit, double dropout,
-    int64_t dropout_seed, int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t W,
-    int64_t S, int64_t T, int64_t B);
+    int64_t dropout_seed, int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t R,
+    int64_t W, int64_t S, int64_t T, int64_t B);
 
 /* ---- One symbol at a time ------------------------------------------------------------------------
  *

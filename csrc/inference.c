@@ -33,7 +33,7 @@ static fr_status forward(double *losses, real *logits, real *workspace, const re
         return FR_BAD_SIZE;
     if (fr_bad_symbols(x.inputs, 0, N, window.V) || (x.targets && fr_bad_symbols(x.targets, -1, N, window.V)))
         return FR_BAD_SYMBOL;
-    fr_pack_forward(workspace, params, worker, window);
+    FR_RETURN_IF_BAD(fr_pack_forward(workspace, params, worker, window));
     FR_RETURN_IF_BAD(fr_barrier_wait(worker));
     for (int64_t t = 0; t < window.T; t += steps) {
         fr_sizes s = window;
@@ -74,8 +74,7 @@ fr_status FR(network_prepare)(real *prepared, const real *params, const int64_t 
     FR_RETURN_IF_BAD(fr_bad_sizes(s));
     if (fr_bad_worker(worker))
         return FR_BAD_SIZE;
-    fr_pack_forward(prepared, params, worker, s);
-    return FR_OK;
+    return fr_pack_forward(prepared, params, worker, s);
 }
 
 fr_status FR(network_step)(real *logits, real *state, real *scratch, int32_t *barrier, const real *prepared,

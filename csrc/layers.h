@@ -34,17 +34,32 @@ static inline int fr_bad_symbols(const int32_t *ids, int32_t lowest, int64_t N, 
     return bad;
 }
 
-static inline void fr_pack_forward(real *packed, const real *params, fr_worker worker, fr_sizes s)
+/* A worker's part of the packing of a weight. */
+static inline fr_status fr_pack_part(real *packed, const real *weight, int64_t transposed, fr_worker worker, int64_t K,
+                                     int64_t J)
 {
-    const int64_t part = worker.part, parts = worker.parts, O = s.G * s.H;
+    const int64_t pieces = fr_pieces(FR_MOVE * K * J, worker);
+    for (int64_t i = 0; i < pieces; i++) {
+        const fr_worker piece = fr_piece_of(worker, i, pieces);
+        FR_RETURN_IF_BAD(fr_check_abort(worker));
+        FR_RETURN_IF_BAD(FR(pack)(packed, weight, transposed, piece.part, piece.parts, K, J));
+    }
+    return FR_OK;
+}
+
+static inline fr_status fr_pack_forward(real *packed, const real *params, fr_worker worker, fr_sizes s)
+{
+    const int64_t O = s.G * s.H;
     for (int64_t l = 0; l < s.L; l++) {
         const real *ih = params + fr_layer_offset_of(s, l, FR_WEIGHT_IH),
                    *hh = params + fr_layer_offset_of(s, l, FR_WEIGHT_HH);
         if (fr_is_dense(s, l))
-            FR(pack)(packed + fr_layer_offset_of(s, l, FR_IH_T), ih, 1, part, parts, fr_inputs_of(s, l), O);
-        FR(pack)(packed + fr_layer_offset_of(s, l, FR_HH_T), hh, 1, part, parts, s.H, O);
+            FR_RETURN_IF_BAD(
+                fr_pack_part(packed + fr_layer_offset_of(s, l, FR_IH_T), ih, 1, worker, fr_inputs_of(s, l), O));
+        FR_RETURN_IF_BAD(fr_pack_part(packed + fr_layer_offset_of(s, l, FR_HH_T), hh, 1, worker, s.H, O));
     }
-    FR(pack)(packed + fr_offset_of(s, FR_HEAD_T), params + fr_offset_of(s, FR_HEAD_WEIGHT), 1, part, parts, s.H, s.V);
+    return fr_pack_part(packed + fr_offset_of(s, FR_HEAD_T), params + fr_offset_of(s, FR_HEAD_WEIGHT), 1, worker, s.H,
+                        s.V);
 }
 
 /* Writes `rows` rows of h, from row n on, to the layer's output with dropout; without it, that is h itself. */

@@ -17,19 +17,33 @@
 
 /* ---- Phases: the part of one worker ------------------------------------------------------------ */
 
-static void pack_backward(real *w, const real *params, fr_worker worker, fr_sizes s)
+static fr_status pack_backward(real *w, const real *params, fr_worker worker, fr_sizes s)
 {
-    const int64_t part = worker.part, parts = worker.parts, O = s.G * s.H;
+    const int64_t O = s.G * s.H;
     for (int64_t l = 0; l < s.L; l++) {
         const real *ih = params + fr_layer_offset_of(s, l, FR_WEIGHT_IH),
                    *hh = params + fr_layer_offset_of(s, l, FR_WEIGHT_HH);
         if (fr_is_dense(s, l))
-            FR(pack)(w + fr_layer_offset_of(s, l, FR_IH), ih, 0, part, parts, O, fr_inputs_of(s, l));
-        FR(pack)(w + fr_layer_offset_of(s, l, FR_HH), hh, 0, part, parts, O, s.H);
+            FR_RETURN_IF_BAD(fr_pack_part(w + fr_layer_offset_of(s, l, FR_IH), ih, 0, worker, O, fr_inputs_of(s, l)));
+        FR_RETURN_IF_BAD(fr_pack_part(w + fr_layer_offset_of(s, l, FR_HH), hh, 0, worker, O, s.H));
     }
-    FR(pack)(w + fr_offset_of(s, FR_HEAD), params + fr_offset_of(s, FR_HEAD_WEIGHT), 0, part, parts, s.V, s.H);
-    if (part == 0)
+    if (worker.part == 0)
         memset(w + fr_offset_of(s, FR_ZEROS), 0, (size_t)(s.E > s.H ? s.E : s.H) * sizeof(real));
+    return fr_pack_part(w + fr_offset_of(s, FR_HEAD), params + fr_offset_of(s, FR_HEAD_WEIGHT), 0, worker, s.V, s.H);
+}
+
+/* Sets a worker's part of n elements to zero. */
+static fr_status clear_part(real *x, fr_worker worker, int64_t n)
+{
+    const int64_t pieces = fr_pieces(FR_MOVE * n, worker);
+    for (int64_t i = 0; i < pieces; i++) {
+        const fr_worker piece = fr_piece_of(worker, i, pieces);
+        const int64_t first = fr_part_start(n, piece.part, piece.parts),
+                      last = fr_part_start(n, piece.part + 1, piece.parts);
+        FR_RETURN_IF_BAD(fr_check_abort(worker));
+        memset(x + first, 0, (size_t)(last - first) * sizeof(real));
+    }
+    return FR_OK;
 }
 
 /* The head at `count` steps from `begin` on, for a worker's batch rows, or by columns for its part of the rows of all
@@ -55,7 +69,9 @@ static fr_status run_head(double *losses, real *w, const real *params, fr_window
             FR_RETURN_IF_BAD(fr_apply_dropout(w, d, top, n, rows, s));
             FR_RETURN_IF_BAD(
                 FR(linear_forward)(logits, output, w + fr_offset_of(s, FR_HEAD_T), head_bias, rows, s.H, s.V));
+            FR_RETURN_IF_BAD(fr_check_abort(worker));
             FR_RETURN_IF_BAD(FR(cross_entropy)(losses + n, logits, logits, x.targets + n, x.scale, rows, s.V));
+            FR_RETURN_IF_BAD(fr_check_abort(worker));
             FR_RETURN_IF_BAD(FR(linear_forward)(dh, logits, w + fr_offset_of(s, FR_HEAD), zeros, rows, s.V, s.H));
             if (d.dropout > 0)
                 FR_RETURN_IF_BAD(FR(dropout)(dh, dh, d.dropout, d.seed, d.update, top, n, rows, s.B, s.H));
@@ -71,10 +87,14 @@ static fr_status add_head_gradients(real *grads, real *w, int64_t begin, int64_t
     const real *dlogits = w + fr_offset_of(s, FR_LOGITS);
     const real *output = w + fr_layer_offset_of(s, s.L - 1, FR_OUTPUT) + begin * s.B * s.H;
     for (int64_t n = 0; n < count * s.B; n += FR_STRETCH) {
-        FR_RETURN_IF_BAD(fr_check_abort(worker));
-        FR_RETURN_IF_BAD(FR(linear_gradients)(
-            grads + fr_offset_of(s, FR_HEAD_WEIGHT), grads + fr_offset_of(s, FR_HEAD_BIAS), block, dlogits + n * s.V,
-            output + n * s.H, worker.part, worker.parts, fr_min(FR_STRETCH, count * s.B - n), s.H, s.V));
+        const int64_t rows = fr_min(FR_STRETCH, count * s.B - n), pieces = fr_pieces(rows * s.H * s.V, worker);
+        for (int64_t i = 0; i < pieces; i++) {
+            const fr_worker piece = fr_piece_of(worker, i, pieces);
+            FR_RETURN_IF_BAD(fr_check_abort(worker));
+            FR_RETURN_IF_BAD(FR(linear_gradients)(
+                grads + fr_offset_of(s, FR_HEAD_WEIGHT), grads + fr_offset_of(s, FR_HEAD_BIAS), block,
+                dlogits + n * s.V, output + n * s.H, piece.part, piece.parts, rows, s.H, s.V));
+        }
     }
     return FR_OK;
 }
@@ -171,8 +191,13 @@ static fr_status add_gradients(real *grads, real *w, fr_window x, real *block, f
     const int64_t N = s.T * s.B;
     for (int64_t l = 0; l < s.L; l++)
         for (int64_t n = 0; n < N; n += FR_STRETCH) {
-            FR_RETURN_IF_BAD(fr_check_abort(worker));
-            FR_RETURN_IF_BAD(add_gradients_of_rows(grads, w, x, l, n, fr_min(FR_STRETCH, N - n), block, worker, s));
+            const int64_t rows = fr_min(FR_STRETCH, N - n), I = fr_is_dense(s, l) ? fr_inputs_of(s, l) : 1,
+                          pieces = fr_pieces(rows * (I + s.H) * s.G * s.H, worker);
+            for (int64_t i = 0; i < pieces; i++) {
+                FR_RETURN_IF_BAD(fr_check_abort(worker));
+                FR_RETURN_IF_BAD(
+                    add_gradients_of_rows(grads, w, x, l, n, rows, block, fr_piece_of(worker, i, pieces), s));
+            }
         }
     /* with tied weights, the head has added its gradient to the embedding's before the last barrier */
     for (int64_t n = 0; s.E > 0 && n < N; n += FR_STRETCH) {
@@ -187,13 +212,11 @@ static fr_status add_gradients(real *grads, real *w, fr_window x, real *block, f
 static fr_status gradients(double *losses, real *grads, real *w, const real *params, fr_window x, fr_worker worker,
                            fr_sizes s)
 {
-    const int64_t n = fr_offset_of(s, FR_PARAMETERS), steps = fr_offset_of(s, FR_HEAD_STEPS);
-    const int64_t first = fr_part_start(n, worker.part, worker.parts),
-                  last = fr_part_start(n, worker.part + 1, worker.parts);
+    const int64_t steps = fr_offset_of(s, FR_HEAD_STEPS);
     real *block = w + fr_offset_of(s, FR_BLOCKS) + worker.part * fr_packed_size(FR_KC, s.E > s.H ? s.E : s.H);
-    memset(grads + first, 0, (size_t)(last - first) * sizeof(real));
-    fr_pack_forward(w, params, worker, s);
-    pack_backward(w, params, worker, s);
+    FR_RETURN_IF_BAD(clear_part(grads, worker, fr_offset_of(s, FR_PARAMETERS)));
+    FR_RETURN_IF_BAD(fr_pack_forward(w, params, worker, s));
+    FR_RETURN_IF_BAD(pack_backward(w, params, worker, s));
     FR_RETURN_IF_BAD(fr_barrier_wait(worker));
     FR_RETURN_IF_BAD(fr_layers_forward(w, w, params, x, worker, s));
     for (int64_t t = 0; t < s.T; t += steps) {
@@ -253,39 +276,93 @@ static double sum_of(const double *values, int64_t N)
     return fr_add_halves_double(partial);
 }
 
-static fr_status update(real *params, real *moments, const real *grads, const double *settings,
-                        int64_t optimizer, double limit, double scale, fr_worker worker, int64_t n)
+/* Whether ranges are not in ascending order within n elements. */
+static int bad_ranges(const int64_t *ranges, int64_t R, int64_t n)
+{
+    int64_t end = 0;
+    for (int64_t r = 0; r < R; r++) {
+        if (ranges[2 * r] < end || ranges[2 * r + 1] < ranges[2 * r])
+            return 1;
+        end = ranges[2 * r + 1];
+    }
+    return R < 0 || end > n;
+}
+
+/* The number of elements outside of the ranges. */
+static int64_t count_frozen(const int64_t *ranges, int64_t R, int64_t n)
+{
+    for (int64_t r = 0; r < R; r++)
+        n -= ranges[2 * r + 1] - ranges[2 * r];
+    return n;
+}
+
+/* Sets the gradients outside of the ranges to zero: a worker sets its part of them, and waits for the others. */
+static fr_status clear_frozen(real *grads, const int64_t *ranges, fr_worker worker, int64_t R, int64_t n)
+{
+    int64_t end = 0;
+    for (int64_t r = 0; r <= R; r++) {
+        const int64_t next = r < R ? ranges[2 * r] : n,
+                      first = end + fr_part_start(next - end, worker.part, worker.parts),
+                      last = end + fr_part_start(next - end, worker.part + 1, worker.parts);
+        memset(grads + first, 0, (size_t)(last - first) * sizeof(real));
+        end = r < R ? ranges[2 * r + 1] : n;
+    }
+    return fr_barrier_wait(worker);
+}
+
+/* The update of the elements from `begin` up to `end`. */
+static fr_status update_range(real *params, real *moments, const real *grads, const double *settings,
+                              int64_t optimizer, double limit, double scale, int64_t begin, int64_t end, int64_t n)
 {
     switch (optimizer) {
     case FR_SGD:
-        return FR(sgd_update)(params, moments, grads, settings, limit, scale, worker.part, worker.parts, n);
+        return FR(sgd_update)(params, moments, grads, settings, limit, scale, begin, end, n);
     case FR_ADAGRAD:
-        return FR(adagrad_update)(params, moments, grads, settings, limit, scale, worker.part, worker.parts, n);
+        return FR(adagrad_update)(params, moments, grads, settings, limit, scale, begin, end, n);
     case FR_ADAM:
-        return FR(adam_update)(params, moments, grads, settings, limit, scale, worker.part, worker.parts, n);
+        return FR(adam_update)(params, moments, grads, settings, limit, scale, begin, end, n);
     case FR_RMSPROP:
-        return FR(rmsprop_update)(params, moments, grads, settings, limit, scale, worker.part, worker.parts, n);
+        return FR(rmsprop_update)(params, moments, grads, settings, limit, scale, begin, end, n);
     default:
         return FR_BAD_CHOICE;
     }
 }
 
+/* A worker's part of an update of the ranges, each with its row of settings, and of the average if A is 1. */
+static fr_status update(real *params, real *moments, real *average, const real *grads, const double *settings,
+                        double average_weight, const int64_t *ranges, int64_t optimizer, double limit, double scale,
+                        fr_worker worker, int64_t A, int64_t R, int64_t n)
+{
+    for (int64_t r = 0; r < R; r++) {
+        const int64_t first = ranges[2 * r], count = ranges[2 * r + 1] - first,
+                      begin = first + fr_part_start(count, worker.part, worker.parts),
+                      end = first + fr_part_start(count, worker.part + 1, worker.parts);
+        FR_RETURN_IF_BAD(update_range(params, moments, grads, settings + r * FR_SETTINGS, optimizer, limit, scale,
+                                      begin, end, n));
+        if (A > 0)
+            FR_RETURN_IF_BAD(FR(average_update)(average, params, average_weight, begin, end, n));
+    }
+    return FR_OK;
+}
+
 fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses, real *params, real *grads,
                             real *moments, real *average, real *state, real *workspace, int32_t *barrier,
                             const int32_t *inputs, const int32_t *targets, const uint8_t *starts,
-                            const double *settings, const double *average_weights, const int64_t *plan,
-                            int64_t optimizer, int64_t reduction, double value_limit, double norm_limit,
-                            double dropout, int64_t dropout_seed, int64_t first_update, int64_t first, int64_t part,
-                            int64_t parts, int64_t A, int64_t W, int64_t S, int64_t T, int64_t B)
+                            const double *settings, const double *average_weights, const int64_t *ranges,
+                            const int64_t *plan, int64_t optimizer, int64_t reduction, double value_limit,
+                            double norm_limit, double dropout, int64_t dropout_seed, int64_t first_update,
+                            int64_t first, int64_t part, int64_t parts, int64_t A, int64_t R, int64_t W, int64_t S,
+                            int64_t T, int64_t B)
 {
     const fr_sizes longest = fr_sizes_of(plan, T, B);
     const fr_worker worker = {barrier, part, parts};
     FR_RETURN_IF_BAD(fr_bad_sizes(longest));
-    if (fr_bad_worker(worker) || first < 0 || W < 0 || S < 1)
+    const int64_t windows = (S + T - 1) / T, n = plan[FR_PARAMETERS];
+    if (fr_bad_worker(worker) || first < 0 || W < 0 || S < 1 || bad_ranges(ranges, R, n))
         return FR_BAD_SIZE;
     if (fr_bad_symbols(inputs, 0, S * B, longest.V) || fr_bad_symbols(targets, -1, S * B, longest.V))
         return FR_BAD_SYMBOL;
-    const int64_t windows = (S + T - 1) / T, n = plan[FR_PARAMETERS];
+    const int has_frozen = count_frozen(ranges, R, n) > 0;
     if (part == 0)
         for (int64_t i = 0; i < W; i++)
             losses[i] = norms[i] = (double)NAN;
@@ -297,6 +374,8 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
         const fr_window x = {inputs + start * B, y, starts + start * B, state, gradient_scale(y, reduction, N, B),
                              {dropout, dropout_seed, first_update + i}};
         FR_RETURN_IF_BAD(gradients(symbol_losses, grads, workspace, params, x, worker, s));
+        if (has_frozen)
+            FR_RETURN_IF_BAD(clear_frozen(grads, ranges, worker, R, n));
         double norm; /* all workers compute the same loss and norm, so they all stop or all go on */
         const double loss = sum_of(symbol_losses, N);
         FR_RETURN_IF_BAD(FR(gradient_norm)(&norm, grads, value_limit, n));
@@ -306,10 +385,9 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
         }
         if (!isfinite(loss) || !isfinite(norm))
             return FR_OK;
-        FR_RETURN_IF_BAD(update(params, moments, grads, settings + i * FR_SETTINGS, optimizer, value_limit,
-                                norm > norm_limit ? norm_limit / norm : 1.0, worker, n));
-        if (A > 0)
-            FR_RETURN_IF_BAD(FR(average_update)(average, params, average_weights[i], part, parts, n));
+        FR_RETURN_IF_BAD(update(params, moments, average, grads, settings + i * R * FR_SETTINGS, average_weights[i],
+                                ranges, optimizer, value_limit, norm > norm_limit ? norm_limit / norm : 1.0, worker,
+                                A, R, n));
         FR_RETURN_IF_BAD(fr_barrier_wait(worker));
     }
     return FR_OK;

@@ -41,21 +41,25 @@ fr_status FR(gradient_norm)(double *restrict norm, const real *restrict grads, d
     return FR_OK;
 }
 
-fr_status FR(sgd_update)(real *restrict params, real *restrict moments, const real *restrict grads,
-                         const double *restrict settings, double limit, double scale, int64_t part,
-                         int64_t parts, int64_t n)
+fr_inline int bad_range(int64_t begin, int64_t end, int64_t n)
 {
-    if (part < 0 || part >= parts || n < 0)
+    return begin < 0 || end < begin || n < end;
+}
+
+fr_status FR(sgd_update)(real *restrict params, real *restrict moments, const real *restrict grads,
+                         const double *restrict settings, double limit, double scale, int64_t begin,
+                         int64_t end, int64_t n)
+{
+    if (bad_range(begin, end, n))
         return FR_BAD_SIZE;
     const real learning_rate = (real)settings[FR_LEARNING_RATE], momentum = (real)settings[FR_SGD_MOMENTUM],
                a = (real)settings[FR_SGD_OF_GRADIENT], b = (real)settings[FR_SGD_OF_MOMENT];
     const real bound = (real)limit, factor = (real)scale;
-    const int64_t first = fr_part_start(n, part, parts), last = fr_part_start(n, part + 1, parts);
     if (momentum == 0)
-        for (int64_t i = first; i < last; i++)
+        for (int64_t i = begin; i < end; i++)
             params[i] -= learning_rate * scaled(grads[i], bound, factor);
     else
-        for (int64_t i = first; i < last; i++) {
+        for (int64_t i = begin; i < end; i++) {
             const real g = scaled(grads[i], bound, factor);
             moments[i] = fr_flush(momentum * moments[i] + g, FR_TINY);
             params[i] -= learning_rate * (a * g + b * moments[i]);
@@ -83,27 +87,26 @@ fr_inline void adagrad(real *restrict p, real *restrict m, const real *restrict 
 }
 
 fr_status FR(adagrad_update)(real *restrict params, real *restrict moments, const real *restrict grads,
-                             const double *restrict settings, double limit, double scale, int64_t part,
-                             int64_t parts, int64_t n)
+                             const double *restrict settings, double limit, double scale, int64_t begin,
+                             int64_t end, int64_t n)
 {
-    if (part < 0 || part >= parts || n < 0)
+    if (bad_range(begin, end, n))
         return FR_BAD_SIZE;
     const real learning_rate = (real)settings[FR_LEARNING_RATE], epsilon = (real)settings[FR_ADAGRAD_EPSILON];
     const real bound = (real)limit, factor = (real)scale;
-    const int64_t last = fr_part_start(n, part + 1, parts);
-    int64_t i = fr_part_start(n, part, parts);
-    for (; i + FR_SUMS <= last; i += FR_SUMS) /* a gradient of 0 changes nothing; absent input symbols have it */
+    int64_t i = begin;
+    for (; i + FR_SUMS <= end; i += FR_SUMS) /* a gradient of 0 changes nothing; absent input symbols have it */
         if (!all_zero(grads + i))
             adagrad(params + i, moments + i, grads + i, learning_rate, epsilon, bound, factor, FR_SUMS);
-    adagrad(params + i, moments + i, grads + i, learning_rate, epsilon, bound, factor, last - i);
+    adagrad(params + i, moments + i, grads + i, learning_rate, epsilon, bound, factor, end - i);
     return FR_OK;
 }
 
 fr_status FR(adam_update)(real *restrict params, real *restrict moments, const real *restrict grads,
-                          const double *restrict settings, double limit, double scale, int64_t part,
-                          int64_t parts, int64_t n)
+                          const double *restrict settings, double limit, double scale, int64_t begin,
+                          int64_t end, int64_t n)
 {
-    if (part < 0 || part >= parts || n < 0)
+    if (bad_range(begin, end, n))
         return FR_BAD_SIZE;
     const real step = (real)settings[FR_LEARNING_RATE], beta1 = (real)settings[FR_ADAM_BETA1],
                beta2 = (real)settings[FR_ADAM_BETA2], rest1 = (real)(1 - settings[FR_ADAM_BETA1]),
@@ -111,8 +114,7 @@ fr_status FR(adam_update)(real *restrict params, real *restrict moments, const r
                correction = (real)settings[FR_ADAM_CORRECTION], keep = (real)settings[FR_ADAM_KEEP];
     const real bound = (real)limit, factor = (real)scale;
     real *restrict m = moments, *restrict v = moments + n;
-    const int64_t last = fr_part_start(n, part + 1, parts);
-    for (int64_t i = fr_part_start(n, part, parts); i < last; i++) {
+    for (int64_t i = begin; i < end; i++) {
         const real g = scaled(grads[i], bound, factor);
         m[i] = fr_flush(beta1 * m[i] + rest1 * g, FR_TINY);
         v[i] = fr_flush(beta2 * v[i] + fr_flush(rest2 * g, FR_TINY) * g, FR_TINY * FR_TINY);
@@ -122,16 +124,15 @@ fr_status FR(adam_update)(real *restrict params, real *restrict moments, const r
 }
 
 fr_status FR(rmsprop_update)(real *restrict params, real *restrict moments, const real *restrict grads,
-                             const double *restrict settings, double limit, double scale, int64_t part,
-                             int64_t parts, int64_t n)
+                             const double *restrict settings, double limit, double scale, int64_t begin,
+                             int64_t end, int64_t n)
 {
-    if (part < 0 || part >= parts || n < 0)
+    if (bad_range(begin, end, n))
         return FR_BAD_SIZE;
     const real learning_rate = (real)settings[FR_LEARNING_RATE], alpha = (real)settings[FR_RMSPROP_ALPHA],
                rest = (real)(1 - settings[FR_RMSPROP_ALPHA]), epsilon = (real)settings[FR_RMSPROP_EPSILON];
     const real bound = (real)limit, factor = (real)scale;
-    const int64_t last = fr_part_start(n, part + 1, parts);
-    for (int64_t i = fr_part_start(n, part, parts); i < last; i++) {
+    for (int64_t i = begin; i < end; i++) {
         const real g = scaled(grads[i], bound, factor);
         moments[i] = fr_flush(alpha * moments[i] + fr_flush(rest * g, FR_TINY) * g, FR_TINY * FR_TINY);
         params[i] -= learning_rate * g / (fr_sqrt(moments[i]) + epsilon);
@@ -139,14 +140,13 @@ fr_status FR(rmsprop_update)(real *restrict params, real *restrict moments, cons
     return FR_OK;
 }
 
-fr_status FR(average_update)(real *restrict average, const real *restrict params, double weight, int64_t part,
-                             int64_t parts, int64_t n)
+fr_status FR(average_update)(real *restrict average, const real *restrict params, double weight, int64_t begin,
+                             int64_t end, int64_t n)
 {
-    if (part < 0 || part >= parts || n < 0)
+    if (bad_range(begin, end, n))
         return FR_BAD_SIZE;
     const real own = (real)weight, rest = (real)(1 - weight);
-    const int64_t last = fr_part_start(n, part + 1, parts);
-    for (int64_t i = fr_part_start(n, part, parts); i < last; i++)
+    for (int64_t i = begin; i < end; i++)
         average[i] = fr_flush(rest * average[i] + own * params[i], FR_TINY);
     return FR_OK;
 }

@@ -53,6 +53,13 @@ CLAIMS = (
         needs_texts=True,
     ),
     Claim(
+        "fine-tuning",
+        "a model of War and Peace that is continued on alice29 for 20 seconds needs fewer bits on its last "
+        "tenth than one trained on alice29 alone, also if the vocabulary grows",
+        "3 to 5",
+        needs_texts=True,
+    ),
+    Claim(
         "denormals",
         "saturated, dead and fading networks train as fast as a healthy one, within a fifth",
         "2 to 3",

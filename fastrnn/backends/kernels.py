@@ -176,44 +176,44 @@ class Kernels:
 
     def sgd_update(
         self, *, params: Reals, moments: Reals, grads: Reals, settings: Floats, limit: float, scale: float,
-        part: int, parts: int, n: int,
+        begin: int, end: int, n: int,
     ) -> None:
-        status = self._kernels["sgd_update"](params, moments, grads, settings, limit, scale, part, parts, n)
+        status = self._kernels["sgd_update"](params, moments, grads, settings, limit, scale, begin, end, n)
         if status != 0:
             self._fail("sgd_update", status)
 
     def adagrad_update(
         self, *, params: Reals, moments: Reals, grads: Reals, settings: Floats, limit: float, scale: float,
-        part: int, parts: int, n: int,
+        begin: int, end: int, n: int,
     ) -> None:
         status = self._kernels["adagrad_update"](
-            params, moments, grads, settings, limit, scale, part, parts, n,
+            params, moments, grads, settings, limit, scale, begin, end, n,
         )
         if status != 0:
             self._fail("adagrad_update", status)
 
     def adam_update(
         self, *, params: Reals, moments: Reals, grads: Reals, settings: Floats, limit: float, scale: float,
-        part: int, parts: int, n: int,
+        begin: int, end: int, n: int,
     ) -> None:
-        status = self._kernels["adam_update"](params, moments, grads, settings, limit, scale, part, parts, n)
+        status = self._kernels["adam_update"](params, moments, grads, settings, limit, scale, begin, end, n)
         if status != 0:
             self._fail("adam_update", status)
 
     def rmsprop_update(
         self, *, params: Reals, moments: Reals, grads: Reals, settings: Floats, limit: float, scale: float,
-        part: int, parts: int, n: int,
+        begin: int, end: int, n: int,
     ) -> None:
         status = self._kernels["rmsprop_update"](
-            params, moments, grads, settings, limit, scale, part, parts, n,
+            params, moments, grads, settings, limit, scale, begin, end, n,
         )
         if status != 0:
             self._fail("rmsprop_update", status)
 
     def average_update(
-        self, *, average: Reals, params: Reals, weight: float, part: int, parts: int, n: int,
+        self, *, average: Reals, params: Reals, weight: float, begin: int, end: int, n: int,
     ) -> None:
-        status = self._kernels["average_update"](average, params, weight, part, parts, n)
+        status = self._kernels["average_update"](average, params, weight, begin, end, n)
         if status != 0:
             self._fail("average_update", status)
 
@@ -252,14 +252,15 @@ class Kernels:
     def train_windows(
         self, *, losses: Floats, norms: Floats, symbol_losses: Floats, params: Reals, grads: Reals,
         moments: Reals, average: Reals, state: Reals, workspace: Reals, barrier: Ids, inputs: Ids,
-        targets: Ids, starts: Flags, settings: Floats, average_weights: Floats, plan: Sizes, optimizer: int,
-        reduction: int, value_limit: float, norm_limit: float, dropout: float, dropout_seed: int,
-        first_update: int, first: int, part: int, parts: int, A: int, W: int, S: int, T: int, B: int,
+        targets: Ids, starts: Flags, settings: Floats, average_weights: Floats, ranges: Sizes, plan: Sizes,
+        optimizer: int, reduction: int, value_limit: float, norm_limit: float, dropout: float,
+        dropout_seed: int, first_update: int, first: int, part: int, parts: int, A: int, R: int, W: int,
+        S: int, T: int, B: int,
     ) -> None:
         status = self._kernels["train_windows"](
             losses, norms, symbol_losses, params, grads, moments, average, state, workspace, barrier, inputs,
-            targets, starts, settings, average_weights, plan, optimizer, reduction, value_limit, norm_limit,
-            dropout, dropout_seed, first_update, first, part, parts, A, W, S, T, B,
+            targets, starts, settings, average_weights, ranges, plan, optimizer, reduction, value_limit,
+            norm_limit, dropout, dropout_seed, first_update, first, part, parts, A, R, W, S, T, B,
         )
         if status != 0:
             self._fail("train_windows", status)

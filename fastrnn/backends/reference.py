@@ -357,78 +357,71 @@ def gradient_norm(norm: Reals, grads: Reals, limit: float, n: int) -> int:
 
 def sgd_update(
     params: Reals, moments: Reals, grads: Reals, settings: Reals, limit: float, scale: float,
-    part: int, parts: int, n: int,
+    begin: int, end: int, n: int,
 ) -> int:  # fmt: skip
-    if not 0 <= part < parts or n < 0:
+    if not 0 <= begin <= end <= n:
         return BAD_SIZE
-    if part > 0:
-        return OK
     learning_rate, momentum = settings[[LEARNING_RATE, SGD_MOMENTUM]].astype(params.dtype)
     a, b = settings[[SGD_OF_GRADIENT, SGD_OF_MOMENT]].astype(params.dtype)
-    step = np.clip(grads, -limit, limit) * scale
+    p, m = params[begin:end], moments[:, begin:end]
+    step = np.clip(grads[begin:end], -limit, limit) * scale
     if momentum != 0:
-        moments[0] = momentum * moments[0] + step
-        step = a * step + b * moments[0]
-    params -= learning_rate * step
+        m[0] = momentum * m[0] + step
+        step = a * step + b * m[0]
+    p -= learning_rate * step
     return OK
 
 
 def adagrad_update(
     params: Reals, moments: Reals, grads: Reals, settings: Reals, limit: float, scale: float,
-    part: int, parts: int, n: int,
+    begin: int, end: int, n: int,
 ) -> int:  # fmt: skip
-    if not 0 <= part < parts or n < 0:
+    if not 0 <= begin <= end <= n:
         return BAD_SIZE
-    if part > 0:
-        return OK
     learning_rate, epsilon = settings[[LEARNING_RATE, ADAGRAD_EPSILON]].astype(params.dtype)
-    g = np.clip(grads, -limit, limit) * scale
-    moments[0] += g**2
-    params -= learning_rate * g / (np.sqrt(moments[0]) + epsilon)
+    p, m, g = params[begin:end], moments[:, begin:end], np.clip(grads[begin:end], -limit, limit) * scale
+    m[0] += g**2
+    p -= learning_rate * g / (np.sqrt(m[0]) + epsilon)
     return OK
 
 
 def adam_update(
     params: Reals, moments: Reals, grads: Reals, settings: Reals, limit: float, scale: float,
-    part: int, parts: int, n: int,
+    begin: int, end: int, n: int,
 ) -> int:  # fmt: skip
-    if not 0 <= part < parts or n < 0:
+    if not 0 <= begin <= end <= n:
         return BAD_SIZE
-    if part > 0:
-        return OK
     beta1, beta2 = settings[[ADAM_BETA1, ADAM_BETA2]].astype(params.dtype)
     rest1, rest2 = (1 - settings[[ADAM_BETA1, ADAM_BETA2]]).astype(params.dtype)
     step, epsilon = settings[[LEARNING_RATE, ADAM_EPSILON]].astype(params.dtype)
     correction, keep = settings[[ADAM_CORRECTION, ADAM_KEEP]].astype(params.dtype)
-    g = np.clip(grads, -limit, limit) * scale
-    moments[0] = beta1 * moments[0] + rest1 * g
-    moments[1] = beta2 * moments[1] + rest2 * g**2
-    params *= keep
-    params -= step * moments[0] / (np.sqrt(moments[1]) / correction + epsilon)
+    p, m, g = params[begin:end], moments[:, begin:end], np.clip(grads[begin:end], -limit, limit) * scale
+    m[0] = beta1 * m[0] + rest1 * g
+    m[1] = beta2 * m[1] + rest2 * g**2
+    p *= keep
+    p -= step * m[0] / (np.sqrt(m[1]) / correction + epsilon)
     return OK
 
 
 def rmsprop_update(
     params: Reals, moments: Reals, grads: Reals, settings: Reals, limit: float, scale: float,
-    part: int, parts: int, n: int,
+    begin: int, end: int, n: int,
 ) -> int:  # fmt: skip
-    if not 0 <= part < parts or n < 0:
+    if not 0 <= begin <= end <= n:
         return BAD_SIZE
-    if part > 0:
-        return OK
     learning_rate, alpha = settings[[LEARNING_RATE, RMSPROP_ALPHA]].astype(params.dtype)
     epsilon = settings[RMSPROP_EPSILON].astype(params.dtype)
-    g = np.clip(grads, -limit, limit) * scale
-    moments[0] += (1 - alpha) * (g**2 - moments[0])
-    params -= learning_rate * g / (np.sqrt(moments[0]) + epsilon)
+    p, m, g = params[begin:end], moments[:, begin:end], np.clip(grads[begin:end], -limit, limit) * scale
+    m[0] += (1 - alpha) * (g**2 - m[0])
+    p -= learning_rate * g / (np.sqrt(m[0]) + epsilon)
     return OK
 
 
-def average_update(average: Reals, params: Reals, weight: float, part: int, parts: int, n: int) -> int:
-    if not 0 <= part < parts or n < 0:
+def average_update(average: Reals, params: Reals, weight: float, begin: int, end: int, n: int) -> int:
+    if not 0 <= begin <= end <= n:
         return BAD_SIZE
-    if part == 0:
-        average += weight * (params - average)
+    mean = average[begin:end]
+    mean += weight * (params[begin:end] - mean)
     return OK
 
 
@@ -677,22 +670,51 @@ def gradient_scale(targets: Ids, reduction: int) -> float:
     return 1 / max(1, int(counts[reduction]))
 
 
+def bad_ranges(ranges: NDArray[np.int64], n: int) -> bool:
+    """Whether ranges are not in ascending order within n elements."""
+    ends = [0, *ranges.ravel().tolist(), n]
+    return ends != sorted(ends)
+
+
+def is_frozen(ranges: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+    """Whether each of n elements is outside of the ranges."""
+    frozen = np.ones(n, bool)
+    for begin, end in ranges.tolist():
+        frozen[begin:end] = False
+    return frozen
+
+
+def update(
+    params: Reals, moments: Reals, average: Reals, grads: Reals, settings: Reals, average_weight: float,
+    ranges: NDArray[np.int64], optimizer: int, limit: float, scale: float,
+) -> None:  # fmt: skip
+    """An update of the ranges, each with its row of settings, and of the average if there is one."""
+    of_optimizer = UPDATES[OPTIMIZER_NAMES[optimizer]]
+    for row, (begin, end) in zip(settings, ranges.tolist(), strict=True):
+        of_optimizer(params, moments, grads, row, limit, scale, begin, end, params.size)
+        for mean in average:
+            average_update(mean, params, average_weight, begin, end, params.size)
+
+
 def train_windows(
     losses: Reals, norms: Reals, symbol_losses: Reals, params: Reals, grads: Reals, moments: Reals,
     average: Reals, state: Reals, workspace: Reals, barrier: Ids, inputs: Ids, targets: Ids, starts: Starts,
-    settings: Reals, average_weights: Reals, plan: NDArray[np.int64], optimizer: int, reduction: int,
-    value_limit: float, norm_limit: float, dropout: float, dropout_seed: int, first_update: int, first: int,
-    part: int, parts: int, A: int, W: int, S: int, T: int, B: int,
+    settings: Reals, average_weights: Reals, ranges: NDArray[np.int64], plan: NDArray[np.int64],
+    optimizer: int, reduction: int, value_limit: float, norm_limit: float, dropout: float, dropout_seed: int,
+    first_update: int, first: int, part: int, parts: int, A: int, R: int, W: int, S: int, T: int, B: int,
 ) -> int:  # fmt: skip
     if bad := bad_plan(plan, T, B):
         return bad
-    if not 0 <= part < parts or min(first, W, S - 1) < 0:
+    if not 0 <= part < parts or min(first, R, W, S - 1) < 0:
+        return BAD_SIZE
+    if bad_ranges(ranges, params.size):
         return BAD_SIZE
     if optimizer not in range(len(OPTIMIZER_NAMES)):
         return BAD_CHOICE
     if part > 0:
         return OK
     windows = [slice(start, min(start + T, S)) for start in range(0, S, T)]
+    frozen = is_frozen(ranges, params.size)
     losses[:] = norms[:] = np.nan
     for w in range(W):
         window = windows[(first + w) % len(windows)]
@@ -705,15 +727,16 @@ def train_windows(
         )  # fmt: skip
         if status != OK:
             return status
+        grads[frozen] = 0
         losses[w] = window_losses.sum()
         gradient_norm(norms[w : w + 1], grads, value_limit, grads.size)
         if not np.isfinite([losses[w], norms[w]]).all():
             return OK
         shrink = norm_limit / norms[w] if norms[w] > norm_limit else 1.0
-        update = UPDATES[OPTIMIZER_NAMES[optimizer]]
-        update(params, moments, grads, settings[w], value_limit, shrink, 0, 1, params.size)
-        if A > 0:
-            average_update(average[0], params, average_weights[w], 0, 1, params.size)
+        update(
+            params, moments, average, grads, settings[w], average_weights[w], ranges, optimizer, value_limit,
+            shrink,
+        )  # fmt: skip
     return OK
 
 

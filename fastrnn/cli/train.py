@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -19,9 +20,35 @@ from fastrnn.cli.texts import as_unit, decoded, expanded, unescaped, write_sampl
 from fastrnn.core.cells import ACTIVATIONS, CELLS, listed
 from fastrnn.core.terminal import tell
 
+
+def _names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
+    """The values of an option that may be given several times; ``None`` if it was not given."""
+    return list(values) or None
+
+
+def _factors(
+    _context: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> dict[str, float] | None:
+    """The values NAME=FACTOR of an option as a dict; ``None`` if it was not given."""
+    found: dict[str, float] = {}
+    for value in values:
+        name, _, factor = value.rpartition("=")
+        try:
+            number = float(factor)
+        except ValueError:
+            number = math.nan
+        if not name or math.isnan(number) or name in found:
+            raise click.BadParameter(f"{value!r} must be NAME=FACTOR, with each NAME once", param=option)
+        found[name] = number
+    return found or None
+
+
 #: Options of `train` that are arguments of `fastrnn.train`.
 _TRAINING_OPTIONS = [
     click.option("--preset", help="A program to reproduce: scratch, min-char-rnn or char-rnn."),
+    click.option(
+        "--init", help="A model with whose weights training begins; its symbols and sizes are kept."
+    ),
     click.option("--cell", help=f"The recurrent cell: {listed(CELLS)}.  [default: gru]"),
     click.option(
         "--activation", help=f"The activation of a vanilla RNN: {listed(ACTIVATIONS)}.  [default: tanh]"
@@ -65,6 +92,29 @@ _TRAINING_OPTIONS = [
         "--averaging",
         type=float,
         help="Decay of a moving average of the weights, such as 0.999.  [default: none]",
+    ),
+    click.option(
+        "--freeze",
+        multiple=True,
+        callback=_names,
+        metavar="NAME",
+        help="A parameter that is not trained, or a pattern such as 'embedding.*'; may be given often.",
+    ),
+    click.option(
+        "--learning-rate-factor",
+        "learning_rate_factors",
+        multiple=True,
+        callback=_factors,
+        metavar="NAME=FACTOR",
+        help="What the learning rate of a parameter or a pattern is multiplied by; may be given often.",
+    ),
+    click.option(
+        "--weight-decay-factor",
+        "weight_decay_factors",
+        multiple=True,
+        callback=_factors,
+        metavar="NAME=FACTOR",
+        help="The same for the weight decay of adamw.",
     ),
     click.option(
         "--steps",
@@ -226,7 +276,7 @@ def train(
         try:
             model = fastrnn.train(
                 source,
-                unit="byte" if as_bytes else "character",
+                unit="byte" if as_bytes else None,
                 backend=backend,
                 rng=rng,
                 progress=not quiet,

@@ -97,6 +97,13 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def text(name: str, value: Any) -> str:
+    """Return the value as a str."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={shown(value)} must be str")
+    return str(value)
+
+
 def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
     """Return the value, one of the allowed names."""
     names = list(allowed)

@@ -378,8 +378,8 @@ def _is_running(tokens: Any) -> bool:
 
 def _not_tokens(source: object) -> TypeError:
     return TypeError(
-        f"text is {type(source).__name__}, and vocabulary is for whole numbers: leave it out, or pass a "
-        "sequence of them, or an iterable of such sequences"
+        f"text is {type(source).__name__}, and vocabulary, or init with a model of tokens, is for whole "
+        "numbers: leave it out, or pass a sequence of them, or an iterable of such sequences"
     )
 
 

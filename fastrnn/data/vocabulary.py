@@ -11,7 +11,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -164,6 +164,21 @@ class Vocabulary:
     def unknown_id(self) -> int | None:
         """The unknown symbol's id, the one after the characters; ``None`` if there is no such symbol."""
         return len(self.symbols) if self.unknown else None
+
+    def joined_with(self, other: Vocabulary) -> Vocabulary:
+        """The vocabulary of the symbols of both; all else is this one's."""
+        return replace(self, symbols=np.union1d(self.symbols, other.symbols))
+
+    def ids_in(self, other: Vocabulary) -> NDArray[np.int64]:
+        """The id in another vocabulary of each of this one's symbols (V); -1 if it is not there."""
+        found = np.full(self.size, -1)
+        places = np.searchsorted(other.symbols, self.symbols)
+        is_known = np.isin(self.symbols, other.symbols)
+        found[: len(self.symbols)][is_known] = places[is_known]
+        for own, theirs in ((self.unknown_id, other.unknown_id), (self.boundary_id, other.boundary_id)):
+            if own is not None and theirs is not None:
+                found[own] = theirs
+        return found
 
     def by_id(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Turn counts by code point into counts by id (V); the boundary's count is 0."""

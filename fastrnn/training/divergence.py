@@ -22,7 +22,8 @@ logger = logging.getLogger("fastrnn")
 #: The learning rate is multiplied by this when training goes back.
 LOWER = 0.1
 
-#: A loss in nats per symbol has exploded if it is above this factor of that of guessing, and one nat more.
+#: A loss in nats per symbol has exploded if it is above this factor of that of guessing or, if it is higher,
+#: of that of the model that training began with, and one nat more.
 EXPLOSION = 1.5
 
 
@@ -32,12 +33,16 @@ class Divergence(Callback):
     def __init__(self, attempts: int, best: BestWeights | None) -> None:
         self._attempts, self._best = attempts, best
         self._attempted = 0
+        #: The loss of the model that training began with, in nats per symbol; it may be worse than guessing.
+        self._initial_loss = 0.0
         #: The initial state, until a record is good.
         self._good: Arrays = {}
 
     def before_training(self, training: Training) -> None:
         """The initial state is good."""
         if not self._good:
+            if training.config.init is not None:
+                self._initial_loss = _loss(training)
             self._keep(training)
 
     def begin(self, training: Training) -> None:
@@ -49,7 +54,7 @@ class Divergence(Callback):
 
         The state of a network with relu may grow for some windows, whatever the learning rate is.
         """
-        loss, limit = record["loss"], _limit(training)
+        loss, limit = record["loss"], self._limit(training)
         if training.config.reduction == "sum":
             loss /= training.symbols(int(record["step"]), 1)
         if not self._attempts or loss <= limit:
@@ -97,7 +102,7 @@ class Divergence(Callback):
             self._go_back(training)
         if self._best is not None:
             self._best.after_training(training)
-        limit = _limit(training) if self._attempts else math.inf
+        limit = self._limit(training) if self._attempts else math.inf
         return training.updates > 0 and _loss(training) <= limit
 
     def _go_back(self, training: Training) -> None:
@@ -105,18 +110,18 @@ class Divergence(Callback):
         training.restore(good)
         self._good = good
 
+    def _limit(self, training: Training) -> float:
+        """The loss in nats per symbol above which training has diverged."""
+        return 1 + EXPLOSION * max(math.log(training.model.network.vocab_size), self._initial_loss)
+
     def snapshot(self) -> Arrays:
         good = {f"good.{name}": array for name, array in self._good.items()}
-        return {"attempted": np.array(self._attempted), **good}
+        initial_loss = np.array(self._initial_loss)
+        return {"attempted": np.array(self._attempted), "initial_loss": initial_loss, **good}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self._attempted = int(arrays["attempted"])
+        self._attempted, self._initial_loss = int(arrays["attempted"]), float(arrays["initial_loss"])
         self._good = below("good", arrays)
-
-
-def _limit(training: Training) -> float:
-    """The loss in nats per symbol above which training has diverged."""
-    return 1 + EXPLOSION * math.log(training.model.network.vocab_size)
 
 
 def _loss_of_frequencies(training: Training) -> float:

@@ -22,6 +22,7 @@ from fastrnn.model.model import Model
 from fastrnn.network.network import Network
 from fastrnn.training import choice
 from fastrnn.training.events import Training
+from fastrnn.training.finetuning import require_unit, transfer
 from fastrnn.training.held_out import HeldOut
 from fastrnn.training.presets import MIN_TO_HOLD_OUT, OWN_TEXT, TrainingConfig
 from fastrnn.training.trainer import Trainer
@@ -41,11 +42,13 @@ def prepare(
     backend: str,
     threads: int | None,
     rng: Any,
+    initial: Model | None = None,
 ) -> tuple[Training, dict[str, Sequence]]:
     """Split the text, count its symbols, lay it out in rows, and make the network.
 
-    ``validation`` is a text of its own to validate on; nothing of ``corpus`` is then held out. It returns the
-    training, and the ids of what is trained on and held out, by name.
+    ``validation`` is a text of its own to validate on; nothing of ``corpus`` is then held out. The network
+    begins with the weights of the initial model, if there is one. The function returns the training, and the
+    ids of what is trained on and held out, by name.
     """
     fraction = _held_out_fraction(config, corpus)
     training, held_out = _split(corpus, config, fraction, rng)
@@ -83,10 +86,12 @@ def prepare(
     network = Network(
         **vars(config.network(vocabulary.size)),
         backend=backend,
-        initialization=config.initialization,
+        initialization=config.initialization if initial is None else "zeros",
         threads=threads,
         rng=rng,
     )
+    if initial is not None:
+        transfer(network, vocabulary, counts, initial)
     trainer = Trainer(
         network,
         optimizer=config.optimizer,
@@ -96,6 +101,9 @@ def prepare(
         reduction=config.reduction,
         averaging=config.averaging,
         dropout_seed=int(rng.random() * 2**53) if config.dropout else 0,
+        freeze=config.freeze,
+        learning_rate_factors=config.learning_rate_factors,
+        weight_decay_factors=config.weight_decay_factors,
     )
     learnt = network if config.averaging is None else trainer.averaged_network
     model = Model(learnt, vocabulary, counts, config.describe())
@@ -121,12 +129,14 @@ def _work(config: TrainingConfig, symbols: int, V: int, backend: str, threads: i
 
 @dataclass(frozen=True)
 class Symbols:
-    """What the arguments say about the symbols: tokens or an alphabet, and how a str is read."""
+    """What the arguments say about the symbols: tokens, an alphabet, how a str is read, a known model."""
 
     tokens: TokenVocabulary | None
     alphabet: str | None
     newlines: str
     normalization: str | None = None
+    #: The vocabulary of the model that training begins with: its symbols are in the new one too.
+    known: Vocabulary | None = None
 
     def found_in(
         self, training: Corpus, held_out: Corpus, config: TrainingConfig, *, is_own: bool
@@ -136,12 +146,16 @@ class Symbols:
         The held-out part is one of the text, whose symbols are all in the vocabulary unless there is an
         unknown symbol, or a text of its own.
         """
+        if self.known is not None:
+            require_unit(self.known, training.unit)
         boundary = isinstance(training, Documents)
         counts = [training.counts(), held_out.counts()]  # this also checks tokens
         if config.min_count is None:
             vocabulary = self._vocabulary(training.unit, counts[: 1 if is_own else 2], boundary=boundary)
         else:
             vocabulary = self._with_unknown(training.unit, counts[0], config.min_count, boundary=boundary)
+        if self.known is not None:
+            vocabulary = vocabulary.joined_with(self.known)
         if is_own and not vocabulary.unknown:
             _require_known(vocabulary, counts[1])
         if training.unit == "character":
@@ -164,6 +178,8 @@ class Symbols:
         if unit != "character":
             raise TypeError("vocabulary is a str, the characters of a model, and the text is bytes")
         alphabet = Vocabulary.of_alphabet(self.alphabet, boundary=boundary)
+        if self.known is not None:
+            alphabet = alphabet.joined_with(self.known)
         others = np.setdiff1d(found.symbols, alphabet.symbols).tolist()
         if others:
             some = ", ".join(repr(chr(code)) for code in others[:5])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -15,11 +15,13 @@ import numpy as np
 from fastrnn.core import checks
 from fastrnn.core.constants import REDUCTIONS
 from fastrnn.core.durations import seconds
+from fastrnn.core.layout import parameter_layout
 from fastrnn.network import config
 from fastrnn.network.config import Check, NetworkConfig
 from fastrnn.network.initialization import check_initialization
 from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer, RMSprop, get_optimizer
 from fastrnn.schedules import Constant, Exponential, Linear, Schedule, get_schedule
+from fastrnn.training import groups
 
 #: The fewest symbols that are held out by default; if a tenth of the text has fewer, nothing is held out.
 MIN_TO_HOLD_OUT = 20
@@ -85,6 +87,7 @@ SETTING_CHECKS: dict[str, Check] = {
     **{name: config.CHECKS[name] for name in config.OPTIONS},
     **{name: _or_auto(config.CHECKS[name]) for name in ("hidden_size", "embedding_size", "dropout")},
     "initialization": _or_none(lambda _, value: check_initialization(value)),
+    "init": _or_none(checks.text),
     "seq_length": _or_none(checks.whole_number),
     "batch_size": checks.whole_number,
     "optimizer": lambda _, value: get_optimizer(value),
@@ -94,6 +97,7 @@ SETTING_CHECKS: dict[str, Check] = {
     "clip_norm": _or_none(checks.real_number),
     "reduction": _one_of(REDUCTIONS),
     "averaging": _or_none(_fraction),
+    **groups.CHECKS,
     "steps": _or_auto(_or_none(checks.whole_number)),
     "epochs": _or_none(checks.whole_number),
     "time_limit": _or_none(seconds),
@@ -118,6 +122,8 @@ class TrainingConfig:
     ----------
     cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
         Settings of the network; see `fastrnn.Network`.
+    init
+        SHA-256 of the parameters of the model that training began with; ``None`` if it drew them.
     seq_length, batch_size
         T and B of a window, before they are reduced to fit a short text. A ``seq_length`` of ``None`` puts
         the whole text into one window.
@@ -126,6 +132,9 @@ class TrainingConfig:
     averaging
         The decay of an exponential moving average of the parameters, which the model then gets; ``None``
         makes no average. See `fastrnn.Trainer`.
+    freeze, learning_rate_factors, weight_decay_factors
+        Names or patterns of parameters that are not trained, and factors of the learning rate and the weight
+        decay of others; see `fastrnn.Trainer`.
     steps, epochs, time_limit
         When training ends: after this number of updates, passes over the text, or seconds; a time may also be
         a str such as ``"10m"``. ``steps="auto"``
@@ -175,6 +184,7 @@ class TrainingConfig:
     dropout: float | str = AUTO
     dtype: str = NetworkConfig.dtype
     initialization: str | None = None
+    init: str | None = None
     seq_length: int | None = 64
     batch_size: int = 32
     optimizer: Optimizer = Adam()  # noqa: RUF009  (it is frozen)
@@ -184,6 +194,9 @@ class TrainingConfig:
     clip_norm: float | None = 1.0
     reduction: str = "mean"
     averaging: float | None = None
+    freeze: tuple[str, ...] = ()
+    learning_rate_factors: dict[str, float] = field(default_factory=dict)
+    weight_decay_factors: dict[str, float] = field(default_factory=dict)
     steps: int | str | None = AUTO
     epochs: int | None = None
     time_limit: float | str | None = None
@@ -205,7 +218,8 @@ class TrainingConfig:
         for name, check in SETTING_CHECKS.items():
             # a check returns a plain int, float or str, for NumPy's types too
             object.__setattr__(self, name, check(name, getattr(self, name)))
-        self._require_network()
+        own = groups.Groups(self.freeze, self.learning_rate_factors, self.weight_decay_factors)
+        own.ranges(parameter_layout(self._possible_network().shape), self.optimizer)
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"steps={self.steps!r} and epochs={self.epochs!r} exclude each other: give one")
         if self.steps is None and self.epochs is None and self.time_limit is None:
@@ -225,13 +239,13 @@ class TrainingConfig:
         """The settings that are to be chosen before the windows are known."""
         return [name for name in CHOSEN if getattr(self, name) == AUTO]
 
-    def _require_network(self) -> None:
-        """Raise a ``ValueError`` if no network can have these settings, whatever is chosen for the text."""
+    def _possible_network(self) -> NetworkConfig:
+        """A network that these settings allow, whatever is chosen for the text, or a ``ValueError``."""
         sizes = [size for size in (self.hidden_size, self.embedding_size) if size != AUTO]
         size = sizes[0] if sizes and self.tied else 1
         possible = {"hidden_size": size, "embedding_size": size, "dropout": 0.0}
         chosen = {name: value for name, value in possible.items() if getattr(self, name) == AUTO}
-        NetworkConfig(1, **{**{name: getattr(self, name) for name in config.OPTIONS}, **chosen})
+        return NetworkConfig(1, **{**{name: getattr(self, name) for name in config.OPTIONS}, **chosen})
 
     def network(self, vocab_size: int) -> NetworkConfig:
         """The configuration of the network for this number of symbols; nothing of it may be "auto"."""

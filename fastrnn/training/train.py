@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +22,7 @@ from fastrnn.optimizers import Optimizer
 from fastrnn.schedules import Schedule
 from fastrnn.training.divergence import Divergence
 from fastrnn.training.events import Callback, Training
+from fastrnn.training.finetuning import initial_model, rule_of, settings_of, tokens_of, unit_of_file
 from fastrnn.training.loop import fit
 from fastrnn.training.preparation import Symbols, prepare
 from fastrnn.training.presets import (
@@ -53,11 +54,12 @@ def train(
     backend: str = "auto",
     unit: str | None = None,
     encoding: str | None = None,
-    newlines: str = "universal",
+    newlines: str | None = None,
     normalization: str | None = None,
     lines: bool = False,
     separator: str | bytes | None = None,
     vocabulary: int | str | Iterable[str] | None = None,
+    init: Model | str | os.PathLike[str] | None = None,
     min_count: int | None = PRESET,
     unknown_share: float | None = PRESET,
     cell: str = PRESET,
@@ -78,6 +80,9 @@ def train(
     clip_norm: float | None = PRESET,
     reduction: str = PRESET,
     averaging: float | None = PRESET,
+    freeze: Iterable[str] = PRESET,
+    learning_rate_factors: Mapping[str, float] = PRESET,
+    weight_decay_factors: Mapping[str, float] = PRESET,
     steps: int | str | None = PRESET,
     epochs: int | None = PRESET,
     time_limit: float | str | None = PRESET,
@@ -122,19 +127,20 @@ def train(
     backend
         ``"c"``, ``"numba"``, ``"numpy"``, or ``"auto"``: the first of these that can run here.
     unit
-        For a file: ``"character"`` (the default) or ``"byte"``.
+        For a file: ``"character"`` or ``"byte"``; ``None`` is that of ``init``, and else the character.
     encoding
         For a file of characters, the name of its encoding, such as ``"latin-1"``, ``"cp1252"`` or
         ``"utf-16"``; ``None`` is UTF-8.
     newlines
         How characters are read, in documents and files too. ``"universal"``: a byte order mark (U+FEFF) at
         the beginning is left out, and CR LF and CR become LF. ``"keep"``: nothing is changed. The model reads
-        the texts that it scores in the same way. Bytes and tokens are never changed.
+        the texts that it scores in the same way. Bytes and tokens are never changed. ``None`` is that of
+        ``init``, and else universal.
     normalization
         How characters are then normalized: to the Unicode form ``"nfc"`` or ``"nfkc"``, or with case folding
-        too, ``"nfc_casefold"`` or ``"nfkc_casefold"``; ``None`` changes nothing. The model reads the texts
-        that it scores in the same way, and scores the normalized symbols; `Model.offsets` says where each one
-        comes from. Only for characters.
+        too, ``"nfc_casefold"`` or ``"nfkc_casefold"``; ``None`` changes nothing, or is that of ``init``. The
+        model reads the texts that it scores in the same way, and scores the normalized symbols;
+        `Model.offsets` says where each one comes from. Only for characters.
     lines
         For a file: each line, without its end (LF, CR LF or CR), is a document.
     separator
@@ -145,7 +151,13 @@ def train(
         For tokens: their names, distinct str, in the order of their ids; or the number of tokens. Ids run
         from 0. The boundary of documents has one more id, which may not be in the text. For characters: a str
         of all characters that the model should know, such as ``string.printable``, or ``"ascii"`` for the 128
-        of ASCII; ``None`` is the characters of the text.
+        of ASCII; ``None`` is the characters of the text. With ``init``, the model's symbols are in it too.
+    init
+        A model, or the path of its file, with whose weights training begins (fine-tuning); it is not changed.
+        The cell and the sizes of the network are the model's, and so are its symbols; new symbols of the text
+        join them. Tokens may only join if ``vocabulary`` has the model's first. Whether there are documents
+        and an unknown symbol depends on the text and ``min_count`` alone. All other settings are those of a
+        new training. See the guide, docs/guide.md.
     min_count
         Characters that the training text has fewer times are not in the vocabulary. They are shown to the
         network, as input and as target, as one unknown symbol, and so are those of the held-out part that are
@@ -171,6 +183,12 @@ def train(
     averaging
         The decay, from 0 to below 1, such as 0.999, of an exponential moving average of the parameters, which
         the model then gets. ``None`` makes no average.
+    freeze
+        Names of parameters that are not trained, as in `Network.parameters`, or patterns of names:
+        ``["embedding.*", "*_l0"]``.
+    learning_rate_factors, weight_decay_factors
+        What the learning rate and the weight decay of some parameters are multiplied by, by name or pattern:
+        ``{"head.*": 0.1}``. See `Trainer`.
     steps, epochs, time_limit
         When to end: after this number of updates, passes over the text, or seconds of training (also a str
         such as ``"90s"`` or ``"10m"``), whichever comes first. The time to compile does not count, nor does
@@ -211,9 +229,9 @@ def train(
         ends it so.
     retries
         How often training that diverges goes back to its last good state and on from there, with the learning
-        rates times a tenth. It diverges if a loss is not finite, or above 1.5 times that of guessing and a
-        nat per symbol more. 0, as in the presets: only a loss that is not finite ends it, with a
-        `fastrnn.DivergenceError`.
+        rates times a tenth. It diverges if a loss is not finite, or above 1.5 times that of guessing (with
+        ``init``, that of the model if it is higher) and a nat per symbol more. 0, as in the presets: only a
+        loss that is not finite ends it, with a `fastrnn.DivergenceError`.
     log_every
         The number of updates from one record of `Model.history` to the next; ``"auto"`` makes about 16
         records. The last update has a record too.
@@ -277,7 +295,7 @@ def train(
     >>> [round(record["loss"], 4) for record in model.history[:3]]
     [5.5459, 0.0132, 0.0057]
     """
-    given = {name: value for name, value in locals().items() if name in SETTING_CHECKS}
+    given = {name: value for name, value in locals().items() if name in SETTING_CHECKS and name != "init"}
     given = {name: value for name, value in given.items() if value is not PRESET}
     has_own_text = _is_text("validation", given.get("validation"))
     if has_own_text:
@@ -286,11 +304,13 @@ def train(
                 f"split={split!r} is for a fraction, and validation is a text: leave one of them out"
             )
         given |= {"validation": OWN_TEXT, "split": "end"}
-    config = get_config(preset, **given)
     get_backend(backend)
+    initial = initial_model(init, backend)
+    config = get_config(preset, **(given if initial is None else settings_of(initial, given)))
     generator = random_generator(preset, rng)
     workers = None if threads is None else checked_threads(threads)
-    checks.one_of("newlines", newlines, NEWLINES)
+    if newlines is not None:
+        checks.one_of("newlines", newlines, NEWLINES)
     if normalization is not None:
         checks.one_of("normalization", normalization, NORMALIZATIONS)
     checks.flag("lines", lines)
@@ -312,6 +332,13 @@ def train(
         raise ValueError("resume=True needs a checkpoint, the path of its file")
     alphabet = vocabulary if isinstance(vocabulary, str) else None
     tokens = None if vocabulary is None or alphabet is not None else TokenVocabulary.of_tokens(vocabulary)
+    known = None if initial is None else initial.vocabulary
+    if known is not None:
+        tokens = tokens_of(known, tokens)
+        unit = unit_of_file(known, text, unit)
+        newlines = rule_of(known, "newlines", newlines)
+        normalization = rule_of(known, "normalization", normalization)
+    newlines = newlines or "universal"
     reading: dict[str, Any] = {
         "encoding": encoding,
         "newlines": newlines,
@@ -324,8 +351,8 @@ def train(
         if has_own_text:
             source = cast("Source", validation)
             own_text = files.enter_context(read_validation(source, corpus, tokens, **reading))
-        symbols = Symbols(tokens, alphabet, newlines, normalization)
-        training, texts = prepare(corpus, own_text, symbols, config, backend, workers, generator)
+        symbols = Symbols(tokens, alphabet, newlines, normalization, known)
+        training, texts = prepare(corpus, own_text, symbols, config, backend, workers, generator, initial)
         if resumption is not None:
             resumption.add_text(training, texts)
         with ExitStack() as stack:

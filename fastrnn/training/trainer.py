@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -17,12 +17,13 @@ from fastrnn.errors import DivergenceError
 from fastrnn.network.execution import SMALL_WINDOW, SYMBOL_BYTES, Array, State, StateLike, checked_seed
 from fastrnn.network.network import Network
 from fastrnn.optimizers import Optimizer, get_optimizer
+from fastrnn.training.groups import Groups, Range, bounds
 from fastrnn.training.pace import Floats, Pace, blocks
 
 #: The arguments of a trainer.
 ARGUMENTS = (
     *("network", "optimizer", "learning_rate", "clip_value", "clip_norm", "reduction", "averaging"),
-    "dropout_seed",
+    *("dropout_seed", "freeze", "learning_rate_factors", "weight_decay_factors"),
 )
 
 
@@ -53,6 +54,16 @@ class Trainer(checks.Sealed):
         ``torch.optim.swa_utils.get_ema_multi_avg_fn``; ``None`` makes no average. See `averaged_network`.
     dropout_seed
         From 0 to 2⁶³ - 1. This and the number of the update determine what the network's dropout drops.
+    freeze
+        Names of parameters, as in `Network.parameters`, that are not trained; or patterns of names, as of
+        files in a shell: ``["embedding.*", "*_l0"]``. A frozen parameter does not change by a single bit. Its
+        gradient counts neither in ``gradient_norm`` nor in ``clip_norm``, as in PyTorch.
+    learning_rate_factors
+        What the learning rate of some parameters is multiplied by, above zero, by name or pattern:
+        ``{"head.*": 0.1}``. No parameter may have two factors.
+    weight_decay_factors
+        What the weight decay of some parameters is multiplied by, zero or more: ``{"*bias*": 0}``. It needs
+        ``"adamw"``.
 
     Attributes
     ----------
@@ -71,6 +82,8 @@ class Trainer(checks.Sealed):
     network: Final[Network]
     _optimizer: Final[Optimizer]
     _averaging: Final[float | None]
+    _groups: Final[Groups]
+    _ranges: Final[tuple[Range, ...]]
     _parameters: Final[Array]
     _moments: Final[Array]
     _gradients: Final[Array]
@@ -93,6 +106,9 @@ class Trainer(checks.Sealed):
         reduction: str = "sum",
         averaging: float | None = None,
         dropout_seed: int = 0,
+        freeze: Iterable[str] = (),
+        learning_rate_factors: Mapping[str, float] | None = None,
+        weight_decay_factors: Mapping[str, float] | None = None,
     ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network is {type(network).__name__}; it must be a fastrnn.Network")
@@ -104,6 +120,12 @@ class Trainer(checks.Sealed):
         self.reduction = reduction
         self._averaging = None if averaging is None else checks.fraction("averaging", averaging, zero=True)
         self.dropout_seed = dropout_seed
+        self._groups = Groups(
+            freeze,
+            {} if learning_rate_factors is None else learning_rate_factors,
+            {} if weight_decay_factors is None else weight_decay_factors,
+        )
+        self._ranges = self._groups.ranges(network.layout, self._optimizer)
         self._updates = 0
         self._gradient_norm = math.nan
         self._state: Array | None = None
@@ -179,6 +201,21 @@ class Trainer(checks.Sealed):
     def averaging(self) -> float | None:
         """The decay of the moving average. It cannot be set, because the trainer has an average with it."""
         return self._averaging
+
+    @property
+    def freeze(self) -> tuple[str, ...]:
+        """The names or patterns of the parameters that are not trained."""
+        return tuple(self._groups.freeze)
+
+    @property
+    def learning_rate_factors(self) -> dict[str, float]:
+        """The factors of learning rates by name or pattern."""
+        return dict(self._groups.learning_rate_factors)
+
+    @property
+    def weight_decay_factors(self) -> dict[str, float]:
+        """The factors of the weight decay by name or pattern."""
+        return dict(self._groups.weight_decay_factors)
 
     @property
     def gradient_norm(self) -> float:
@@ -314,8 +351,12 @@ class Trainer(checks.Sealed):
         # if Ctrl-C comes before the kernel writes a loss, the loss is NaN
         found, symbol_losses = np.full((2, W), math.nan), np.empty((T, B))
         losses, norms = found
-        settings, weights = optimizer.settings(learning_rates, self.updates), self._averaging_weights(W)
-        checks.buffer("settings", settings, checks.FLOAT64, (W, SETTINGS))
+        ranges, R = bounds(self._ranges), len(self._ranges)
+        settings = np.stack([each.settings(learning_rates, self.updates) for each in self._ranges], axis=1)
+        checks.buffer("settings", settings, checks.FLOAT64, (W, R, SETTINGS))
+        weights = self._averaging_weights(W)
+        if not self.updates:
+            self._average[...] = self._parameters  # the update does not write the average of what is frozen
         # attributes that can be set are read once, so all parts get the same values
         optimizer_number, reduction = optimizer.number, REDUCTIONS.index(self.reduction)
         value_limit, norm_limit = self.clip_value or math.inf, self.clip_norm or math.inf
@@ -333,11 +374,12 @@ class Trainer(checks.Sealed):
                         grads=self._gradients, moments=self._moments, average=self._average, state=state,
                         workspace=workspace.flat, barrier=team.barrier, inputs=batch.inputs,
                         targets=batch.targets, starts=batch.starts, settings=settings,
-                        average_weights=weights,
-                        plan=plan.numbers, optimizer=optimizer_number, reduction=reduction,
+                        average_weights=weights, ranges=ranges, plan=plan.numbers,
+                        optimizer=optimizer_number, reduction=reduction,
                         value_limit=value_limit, norm_limit=norm_limit, dropout=dropout,
                         dropout_seed=dropout_seed, first_update=updates, first=first % batch.windows(T),
-                        part=part, parts=parts, A=len(self._average), W=W, S=batch.n_steps, T=T, B=B,
+                        part=part, parts=parts, A=len(self._average), R=R, W=W, S=batch.n_steps, T=T,
+                        B=B,
                     ),
                     lasts=network.lasts(T, B),
                 )  # fmt: skip

@@ -122,7 +122,7 @@ import fastrnn
 backend = fastrnn.get_backend("numba")
 backend.sgd_update(
     params=np.ones(99), moments=np.ones((0, 99)), grads=np.ones(99), settings=np.zeros(6), limit=1.0,
-    scale=1.0, part=0, parts=1, n=99,
+    scale=1.0, begin=0, end=99, n=99,
 )
 from fastrnn.backends.numba import jit, sgd_update
 (code,) = sgd_update.inspect_asm().values()

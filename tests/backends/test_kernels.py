@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from fastrnn.backends.registry import get_backend
 from fastrnn.core.cells import KINDS
-from fastrnn.core.constants import BAD_SIZE, BAD_SYMBOL, MAX_NR, STATUS
+from fastrnn.core.constants import ABORT, ABORTED, ARRIVED, BAD_SIZE, BAD_SYMBOL, MAX_NR, STATUS
 from fastrnn.core.layout import Shape, parameter_layout
 from fastrnn.core.plan import Split, forward_plan, step_plan, window_plan
 
@@ -58,6 +59,8 @@ def draw_array(argument: Argument, shape: tuple[int, ...], size: dict[str, int],
         return rng.uniform(0.5, 2, shape).astype(dtype)  # within the range of a logarithm
     if argument.name == "moments":
         return rng.uniform(0.1, 1, shape).astype(dtype)
+    if argument.name == "ranges":
+        return np.sort(rng.integers(0, size["P"] + 1, shape).ravel()).reshape(shape)
     if argument.name == "settings":
         # the second setting is the momentum of sgd, which has no moments if it is 0
         row = [0.05, 0.9 if size["M"] else 0.0, 0.99, 0.3, 0.7, 0.95]
@@ -95,6 +98,7 @@ def draw_arguments(
         "parts": 1,
         "M": 1,
         "A": 1,
+        "R": 2,
         "reduction": 0,
         "optimizer": 0,
         "dropout_seed": 7 * seed,
@@ -111,6 +115,8 @@ def draw_arguments(
         split = Split(parts, by_columns=seed % 4 > 1)
         plan, sizes = plan_of(kernel, shape, size["T"], size["B"], split, size["dropout"])
         size = {**size, **sizes}
+    if "n" in size:
+        size = {"begin": 0, "end": size["n"], **size}
     size = whole_size(size)
     arguments: list[Any] = []
     for argument in kernel.arguments:
@@ -139,9 +145,18 @@ def run(kernel: Kernel, backend: str, arguments: list[Any], size: dict[str, int]
             implementation.pack(
                 packed=arguments[position], weight=weight, transposed=0, part=0, parts=1, K=K, J=J
             )
-    for part in range(parts if "parts" in names else 1):
-        if "parts" in names:
-            arguments[names.index("part")], arguments[names.index("parts")] = part, parts
+    first, last = ("begin", "end") if "begin" in names else ("part", "parts")
+    if first not in names:
+        parts = 1
+    for part in range(parts):
+        if first == "begin":
+            n = size["n"]
+            arguments[names.index(first)], arguments[names.index(last)] = (
+                n * part // parts,
+                n * (part + 1) // parts,
+            )
+        elif first in names:
+            arguments[names.index(first)], arguments[names.index(last)] = part, parts
         call(implementation, kernel.name, arguments)
 
 
@@ -264,8 +279,8 @@ def test_an_update_clips_and_then_scales(backend: str):
         settings=settings,
         limit=5.0,
         scale=0.5,
-        part=0,
-        parts=1,
+        begin=0,
+        end=3,
         n=3,
     )
     np.testing.assert_array_equal(params, [3.5, 0.75, -1.5])
@@ -285,8 +300,8 @@ def test_momentum_looks_back_and_nesterov_s_ahead(backend: str):
                 settings=row,
                 limit=np.inf,
                 scale=1.0,
-                part=0,
-                parts=1,
+                begin=0,
+                end=1,
                 n=1,
             )
             found.append(params[0])
@@ -297,7 +312,7 @@ def test_an_average_moves_to_the_parameters(backend: str):
     average, params = np.array([1.0, -2.0, 0.0]), np.array([3.0, 2.0, 0.5])
     for weight, expected in ((0.0, [1, -2, 0]), (0.25, [1.5, -1, 0.125]), (1.0, [3, 2, 0.5])):
         get_backend(backend).average_update(
-            average=average, params=params, weight=weight, part=0, parts=1, n=3
+            average=average, params=params, weight=weight, begin=0, end=3, n=3
         )
         np.testing.assert_array_equal(average, expected)
 
@@ -307,7 +322,7 @@ def test_an_average_that_fades_is_zero_rather_than_tiny(compiled: str):
         average, params = np.ones(37, dtype), np.zeros(37, dtype)
         for _ in range(600):
             get_backend(compiled).average_update(
-                average=average, params=params, weight=0.5, part=0, parts=1, n=37
+                average=average, params=params, weight=0.5, begin=0, end=37, n=37
             )
         np.testing.assert_array_equal(average, 0)
 
@@ -364,7 +379,7 @@ def test_c_refuses_wrong_dtypes_and_memory():
 
 @pytest.mark.parametrize("kernel", kernels(), ids=lambda kernel: kernel.name)
 def test_negative_sizes_are_refused_before_anything_is_read(kernel: Kernel, backend: str):
-    size = dict.fromkeys([*letters, "K", "J", "S", "W", "M", "first", "symbol_before", "stop_symbol"], 1)
+    size = dict.fromkeys([*letters, "K", "J", "S", "W", "R", "M", "first", "symbol_before", "stop_symbol"], 1)
     size["symbol_before"] = size["stop_symbol"] = 0
     for letter in [a.name for a in kernel.arguments if len(a.name) == 1 and a.name in size and a.name != "A"]:
         arguments = draw_arguments(kernel, size, np.float64, 0)
@@ -386,3 +401,33 @@ def test_symbols_outside_the_vocabulary_are_refused(name: str, symbol: int, back
             value[1] = symbol
     with pytest.raises(RuntimeError, match=re.escape(STATUS[BAD_SYMBOL])):
         call(get_backend(backend), name, arguments)
+
+
+def test_a_barrier_that_a_worker_left_stays_closed(compiled: str):
+    """All workers of a window pass a barrier or none does, so no worker updates its parameters alone."""
+    kernel = next(kernel for kernel in kernels() if kernel.name == "train_windows")
+    size = {**dict.fromkeys([*letters, "S", "W", "R"], 3), "A": 0, "P": 0, "first": 0}
+    names = [argument.name for argument in kernel.arguments]
+    given_first = draw_arguments(kernel, size, np.float32, 0, parts=2)
+    given_second = list(given_first)
+    given_first[names.index("part")], given_second[names.index("part")] = 0, 1
+    given_first[names.index("parts")] = given_second[names.index("parts")] = 2
+    barrier, params = (given_first[names.index(name)] for name in ("barrier", "params"))
+    barrier[...] = 0
+    before = params.copy()
+    aborted = re.escape(STATUS[ABORTED])
+
+    def work() -> None:
+        with pytest.raises(RuntimeError, match=aborted):
+            call(get_backend(compiled), kernel.name, given_first)
+
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(work)
+        while barrier[ARRIVED] == 0 and not first.done():
+            pass
+        barrier[ABORT] = 1
+        first.result()
+    barrier[ABORT] = 0  # the second worker does not even know of it
+    with pytest.raises(RuntimeError, match=aborted):
+        call(get_backend(compiled), kernel.name, given_second)
+    np.testing.assert_array_equal(params, before)

@@ -324,6 +324,30 @@ def test_a_setting_of_every_kind_reaches_the_training(text: Path, tmp_path: Path
 # ---- What is told ------------------------------------------------------------------------------------
 
 
+def test_a_model_is_continued_with_parameters_of_its_own_settings(text: Path, tmp_path: Path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run("train", text, "-o", first, *QUICK).exit_code == 0
+    more = tmp_path / "more.txt"
+    more.write_text("HELLO world. " * 40)
+    options = ["--freeze", "weight_hh*", "--freeze", "bias*", "--learning-rate-factor", "head.*=0.5"]
+    options += ["--optimizer", "adamw", "--weight-decay-factor", "head.bias=0"]
+    result = run("train", more, "-o", second, "--init", first, *options, "--steps", "5", "--backend", "numpy")
+    assert result.exit_code == 0, result.stderr
+    old, new = fastrnn.load(first), fastrnn.load(second)
+    assert new.network.hidden_size == 8
+    assert new.vocabulary.size > old.vocabulary.size
+    assert (new.network.parameters["weight_hh_l0"] == old.network.parameters["weight_hh_l0"]).all()
+    assert new.settings["freeze"] == ["weight_hh*", "bias*"]
+    assert new.settings["learning_rate_factors"] == {"head.*": 0.5}
+    assert new.settings["weight_decay_factors"] == {"head.bias": 0}
+    read_as_bytes = run("train", more, "-o", second, "--init", first, "--bytes", "--steps", "5")
+    assert "the text is of bytes, and init is a model of characters" in read_as_bytes.stderr
+    for wrong in ("head.bias", "head.bias=x", "=2", "a=1 --learning-rate-factor a=2"):
+        result = run("train", more, "-o", second, *f"--learning-rate-factor {wrong}".split())
+        assert result.exit_code == 2
+        assert "must be NAME=FACTOR" in result.stderr
+
+
 def test_where_no_terminal_is_lines_tell_how_far_it_is(text: Path, tmp_path: Path):
     settings = ["--steps", 10**9, "--log-every", 10**9, "--backend", "numpy", "--validation", 0]
     with started("train", text, "-o", tmp_path / "m", *settings) as process:

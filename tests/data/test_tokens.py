@@ -276,7 +276,12 @@ def test_names_of_numpy_s_str_are_str():
         (np.array([0, 1]), None, TypeError, "this is int64; whole numbers need vocabulary="),
         ([[0, 1], [2]], None, TypeError, "this is list; whole numbers need vocabulary="),
         (np.zeros((2, 2), int), None, TypeError, "this is ndarray; whole numbers need vocabulary="),
-        ("hello", 9, TypeError, "text is str, and vocabulary is for whole numbers: leave it out"),
+        (
+            "hello",
+            9,
+            TypeError,
+            "text is str, and vocabulary, or init with .* is for whole numbers: leave it out",
+        ),
         (b"hello", 9, TypeError, "text is bytes, and vocabulary"),
         (Path("x"), 9, TypeError, "text is PosixPath, and vocabulary"),
         (7, 9, TypeError, "text is int, and vocabulary"),

@@ -330,7 +330,7 @@ def test_no_update_computes_with_what_it_makes_zero(compiled: str, dtype: str, o
         gradients[::2] *= -1
         for scale in SCALES if dtype == "float32" else np.power(SCALES, 8):
             params, moments = np.ones(n, dtype), np.zeros((optimizer.moments, n), dtype)
-            arguments = params, moments, gradients, row, 5.0, scale, 0, 1, n
+            arguments = params, moments, gradients, row, 5.0, scale, 0, n, n
             call(network.backend, kernel, arguments)
             moments[...] = 0
             with Watch(network, kernel) as watch:
@@ -355,8 +355,8 @@ def test_the_watch_sees_denormals(compiled: str, weight: float, learning_rate: f
             settings=settings,
             limit=1.0,
             scale=1.0,
-            part=0,
-            parts=1,
+            begin=0,
+            end=1,
             n=1,
         )
     assert watch.met

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastrnn
@@ -244,3 +245,37 @@ def test_the_command_says_how_to_go_on(number: int, status: int, tmp_path: Path)
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=True)
     assert f"going on with {run} from update" in done.stderr
     assert out.read_bytes() == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_window_of_many_symbols_ends_soon_after_ctrl_c(compiled: str, threads: int):
+    """It ends in a small part of the time that it takes; either all weights are updated or none is."""
+    network = fastrnn.Network(50_000, 128, cell="gru", backend=compiled, threads=threads, rng=0)
+    trainer = fastrnn.Trainer(network, learning_rate=1e-4)
+    window = np.random.default_rng(0).integers(0, 50_000, (2, 64, 32))
+    trainer.step(*window[:, :1])  # compiles
+    began = time.perf_counter()
+    trainer.step(*window[:, :, :])
+    whole = time.perf_counter() - began
+    assert network.lasts(64, 32)
+    came = [0.0]
+
+    def interrupt(*_: object) -> None:
+        came.append(time.perf_counter())
+        raise KeyboardInterrupt
+
+    before, waits = signal.signal(signal.SIGALRM, interrupt), []
+    for moment in np.linspace(0.03, 0.9, 10):
+        trainer.reset_state()
+        weights, updates = network.flat.copy(), trainer.updates
+        signal.setitimer(signal.ITIMER_REAL, whole * moment)
+        try:
+            trainer.step(*window)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except KeyboardInterrupt:
+            waits.append(time.perf_counter() - came[-1])
+        assert (network.flat == weights).all() == (trainer.updates == updates)
+    signal.signal(signal.SIGALRM, before)
+    assert len(waits) > 5
+    assert max(waits) < whole / 4

@@ -21,13 +21,17 @@ LOG: Final = 3
 
 # FR_KC, FR_MC: the rows of B and of A that a product works on at a time, BLIS's KC and MC. FR_MAX_NR: the
 # columns of the widest panel of a packed matrix, of any instruction set. FR_ROWS: the rows that the head
-# works on at a time. FR_STRETCH: a worker checks for an abort after so many rows, a multiple of FR_KC.
-# FR_SUMS: the partial sums of a reduction; element i is added to sum i mod FR_SUMS, and sums.h adds these up.
+# works on at a time. FR_STRETCH: a worker checks for an abort after so many rows, a multiple of FR_KC, and
+# FR_PIECE: after about so many multiply-adds, which take about 20 ms. FR_MOVE: the multiply-adds in the time
+# of which memory for a number is read or written. FR_SUMS: the partial sums of a reduction; element i is
+# added to sum i mod FR_SUMS, and sums.h adds these up.
 KC: Final = 256
 MC: Final = 96
 MAX_NR: Final = 32
 ROWS: Final = 64
 STRETCH: Final = 1024
+PIECE: Final = 1000000000
+MOVE: Final = 128
 SUMS: Final = 16
 
 # Cells, by PyTorch's names.
@@ -81,8 +85,8 @@ DGATES: Final = 13  # (T, B, G·H): in the memory of the gates; in an rnn, of dh
 LAYER_PLAN: Final = 14
 
 # The barrier at which the workers of a window wait for each other: three counters, each on its own cache
-# line. They begin as zeros. When the last one is set to 1, every worker returns FR_ABORTED after at most
-# FR_STRETCH rows.
+# line. They begin as zeros. When the last one is set to 1, the workers return FR_ABORTED after about FR_PIECE
+# multiply-adds. An update of parameters that one worker has begun is done by all workers to its end.
 BARRIER: Final = 48
 ARRIVED: Final = 0
 GENERATION: Final = 16

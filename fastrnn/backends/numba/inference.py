@@ -58,8 +58,9 @@ def forward(losses, logits, w, params, x, worker, longest):
     N, steps = longest.T * B, min(longest.T, (KC + B - 1) // B)
     if bad_symbols(x.inputs, 0, N, V) or (exists(x.targets) and bad_symbols(x.targets, -1, N, V)):
         return BAD_SYMBOL
-    pack_forward(w, params, worker, longest)
-    status = barrier_wait(worker)
+    status = pack_forward(w, params, worker, longest)
+    if status == OK:
+        status = barrier_wait(worker)
     for t in range(0, longest.T, steps):
         s = sizes_of(longest.plan, min(steps, longest.T - t), B)
         some = without_dropout(at(x.inputs, t * B), x.targets, at(x.starts, t * B), x.state)
@@ -100,8 +101,7 @@ def network_prepare(prepared, params, plan, part, parts):
         return status
     if bad_worker(worker):
         return BAD_SIZE
-    pack_forward(at(prepared, 0), at(params, 0), worker, s)
-    return OK
+    return pack_forward(at(prepared, 0), at(params, 0), worker, s)
 
 
 @routine

@@ -21,6 +21,7 @@ from fastrnn.backends.numba.constants import (
     IH_T,
     LSTM,
     MASKED,
+    MOVE,
     OK,
     OUTPUT,
     RNN_RELU,
@@ -37,7 +38,7 @@ from fastrnn.backends.numba.llvm import at, clear, copy
 from fastrnn.backends.numba.lstm import lstm_forward_part
 from fastrnn.backends.numba.matmul import matmul_part, part_columns, part_start
 from fastrnn.backends.numba.rnn import rnn_forward_part
-from fastrnn.backends.numba.team import Worker, barrier_wait, check_abort
+from fastrnn.backends.numba.team import Worker, barrier_wait, check_abort, piece_of, pieces
 from fastrnn.backends.numba.views import inputs_of, is_dense, layer_offset_of, offset_of, optional
 
 
@@ -69,17 +70,34 @@ def bad_symbols(ids, lowest, N, V):
     return bad
 
 
-@procedure
+@routine
+def pack_part(packed, weight, transposed, worker, K, J):
+    """A worker's part of the packing of a weight."""
+    status, count = OK, pieces(MOVE * K * J, worker)
+    for i in range(count):
+        piece = piece_of(worker, i, count)
+        status = check_abort(worker)
+        if status == OK:
+            status = pack(packed, weight, transposed, piece.part, piece.parts, K, J)
+        if status != OK:
+            break
+    return status
+
+
+@routine
 def pack_forward(packed, params, worker, s):
-    part, parts, O = worker.part, worker.parts, s.G * s.H
+    status, O = OK, s.G * s.H
     for layer in range(s.L):
-        if is_dense(s, layer):
+        if status == OK and is_dense(s, layer):
             ih, I = at(params, layer_offset_of(s, layer, WEIGHT_IH)), inputs_of(s, layer)
-            pack(at(packed, layer_offset_of(s, layer, IH_T)), ih, 1, part, parts, I, O)
-        hh = at(params, layer_offset_of(s, layer, WEIGHT_HH))
-        pack(at(packed, layer_offset_of(s, layer, HH_T)), hh, 1, part, parts, s.H, O)
-    head = at(params, offset_of(s, HEAD_WEIGHT))
-    pack(at(packed, offset_of(s, HEAD_T)), head, 1, part, parts, s.H, s.V)
+            status = pack_part(at(packed, layer_offset_of(s, layer, IH_T)), ih, 1, worker, I, O)
+        if status == OK:
+            hh = at(params, layer_offset_of(s, layer, WEIGHT_HH))
+            status = pack_part(at(packed, layer_offset_of(s, layer, HH_T)), hh, 1, worker, s.H, O)
+    if status == OK:
+        head = at(params, offset_of(s, HEAD_WEIGHT))
+        status = pack_part(at(packed, offset_of(s, HEAD_T)), head, 1, worker, s.H, s.V)
+    return status
 
 
 @routine

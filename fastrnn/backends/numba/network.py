@@ -34,6 +34,7 @@ from fastrnn.backends.numba.constants import (
     LOGITS,
     LSTM,
     MEAN,
+    MOVE,
     OK,
     OUTPUT,
     PARAMETERS,
@@ -51,7 +52,7 @@ from fastrnn.backends.numba.constants import (
 from fastrnn.backends.numba.cross_entropy import cross_entropy
 from fastrnn.backends.numba.dropout import dropout
 from fastrnn.backends.numba.gru import gru_backward_part, gru_gradients
-from fastrnn.backends.numba.jit import inlined, jit, procedure, routine
+from fastrnn.backends.numba.jit import inlined, jit, routine
 from fastrnn.backends.numba.layers import (
     Dropout,
     Window,
@@ -62,6 +63,7 @@ from fastrnn.backends.numba.layers import (
     of_columns,
     of_rows,
     pack_forward,
+    pack_part,
     scratch_of,
 )
 from fastrnn.backends.numba.linear import (
@@ -69,7 +71,6 @@ from fastrnn.backends.numba.linear import (
     gather_gradients,
     linear_forward,
     linear_gradients,
-    pack,
     recurrent_gradients,
 )
 from fastrnn.backends.numba.llvm import at, clear, on_stack
@@ -77,7 +78,7 @@ from fastrnn.backends.numba.lstm import lstm_backward_part
 from fastrnn.backends.numba.matmul import part_start
 from fastrnn.backends.numba.rnn import rnn_backward_part
 from fastrnn.backends.numba.sums import sum_of
-from fastrnn.backends.numba.team import Worker, bad_worker, barrier_wait, check_abort
+from fastrnn.backends.numba.team import Worker, bad_worker, barrier_wait, check_abort, piece_of, pieces
 from fastrnn.backends.numba.update import (
     adagrad_update,
     adam_update,
@@ -98,18 +99,36 @@ from fastrnn.backends.numba.views import (
 )
 
 
-@procedure
+@routine
 def pack_backward(w, params, worker, s):
-    part, parts, O = worker.part, worker.parts, s.G * s.H
+    status, O = OK, s.G * s.H
     for layer in range(s.L):
-        if is_dense(s, layer):
+        if status == OK and is_dense(s, layer):
             ih, I = at(params, layer_offset_of(s, layer, WEIGHT_IH)), inputs_of(s, layer)
-            pack(at(w, layer_offset_of(s, layer, IH)), ih, 0, part, parts, O, I)
-        hh = at(params, layer_offset_of(s, layer, WEIGHT_HH))
-        pack(at(w, layer_offset_of(s, layer, HH)), hh, 0, part, parts, O, s.H)
-    pack(at(w, offset_of(s, HEAD)), at(params, offset_of(s, HEAD_WEIGHT)), 0, part, parts, s.V, s.H)
-    if part == 0:
+            status = pack_part(at(w, layer_offset_of(s, layer, IH)), ih, 0, worker, O, I)
+        if status == OK:
+            hh = at(params, layer_offset_of(s, layer, WEIGHT_HH))
+            status = pack_part(at(w, layer_offset_of(s, layer, HH)), hh, 0, worker, O, s.H)
+    if worker.part == 0:
         clear(at(w, offset_of(s, ZEROS)), max(s.E, s.H))
+    if status == OK:
+        head = at(params, offset_of(s, HEAD_WEIGHT))
+        status = pack_part(at(w, offset_of(s, HEAD)), head, 0, worker, s.V, s.H)
+    return status
+
+
+@routine
+def clear_part(x, worker, n):
+    """Set a worker's part of n elements to zero."""
+    status, count = OK, pieces(MOVE * n, worker)
+    for i in range(count):
+        piece = piece_of(worker, i, count)
+        first = part_start(n, piece.part, piece.parts)
+        status = check_abort(worker)
+        if status != OK:
+            break
+        clear(at(x, first), part_start(n, piece.part + 1, piece.parts) - first)
+    return status
 
 
 @routine
@@ -142,7 +161,11 @@ def run_head(losses, w, params, x, begin, count, worker, s):
             if status == OK:
                 status = linear_forward(some, at(output, n * H), head_t, head_bias, rows, H, V)
             if status == OK:
+                status = check_abort(worker)
+            if status == OK:
                 status = cross_entropy(at(losses, n), some, some, at(x.targets, n), x.scale, rows, V)
+            if status == OK:
+                status = check_abort(worker)
             if status == OK:
                 status = linear_forward(dh_rows, some, head, zeros, rows, V, H)
             if status == OK and d.dropout > 0:
@@ -160,17 +183,20 @@ def add_head_gradients(grads, w, begin, count, block, worker, s):
         at(w, offset_of(s, LOGITS)),
     )
     dweight, dbias = at(grads, offset_of(s, HEAD_WEIGHT)), at(grads, offset_of(s, HEAD_BIAS))
-    status, N = OK, count * s.B
+    N = count * s.B
     for n in range(0, N, STRETCH):
-        status = check_abort(worker)
-        if status == OK:
-            status = linear_gradients(
-                dweight, dbias, block, at(dlogits, n * s.V), at(output, n * s.H), worker.part, worker.parts,
-                min(STRETCH, N - n), s.H, s.V,
-            )  # fmt: skip
-        if status != OK:
-            break
-    return status
+        rows = min(STRETCH, N - n)
+        some, dsome, cut = at(output, n * s.H), at(dlogits, n * s.V), pieces(rows * s.H * s.V, worker)
+        for i in range(cut):
+            piece = piece_of(worker, i, cut)
+            status = check_abort(worker)
+            if status == OK:
+                status = linear_gradients(
+                    dweight, dbias, block, dsome, some, piece.part, piece.parts, rows, s.H, s.V
+                )
+            if status != OK:
+                return status
+    return OK
 
 
 @routine
@@ -282,12 +308,16 @@ def add_gradients(grads, w, x, block, worker, s):
     """Add the gradients of all parameters except the head's, for a worker's part of the outputs."""
     status, N = OK, s.T * s.B
     for layer in range(s.L):
+        I = inputs_of(s, layer) if is_dense(s, layer) else 1
         for n in range(0, N, STRETCH):
-            status = check_abort(worker)
-            if status == OK:
-                status = add_gradients_of_rows(grads, w, x, layer, n, min(STRETCH, N - n), block, worker, s)
-            if status != OK:
-                return status
+            rows = min(STRETCH, N - n)
+            cut = pieces(rows * (I + s.H) * s.G * s.H, worker)
+            for i in range(cut):
+                status, piece = check_abort(worker), piece_of(worker, i, cut)
+                if status == OK:
+                    status = add_gradients_of_rows(grads, w, x, layer, n, rows, block, piece, s)
+                if status != OK:
+                    return status
     if s.E > 0:
         dembedding, dx = at(grads, offset_of(s, EMBEDDING_WEIGHT)), at(w, offset_of(s, DX))
         for n in range(0, N, STRETCH):
@@ -303,13 +333,15 @@ def add_gradients(grads, w, x, block, worker, s):
 @routine
 def gradients(losses, grads, w, params, x, worker, s):
     """The gradients of a window, in a workspace ``w``."""
-    size, steps = s.plan[PARAMETERS], s.plan[HEAD_STEPS]
-    first = part_start(size, worker.part, worker.parts)
+    steps = s.plan[HEAD_STEPS]
     block = at(w, offset_of(s, BLOCKS) + worker.part * packed_size(KC, max(s.E, s.H)))
-    clear(at(grads, first), part_start(size, worker.part + 1, worker.parts) - first)
-    pack_forward(w, params, worker, s)
-    pack_backward(w, params, worker, s)
-    status = barrier_wait(worker)
+    status = clear_part(grads, worker, s.plan[PARAMETERS])
+    if status == OK:
+        status = pack_forward(w, params, worker, s)
+    if status == OK:
+        status = pack_backward(w, params, worker, s)
+    if status == OK:
+        status = barrier_wait(worker)
     if status == OK:
         status = layers_forward(w, w, params, x, worker, s)
     for t in range(0, s.T, steps):
@@ -366,35 +398,87 @@ def gradient_scale(targets, reduction, N, B):
 
 
 @routine
-def update(params, moments, grads, settings, optimizer, limit, scale, worker, n):
-    part, parts = worker.part, worker.parts
+def bad_ranges(ranges, R, n):
+    """Whether ranges are not in ascending order within n elements."""
+    end = 0
+    for r in range(R):
+        if ranges[2 * r] < end or ranges[2 * r + 1] < ranges[2 * r]:
+            return True
+        end = ranges[2 * r + 1]
+    return R < 0 or end > n
+
+
+@routine
+def count_frozen(ranges, R, n):
+    """The number of elements outside of the ranges."""
+    for r in range(R):
+        n -= ranges[2 * r + 1] - ranges[2 * r]
+    return n
+
+
+@routine
+def clear_frozen(grads, ranges, worker, R, n):
+    """Set the gradients outside of the ranges to zero: a worker sets its part, and waits for the others."""
+    end = 0
+    for r in range(R + 1):
+        following = ranges[2 * r] if r < R else n
+        first = part_start(following - end, worker.part, worker.parts)
+        clear(at(grads, end + first), part_start(following - end, worker.part + 1, worker.parts) - first)
+        end = ranges[2 * r + 1] if r < R else n
+    return barrier_wait(worker)
+
+
+@routine
+def update_range(params, moments, grads, settings, optimizer, limit, scale, begin, end, n):
+    """The update of the elements from ``begin`` up to ``end``."""
     if optimizer == SGD:
-        return sgd_update(params, moments, grads, settings, limit, scale, part, parts, n)
+        return sgd_update(params, moments, grads, settings, limit, scale, begin, end, n)
     if optimizer == ADAGRAD:
-        return adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n)
+        return adagrad_update(params, moments, grads, settings, limit, scale, begin, end, n)
     if optimizer == ADAM:
-        return adam_update(params, moments, grads, settings, limit, scale, part, parts, n)
+        return adam_update(params, moments, grads, settings, limit, scale, begin, end, n)
     if optimizer == RMSPROP:
-        return rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, n)
+        return rmsprop_update(params, moments, grads, settings, limit, scale, begin, end, n)
     return BAD_CHOICE
+
+
+@routine
+def update(
+    params, moments, average, grads, settings, average_weight, ranges, optimizer, limit, scale, worker, A, R,
+    n,
+):  # fmt: skip
+    """A worker's part of an update of the ranges, each with its row of settings, and of the average."""
+    status = OK
+    for r in range(R):
+        first, count = ranges[2 * r], ranges[2 * r + 1] - ranges[2 * r]
+        begin = first + part_start(count, worker.part, worker.parts)
+        end = first + part_start(count, worker.part + 1, worker.parts)
+        row = at(settings, r * SETTINGS)
+        status = update_range(params, moments, grads, row, optimizer, limit, scale, begin, end, n)
+        if status == OK and A > 0:
+            status = average_update(average, params, average_weight, begin, end, n)
+        if status != OK:
+            break
+    return status
 
 
 @jit
 def train_windows(
     losses, norms, symbol_losses, params, grads, moments, average, state, workspace, barrier, inputs,
-    targets, starts, settings, average_weights, plan, optimizer, reduction, value_limit, norm_limit, dropout,
-    dropout_seed, first_update, first, part, parts, A, W, S, T, B,
+    targets, starts, settings, average_weights, ranges, plan, optimizer, reduction, value_limit, norm_limit,
+    dropout, dropout_seed, first_update, first, part, parts, A, R, W, S, T, B,
 ):  # fmt: skip
     longest, worker = sizes_of(plan, T, B), Worker(at(barrier, 0), part, parts)
     status = bad_sizes(longest)
     if status != OK:
         return status
-    if first < 0 or W < 0 or S < 1 or bad_worker(worker):
+    windows, n = (S + T - 1) // T, plan[PARAMETERS]
+    trained = at(ranges, 0)
+    if first < 0 or W < 0 or S < 1 or bad_worker(worker) or bad_ranges(trained, R, n):
         return BAD_SIZE
     if bad_symbols(at(inputs, 0), 0, S * B, longest.V) or bad_symbols(at(targets, 0), -1, S * B, longest.V):
         return BAD_SYMBOL
-    windows, n = (S + T - 1) // T, plan[PARAMETERS]
-    norm = on_stack(norms, 1)
+    norm, has_frozen = on_stack(norms, 1), count_frozen(trained, R, n) > 0
     if part == 0:
         for w in range(W):
             losses[w] = norms[w] = math.nan
@@ -406,6 +490,8 @@ def train_windows(
         scaled = gradient_scale(y, reduction, s.T * B, B)
         x = Window(at(inputs, start * B), y, at(starts, start * B), at(state, 0), scaled, dropped)
         status = gradients(at(symbol_losses, 0), at(grads, 0), at(workspace, 0), at(params, 0), x, worker, s)
+        if status == OK and has_frozen:
+            status = clear_frozen(at(grads, 0), trained, worker, R, n)
         if status != OK:
             return status
         # all workers compute the same loss and norm, so they all stop or all go on
@@ -418,10 +504,11 @@ def train_windows(
         if not (math.isfinite(loss) and math.isfinite(norm[0])):
             return OK
         scale = norm_limit / norm[0] if norm[0] > norm_limit else 1.0
-        row = at(settings, w * SETTINGS)
-        status = update(params, moments, grads, row, optimizer, value_limit, scale, worker, n)
-        if status == OK and A > 0:
-            status = average_update(average, params, average_weights[w], part, parts, n)
+        rows = at(settings, w * R * SETTINGS)
+        status = update(
+            params, moments, average, grads, rows, average_weights[w], trained, optimizer, value_limit, scale,
+            worker, A, R, n,
+        )  # fmt: skip
         if status == OK:
             status = barrier_wait(worker)
         if status != OK:

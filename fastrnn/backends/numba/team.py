@@ -9,7 +9,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastrnn.backends.numba.constants import ABORT, ABORTED, ARRIVED, GENERATION, OK
+from fastrnn.backends.numba.constants import ABORT, ABORTED, ARRIVED, GENERATION, OK, PIECE
 from fastrnn.backends.numba.jit import inlined, routine
 from fastrnn.backends.numba.llvm import address, exists, no_barrier
 
@@ -55,6 +55,21 @@ def atomic_load(typing_context, array, i):
     return types.int32(array, types.intp), emit
 
 
+@intrinsic
+def replace(typing_context, array, i, now, by):
+    """Replace an element of an int32 array if it is still ``now``, atomically; return whether it was."""
+
+    def emit(context, builder, signature, arguments):
+        element = builder.gep(address(context, builder, array, arguments[0]), [arguments[1]])
+        swapped = builder.cmpxchg(element, arguments[2], arguments[3], "seq_cst", "seq_cst")
+        return builder.extract_value(swapped, 1)
+
+    return types.boolean(array, types.intp, types.int32, types.int32), emit
+
+
+#: The generation of a barrier that nobody passes any more, because a worker that waited was aborted.
+CLOSED = -1
+
 #: Yields the processor to other threads.
 yield_cpu = types.ExternalFunction(
     "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
@@ -68,20 +83,34 @@ def check_abort(worker):
 
 
 @routine
+def pieces(multiply_adds, worker):
+    """In how many pieces a worker does its part of so many multiply-adds; each begins with a check."""
+    return 1 + multiply_adds // worker.parts // PIECE
+
+
+@inlined
+def piece_of(worker, piece, count):
+    """A piece of a worker's part, as a part of more parts; it is not for waiting."""
+    return Worker(worker.barrier, worker.part * count + piece, worker.parts * count)
+
+
+@routine
 def barrier_wait(worker):
+    """All workers pass a barrier or none does: the last to arrive opens it, or an aborted one closes it."""
     barrier, parts = worker.barrier, worker.parts
     if parts == 1:
         return OK
     now = atomic_load(barrier, GENERATION)
+    if now == CLOSED:
+        return ABORTED
     if atomic_add(barrier, ARRIVED, np.int32(1)) == parts - 1:
         atomic_add(barrier, ARRIVED, np.int32(-parts))
-        atomic_add(barrier, GENERATION, np.int32(1))
-        return OK
+        return OK if replace(barrier, GENERATION, now, np.int32(now + 1)) else ABORTED
     spins = 0
     while atomic_load(barrier, GENERATION) == now:
         if check_abort(worker) != OK:
-            return ABORTED
+            replace(barrier, GENERATION, now, np.int32(CLOSED))
         spins += 1
         if spins > 2000:
             yield_cpu()
-    return OK
+    return ABORTED if atomic_load(barrier, GENERATION) == CLOSED else OK

@@ -36,7 +36,6 @@ from fastrnn.backends.numba.elementary import (
 )
 from fastrnn.backends.numba.jit import procedure, routine
 from fastrnn.backends.numba.llvm import as_element, at
-from fastrnn.backends.numba.matmul import part_start
 from fastrnn.backends.numba.simd import Vectors
 from fastrnn.backends.numba.sums import add, fold
 
@@ -91,8 +90,13 @@ def gradient_norm(norm, grads, limit, n):
 
 
 @routine
-def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
-    if part < 0 or part >= parts or n < 0:
+def bad_range(begin, end, n):
+    return begin < 0 or end < begin or n < end
+
+
+@routine
+def sgd_update(params, moments, grads, settings, limit, scale, begin, end, n):
+    if bad_range(begin, end, n):
         return BAD_SIZE
     learning_rate, bound, factor = (
         as_element(params, settings[LEARNING_RATE]),
@@ -104,13 +108,12 @@ def sgd_update(params, moments, grads, settings, limit, scale, part, parts, n):
         as_element(params, settings[SGD_OF_GRADIENT]),
         as_element(params, settings[SGD_OF_MOMENT]),
     )
-    first, last = part_start(n, part, parts), part_start(n, part + 1, parts)
-    p, m, dp = at(params, first), at(moments, first), at(grads, first)
+    p, m, dp = at(params, begin), at(moments, begin), at(grads, begin)
     if momentum == 0:
-        for i in range(last - first):
+        for i in range(end - begin):
             p[i] -= learning_rate * scaled(dp[i], bound, factor)
     else:
-        for i in range(last - first):
+        for i in range(end - begin):
             g = scaled(dp[i], bound, factor)
             m[i] = flush(momentum * m[i] + g)
             p[i] -= learning_rate * (a * g + b * m[i])
@@ -126,8 +129,8 @@ def adagrad(p, m, grads, learning_rate, epsilon, limit, factor, n):
 
 
 @routine
-def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, n):
-    if part < 0 or part >= parts or n < 0:
+def adagrad_update(params, moments, grads, settings, limit, scale, begin, end, n):
+    if bad_range(begin, end, n):
         return BAD_SIZE
     learning_rate, epsilon, bound, factor = (
         as_element(params, settings[LEARNING_RATE]),
@@ -135,21 +138,21 @@ def adagrad_update(params, moments, grads, settings, limit, scale, part, parts, 
         as_element(params, limit),
         as_element(params, scale),
     )
-    i, last = part_start(n, part, parts), part_start(n, part + 1, parts)
-    while i + SUMS <= last:  # a gradient of 0 changes nothing; absent input symbols have it
+    i = begin
+    while i + SUMS <= end:  # a gradient of 0 changes nothing; absent input symbols have it
         some, nonzero = at(grads, i), 0
         for j in range(SUMS):
             nonzero |= some[j] != 0
         if nonzero:
             adagrad(at(params, i), at(moments, i), some, learning_rate, epsilon, bound, factor, SUMS)
         i += SUMS
-    adagrad(at(params, i), at(moments, i), at(grads, i), learning_rate, epsilon, bound, factor, last - i)
+    adagrad(at(params, i), at(moments, i), at(grads, i), learning_rate, epsilon, bound, factor, end - i)
     return OK
 
 
 @routine
-def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
-    if part < 0 or part >= parts or n < 0:
+def adam_update(params, moments, grads, settings, limit, scale, begin, end, n):
+    if bad_range(begin, end, n):
         return BAD_SIZE
     step, beta1, beta2 = (
         as_element(params, settings[LEARNING_RATE]),
@@ -166,10 +169,9 @@ def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
         as_element(params, limit),
         as_element(params, scale),
     )
-    first = part_start(n, part, parts)
-    p, dp = at(params, first), at(grads, first)
-    m, v = at(moments, first), at(moments, n + first)
-    for i in range(part_start(n, part + 1, parts) - first):
+    p, dp = at(params, begin), at(grads, begin)
+    m, v = at(moments, begin), at(moments, n + begin)
+    for i in range(end - begin):
         g = scaled(dp[i], bound, factor)
         m[i] = flush(beta1 * m[i] + rest1 * g)
         v[i] = flush_square(beta2 * v[i] + flush(rest2 * g) * g)
@@ -178,8 +180,8 @@ def adam_update(params, moments, grads, settings, limit, scale, part, parts, n):
 
 
 @routine
-def rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, n):
-    if part < 0 or part >= parts or n < 0:
+def rmsprop_update(params, moments, grads, settings, limit, scale, begin, end, n):
+    if bad_range(begin, end, n):
         return BAD_SIZE
     learning_rate, alpha, rest, epsilon = (
         as_element(params, settings[LEARNING_RATE]),
@@ -188,9 +190,8 @@ def rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, 
         as_element(params, settings[RMSPROP_EPSILON]),
     )
     bound, factor = as_element(params, limit), as_element(params, scale)
-    first = part_start(n, part, parts)
-    p, m, dp = at(params, first), at(moments, first), at(grads, first)
-    for i in range(part_start(n, part + 1, parts) - first):
+    p, m, dp = at(params, begin), at(moments, begin), at(grads, begin)
+    for i in range(end - begin):
         g = scaled(dp[i], bound, factor)
         m[i] = flush_square(alpha * m[i] + flush(rest * g) * g)
         p[i] -= learning_rate * g / (math.sqrt(m[i]) + epsilon)
@@ -198,12 +199,11 @@ def rmsprop_update(params, moments, grads, settings, limit, scale, part, parts, 
 
 
 @routine
-def average_update(average, params, weight, part, parts, n):
-    if part < 0 or part >= parts or n < 0:
+def average_update(average, params, weight, begin, end, n):
+    if bad_range(begin, end, n):
         return BAD_SIZE
     own, rest = as_element(params, weight), as_element(params, 1 - weight)
-    first = part_start(n, part, parts)
-    mean, p = at(average, first), at(params, first)
-    for i in range(part_start(n, part + 1, parts) - first):
+    mean, p = at(average, begin), at(params, begin)
+    for i in range(end - begin):
         mean[i] = flush(rest * mean[i] + own * p[i])
     return OK
