@@ -126,6 +126,10 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Print a sample of this many symbols after training.",
 )
 @click.option("--metrics", help="A file to which each record is written as a line of JSON.")
+@click.option("--tensorboard", help="A directory to which TensorBoard's event files are written.")
+@click.option(
+    "--mlflow", help="An experiment of MLflow to log to; MLFLOW_TRACKING_URI says where MLflow keeps it."
+)
 @click.option(
     "--sample-every", type=int, help="Updates from one sample on stderr to the next, during training."
 )
@@ -143,6 +147,8 @@ def train(
     vocabulary: str | None,
     n_sample: int,
     metrics: str | None,
+    tensorboard: str | None,
+    mlflow: str | None,
     sample_every: int | None,
     prime: str | None,
     quiet: bool,
@@ -167,7 +173,7 @@ def train(
         _require_own_files(
             {"--output": output, "--checkpoint": options["checkpoint"], "--metrics": metrics}, file
         )
-        given["callbacks"] = _callbacks(metrics, sample_every)
+        given["callbacks"] = _callbacks(metrics, tensorboard, mlflow, sample_every)
         source: Any = _source(file, text)
         try:
             model = fastrnn.train(
@@ -193,11 +199,17 @@ def train(
             sys.exit(1)
 
 
-def _callbacks(metrics: str | None, sample_every: int | None) -> list[fastrnn.Callback]:
+def _callbacks(
+    metrics: str | None, tensorboard: str | None, mlflow: str | None, sample_every: int | None
+) -> list[fastrnn.Callback]:
     """The callbacks that options ask for."""
     found: list[fastrnn.Callback] = []
     if metrics is not None:
         found.append(fastrnn.callbacks.JsonLines(metrics))
+    if tensorboard is not None:
+        found.append(fastrnn.callbacks.TensorBoard(tensorboard))
+    if mlflow is not None:
+        found.append(fastrnn.callbacks.MLflow(mlflow))
     if sample_every is not None:
         found.append(fastrnn.callbacks.Samples(sample_every))
     return found

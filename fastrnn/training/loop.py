@@ -59,6 +59,9 @@ def fit(
                 _finish_early(training, recorder, is_between_updates=is_between_updates)
             message, number = f"interrupted after {updates} updates", number or signal.SIGINT
             raise TrainingInterrupted(message, training.model, updates, number, training.saved) from error
+        except Exception as error:
+            training.tell("after_error", error)
+            raise
 
 
 def _update(
