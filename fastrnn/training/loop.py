@@ -29,10 +29,8 @@ def fit(
     recorder: Recorder,
     divergence: Divergence,
     display: ProgressDisplay | None,
-    *,
-    terminate: bool,
 ) -> None:
-    """Do the updates, and tell the callbacks; ``terminate`` says whether SIGTERM is handled as Ctrl-C is.
+    """Do the updates, and tell the callbacks.
 
     Raises
     ------
@@ -40,7 +38,7 @@ def fit(
         The error has the model that training had reached.
     """
     is_over = False
-    with Interruptions(terminate=terminate) as interruptions:
+    with Interruptions() as interruptions:
         training.at_once = interruptions.at_once
         try:
             with training.at_once():

@@ -216,9 +216,10 @@ def train(
     fastrnn.DivergenceError
         Training diverged, also after the last retry; the error's ``model`` is the one that it had reached.
     fastrnn.TrainingInterrupted
-        Ctrl-C, a ``KeyboardInterrupt``, or with a checkpoint also SIGTERM; the error's ``model`` is the one
-        that training had reached. The current window ends and a checkpoint is written before it is raised; a
-        second Ctrl-C ends training at once. Only in the main thread, and with Python's own handler.
+        Ctrl-C or SIGTERM; it is a ``KeyboardInterrupt``, and its ``model`` is the one that training had
+        reached. The current window ends and, if there is one, a checkpoint is written before it is raised. A
+        second Ctrl-C ends training at once, and a second SIGTERM the process. Only in the main thread, and
+        with Python's own handlers.
 
     Warns
     -----
@@ -273,7 +274,7 @@ def train(
             training.callbacks = [callback for callback in made if callback is not None]
             if resumption is not None:
                 resumption.restore(training)
-            fit(training, recorder, divergence, display, terminate=checkpoint is not None)
+            fit(training, recorder, divergence, display)
     return training.model
 
 
