@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 import fastrnn
 from fastrnn.cli.program import SIGNALLED, backend_option, log_on_stderr, seed_option, threads_option
@@ -107,14 +108,19 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("file", required=False)
 @click.option("--text", help="Train on this text instead of a file.")
 @click.option("-o", "--output", required=True, help="Where to write the model.")
-@click.option("--bytes", "as_bytes", is_flag=True, help="Read the file as bytes instead of characters.")
+@click.option(
+    "--config", help="A TOML file of settings; those of the command line come before them.  [default: none]"
+)
+@click.option(
+    "--bytes", "as_bytes", is_flag=True, default=None, help="Read the file as bytes instead of characters."
+)
 @click.option("--encoding", help="The file's encoding, such as latin-1 or utf-16.  [default: utf-8]")
 @click.option(
     "--newlines",
     help="universal: leave out a byte order mark, read CR LF and CR as LF; keep: change nothing."
     "  [default: universal]",
 )
-@click.option("--lines", is_flag=True, help="Each line is a document of its own.")
+@click.option("--lines", is_flag=True, default=None, help="Each line is a document of its own.")
 @click.option(
     "--vocabulary", help="The characters that the model should know, or ascii.  [default: those of the text]"
 )
@@ -143,8 +149,7 @@ def train(
     file: str | None,
     text: str | None,
     output: str,
-    as_bytes: bool,
-    vocabulary: str | None,
+    config: str | None,
     n_sample: int,
     metrics: str | None,
     tensorboard: str | None,
@@ -152,8 +157,6 @@ def train(
     sample_every: int | None,
     prime: str | None,
     quiet: bool,
-    seed: int | None,
-    backend: str,
     **options: Any,
 ) -> None:
     """Train a model on FILE (- is stdin) and write it to OUTPUT."""
@@ -161,31 +164,24 @@ def train(
         raise click.UsageError("give a FILE, or --text")
     if prime is not None and not n_sample:
         raise click.UsageError("--prime is what --sample continues: give both")
-    given = {name: value for name, value in options.items() if value is not None}
-    if vocabulary is not None:
-        given["vocabulary"] = decoded(vocabulary, "--vocabulary")
+    settings = _settings(config, options)
+    if quiet:
+        settings["progress"] = False
     with log_on_stderr(logging.ERROR if quiet else logging.INFO):
         from fastrnn.core.atomic import require_place
         from fastrnn.training.presets import random_generator
 
-        rng = random_generator(options["preset"], seed)  # the sample takes its next draws
+        # the sample takes its next draws
+        settings["rng"] = rng = random_generator(settings.get("preset"), settings.get("rng"))
+        checkpoint = settings.get("checkpoint")
         require_place(output)  # so that this fails before training, not after it
-        _require_own_files(
-            {"--output": output, "--checkpoint": options["checkpoint"], "--metrics": metrics}, file
-        )
-        given["callbacks"] = _callbacks(metrics, tensorboard, mlflow, sample_every)
+        _require_own_files({"--output": output, "--checkpoint": checkpoint, "--metrics": metrics}, file)
+        settings["callbacks"] = _callbacks(metrics, tensorboard, mlflow, sample_every)
         source: Any = _source(file, text)
         try:
-            model = fastrnn.train(
-                source,
-                unit="byte" if as_bytes else "character",
-                backend=backend,
-                rng=rng,
-                progress=not quiet,
-                **given,
-            )
+            model = fastrnn.train(source, **settings)
         except fastrnn.TrainingInterrupted as interruption:
-            _end_early(interruption, output, file, options["checkpoint"])
+            _end_early(interruption, output, file, checkpoint)
         except fastrnn.DivergenceError as error:
             if error.model is not None:
                 # the existing file may be a better model
@@ -197,6 +193,28 @@ def train(
             write_sample(model, model.sample_pieces(n_sample, as_unit(model, prime), rng=rng))
         if not is_where_asked:
             sys.exit(1)
+
+
+def _settings(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `fastrnn.train`: those of options and, where they say nothing, those of a file.
+
+    An option that ends training replaces all ends of the file.
+    """
+    from fastrnn.training.presets import ENDS
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if click.get_current_context().get_parameter_source("backend") is ParameterSource.DEFAULT:
+        del given["backend"]
+    if given.pop("as_bytes", False):
+        given["unit"] = "byte"
+    if "seed" in given:
+        given["rng"] = given.pop("seed")
+    if "vocabulary" in given:
+        given["vocabulary"] = decoded(given["vocabulary"], "--vocabulary")
+    settings = {} if config is None else fastrnn.read_settings(config)
+    replaced = ENDS if ENDS & given.keys() else set()
+    kept = {name: value for name, value in settings.items() if name not in replaced}
+    return {"unit": "character", **kept, **given}
 
 
 def _callbacks(

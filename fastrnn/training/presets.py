@@ -62,6 +62,9 @@ KEEPS = ("best", "last")
 #: The place of the held-out part: the end of the text, or the end of each row of a batch.
 SPLITS = ("end", "rows")
 
+#: The settings that end training; any of them replaces those of a preset.
+ENDS = {"steps", "epochs", "time_limit"}
+
 #: The check of each setting of a configuration.
 SETTING_CHECKS: dict[str, Check] = {
     **{name: config.CHECKS[name] for name in config.OPTIONS},
@@ -183,8 +186,8 @@ class TrainingConfig:
 
     def replaced(self, **changes: Any) -> TrainingConfig:
         """Return a copy with changed settings; a new end of training replaces the old one."""
-        if any(changes.get(name) is not None for name in ("steps", "epochs", "time_limit")):
-            changes = {"steps": None, "epochs": None, "time_limit": None, **changes}
+        if any(changes.get(name) is not None for name in ENDS):
+            changes = {**dict.fromkeys(ENDS), **changes}
         return replace(self, **changes)
 
     def fitted(self, T: int, B: int, windows: int) -> TrainingConfig:
