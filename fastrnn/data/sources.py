@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from fastrnn.data.vocabulary import (
     Text,
     TokenVocabulary,
     code_points,
+    if_missing,
     unit_of,
     universal_newlines,
     whole_numbers,
@@ -144,7 +145,7 @@ def _read_documents(source: Iterable[Any], newlines: str) -> Documents:
     """Documents in memory."""
     changes = Changes(newlines)
     texts: list[Text] = []
-    for place, text in enumerate(source):
+    for place, text in enumerate(values_of(source)):
         try:
             texts.append(changes.as_read(_plain(text)))
         except TypeError as error:
@@ -153,6 +154,14 @@ def _read_documents(source: Iterable[Any], newlines: str) -> Documents:
     if len(units) > 1:
         raise TypeError("the documents must be all str or all bytes, and are mixed")
     return Documents.of(texts, units.pop(), changes.told())
+
+
+def values_of(source: Any) -> Iterable[Any]:
+    """The texts of an iterable; those of a column of pandas, polars or Arrow are converted together."""
+    for method in ("to_pylist", "to_list"):
+        if hasattr(source, method):
+            return cast("list[Any]", getattr(source, method)())
+    return cast("Iterable[Any]", source)
 
 
 def _warn_of_shapes(documents: Documents) -> None:
@@ -237,7 +246,7 @@ def _read_tokens(source: Any, vocabulary: TokenVocabulary) -> Corpus:
         raise _not_tokens(source)
     require_order(source)
     if hasattr(source, "__array__") or isinstance(source, array.array):
-        source = np.asarray(source)
+        source = _as_array(source)
     elif not isinstance(source, list | tuple):
         source = list(source)
     if _is_running(source):
@@ -249,6 +258,16 @@ def _read_tokens(source: Any, vocabulary: TokenVocabulary) -> Corpus:
         except (TypeError, ValueError) as error:
             raise type(error)(f"document {place} of {len(source)}: {error}") from error
     return Documents.of(texts, "token")
+
+
+def _as_array(column: Any) -> Any:
+    """A column of tokens as an array; a missing value in it is a ``TypeError``."""
+    tokens = np.asarray(column)
+    if tokens.dtype.kind in "fO" and tokens.ndim == 1:
+        for place, token in enumerate(tokens.tolist()):
+            if missing := if_missing(token):
+                raise TypeError(f"the token at position {place} is {token!r}{missing}")
+    return tokens
 
 
 def _is_running(tokens: Any) -> bool:
@@ -271,13 +290,13 @@ def _running(text: Text | TextFile | TokenText, unit: str) -> RunningText:
 
 def _plain(text: Any) -> Text:
     """A text as str or bytes; anything else is a ``TypeError``."""
+    if hasattr(text, "as_py"):  # a scalar of Arrow's
+        text = text.as_py()
     if isinstance(text, numbers.Integral | np.ndarray | list | tuple | array.array):
         raise TypeError(
             f"a text must be str or bytes, and this is {type(text).__name__}; whole numbers need "
             "vocabulary=, the tokens' names or how many there are"
         )
-    if hasattr(text, "as_py"):  # a scalar of Arrow's
-        text = text.as_py()
     if isinstance(text, os.PathLike):
         raise TypeError(
             f"a text must be str or bytes, and this is {type(text).__name__}: pass what the file has, "
