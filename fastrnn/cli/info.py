@@ -10,6 +10,9 @@ import fastrnn
 from fastrnn.cli.output import as_json, as_lines
 from fastrnn.core.terminal import write
 
+#: The first line of settings that are printed.
+ABOUT = "# For fastrnn train --config. The text, its encoding and the seed are not among these settings."
+
 
 @click.command()
 @click.argument("model", required=False)
@@ -24,7 +27,7 @@ def info(model: str | None, to_json: bool, to_settings: bool) -> None:
             raise click.UsageError("--toml is for a MODEL, and not with --json")
         from fastrnn.training.settings import settings_of, to_toml
 
-        write(to_toml(settings_of(fastrnn.load(model, backend="numpy"))))
+        write(f"{ABOUT}\n{to_toml(settings_of(fastrnn.load(model, backend='numpy')))}")
         return
     description = _describe_model(model) if model is not None else _describe_system()
     if model is None and not to_json:
