@@ -52,7 +52,7 @@ class Logger(Callback, ABC):
                 f"{self.name} needs the package {self.package}: pip install 'fastrnn[{self.extra}]'"
             )
         self._has_failed = False
-        #: How training ended: it is finished, interrupted or failed.
+        #: How training ends: it is finished, interrupted or failed.
         self._outcome = "finished"
         #: The update of the last record, the updates that were done before it, and the seconds until then.
         self._last, self._updates, self._seconds = -1, 0, 0.0
@@ -62,6 +62,7 @@ class Logger(Callback, ABC):
         history = training.model.history
         self._last = int(history[-1]["step"]) if history else -1
         self._updates, self._seconds = training.updates, training.seconds
+        self._has_failed, self._outcome = False, "finished"
         with self._failures_told():
             self._begin(training)
 
@@ -69,8 +70,8 @@ class Logger(Callback, ABC):
         """Write the numbers of a record and, if asked for, a sample."""
         step = int(record["step"])
         numbers = self._numbers(training, record)
-        sample = _sample(training.model, self._samples) if self._samples else None
         with self._failures_told():
+            sample = _sample(training.model, self._samples) if self._samples else None
             if step <= self._last:
                 self._go_back(step)
             self._write(step, numbers, sample)
@@ -270,6 +271,7 @@ class MLflow(Logger):
         #: MLflow's client while a run is written, and the run's id; a checkpoint keeps the id.
         self._client: Any = None
         self._run: str | None = None
+        self._is_restored = False
         #: The updates whose records the run had when a checkpoint was resumed.
         self._logged: set[int] = set()
 
@@ -277,6 +279,9 @@ class MLflow(Logger):
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=self._uri)
+        if not self._is_restored:
+            self._run, self._logged = None, set()
+        self._is_restored = False
         if self._run is None:
             found = client.get_experiment_by_name(self._experiment)
             experiment = client.create_experiment(self._experiment) if found is None else found.experiment_id
@@ -321,7 +326,7 @@ class MLflow(Logger):
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         if self._client is None:  # else training goes back, and its run goes on
-            self._run = arrays["run"].tobytes().decode()
+            self._run, self._is_restored = arrays["run"].tobytes().decode(), True
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -258,6 +258,22 @@ def test_mlflow_s_run_goes_on_when_a_checkpoint_is_resumed(tmp_path: Path, store
     assert metrics(client, logged, "loss") == expected_of(model, "loss")
 
 
+def test_a_training_that_was_at_its_end_has_the_same_run(tmp_path: Path, store: str, read_runs):
+    saved = {"checkpoint": tmp_path / "checkpoint"}
+    model = quick(callbacks=[MLflow(tracking_uri=store)], **saved)
+    assert quick(callbacks=[MLflow(tracking_uri=store)], resume=True, **saved).to_bytes() == model.to_bytes()
+    client, (logged,) = read_runs()
+    assert metrics(client, logged, "loss") == expected_of(model, "loss")
+
+
+def test_each_training_of_a_logger_has_its_run(store: str, read_runs):
+    logs = MLflow(tracking_uri=store)
+    models = [quick(callbacks=[logs], rng=seed) for seed in (0, 1)]
+    client, runs = read_runs()
+    found = sorted(metrics(client, logged, "loss") for logged in runs)
+    assert found == sorted(expected_of(model, "loss") for model in models)
+
+
 def test_an_interrupted_run_of_mlflow_is_killed(store: str, read_runs):
     with pytest.raises(KeyboardInterrupt):
         quick(callbacks=[MLflow(tracking_uri=store), Stop(25, KeyboardInterrupt)])
