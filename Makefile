@@ -130,7 +130,7 @@ claim-%: .venv/installed-for-development
 
 .venv/installed-for-development: .venv/bin/python $(SOURCES)
 	rm -f .venv/installed*
-	$(BIN)/python -m pip install --quiet --editable '.[test,lint,bench]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,libraries,lint,bench]'
 	touch $@
 
 clean: ## remove environments and builds

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastrnn.model.model import Model
     from fastrnn.network.network import Network
     from fastrnn.training.events import Callback
+    from fastrnn.training.settings import read_settings
     from fastrnn.training.train import train
     from fastrnn.training.trainer import Trainer
 
@@ -46,6 +47,7 @@ __all__ = [
     "get_backend",
     "load",
     "optimizers",
+    "read_settings",
     "schedules",
     "train",
 ]
@@ -62,6 +64,7 @@ _HOMES = {
     "TrainingInterrupted": "errors",
     "get_backend": "backends.registry",
     "load": "model.loading",
+    "read_settings": "training.settings",
     "train": "training.train",
 }
 

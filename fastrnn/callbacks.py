@@ -1,4 +1,8 @@
-"""Callbacks of `fastrnn.train` that write what happens: `JsonLines` for programs, `Samples` for people."""
+"""Callbacks of `fastrnn.train` that write what happens.
+
+`JsonLines` is for programs, `Samples` for people, and `TensorBoard` and `MLflow` are for the tools of these
+names.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,9 @@ from fastrnn.core.terminal import tell
 from fastrnn.model.evaluation import Evaluation
 from fastrnn.model.history import Record
 from fastrnn.training.events import Callback, Training, Updates
+from fastrnn.training.loggers import MLflow, TensorBoard
 
-__all__ = ["JsonLines", "Samples"]
+__all__ = ["JsonLines", "MLflow", "Samples", "TensorBoard"]
 
 logger = logging.getLogger("fastrnn")
 

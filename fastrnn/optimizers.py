@@ -260,10 +260,13 @@ OPTIMIZERS: Mapping[str, type[Optimizer]] = MappingProxyType(
 )
 
 
-def get_optimizer(value: str | Optimizer) -> Optimizer:
-    """Return the optimizer with this name and its default settings, or an optimizer as it is."""
+def get_optimizer(value: str | Mapping[str, Any] | Optimizer) -> Optimizer:
+    """Return the optimizer that a name or a description says, or an optimizer as it is.
+
+    A description is a mapping of ``name`` and settings, as `Optimizer.describe` returns it.
+    """
     if isinstance(value, Optimizer):
         if type(value) not in OPTIMIZERS.values():
             raise TypeError(f"optimizer={value!r} must be one of fastrnn's: its update is a kernel")
         return value
-    return OPTIMIZERS[checks.one_of("optimizer", value, OPTIMIZERS)]()
+    return checks.kind_of("optimizer", value, OPTIMIZERS)

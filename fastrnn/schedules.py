@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -264,10 +264,13 @@ SCHEDULES: dict[str, type[Schedule]] = {
 }
 
 
-def get_schedule(value: str | Schedule) -> Schedule:
-    """Return the schedule with this name and its default settings, or a schedule as it is."""
+def get_schedule(value: str | Mapping[str, Any] | Schedule) -> Schedule:
+    """Return the schedule that a name or a description says, or a schedule as it is.
+
+    A description is a mapping of ``name`` and settings, as `Schedule.describe` returns it.
+    """
     if isinstance(value, Schedule):
         if type(value) not in SCHEDULES.values():
             raise TypeError(f"schedule={value!r} must be one of fastrnn's: a model file names it")
         return value
-    return SCHEDULES[checks.one_of("schedule", value, SCHEDULES)]()
+    return checks.kind_of("schedule", value, SCHEDULES)

@@ -42,9 +42,13 @@ def test_training_s_modules_cost_little_more_than_numpy_s():
 
 
 def test_import_does_not_import_what_is_not_needed():
-    heavy = "{'numba', 'llvmlite', 'safetensors', 'click', 'tqdm', 'torch'} & set(sys.modules)"
+    heavy = (
+        "{'numba', 'llvmlite', 'safetensors', 'click', 'tqdm', 'torch', 'tensorboardX', 'mlflow', 'pandas'}"
+    )
+    heavy += " & set(sys.modules)"
     assert python(f"import sys, fastrnn; print(len({heavy}))") == "0"
     assert python(f"import sys, fastrnn.training.train; print(len({heavy}))") == "0"
+    assert python(f"import sys, fastrnn.callbacks; print(len({heavy}))") == "0"
 
 
 def test_import_has_no_side_effects():

@@ -13,12 +13,28 @@ from fastrnn.core.terminal import write
 if TYPE_CHECKING:
     from fastrnn.data.vocabulary import Vocabulary
 
+#: The first line of settings that are printed.
+ABOUT = (
+    "# For fastrnn train --config. The texts, their encoding, the model to begin with and the seed are not "
+    "among these settings."
+)
+
 
 @click.command()
 @click.argument("model", required=False)
 @click.option("--json", "to_json", is_flag=True, help="Print JSON.")
-def info(model: str | None, to_json: bool) -> None:
+@click.option(
+    "--toml", "to_settings", is_flag=True, help="Print the settings of MODEL's training, for train --config."
+)
+def info(model: str | None, to_json: bool, to_settings: bool) -> None:
     """Describe MODEL; without MODEL, describe this installation: versions, backends and threads."""
+    if to_settings:
+        if model is None or to_json:
+            raise click.UsageError("--toml is for a MODEL, and not with --json")
+        from fastrnn.training.settings import settings_of, to_toml
+
+        write(f"{ABOUT}\n{to_toml(settings_of(fastrnn.load(model, backend='numpy')))}")
+        return
     description = _describe_model(model) if model is not None else _describe_system()
     if model is None and not to_json:
         description["auto"] += f" ({description.pop('auto_reason')})"

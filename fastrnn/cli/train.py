@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 import fastrnn
 from fastrnn.cli.program import SIGNALLED, backend_option, log_on_stderr, seed_option, threads_option
@@ -190,7 +191,12 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("files", nargs=-1)
 @click.option("--text", help="Train on this text instead of a file.")
 @click.option("-o", "--output", required=True, help="Where to write the model.")
-@click.option("--bytes", "as_bytes", is_flag=True, help="Read the file as bytes instead of characters.")
+@click.option(
+    "--config", help="A TOML file of settings; those of the command line come before them.  [default: none]"
+)
+@click.option(
+    "--bytes", "as_bytes", is_flag=True, default=None, help="Read the file as bytes instead of characters."
+)
 @click.option("--encoding", help="The file's encoding, such as latin-1 or utf-16.  [default: utf-8]")
 @click.option(
     "--newlines",
@@ -201,7 +207,7 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--normalization",
     help="How the model normalizes texts: nfc, nfkc, nfc_casefold or nfkc_casefold.  [default: not at all]",
 )
-@click.option("--lines", is_flag=True, help="Each line is a document of its own.")
+@click.option("--lines", is_flag=True, default=None, help="Each line is a document of its own.")
 @click.option(
     "--separator",
     help=r"The text between two documents; \n, \t, \0 and \\ are line feed, tab, NUL and backslash.",
@@ -221,6 +227,10 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Print a sample of this many symbols after training.",
 )
 @click.option("--metrics", help="A file to which each record is written as a line of JSON.")
+@click.option("--tensorboard", help="A directory to which TensorBoard's event files are written.")
+@click.option(
+    "--mlflow", help="An experiment of MLflow to log to; MLFLOW_TRACKING_URI says where MLflow keeps it."
+)
 @click.option(
     "--sample-every", type=int, help="Updates from one sample on stderr to the next, during training."
 )
@@ -234,17 +244,15 @@ def train(
     files: tuple[str, ...],
     text: str | None,
     output: str,
-    as_bytes: bool,
-    separator: str | None,
-    vocabulary: str | None,
+    config: str | None,
     validation_file: str | None,
     n_sample: int,
     metrics: str | None,
+    tensorboard: str | None,
+    mlflow: str | None,
     sample_every: int | None,
     prime: str | None,
     quiet: bool,
-    seed: int | None,
-    backend: str,
     **options: Any,
 ) -> None:
     """Train a model on FILES (- is stdin) and write it to OUTPUT.
@@ -255,35 +263,27 @@ def train(
         raise click.UsageError("give FILES, or --text")
     if prime is not None and not n_sample:
         raise click.UsageError("--prime is what --sample continues: give both")
-    validation = _own_text(validation_file, files, options["validation"])
-    given = {name: value for name, value in (options | validation).items() if value is not None}
-    if vocabulary is not None:
-        given["vocabulary"] = decoded(vocabulary, "--vocabulary")
-    if separator is not None:
-        given["separator"] = unescaped(separator, "--separator", as_bytes=as_bytes)
+    settings = _settings(config, options) | _own_text(validation_file, files, options["validation"])
+    if quiet:
+        settings["progress"] = False
     with log_on_stderr(logging.ERROR if quiet else logging.INFO):
         from fastrnn.core.atomic import require_place
         from fastrnn.training.presets import random_generator
 
         names = expanded(files)
-        rng = random_generator(options["preset"], seed)  # the sample takes its next draws
+        # the sample takes its next draws
+        settings["rng"] = rng = random_generator(settings.get("preset"), settings.get("rng"))
+        checkpoint = settings.get("checkpoint")
         require_place(output)  # so that this fails before training, not after it
-        outputs = {"--output": output, "--checkpoint": options["checkpoint"], "--metrics": metrics}
+        outputs = {"--output": output, "--checkpoint": checkpoint, "--metrics": metrics}
         own_files = [] if validation_file is None else [validation_file]
         _require_own_files(outputs, {"trained on": names, "validated on": own_files})
-        given["callbacks"] = _callbacks(metrics, sample_every)
+        settings["callbacks"] = _callbacks(metrics, tensorboard, mlflow, sample_every)
         source: Any = _source(text) if text is not None else [_opened(file) for file in names]
         try:
-            model = fastrnn.train(
-                source,
-                unit="byte" if as_bytes else None,
-                backend=backend,
-                rng=rng,
-                progress=not quiet,
-                **given,
-            )
+            model = fastrnn.train(source, **settings)
         except fastrnn.TrainingInterrupted as interruption:
-            _end_early(interruption, output, names, options["checkpoint"])
+            _end_early(interruption, output, names, checkpoint)
         except fastrnn.DivergenceError as error:
             if error.model is not None:
                 # the existing file may be a better model
@@ -297,11 +297,42 @@ def train(
             sys.exit(1)
 
 
-def _callbacks(metrics: str | None, sample_every: int | None) -> list[fastrnn.Callback]:
+def _settings(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `fastrnn.train`: those of options and, where they say nothing, those of a file.
+
+    An option that ends training replaces all ends of the file.
+    """
+    from fastrnn.training.presets import ENDS
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if click.get_current_context().get_parameter_source("backend") is ParameterSource.DEFAULT:
+        del given["backend"]
+    as_bytes = given.pop("as_bytes", False)
+    if as_bytes:
+        given["unit"] = "byte"
+    if "seed" in given:
+        given["rng"] = given.pop("seed")
+    if "vocabulary" in given:
+        given["vocabulary"] = decoded(given["vocabulary"], "--vocabulary")
+    if "separator" in given:
+        given["separator"] = unescaped(given["separator"], "--separator", as_bytes=as_bytes)
+    settings = {} if config is None else fastrnn.read_settings(config)
+    replaced = ENDS if ENDS & given.keys() else set()
+    kept = {name: value for name, value in settings.items() if name not in replaced}
+    return {**kept, **given}
+
+
+def _callbacks(
+    metrics: str | None, tensorboard: str | None, mlflow: str | None, sample_every: int | None
+) -> list[fastrnn.Callback]:
     """The callbacks that options ask for."""
     found: list[fastrnn.Callback] = []
     if metrics is not None:
         found.append(fastrnn.callbacks.JsonLines(metrics))
+    if tensorboard is not None:
+        found.append(fastrnn.callbacks.TensorBoard(tensorboard))
+    if mlflow is not None:
+        found.append(fastrnn.callbacks.MLflow(mlflow))
     if sample_every is not None:
         found.append(fastrnn.callbacks.Samples(sample_every))
     return found

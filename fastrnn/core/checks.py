@@ -5,14 +5,17 @@ An array that a kernel reads is copied first and then checked, so that no other 
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 import numbers
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+Kind = TypeVar("Kind")
 
 DTYPES = ("float32", "float64")
 
@@ -110,6 +113,23 @@ def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in names:
         raise ValueError(f"{name}={shown(value)} is not known; it is one of {', '.join(map(repr, names))}")
     return value
+
+
+def kind_of(argument: str, value: Any, kinds: Mapping[str, type[Kind]]) -> Kind:
+    """Make what a name, or a mapping of ``name`` and settings, describes; ``kinds`` are dataclasses."""
+    settings = dict(value) if isinstance(value, Mapping) else {"name": value}
+    if "name" not in settings:
+        raise ValueError(f"{argument} has no name; it is one of {', '.join(map(repr, kinds))}")
+    kind: Any = kinds[one_of(argument, settings.pop("name"), kinds)]
+    allowed = [field.name for field in dataclasses.fields(kind)]
+    for key, one in settings.items():
+        if key not in allowed:
+            raise ValueError(
+                f"{argument} {kind.name!r} has no setting {shown(key)} (= {shown(one)}); "
+                f"its settings are {', '.join(allowed) or 'none'}"
+            )
+    made: Kind = kind(**{key: tuple(one) if isinstance(one, list) else one for key, one in settings.items()})
+    return made
 
 
 def real_dtype(value: DTypeLike) -> np.dtype[Any]:

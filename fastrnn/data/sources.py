@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from fastrnn.data.text_file import (
     lines_of,
     open_text,
 )
-from fastrnn.data.vocabulary import Text, TokenVocabulary, code_points, unit_of, whole_numbers
+from fastrnn.data.vocabulary import Text, TokenVocabulary, code_points, if_missing, unit_of, whole_numbers
 
 #: How many symbols of a file are copied at a time.
 COPIED_AT_ONCE = 1 << 18
@@ -254,7 +254,7 @@ def _read_open_file(source: Iterable[Any], changes: Changes) -> Documents:
 def _read_documents(source: Iterable[Any], changes: Changes) -> Documents:
     """Documents in memory."""
     texts: list[Text] = []
-    for place, text in enumerate(source):
+    for place, text in enumerate(values_of(source)):
         try:
             texts.append(changes.as_read(_plain(text)))
         except TypeError as error:
@@ -271,6 +271,14 @@ def _warn(message: str) -> None:
     while frame is not None and frame.f_globals.get("__name__", "").startswith("fastrnn."):
         frame, level = frame.f_back, level + 1  # type: ignore[assignment]
     warnings.warn(message, stacklevel=level)
+
+
+def values_of(source: Any) -> Iterable[Any]:
+    """The texts of an iterable; those of a column of pandas, polars or Arrow are converted together."""
+    for method in ("to_pylist", "to_list"):
+        if hasattr(source, method):
+            return cast("list[Any]", getattr(source, method)())
+    return cast("Iterable[Any]", source)
 
 
 def _warn_of_shapes(documents: Documents) -> None:
@@ -355,7 +363,7 @@ def _read_tokens(source: Any, vocabulary: TokenVocabulary) -> Corpus:
         raise _not_tokens(source)
     require_order(source)
     if hasattr(source, "__array__") or isinstance(source, array.array):
-        source = np.asarray(source)
+        source = _as_array(source)
     elif not isinstance(source, list | tuple):
         source = list(source)
     if _is_running(source):
@@ -367,6 +375,16 @@ def _read_tokens(source: Any, vocabulary: TokenVocabulary) -> Corpus:
         except (TypeError, ValueError) as error:
             raise type(error)(f"document {place} of {len(source)}: {error}") from error
     return Documents.of(texts, "token")
+
+
+def _as_array(column: Any) -> Any:
+    """A column of tokens as an array; a missing value in it is a ``TypeError``."""
+    tokens = np.asarray(column)
+    if tokens.dtype.kind in "fO" and tokens.ndim == 1:
+        for place, token in enumerate(tokens.tolist()):
+            if missing := if_missing(token):
+                raise TypeError(f"the token at position {place} is {token!r}{missing}")
+    return tokens
 
 
 def _is_running(tokens: Any) -> bool:
@@ -389,13 +407,13 @@ def _running(text: Text | TextFile | TokenText, unit: str) -> RunningText:
 
 def _plain(text: Any) -> Text:
     """A text as str or bytes; anything else is a ``TypeError``."""
+    if hasattr(text, "as_py"):  # a scalar of Arrow's
+        text = text.as_py()
     if isinstance(text, numbers.Integral | np.ndarray | list | tuple | array.array):
         raise TypeError(
             f"a text must be str or bytes, and this is {type(text).__name__}; whole numbers need "
             "vocabulary=, the tokens' names or how many there are"
         )
-    if hasattr(text, "as_py"):  # a scalar of Arrow's
-        text = text.as_py()
     if isinstance(text, os.PathLike):
         raise TypeError(
             f"a text must be str or bytes, and this is {type(text).__name__}: pass what the file has, "

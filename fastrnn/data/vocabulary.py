@@ -8,6 +8,7 @@ documents, the last id is their boundary.
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -39,7 +40,15 @@ def unit_of(text: object) -> str:
         return "character"
     if isinstance(text, bytes | bytearray | memoryview):
         return "byte"
-    raise TypeError(f"a text must be str or bytes, and this is {type(text).__name__}")
+    raise TypeError(f"a text must be str or bytes, and this is {type(text).__name__}{if_missing(text)}")
+
+
+def if_missing(value: object) -> str:
+    """What an error says of a missing value of a column: ``None``, NaN, or pandas' NA; else nothing."""
+    is_nan = isinstance(value, float) and math.isnan(value)
+    if not (value is None or is_nan or type(value).__name__ in {"NAType", "NaTType"}):
+        return ""
+    return ", a missing value: leave such rows out, with dropna(), drop_nulls() or drop_null()"
 
 
 def whole_numbers(text: object) -> NDArray[Any]:

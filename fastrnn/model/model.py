@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.core import checks, memory
-from fastrnn.data.sources import require_order
+from fastrnn.data.sources import require_order, values_of
 from fastrnn.data.text_file import lines_of
 from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.inference import scoring
@@ -243,7 +243,7 @@ class Model(checks.Sealed):
         if isinstance(texts, Sized):
             if len(texts) > 1:
                 named = f"text {{}} of {len(texts)}: ".format
-            return scorer.of_list(texts, named)
+            return scorer.of_list(values_of(texts), named)
         if hasattr(texts, "readline"):
             texts, named = lines_of(texts), lambda place: f"line {place + 1}: "
         return scorer.of_iterator(texts, named)

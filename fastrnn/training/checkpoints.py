@@ -97,11 +97,7 @@ class Checkpoints(Callback):
         if not is_due or (self._thread is not None and self._thread.is_alive()):
             return
         self._last = time.monotonic()
-        with self._failures_told(training):
-            arguments = training, *self._content(training)
-            thread = Thread(target=self._write, args=arguments, name="fastrnn checkpoint", daemon=True)
-            thread.start()
-            self._thread = thread
+        self._begin(training)
 
     def after_interruption(self, training: Training, is_between_updates: bool) -> None:
         """Write the last checkpoint; the record that the model gets now is not a part of it."""
@@ -118,10 +114,19 @@ class Checkpoints(Callback):
             return
         self._is_finished = True
         self._wait()
+        self._begin(training)
+        self._wait()
+
+    def _begin(self, training: Training) -> None:
+        """Begin to write a checkpoint, in a thread: a disk that hangs does not hang what waits for it."""
         with self._failures_told(training):
-            self._write(training, *self._content(training))
+            arguments = training, *self._content(training)
+            thread = Thread(target=self._write, args=arguments, name="fastrnn checkpoint", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _wait(self) -> None:
+        """Wait for a checkpoint that is being written; a second Ctrl-C ends this."""
         if self._thread is not None:
             self._thread.join()
 

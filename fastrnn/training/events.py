@@ -93,6 +93,9 @@ class Callback:
         ``is_between_updates`` is false if an update may be unknown to the callbacks.
         """
 
+    def after_error(self, training: Training, error: Exception) -> None:
+        """An exception ends training, and is raised after this; `after_training` does not come."""
+
     def after_training(self, training: Training) -> None:
         """No update comes any more."""
 

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
+#: The signals that end training, and the handlers that they have by default.
+DEFAULTS: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
 
 class Interruptions:
     """While this context lasts, the first signal asks training to end; the second one ends the call at once.
@@ -18,10 +21,7 @@ class Interruptions:
     is not Python's own is left to it, as are all signals outside of the main thread.
     """
 
-    def __init__(self, *, terminate: bool) -> None:
-        self._handled = {signal.SIGINT: signal.default_int_handler}
-        if terminate:
-            self._handled[signal.SIGTERM] = signal.SIG_DFL  # type: ignore[assignment]
+    def __init__(self) -> None:
         self._before: dict[int, Any] = {}
         #: The signal that came, or ``None``.
         self.asked: int | None = None
@@ -31,7 +31,7 @@ class Interruptions:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number, default in self._handled.items():
+            for number, default in DEFAULTS.items():
                 if signal.getsignal(number) is default:
                     self._before[number] = signal.signal(number, self._handle)
         return self

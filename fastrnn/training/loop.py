@@ -38,10 +38,8 @@ def fit(
     divergence: Divergence,
     best: BestWeights | None,
     display: ProgressDisplay | None,
-    *,
-    terminate: bool,
 ) -> None:
-    """Do the updates, and tell the callbacks; ``terminate`` says whether SIGTERM is handled as Ctrl-C is.
+    """Do the updates, and tell the callbacks.
 
     Raises
     ------
@@ -49,7 +47,7 @@ def fit(
         The error has the model that training had reached.
     """
     is_over = False
-    with Interruptions(terminate=terminate) as interruptions:
+    with Interruptions() as interruptions:
         training.at_once = interruptions.at_once
         try:
             with training.at_once():
@@ -73,6 +71,9 @@ def fit(
                 _finish_early(training, recorder, is_between_updates=is_between_updates)
             message, number = f"interrupted after {updates} updates", number or signal.SIGINT
             raise TrainingInterrupted(message, training.model, updates, number, training.saved) from error
+        except Exception as error:
+            training.tell("after_error", error)
+            raise
 
 
 def _update(

@@ -34,6 +34,63 @@ logger = logging.getLogger("fastrnn")
 VALIDATION_SYMBOLS = 1 << 15
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A text that is laid out for a training, and what was chosen for it.
+
+    Attributes
+    ----------
+    config
+        All settings; none of them is ``"auto"``.
+    vocabulary, counts
+        The symbols, and how often each id occurs in what is trained on (V).
+    reader, refit_reader
+        The windows that are trained on, and those of a refit or ``None``.
+    batch, held_out
+        What each record is measured on, and all that is held out; ``None`` if there is nothing.
+    sequences
+        The ids of what is trained on and held out, by name.
+    """
+
+    config: TrainingConfig
+    vocabulary: Vocabulary
+    counts: NDArray[np.int64]
+    reader: WindowReader
+    refit_reader: WindowReader | None
+    batch: Batch | None
+    held_out: HeldOut | None
+    sequences: dict[str, Sequence]
+
+    def training(self, backend: str, threads: int | None, rng: Any, initial: Model | None = None) -> Training:
+        """Make the network, which begins with the weights of the initial model, if there is one."""
+        config = self.config
+        network = Network(
+            **vars(config.network(self.vocabulary.size)),
+            backend=backend,
+            initialization=config.initialization if initial is None else "zeros",
+            threads=threads,
+            rng=rng,
+        )
+        if initial is not None:
+            transfer(network, self.vocabulary, self.counts, initial)
+        trainer = Trainer(
+            network,
+            optimizer=config.optimizer,
+            learning_rate=cast("float", config.learning_rate),
+            clip_value=config.clip_value,
+            clip_norm=config.clip_norm,
+            reduction=config.reduction,
+            averaging=config.averaging,
+            dropout_seed=int(rng.random() * 2**53) if config.dropout else 0,
+            freeze=config.freeze,
+            learning_rate_factors=config.learning_rate_factors,
+            weight_decay_factors=config.weight_decay_factors,
+        )
+        learnt = network if config.averaging is None else trainer.averaged_network
+        model = Model(learnt, self.vocabulary, self.counts, config.describe())
+        return Training(config, trainer, model, self.reader, self.batch, self.held_out, self.refit_reader)
+
+
 def prepare(
     corpus: Corpus,
     validation: Corpus | None,
@@ -42,81 +99,65 @@ def prepare(
     backend: str,
     threads: int | None,
     rng: Any,
-    initial: Model | None = None,
-) -> tuple[Training, dict[str, Sequence]]:
-    """Split the text, count its symbols, lay it out in rows, and make the network.
+) -> Prepared:
+    """Split the text, count its symbols, choose what is open, and lay the text out in rows.
 
-    ``validation`` is a text of its own to validate on; nothing of ``corpus`` is then held out. The network
-    begins with the weights of the initial model, if there is one. The function returns the training, and the
-    ids of what is trained on and held out, by name.
+    ``validation`` is a text of its own to validate on; nothing of ``corpus`` is then held out.
     """
     fraction = _held_out_fraction(config, corpus)
     training, held_out = _split(corpus, config, fraction, rng)
+    is_own = validation is not None
     if validation is not None:
         held_out = validation
-    vocabulary, counts = symbols.found_in(training, held_out, config, is_own=validation is not None)
+    vocabulary, counts = symbols.found_in(training, held_out, config, is_own=is_own)
     ids, held_out_ids = training.sequence(vocabulary), held_out.sequence(vocabulary)
-    if len(ids) < 2 or not training.size:
-        raise ValueError(
-            f"the text to train on has {training.size} symbols; it must have at least 2"
-            + (f", beside the {held_out.size} that are held out" if held_out.size else "")
-        )
+    _require_symbols(training, held_out, ids)
     work = _work(config, training.size, vocabulary.size, backend, threads)
     config = choice.chosen(config, work)
     T, B = fit_window(_transitions(ids, config), config.seq_length, config.batch_size)
     layout = _layout(ids, T, B, vocabulary, config)
     if config.split == "rows":
         layout, batch = _split_rows(layout, T, fraction)
+        all_held_out = None if batch is None else HeldOut.of_rows(batch, training, vocabulary)
     else:
-        batch = _validation_batch(held_out, held_out_ids, vocabulary, B)
-    if validation is not None and batch is None:
-        least = 1 if isinstance(held_out, Documents) else 2
-        raise ValueError(f"validation has {held_out.size} symbols; it must have at least {least}")
+        batch = _validation_batch(held_out, held_out_ids, vocabulary, B, is_own=is_own)
+        all_held_out = HeldOut.of_corpus(batch, held_out, held_out_ids, vocabulary) if batch else None
     shown = _shown(vocabulary, config, rng)
-    layout = layout.of(shown(ids))
-    if vocabulary.unknown:
-        _log_unknown(config, vocabulary, counts)
-    _log_split(config, training, held_out, batch)
-    for change in dict.fromkeys((*corpus.changes, *held_out.changes)):
-        logger.info("%s (newlines='keep', --newlines keep, takes the text as it is)", change)
-    _tell_what_shrank(len(ids), {"seq_length": (config.seq_length, T), "batch_size": (config.batch_size, B)})
-    reader = WindowReader(layout, T)
-    config = config.fitted(T, B, reader.windows, choice.most_updates(config, work, T, B))
-    _require_memory(config, vocabulary.size, reader, threads or usable_cores())
-    network = Network(
-        **vars(config.network(vocabulary.size)),
-        backend=backend,
-        initialization=config.initialization if initial is None else "zeros",
-        threads=threads,
-        rng=rng,
-    )
-    if initial is not None:
-        transfer(network, vocabulary, counts, initial)
-    trainer = Trainer(
-        network,
-        optimizer=config.optimizer,
-        learning_rate=cast("float", config.learning_rate),
-        clip_value=config.clip_value,
-        clip_norm=config.clip_norm,
-        reduction=config.reduction,
-        averaging=config.averaging,
-        dropout_seed=int(rng.random() * 2**53) if config.dropout else 0,
-        freeze=config.freeze,
-        learning_rate_factors=config.learning_rate_factors,
-        weight_decay_factors=config.weight_decay_factors,
-    )
-    learnt = network if config.averaging is None else trainer.averaged_network
-    model = Model(learnt, vocabulary, counts, config.describe())
-    all_held_out = refit_reader = None
-    if batch is not None and config.split == "rows":
-        all_held_out = HeldOut.of_rows(batch, training, vocabulary)
-    elif batch is not None:
-        all_held_out = HeldOut.of_corpus(batch, held_out, held_out_ids, vocabulary)
+    reader, refit_reader = WindowReader(layout.of(shown(ids)), T), None
     if batch is not None and config.refit:
         everything = JoinedSequence(ids, held_out_ids, vocabulary.boundary_id)
         refit_reader = WindowReader(_layout(shown(everything), T, B, vocabulary, config), T)
-    sequences = {"text": ids, "held out" if validation is None else "validation": held_out_ids}
-    return Training(config, trainer, model, reader, batch, all_held_out, refit_reader), sequences
+    _log_text(config, (training, held_out), vocabulary, counts, batch)
+    _tell_what_shrank(len(ids), {"seq_length": (config.seq_length, T), "batch_size": (config.batch_size, B)})
+    config = config.fitted(T, B, reader.windows, choice.most_updates(config, work, T, B))
+    _require_memory(config, vocabulary.size, reader, threads or usable_cores())
+    sequences = {"text": ids, "validation" if is_own else "held out": held_out_ids}
+    return Prepared(config, vocabulary, counts, reader, refit_reader, batch, all_held_out, sequences)
+
+
+def _require_symbols(training: Corpus, held_out: Corpus, ids: Sequence) -> None:
+    """Raise a ``ValueError`` if there is too little to train on."""
+    if len(ids) < 2 or not training.size:
+        raise ValueError(
+            f"the text to train on has {training.size} symbols; it must have at least 2"
+            + (f", beside the {held_out.size} that are held out" if held_out.size else "")
+        )
+
+
+def _log_text(
+    config: TrainingConfig,
+    parts: tuple[Corpus, Corpus],
+    vocabulary: Vocabulary,
+    counts: NDArray[np.int64],
+    batch: Batch | None,
+) -> None:
+    """Log what is trained on and held out, and what was changed as it was read."""
+    training, held_out = parts
+    _log_split(config, training, held_out, batch)
+    if vocabulary.unknown:
+        _log_unknown(config, vocabulary, counts)
+    for change in dict.fromkeys((*training.changes, *held_out.changes)):
+        logger.info("%s (newlines='keep', --newlines keep, takes the text as it is)", change)
 
 
 def _work(config: TrainingConfig, symbols: int, V: int, backend: str, threads: int | None) -> choice.Work:
@@ -319,12 +360,21 @@ def _whole_windows(transitions: int, seq_length: int | None) -> int:
     return max(1, (transitions - 1) // T) * T
 
 
-def _validation_batch(held_out: Corpus, ids: Sequence, vocabulary: Vocabulary, B: int) -> Batch | None:
-    """The beginning of the held-out part as a batch, or ``None`` if it has no transition."""
-    if not held_out.size:
-        return None
-    transitions = min(len(ids) - 1, VALIDATION_SYMBOLS)
+def _validation_batch(
+    held_out: Corpus, ids: Sequence, vocabulary: Vocabulary, B: int, *, is_own: bool
+) -> Batch | None:
+    """The beginning of the held-out part as a batch, or ``None`` if it has no transition.
+
+    Raises
+    ------
+    ValueError
+        It has none, and it is a text of its own.
+    """
+    transitions = min(len(ids) - 1, VALIDATION_SYMBOLS) if held_out.size else 0
     if not transitions:
+        if is_own:
+            least = 1 if isinstance(held_out, Documents) else 2
+            raise ValueError(f"validation has {held_out.size} symbols; it must have at least {least}")
         return None
     layout = BatchLayout(ids, transitions, min(B, transitions), boundary_id=vocabulary.boundary_id)
     return layout.read(0, layout.n_steps)

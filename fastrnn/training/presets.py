@@ -82,6 +82,9 @@ def _held_out(name: str, value: Any) -> float | str:
     return OWN_TEXT if isinstance(value, str) and value == OWN_TEXT else _fraction(name, value)
 
 
+#: The settings that end training; any of them replaces those of a preset.
+ENDS = {"steps", "epochs", "time_limit"}
+
 #: The check of each setting of a configuration.
 SETTING_CHECKS: dict[str, Check] = {
     **{name: config.CHECKS[name] for name in config.OPTIONS},

@@ -27,6 +27,8 @@ class ProgressDisplay(Callback):
         #: The fraction that the bar shows.
         self._done = 0.0
         self._told = self._began = time.monotonic()
+        #: The symbols that this process has trained on.
+        self._symbols = 0
         #: The fraction that was done when this process began to train.
         self._done_before = 0.0
 
@@ -67,7 +69,8 @@ class ProgressDisplay(Callback):
             self._bar.reset()
 
     def after_updates(self, training: Training, updates: Updates) -> None:
-        """Show the fraction that is done, and the loss."""
+        """Show the fraction that is done, the loss, and thousands of symbols per second."""
+        self._symbols += training.symbols(updates.first, len(updates.losses))
         if self._bar is None and time.monotonic() - self._told < PROGRESS_SECONDS:
             return
         done, history = float(training.fraction_done(training.updates)), training.model.history
@@ -75,6 +78,7 @@ class ProgressDisplay(Callback):
         summary = "refit, " if training.is_refit else ""
         summary += f"update {training.updates:,}: {bits:.3f} bits/{unit}"
         summary += validation_text(history[-1] if history else {})
+        summary += f", {self._symbols / max(time.monotonic() - self._began, 1e-9) / 1000:,.0f} k/s"
         if self._bar is not None:
             self._bar.set_description_str(summary, refresh=False)
             self._bar.update(done - self._done)
@@ -84,6 +88,12 @@ class ProgressDisplay(Callback):
         new = done - self._done_before
         left = (self._told - self._began) * (1 - done) / new if new > 0 else math.inf
         logger.info("%3.0f %% done, about %.0f s left: %s", 100 * done, left, summary)
+
+    def after_training(self, training: Training) -> None:
+        """Fill the bar, also if training ends early: a notebook shows a bar that is not full as an error."""
+        if self._bar is not None and training.is_done:
+            self._bar.n = self._bar.total
+            self._bar.refresh()
 
 
 def _bar() -> Any:

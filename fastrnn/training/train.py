@@ -34,6 +34,8 @@ from fastrnn.training.presets import (
 from fastrnn.training.recorder import BestWeights, EarlyStopping, Outcome, Recorder, Validation
 
 if TYPE_CHECKING:
+    from fastrnn.training.checkpoints import Generator, Resumption
+    from fastrnn.training.presets import TrainingConfig
     from fastrnn.training.progress import ProgressDisplay
 
 
@@ -279,9 +281,10 @@ def train(
     fastrnn.DivergenceError
         Training diverged, also after the last retry; the error's ``model`` is the one that it had reached.
     fastrnn.TrainingInterrupted
-        Ctrl-C, a ``KeyboardInterrupt``, or with a checkpoint also SIGTERM; the error's ``model`` is the one
-        that training had reached. The current window ends and a checkpoint is written before it is raised; a
-        second Ctrl-C ends training at once. Only in the main thread, and with Python's own handler.
+        Ctrl-C or SIGTERM; it is a ``KeyboardInterrupt``, and its ``model`` is the one that training had
+        reached. The current window ends and, if there is one, a checkpoint is written before it is raised. A
+        second Ctrl-C ends training at once, and a second SIGTERM the process. Only in the main thread, and
+        with Python's own handlers.
 
     Warns
     -----
@@ -316,20 +319,9 @@ def train(
     checks.flag("lines", lines)
     followers = _checked_callbacks(callbacks)
     every = pace("checkpoint_every", checkpoint_every)
-    resumption = None
-    if checkpoint is not None:
-        from fastrnn.training.checkpoints import Resumption
-
-        resumption = Resumption(
-            checkpoint,
-            resume=checks.flag("resume", resume),
-            config=config,
-            generator=generator,
-            is_seeded=rng is not None,
-        )
+    resumption = _resumption(checkpoint, resume, config, generator, is_seeded=rng is not None)
+    if resumption is not None:
         config = resumption.config
-    elif checks.flag("resume", resume):
-        raise ValueError("resume=True needs a checkpoint, the path of its file")
     alphabet = vocabulary if isinstance(vocabulary, str) else None
     tokens = None if vocabulary is None or alphabet is not None else TokenVocabulary.of_tokens(vocabulary)
     known = None if initial is None else initial.vocabulary
@@ -338,10 +330,10 @@ def train(
         unit = unit_of_file(known, text, unit)
         newlines = rule_of(known, "newlines", newlines)
         normalization = rule_of(known, "normalization", normalization)
-    newlines = newlines or "universal"
+    symbols = Symbols(tokens, alphabet, newlines or "universal", normalization, known)
     reading: dict[str, Any] = {
         "encoding": encoding,
-        "newlines": newlines,
+        "newlines": symbols.newlines,
         "normalization": normalization,
         "separator": separator,
     }
@@ -351,23 +343,53 @@ def train(
         if has_own_text:
             source = cast("Source", validation)
             own_text = files.enter_context(read_validation(source, corpus, tokens, **reading))
-        symbols = Symbols(tokens, alphabet, newlines, normalization, known)
-        training, texts = prepare(corpus, own_text, symbols, config, backend, workers, generator, initial)
+        prepared = prepare(corpus, own_text, symbols, config, backend, workers, generator)
+        training = prepared.training(backend, workers, generator, initial)
         if resumption is not None:
-            resumption.add_text(training, texts)
+            resumption.add_text(training, prepared.sequences)
         with ExitStack() as stack:
             display = stack.enter_context(_display()) if progress else None
-            best = BestWeights() if training.config.keep == "best" and training.held_out is not None else None
-            divergence = Divergence(training.config.retries, best)
-            writer = None if resumption is None else stack.enter_context(resumption.writer(every, best))
-            recorder = _recorder(training, followers)
-            judges = _judges(training)
-            made = [recorder, *judges, *followers, writer, best, divergence, Outcome(), display]
-            training.callbacks = [callback for callback in made if callback is not None]
-            if resumption is not None:
-                resumption.restore(training)
-            fit(training, recorder, divergence, best, display, terminate=checkpoint is not None)
+            _follow(training, followers, display, resumption, every, stack)
     return training.model
+
+
+def _resumption(
+    checkpoint: str | os.PathLike[str] | None,
+    resume: bool,
+    config: TrainingConfig,
+    generator: Generator,
+    *,
+    is_seeded: bool,
+) -> Resumption | None:
+    """The checkpoint to go on with and to write, if there is to be one."""
+    checks.flag("resume", resume)
+    if checkpoint is None:
+        if resume:
+            raise ValueError("resume=True needs a checkpoint, the path of its file")
+        return None
+    from fastrnn.training.checkpoints import Resumption
+
+    return Resumption(checkpoint, resume=resume, config=config, generator=generator, is_seeded=is_seeded)
+
+
+def _follow(
+    training: Training,
+    followers: list[Callback],
+    display: ProgressDisplay | None,
+    resumption: Resumption | None,
+    every: float,
+    stack: ExitStack,
+) -> None:
+    """Train, with all that follows the training; a checkpoint is restored first, if there is one."""
+    best = BestWeights() if training.config.keep == "best" and training.held_out is not None else None
+    divergence = Divergence(training.config.retries, best)
+    writer = None if resumption is None else stack.enter_context(resumption.writer(every, best))
+    recorder = _recorder(training, followers)
+    made = [recorder, *_judges(training), *followers, writer, best, divergence, Outcome(), display]
+    training.callbacks = [callback for callback in made if callback is not None]
+    if resumption is not None:
+        resumption.restore(training)
+    fit(training, recorder, divergence, best, display)
 
 
 def _is_text(name: str, value: Any) -> bool:

@@ -117,16 +117,6 @@ def test_columns_are_documents():
     assert texts_of(scalars) == NAMES
 
 
-@pytest.mark.parametrize("module", ["pandas", "polars", "pyarrow"])
-def test_real_tables_and_columns(module: str):
-    library = pytest.importorskip(module)
-    table = library.table({"text": NAMES}) if module == "pyarrow" else library.DataFrame({"text": NAMES})
-    assert texts_of(table["text"]) == NAMES
-    for wrong in (table, table.select(["text"]) if module != "pandas" else table[["text"]]):
-        with pytest.raises(TypeError, match="names of its columns: pass the texts themselves"):
-            train(wrong)
-
-
 @pytest.mark.parametrize("texts", [{"text": NAMES}, set(NAMES), Table({"text": NAMES}), {"a": 1}.items()])
 def test_what_is_no_texts_is_not_scored(texts: Any):
     with pytest.raises(TypeError, match="text is .*, which (gives its keys|has no order)"):

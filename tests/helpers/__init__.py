@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,13 @@ class Window:
         """A window that fits a network."""
         sizes = network.vocab_size, network.hidden_size, seed
         return cls.random(T, B, *sizes, num_layers=network.num_layers, cell=network.cell)
+
+
+def require_library(name: str) -> Any:
+    """Import an optional library. If it is missing, skip, or fail if FASTRNN_REQUIRE_LIBRARIES is set."""
+    if os.environ.get("FASTRNN_REQUIRE_LIBRARIES"):
+        return importlib.import_module(name)
+    return pytest.importorskip(name)
 
 
 def write_as_before(path: Path, data: bytes) -> None:

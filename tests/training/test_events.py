@@ -106,6 +106,22 @@ def test_an_error_of_a_callback_is_raised():
         quick(callbacks=[Wrong()])
 
 
+def test_callbacks_are_told_of_an_error():
+    class Wrong(fastrnn.Callback):
+        def after_record(self, training, record):
+            raise ZeroDivisionError("it is zero")
+
+    class Told(Log):
+        def after_error(self, training, error):
+            self.events.append(("error", error))
+
+    log = Told()
+    with pytest.raises(ZeroDivisionError) as caught:
+        quick(callbacks=[Wrong(), log])
+    assert log.of("error") == [caught.value]
+    assert log.of("after training") == []
+
+
 @pytest.mark.parametrize("wrong", [[print], [fastrnn.Callback], ["log"], 5])
 def test_what_is_no_callback_is_refused(wrong):
     with pytest.raises(TypeError):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.program import started
 
 import fastrnn
 from fastrnn.model.checkpoint_file import CheckpointFile
@@ -80,6 +81,49 @@ def test_a_second_ctrl_c_is_immediate(tmp_path: Path):
     assert isinstance(caught.value, fastrnn.TrainingInterrupted)
     assert not (tmp_path / "run").exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_without_a_checkpoint_the_error_has_the_model(number: int, compiled: str):
+    with pytest.raises(fastrnn.TrainingInterrupted) as caught:
+        quick(backend=compiled, callbacks=[Signal(number)])
+    assert (caught.value.signal, caught.value.updates, caught.value.checkpoint) == (number, 20, None)
+    assert caught.value.model.history[-1]["step"] == 19
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+HANGING = """
+import ctypes, os, signal, sys, threading, fastrnn
+
+def hang(descriptor):
+    # a call that no signal ends, as that of a disk that hangs: a mutex that its owner locks again
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    mutex, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+    library.pthread_mutex_lock(mutex)
+    library.pthread_mutex_lock(mutex)
+
+class Interrupt(fastrnn.Callback):
+    every = 1
+
+    def after_updates(self, training, updates):
+        if training.updates == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.fsync = hang
+try:
+    options = {"steps": 60, "hidden_size": 7, "checkpoint": sys.argv[1], "backend": "numpy"}
+    fastrnn.train("the cat sat. " * 40, callbacks=[Interrupt()], **options)
+except fastrnn.TrainingInterrupted as error:
+    print(error, error.checkpoint)
+"""
+
+
+def test_a_second_ctrl_c_ends_a_write_that_hangs(tmp_path: Path):
+    command = [sys.executable, "-c", HANGING, tmp_path / "run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "interrupted after 20 updates None\n"
+    assert not (tmp_path / "run").exists()
 
 
 def test_ctrl_c_in_a_validation_makes_its_record_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -279,3 +323,19 @@ def test_a_window_of_many_symbols_ends_soon_after_ctrl_c(compiled: str, threads:
     signal.signal(signal.SIGALRM, before)
     assert len(waits) > 5
     assert max(waits) < whole / 4
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_saves_the_model_so_far(number: int, status: int, tmp_path: Path):
+    text, out, metrics = tmp_path / "text", tmp_path / "model", tmp_path / "metrics"
+    text.write_text(TEXT * 20, encoding="utf-8")
+    command = ["train", text, "-o", out, "--steps", 10**6, "--hidden-size", 24, "--log-every", 20]
+    with started(*command, "--metrics", metrics) as process:
+        while not metrics.exists() or not metrics.read_text(encoding="utf-8"):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert f"updates; the model so far is in {out}" in said.decode()
+    assert fastrnn.load(out).history
