@@ -83,7 +83,7 @@ def as_unit(model: Model, text: str | None) -> Any:
 
 def _names(model: Model) -> Sequence[str]:
     """The names of a model's tokens, or their ids if they have no names."""
-    from fastrnn.data.vocabulary import TokenVocabulary
+    from fastrnn.data.tokens import TokenVocabulary
 
     vocabulary = model.vocabulary
     names = vocabulary.tokens if isinstance(vocabulary, TokenVocabulary) else None

@@ -17,13 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.data.text_file import Lines, TextFile
-from fastrnn.data.vocabulary import (
-    Text,
-    TokenVocabulary,
-    Vocabulary,
-    code_points,
-    count_symbols,
-)
+from fastrnn.data.tokens import TokenVocabulary
+from fastrnn.data.vocabulary import Text, Vocabulary, code_points, count_symbols
 
 #: The symbol that `Documents.spell` writes for a boundary, by unit: the symbol number 0.
 SEPARATORS: dict[str, Any] = {"character": "\0", "byte": b"\0", "token": np.zeros(1, np.int32)}

@@ -30,7 +30,8 @@ from fastrnn.data.text_file import (
     lines_of,
     open_text,
 )
-from fastrnn.data.vocabulary import Text, TokenVocabulary, code_points, if_missing, unit_of, whole_numbers
+from fastrnn.data.tokens import TokenVocabulary
+from fastrnn.data.vocabulary import Text, code_points, if_missing, unit_of, whole_numbers
 
 #: How many symbols of a file are copied at a time.
 COPIED_AT_ONCE = 1 << 18

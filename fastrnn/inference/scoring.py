@@ -402,3 +402,22 @@ def _in_groups(pieces: Iterable[Piece], first: int, highest: int) -> Iterator[tu
             is_within = not is_last
     if group:
         yield group, None
+
+
+def mean(bits: NDArray[np.float64], n: int, text: Text) -> float:
+    """The sum of a text's bits, divided by n; a text without any is a ``ValueError``."""
+    if not bits.size:
+        raise ValueError(
+            "the text is empty: it has no mean"
+            if not len(text)
+            else "the text has no symbol that the model knows: it has no mean"
+        )
+    with np.errstate(over="ignore"):
+        return finite(bits.sum() / n)
+
+
+def finite(bits: np.float64) -> float:
+    """Return a sum or a mean as a float; raise a ``ValueError`` if it overflowed."""
+    if not np.isfinite(bits):
+        raise ValueError(f"the text has {bits} bits or nats: the model's parameters are out of range")
+    return float(bits)

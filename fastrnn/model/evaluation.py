@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
+
+import numpy as np
 
 from fastrnn.inference import scoring
+from fastrnn.model.history import History
 
 #: The keys of a record that have an evaluation of its weights: loss, symbols and bytes.
 LOSS, SYMBOLS, BYTES = "held_out_loss", "held_out_symbols", "held_out_bytes"
@@ -47,6 +50,14 @@ class Evaluation:
         return scoring.perplexity(self.bits_per_symbol)
 
     @classmethod
+    def of_history(cls, history: History) -> Self | None:
+        """The last evaluation of a history; ``None`` if it has none."""
+        losses = history.columns().get(LOSS)
+        if losses is None:
+            return None
+        return cls.of_record(history[int(np.flatnonzero(~np.isnan(losses))[-1])])
+
+    @classmethod
     def of_record(cls, record: Mapping[str, float]) -> Self | None:
         """The evaluation that a record has; ``None`` if it has none."""
         symbols, n_bytes = record.get(SYMBOLS, 0), record.get(BYTES, 0)
@@ -77,3 +88,11 @@ class Evaluation:
             f"{self.bits_per_symbol:.4f} bits/{unit} ({self.loss:.4f} nats), {per_byte}"
             f"perplexity {self.perplexity:.4g}"
         )
+
+
+def kept_place(history: History, settings: Mapping[str, Any]) -> int:
+    """The place in a history of the record of the weights that a model got."""
+    losses = history.columns().get("validation_loss")
+    if settings.get("keep") != "best" or losses is None or "refit" in history[-1]:
+        return -1
+    return int(np.nanargmin(losses))

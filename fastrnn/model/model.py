@@ -17,7 +17,7 @@ from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.inference import scoring
 from fastrnn.inference.sampling import drawn
 from fastrnn.inference.scoring import Named, Piece, Scorer
-from fastrnn.model.evaluation import LOSS, Evaluation
+from fastrnn.model.evaluation import Evaluation, kept_place
 from fastrnn.model.history import History, Record, as_history
 from fastrnn.model.model_file import ModelFile, checked_settings
 from fastrnn.network.execution import checked_threads
@@ -53,25 +53,17 @@ class Model(checks.Sealed):
         The `Network`.
     vocabulary
         The `fastrnn.data.vocabulary.Vocabulary`. For tokens it is a
-        `fastrnn.data.vocabulary.TokenVocabulary`, whose attribute ``tokens`` has their names.
+        `fastrnn.data.tokens.TokenVocabulary`, whose attribute ``tokens`` has their names.
     counts
         int64 (V), read-only: how often each symbol occurs in the training text; with ``split="rows"`` or
         ``refit``, in the whole text.
     settings
         The settings of the training, a dict. It can be changed and set.
     history
-        The records of the training, a `fastrnn.model.history.History`: a sequence of dicts with ``step``,
-        ``loss``, ``gradient_norm`` and ``learning_rate``, and with ``validation_loss`` if a part of the text
-        was held out. ``step`` is the number of the update, from 0, and ``learning_rate`` that of this update.
-        ``loss`` is in nats: the mean per symbol since the previous record or, with ``reduction="sum"``, the
-        sum over the window of that update. ``gradient_norm`` is the norm of that update's gradient, after the
-        clip by value and before the clip by norm. ``validation_loss`` is the mean in nats per symbol of the
-        first 32,768 symbols that are held out; with ``split="rows"``, of all of them. The record of the
-        weights that are kept also has ``held_out_loss``, that of all of them, ``held_out_symbols``, their
-        number, and, but for tokens, ``held_out_bytes``; see `evaluation`. Records of a refit have ``refit``,
-        which is 1, and no validation loss. With ``averaging``, the
-        validation loss alone is that of the averaged parameters. Records can be appended, and the attribute
-        can be set to a list of them.
+        The records of the training, a `fastrnn.model.history.History`: a sequence of dicts with ``step``, the
+        number of the update from 0 on, ``loss``, ``gradient_norm`` and ``learning_rate``, and with
+        ``validation_loss`` if a part of the text was held out. Records can be appended, and the attribute can
+        be set to a list of them. `fastrnn.model.history` says what each number is.
 
     Raises
     ------
@@ -141,15 +133,7 @@ class Model(checks.Sealed):
 
         A refit goes on from the best weights, so the model then has its last ones.
         """
-        return self.history[self.kept_index] if self.history else None
-
-    @property
-    def kept_index(self) -> int:
-        """The place of `kept_record` in the history, which has records. Internal."""
-        losses = self.history.columns().get("validation_loss")
-        if self.settings.get("keep") != "best" or losses is None or "refit" in self.history[-1]:
-            return -1
-        return int(np.nanargmin(losses))
+        return self.history[kept_place(self.history, self.settings)] if self.history else None
 
     @property
     def evaluation(self) -> Evaluation | None:
@@ -158,10 +142,7 @@ class Model(checks.Sealed):
         It is measured when training ends, but not if it is interrupted. With ``refit``, it is that of the
         weights from which the refit went on: a model that is trained on everything cannot be measured on it.
         """
-        losses = self.history.columns().get(LOSS)
-        if losses is None:
-            return None
-        return Evaluation.of_record(self.history[int(np.flatnonzero(~np.isnan(losses))[-1])])
+        return Evaluation.of_history(self.history)
 
     # ---- Scoring ---------------------------------------------------------------------------------
 
@@ -283,7 +264,7 @@ class Model(checks.Sealed):
         """Return the natural logarithm of the text's probability; arguments and errors as in `surprisal`."""
         scorer = self._scorer(end=end, unknown=unknown, bits=False)
         with np.errstate(over="ignore"):
-            return -_finite(scorer.of_text(text).sum())
+            return -scoring.finite(scorer.of_text(text).sum())
 
     def bits_per_symbol(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
         """Return the mean bits of a text's symbols; arguments and errors as in `surprisal`.
@@ -291,7 +272,7 @@ class Model(checks.Sealed):
         A text without symbols, or whose symbols are all skipped, is a ``ValueError``.
         """
         bits = self.surprisal(text, end=end, unknown=unknown)
-        return _mean(bits, bits.size, text)
+        return scoring.mean(bits, bits.size, text)
 
     def bits_per_byte(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
         """Return the bits of a text, divided by the number of its bytes in UTF-8.
@@ -302,7 +283,7 @@ class Model(checks.Sealed):
         """
         bits = self.surprisal(text, end=end, unknown=unknown)
         n_bytes = self.vocabulary.count_bytes(self.vocabulary.as_read(text), unknown=unknown)
-        return _mean(bits, n_bytes + end, text)
+        return scoring.mean(bits, n_bytes + end, text)
 
     def perplexity(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
         """Return ``2 ** bits_per_symbol``; arguments and errors as in `bits_per_symbol`."""
@@ -463,25 +444,6 @@ class Model(checks.Sealed):
             name = "validation_loss" if "validation_loss" in record else "loss"
             loss = f", {name} {record[name]:.4f} at step {record['step']:,}"
         return f"<fastrnn.Model of {kind}: {symbols}, {self.network!r}{loss}>"
-
-
-def _mean(bits: NDArray[np.float64], n: int, text: Text) -> float:
-    """The sum of a text's bits, divided by n; a text without any is a ``ValueError``."""
-    if not bits.size:
-        raise ValueError(
-            "the text is empty: it has no mean"
-            if not len(text)
-            else "the text has no symbol that the model knows: it has no mean"
-        )
-    with np.errstate(over="ignore"):
-        return _finite(bits.sum() / n)
-
-
-def _finite(bits: np.float64) -> float:
-    """Return a sum or a mean as a float; raise a ``ValueError`` if it overflowed."""
-    if not np.isfinite(bits):
-        raise ValueError(f"the text has {bits} bits or nats: the model's parameters are out of range")
-    return float(bits)
 
 
 def _from_pickle(data: bytes, backend: str, threads: int | None = None) -> Model:

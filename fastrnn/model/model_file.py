@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from fastrnn.core import checks
 from fastrnn.core.checks import shown
 from fastrnn.data.normalization import NEWLINES, NORMALIZATIONS
-from fastrnn.data.vocabulary import MAX_TOKENS, UNITS, TokenVocabulary, Vocabulary
+from fastrnn.data.tokens import MAX_TOKENS, TokenVocabulary
+from fastrnn.data.vocabulary import UNITS, Vocabulary
 from fastrnn.model.history import History, as_history
 from fastrnn.network.network import Network
 

@@ -23,7 +23,8 @@ from fastrnn.core import checks, memory
 from fastrnn.core.atomic import checked_path
 from fastrnn.core.checks import shown
 from fastrnn.core.layout import parameter_layout
-from fastrnn.data.vocabulary import UNITS, TokenVocabulary, Vocabulary
+from fastrnn.data.tokens import TokenVocabulary
+from fastrnn.data.vocabulary import UNITS, Vocabulary
 from fastrnn.errors import CheckpointError
 from fastrnn.model.checkpoint_file import CheckpointFile, is_checkpoint
 from fastrnn.model.history import REQUIRED, History, checked_key

@@ -21,7 +21,8 @@ from fastrnn.core.atomic import require_place, write_atomically
 from fastrnn.core.checks import shown
 from fastrnn.core.version import VERSION
 from fastrnn.data.corpus import Sequence
-from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.data.tokens import TokenVocabulary
+from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.errors import CheckpointError
 from fastrnn.model.checkpoint_file import CheckpointFile
 from fastrnn.model.history import History

@@ -19,7 +19,8 @@ from fastrnn.core.checks import shown
 from fastrnn.core.constants import FUNCTIONS
 from fastrnn.data.sources import FILE_UNITS
 from fastrnn.data.text_file import OpenFile
-from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.data.tokens import TokenVocabulary
+from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.model.model import Model
 from fastrnn.network import config
 from fastrnn.network.network import Network

@@ -14,6 +14,7 @@ import numpy as np
 from fastrnn.data.batches import Batch
 from fastrnn.errors import DivergenceError, TrainingInterrupted
 from fastrnn.inference import scoring
+from fastrnn.model.evaluation import kept_place
 from fastrnn.model.history import Record
 from fastrnn.schedules import Progress
 from fastrnn.training.divergence import Divergence
@@ -172,7 +173,7 @@ def _evaluate(training: Training, best: BestWeights | None, display: ProgressDis
     if not math.isfinite(evaluation.loss):
         logger.warning("the loss on all that is held out is %g, and is not recorded", evaluation.loss)
         return
-    model.history.amend(model.kept_index, evaluation.as_record())
+    model.history.amend(kept_place(model.history, model.settings), evaluation.as_record())
     training.tell("after_evaluation", evaluation)
 
 

@@ -16,8 +16,9 @@ from fastrnn.core.plan import Split, window_plan
 from fastrnn.core.thread_team import usable_cores
 from fastrnn.data.batches import Batch, BatchLayout, WindowReader, fit_window
 from fastrnn.data.corpus import Corpus, Documents, JoinedSequence, Sequence
+from fastrnn.data.tokens import TokenVocabulary
 from fastrnn.data.unknown import WithUnknown
-from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.network import Network
 from fastrnn.training import choice

@@ -19,7 +19,7 @@ from fastrnn.core.durations import pace
 from fastrnn.data.normalization import NEWLINES, NORMALIZATIONS
 from fastrnn.data.sources import FILE_UNITS
 from fastrnn.data.text_file import checked_encoding
-from fastrnn.data.vocabulary import TokenVocabulary
+from fastrnn.data.tokens import TokenVocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.execution import checked_threads
 from fastrnn.optimizers import Optimizer

@@ -15,7 +15,7 @@ from fastrnn.core import checks
 from fastrnn.core.durations import pace
 from fastrnn.data.normalization import NEWLINES, NORMALIZATIONS
 from fastrnn.data.sources import Source, read_corpus, read_validation
-from fastrnn.data.vocabulary import TokenVocabulary
+from fastrnn.data.tokens import TokenVocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.execution import checked_threads
 from fastrnn.optimizers import Optimizer

@@ -14,11 +14,12 @@ from fastrnn.core.constants import REDUCTIONS, SETTINGS
 from fastrnn.core.plan import window_plan
 from fastrnn.data.batches import Batch
 from fastrnn.errors import DivergenceError
-from fastrnn.network.execution import SMALL_WINDOW, SYMBOL_BYTES, Array, State, StateLike, checked_seed
+from fastrnn.network.execution import SMALL_WINDOW, SYMBOL_BYTES, Array, State, StateLike
 from fastrnn.network.network import Network
 from fastrnn.optimizers import Optimizer, get_optimizer
 from fastrnn.training.groups import Groups, Range, bounds
 from fastrnn.training.pace import Floats, Pace, blocks
+from fastrnn.training.update_settings import UpdateSettings
 
 #: The arguments of a trainer.
 ARGUMENTS = (
@@ -27,7 +28,7 @@ ARGUMENTS = (
 )
 
 
-class Trainer(checks.Sealed):
+class Trainer(UpdateSettings):
     """Trains a network on windows, and carries the state from one window to the next.
 
     Only one thread may use a trainer. While it trains, no other thread may use its network.
@@ -141,51 +142,6 @@ class Trainer(checks.Sealed):
         self._average = memory.lasting(0 if averaging is None else n, network.dtype).reshape(-1, n)
         self._average[...] = network.flat
         checks.buffer("moments", self._moments, network.dtype, (self._optimizer.moments, n))
-
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate of the next updates; it can be set."""
-        return self._learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._learning_rate = checks.real_number("learning_rate", value)
-
-    @property
-    def clip_value(self) -> float | None:
-        """The largest absolute value of an element of the gradient; it can be set."""
-        return self._clip_value
-
-    @clip_value.setter
-    def clip_value(self, value: float | None) -> None:
-        self._clip_value = None if value is None else checks.real_number("clip_value", value)
-
-    @property
-    def clip_norm(self) -> float | None:
-        """The largest norm of the whole gradient; it can be set."""
-        return self._clip_norm
-
-    @clip_norm.setter
-    def clip_norm(self, value: float | None) -> None:
-        self._clip_norm = None if value is None else checks.real_number("clip_norm", value)
-
-    @property
-    def reduction(self) -> str:
-        """``"sum"``, ``"mean"`` or ``"batchmean"``; it can be set."""
-        return self._reduction
-
-    @reduction.setter
-    def reduction(self, value: str) -> None:
-        self._reduction = checks.one_of("reduction", value, REDUCTIONS)
-
-    @property
-    def dropout_seed(self) -> int:
-        """What dropout drops depends on this and on the number of the update; it can be set."""
-        return self._dropout_seed
-
-    @dropout_seed.setter
-    def dropout_seed(self, value: int) -> None:
-        self._dropout_seed = checked_seed("dropout_seed", value)
 
     @property
     def updates(self) -> int:

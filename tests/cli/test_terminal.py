@@ -22,7 +22,8 @@ import fastrnn
 from fastrnn import Model, Network
 from fastrnn.cli.main import main
 from fastrnn.core.terminal import STDERR, escaped, tell
-from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.data.tokens import TokenVocabulary
+from fastrnn.data.vocabulary import Vocabulary
 
 HOSTILE = "\x1b]0;title\x07\x9b31m\x7f\u202e\u2066\u2028\u200b\ufeff\ud800\r\n\t\x00"
 

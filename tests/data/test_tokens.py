@@ -18,7 +18,7 @@ from fastrnn.core import memory
 from fastrnn.data import corpus as corpus_module
 from fastrnn.data.corpus import Documents
 from fastrnn.data.sources import read_corpus
-from fastrnn.data.vocabulary import TokenVocabulary
+from fastrnn.data.tokens import TokenVocabulary
 
 WORDS = ("the cat sat on the mat and the dog sat on the log " * 12).split()
 NAMES = sorted(set(WORDS))

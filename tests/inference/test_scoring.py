@@ -17,7 +17,8 @@ from helpers import assert_close
 
 import fastrnn
 from fastrnn import Model, Network
-from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.data.tokens import TokenVocabulary
+from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.inference.scoring import Scorer
 
 TEXT = "abc def abd\n" * 20

@@ -14,7 +14,8 @@ import pytest
 
 import fastrnn
 from fastrnn import Model, Network
-from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.data.tokens import TokenVocabulary
+from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.model.history import History
 
 LETTERS = Vocabulary("character", np.arange(97, 105, dtype=np.uint32))

@@ -25,7 +25,8 @@ import fastrnn
 from fastrnn import Network, Trainer
 from fastrnn.core import checks, memory, thread_team
 from fastrnn.core.layout import parameter_layout
-from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.data.tokens import TokenVocabulary
+from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.inference import scoring
 from fastrnn.inference.sampling import draw
 from fastrnn.network import config, execution, network

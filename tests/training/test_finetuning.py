@@ -10,7 +10,8 @@ import pytest
 from helpers import assert_close
 
 import fastrnn
-from fastrnn.data.vocabulary import TokenVocabulary, Vocabulary
+from fastrnn.data.tokens import TokenVocabulary
+from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.errors import CheckpointError
 from fastrnn.network.network import Network
 from fastrnn.training import finetuning
