@@ -25,8 +25,8 @@ from fastrnn.network import config
 from fastrnn.network.network import Network
 from fastrnn.training.presets import AUTO
 
-#: The settings of a network that are about its parameters. Fine-tuning must have those of the model; it has the
-#: model's dropout too, unless another one is given.
+#: The settings of a network that are about its parameters. Fine-tuning must have those of the model. It has
+#: the model's dropout too, unless another one is given.
 OF_PARAMETERS = tuple(name for name in config.OPTIONS if name != "dropout")
 
 #: The parameters with a row for each symbol, and the axis of these rows in the public shape.
