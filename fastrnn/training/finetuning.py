@@ -26,7 +26,8 @@ from fastrnn.network import config
 from fastrnn.network.network import Network
 from fastrnn.training.presets import AUTO
 
-#: The settings of a network that are about its parameters. Fine-tuning has those of the model.
+#: The settings of a network that are about its parameters. Fine-tuning must have those of the model. It has
+#: the model's dropout too, unless another one is given.
 OF_PARAMETERS = tuple(name for name in config.OPTIONS if name != "dropout")
 
 #: The parameters with a row for each symbol, and the axis of these rows in the public shape.
@@ -79,7 +80,8 @@ def settings_of(model: Model, given: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"initialization={given['initialization']!r} draws weights, and init has them: leave it out"
         )
-    return {**given, **own, "initialization": None, "init": digest_of(model.network)}
+    own |= {"initialization": None, "init": digest_of(model.network)}
+    return {"dropout": network["dropout"], **given, **own}
 
 
 def digest_of(network: Network) -> str:
