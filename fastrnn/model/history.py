@@ -5,13 +5,13 @@ the key. So millions of records take eight bytes for each number.
 
 What the numbers of a training's records are:
 - ``step``: the number of the update, from 0 on; ``learning_rate`` is that of this update.
-- ``loss`` in nats: the mean per symbol since the previous record or, with ``reduction="sum"``, the sum over the
-  window of that update.
+- ``loss`` in nats: the mean per symbol since the previous record or, with ``reduction="sum"``, the sum over
+  the window of that update.
 - ``gradient_norm``: the norm of that update's gradient, after the clip by value and before the clip by norm.
 - ``validation_loss``: the mean in nats per symbol of the first 32,768 symbols that are held out; with
   ``split="rows"``, of all of them. With ``averaging``, it alone is that of the averaged parameters.
-- ``held_out_loss``, ``held_out_symbols`` and, but for tokens, ``held_out_bytes``: the loss on all that is held
-  out, in the record of the weights that are kept; see `Model.evaluation`.
+- ``held_out_loss``, ``held_out_symbols`` and, but for tokens, ``held_out_bytes``: the loss on all that is
+  held out, in the record of the weights that are kept; see `Model.evaluation`.
 - ``refit``: 1 in the records of a refit, which have no validation loss.
 """
 
