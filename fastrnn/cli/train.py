@@ -87,7 +87,7 @@ _TRAINING_OPTIONS = [
         "  [default: linear]",
     ),
     click.option("--clip-value", type=float, help="Largest absolute value of an element of the gradient."),
-    click.option("--clip-norm", type=float, help="Largest norm of the gradient.  [default: 1]"),
+    click.option("--clip-norm", type=float, help="Largest norm of the gradient.  [default: 0.25]"),
     click.option("--reduction", help="Of a window's losses: mean, sum or batchmean.  [default: mean]"),
     click.option(
         "--averaging",

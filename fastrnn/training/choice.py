@@ -42,9 +42,9 @@ EMBEDDING_SIZE, SMALL_VOCABULARY = 64, 1000
 #: The dropout from so many passes on, over a text of at least so many symbols.
 DROPOUTS, LEAST_TO_DROP = ((6, 0.1), (10, 0.2), (14, 0.4), (18, 0.6)), 50_000
 
-#: The learning rate of Adam for layers of 128 units. It falls with the number of units, and is at most the
-#: other one.
-LEARNING_RATES, HIGHEST_RATE = {"gru": 0.02, "lstm": 0.024, "rnn": 0.012}, 0.02
+#: The learning rate of Adam for layers of 128 units. It falls with the number of units, and is the same for
+#: fewer.
+LEARNING_RATES, UNITS = {"gru": 0.02, "lstm": 0.02, "rnn": 0.008}, 128
 
 #: The updates that are timed: V and H of the network; T and B of the windows, the second ones being the usual
 #: ones; how many of each, and the seconds after which no more begin.
@@ -79,14 +79,20 @@ def chosen(config: TrainingConfig, work: Work) -> TrainingConfig:
     if config.dropout == AUTO:
         config = replace(config, dropout=_dropout(work.passes(_shape(config, work)), work))
     if config.learning_rate == AUTO:
-        rate = LEARNING_RATES[config.cell] * 128 / cast("int", config.hidden_size)
-        config = replace(config, learning_rate=min(HIGHEST_RATE, rate))
-    logger.info(
-        "chosen for %s symbols: %s of %d units, embedding %s, dropout %g, a learning rate of %.3g",
-        f"{work.symbols:,}", config.cell, config.hidden_size, config.embedding_size or "none", config.dropout,
-        config.learning_rate,
-    )  # fmt: skip
+        rate = LEARNING_RATES[config.cell] * min(1.0, UNITS / cast("int", config.hidden_size))
+        config = replace(config, learning_rate=rate)
     return config
+
+
+def tell(config: TrainingConfig, names: list[str]) -> None:
+    """Log the settings with these names, which were chosen."""
+    if names:
+        values = (f"{name} {_in_words(getattr(config, name))}" for name in names)
+        logger.info("chosen for this text: %s", ", ".join(values))
+
+
+def _in_words(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _shape(config: TrainingConfig, work: Work) -> Shape:

@@ -333,7 +333,7 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without tables: those of an optimizer or a schedule get names such as ``optimizer.eps``."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             found |= {f"{name}.{key}": one for key, one in _flat(value).items()}
         else:
             found[name] = value if isinstance(value, bool | int | float | str) else str(value)

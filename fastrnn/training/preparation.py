@@ -114,7 +114,7 @@ def prepare(
     ids, held_out_ids = training.sequence(vocabulary), held_out.sequence(vocabulary)
     _require_symbols(training, held_out, ids)
     work = _work(config, training.size, vocabulary.size, backend, threads)
-    config = choice.chosen(config, work)
+    names, config = config.open_settings, choice.chosen(config, work)
     T, B = fit_window(_transitions(ids, config), config.seq_length, config.batch_size)
     layout = _layout(ids, T, B, vocabulary, config)
     if config.split == "rows":
@@ -129,6 +129,7 @@ def prepare(
         everything = JoinedSequence(ids, held_out_ids, vocabulary.boundary_id)
         refit_reader = WindowReader(_layout(shown(everything), T, B, vocabulary, config), T)
     _log_text(config, (training, held_out), vocabulary, counts, batch)
+    choice.tell(config, names)
     _tell_what_shrank(len(ids), {"seq_length": (config.seq_length, T), "batch_size": (config.batch_size, B)})
     config = config.fitted(T, B, reader.windows, choice.most_updates(config, work, T, B))
     _require_memory(config, vocabulary.size, reader, threads or usable_cores())

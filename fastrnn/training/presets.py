@@ -194,7 +194,7 @@ class TrainingConfig:
     learning_rate: float | str = AUTO
     schedule: Schedule = Linear()  # noqa: RUF009
     clip_value: float | None = None
-    clip_norm: float | None = 1.0
+    clip_norm: float | None = 0.25
     reduction: str = "mean"
     averaging: float | None = None
     freeze: tuple[str, ...] = ()

@@ -395,6 +395,7 @@ class Trainer(UpdateSettings):
 
     def begin_again(self, parameters: Array) -> None:
         """Take parameters, and forget all updates: their number, the moments, average and state. Internal."""
+        checks.same_shape("parameters", parameters, self._parameters.shape)
         self._parameters[...] = parameters
         self._average[...] = parameters
         self._moments[...] = self._optimizer.initial_moments(self._parameters.size, self.network.dtype)

@@ -423,7 +423,7 @@ def test_errors_of_validation(text: Path, arguments: list, message: str, monkeyp
 def test_stdin_is_read_once(tmp_path: Path):
     result = run("train", "-", "-o", tmp_path / "m", "--validation-file", "-", *QUICK)
     assert result.exit_code == 2
-    assert "FILE and --validation-file are both stdin" in result.stderr
+    assert "FILES and --validation-file are both stdin" in result.stderr
 
 
 def test_each_tenth_line_is_held_out(text: Path, tmp_path: Path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.data.vocabulary import Vocabulary
+from fastrnn.data.vocabulary import Vocabulary, count_symbols
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
@@ -66,9 +68,23 @@ def test_bytes_are_those_of_utf_8(text: str):
     n = len(text.encode())
     known = Vocabulary("character", np.unique([ord(c) for c in text]).astype(np.uint32))
     assert known.count_bytes(text) == known.count_bytes(text, unknown="skip") == n
-    assert known.byte_lengths[known.encode(text)].sum() == n
+    lengths = known.byte_lengths(
+        lambda: np.zeros(1, np.int64)
+    )  # no counts are needed without an unknown symbol
+    assert lengths is not None
+    assert lengths[known.encode(text)].sum() == n
     some = Vocabulary.of_alphabet("aé\u20ac\U0001f600", boundary=True)
-    assert some.byte_lengths.tolist() == [1, 2, 3, 4, 1]
+    assert some.byte_lengths(lambda: np.zeros(1, np.int64)).tolist() == [1, 2, 3, 4, 1]
     assert some.count_bytes(text, unknown="skip") == sum(
         len(c.encode()) for c in text if c in "aé\u20ac\U0001f600"
     )
+
+
+def test_the_unknown_symbol_has_the_mean_bytes_of_what_it_stands_for():
+    some = replace(Vocabulary.of_alphabet("ab"), unknown=True)
+    lengths = some.byte_lengths(lambda: count_symbols(["aabé\u20ac\u20ac\u20ac"]))
+    assert lengths is not None
+    assert lengths.tolist() == [1, 1, 11 / 4]
+    nothing = some.byte_lengths(lambda: count_symbols(["ab"]))
+    assert nothing is not None
+    assert nothing.tolist() == [1, 1, 1]

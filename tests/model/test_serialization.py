@@ -43,7 +43,7 @@ NAMES = ["", "the", "café", "\0 \n", "😀", "x"]
 
 def make(text: Any = "hello", **changes: Any) -> fastrnn.Model:
     settings = {"cell": "rnn", "hidden_size": 3, "steps": 16, "log_every": 5, "backend": "numpy", "rng": 0}
-    settings |= changes
+    settings |= {"embedding_size": None, **changes}
     if text in (TEXTS["tokens"], TEXTS["documents of tokens"]):
         settings["vocabulary"] = NAMES
     return fastrnn.train(text, **settings)
@@ -635,7 +635,7 @@ def test_loading_takes_at_most_three_times_the_file(data: bytes, tmp_path: Path,
     elif what == "parameters":
         make(hidden_size=2500, steps=1, validation=0.0).save(path)
     else:
-        names = fastrnn.data.vocabulary.TokenVocabulary.of_names(tuple(f"{i:0200}" for i in range(60_000)))
+        names = fastrnn.data.tokens.TokenVocabulary.of_names(tuple(f"{i:0200}" for i in range(60_000)))
         fastrnn.Model(fastrnn.Network(60_000, 1), names, np.ones(60_000)).save(path)
     command = [
         sys.executable,

@@ -172,6 +172,7 @@ def test_a_callback_ends_a_stage():
 
 def test_patience_ends_training_and_not_the_refit():
     settings = {"learning_rate": 0.05, "batch_size": 1, "steps": 400, "hidden_size": 16, "log_every": 4}
+    settings |= {"embedding_size": None, "clip_norm": 1.0}
     model = quick(MISLEADING, patience=2, keep="last", **settings)
     columns = model.history.columns()
     ended = int(np.isnan(columns["refit"]).sum())

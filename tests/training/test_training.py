@@ -347,7 +347,10 @@ def test_char_rnn_holds_out_the_last_windows_of_each_row():
     with training.read_corpus(text) as corpus:
         config = training.get_config("char-rnn", seq_length=10, batch_size=5, validation=0.1)
         symbols = preparation.Symbols(None, None, "universal")
-        run, _ = preparation.prepare(corpus, None, symbols, config, "numpy", None, np.random.default_rng(0))
+        rng = np.random.default_rng(0)
+        run = preparation.prepare(corpus, None, symbols, config, "numpy", None, rng).training(
+            "numpy", None, rng
+        )
     windows = 9_999 // 50  # 199
     kept = int(windows * 0.9)  # 179
     assert run.reader.layout.n_steps == 10 * kept
@@ -589,14 +592,14 @@ def test_a_validation_that_is_not_finite_is_a_divergence(monkeypatch: pytest.Mon
 # ---- How long it trains, what it tells ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("windows", "steps", "log_every"), [(1, 232, 14), (10, 520, 32), (1000, 5000, 250)])
+@pytest.mark.parametrize(("windows", "steps", "log_every"), [(1, 220, 13), (10, 400, 25), (1000, 5000, 250)])
 def test_a_short_text_gets_fewer_updates(windows: int, steps: int, log_every: int):
-    config = get_config().fitted(64, 32, windows)
+    config = get_config().fitted(64, 32, windows, 5000)
     assert (config.steps, config.log_every) == (steps, log_every)
-    assert get_config(steps=77).fitted(64, 32, windows).steps == 77
-    assert get_config(epochs=3).fitted(64, 32, windows).steps is None
-    assert get_config(time_limit=3).fitted(64, 32, windows).log_every == max(50, min(250, 4 * windows))
-    assert get_config("scratch").fitted(4, 1, 1).log_every == 200
+    assert get_config(steps=77).fitted(64, 32, windows, 5000).steps == 77
+    assert get_config(epochs=3).fitted(64, 32, windows, 5000).steps is None
+    assert get_config(time_limit=3).fitted(64, 32, windows, 5000).log_every == max(50, min(250, 4 * windows))
+    assert get_config("scratch").fitted(4, 1, 1, 5000).log_every == 200
 
 
 def test_the_first_line_of_the_log_says_what_is_held_out(caplog: pytest.LogCaptureFixture):
@@ -667,7 +670,11 @@ def test_what_is_only_told_does_not_decide(monkeypatch: pytest.MonkeyPatch, stde
         ({"backend": "gpu"}, ValueError, "backend='gpu' is not known"),
         ({"cell": "transformer"}, ValueError, "cell='transformer' is not known"),
         ({"cell": "gru", "activation": "relu"}, ValueError, "activation='relu' is for cell='rnn'"),
-        ({"tied": True}, ValueError, "tied=True needs embedding_size=None to be hidden_size=8"),
+        (
+            {"tied": True, "embedding_size": None},
+            ValueError,
+            "tied=True needs embedding_size=None to be hidden_size=8",
+        ),
         ({"num_layers": 0}, ValueError, "num_layers=0 must be at least 1"),
         ({"dropout": 1}, ValueError, "dropout=1 must be below one"),
         ({"averaging": -0.5}, ValueError, "averaging=-0.5 must be"),

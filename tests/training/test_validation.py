@@ -276,7 +276,9 @@ def test_errors_of_tokens_and_of_options():
         quick([TOKENS] * 2, vocabulary=12, validation=[[1], [12]])
     with pytest.raises(ValueError, match="is 99"):
         quick(TOKENS, vocabulary=12, validation=[1, 99])
-    with pytest.raises(TypeError, match="text is str, and vocabulary is for whole numbers"):
+    with pytest.raises(
+        TypeError, match="text is str, and vocabulary, or init with a model of tokens, is for whole numbers"
+    ):
         quick(TOKENS, vocabulary=12, validation="the")
     with pytest.raises(ValueError, match="validation has 0 symbols; it must have at least 1"):
         quick(LINES, validation=["", ""])
