@@ -223,7 +223,7 @@ class Training:
         """Go on over the whole text, from the weights that the model has."""
         best = int(cast("Record", self.model.kept_record)["step"]) + 1
         self._enter_refit(self.updates, max(1, round(best / UPDATES_OF_BEST)), self.seconds)
-        self.trainer.begin_again(self.model.network.flat)
+        _begin_again(self.trainer, self.model.network.flat)
         self.is_stopped, self.told = False, self.updates
 
     def _enter_refit(self, updates_before: int, steps: int, seconds: float) -> None:
@@ -299,6 +299,19 @@ class Training:
             kind = type(callback).__name__
             found[kind] = found.get(kind, -1) + 1
             yield f"{kind}.{found[kind]}", callback
+
+
+def _begin_again(trainer: Trainer, weights: NDArray[Any]) -> None:
+    """Let a trainer forget its updates, and begin with these weights."""
+    before = trainer.snapshot()
+    new = {
+        "parameters": weights.copy(),
+        "average": np.broadcast_to(weights, before["average"].shape),
+        "moments": trainer.optimizer.initial_moments(weights.size, weights.dtype),
+        "updates": np.array(0),
+        "gradient_norm": np.array(np.nan),
+    }
+    trainer.restore(new)
 
 
 def _copied(name: str, array: Any) -> NDArray[Any]:

@@ -393,15 +393,6 @@ class Trainer(UpdateSettings):
             f"A lower learning_rate (it was {self.learning_rate:g}) or a clip_norm usually helps"
         )
 
-    def begin_again(self, parameters: Array) -> None:
-        """Take parameters, and forget all updates: their number, the moments, average and state. Internal."""
-        checks.same_shape("parameters", parameters, self._parameters.shape)
-        self._parameters[...] = parameters
-        self._average[...] = parameters
-        self._moments[...] = self._optimizer.initial_moments(self._parameters.size, self.network.dtype)
-        self._updates, self._gradient_norm = 0, math.nan
-        self.reset_state()
-
     def snapshot(self) -> dict[str, Array]:
         """Copies of all that the next update depends on, beside the arguments: arrays by name. Internal."""
         state = {} if self._state is None else {"state": self._state.copy()}

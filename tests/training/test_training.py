@@ -598,7 +598,8 @@ def test_a_short_text_gets_fewer_updates(windows: int, steps: int, log_every: in
     assert (config.steps, config.log_every) == (steps, log_every)
     assert get_config(steps=77).fitted(64, 32, windows, 5000).steps == 77
     assert get_config(epochs=3).fitted(64, 32, windows, 5000).steps is None
-    assert get_config(time_limit=3).fitted(64, 32, windows, 5000).log_every == max(50, min(250, 4 * windows))
+    by_time = get_config(time_limit=3, steps=None).fitted(64, 32, windows, 5000)
+    assert by_time.log_every == max(50, min(250, 4 * windows))
     assert get_config("scratch").fitted(4, 1, 1, 5000).log_every == 200
 
 
