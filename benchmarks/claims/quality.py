@@ -1,8 +1,8 @@
 """How well and how fast fastrnn learns a real text: ``make claim-quality``, one or two minutes.
 
 ``fastrnn train`` with its defaults trains in its own process on the first nine tenths of
-tinyshakespeare. It must reach 1.88 nats per character on the last tenth within 60 seconds. nanoGPT's README
-gives that figure for three minutes on a CPU, on the same split.
+tinyshakespeare. It must reach 1.6 nats per character on the last tenth within 120 seconds. nanoGPT's README
+gives 1.88 for three minutes on a CPU, on the same split.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-NATS = 1.88
-SECONDS = 60.0
+NATS = 1.6
+SECONDS = 120.0
 
 
 def run(*arguments: object) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--output", type=Path, default=Path("build", "quality.jsonl"), help="the results")
     parser.add_argument("--write-docs", action="store_true", help="write the tables of docs/quality.md")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.jobs and not Path(os.environ.get("FASTRNN_DATA", "")).is_dir():
+        parser.error("FASTRNN_DATA does not name a folder of texts")
+    return options
 
 
 def results_of(job: Job, machine: Machine, backend: str, seed: int) -> list[Result]:

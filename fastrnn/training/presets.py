@@ -124,7 +124,7 @@ class TrainingConfig:
     Attributes
     ----------
     cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
-        Settings of the network; see `fastrnn.Network`.
+        Settings of the network; see `fastrnn.Network`. ``"auto"``: chosen for the text.
     init
         SHA-256 of the parameters of the model that training began with; ``None`` if it drew them.
     seq_length, batch_size
@@ -140,8 +140,8 @@ class TrainingConfig:
         decay of others; see `fastrnn.Trainer`.
     steps, epochs, time_limit
         When training ends: after this number of updates, passes over the text, or seconds; a time may also be
-        a str such as ``"10m"``. ``steps="auto"``
-        is 200 updates and those of 32 passes, at most 5,000.
+        a str such as ``"10m"``. ``steps="auto"`` is 200 updates and those of 20 passes, and at most those of
+        about half a minute or, with a time limit, of the limit.
     validation
         The fraction of the text that is held out; ``None`` is a tenth, or nothing if a tenth has fewer than
         20 symbols or there are fewer than 10 documents. ``"text"``: a text of its own is validated on.

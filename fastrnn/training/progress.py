@@ -31,6 +31,8 @@ class ProgressDisplay(Callback):
         self._symbols = 0
         #: The fraction that was done when this process began to train.
         self._done_before = 0.0
+        #: What was said of the last updates.
+        self._summary = ""
 
     def __enter__(self) -> Self:
         self._bar = _bar()
@@ -57,7 +59,8 @@ class ProgressDisplay(Callback):
     def evaluated(self, fraction: float) -> None:
         """Show how much of the held-out part was read when training has ended."""
         if self._bar is not None:
-            self._bar.set_description_str(f"measuring on all that is held out: {fraction:.0%}")
+            measuring = f"measuring on all that is held out: {fraction:.0%}"
+            self._bar.set_description_str(measuring if fraction < 1 else self._summary)
         elif time.monotonic() - self._told >= PROGRESS_SECONDS:
             self._told = time.monotonic()
             logger.info("%3.0f %% of all that is held out was read", 100 * fraction)
@@ -78,7 +81,9 @@ class ProgressDisplay(Callback):
         summary = "refit, " if training.is_refit else ""
         summary += f"update {training.updates:,}: {bits:.3f} bits/{unit}"
         summary += validation_text(history[-1] if history else {})
-        summary += f", {self._symbols / max(time.monotonic() - self._began, 1e-9) / 1000:,.0f} k/s"
+        speed = self._symbols / max(time.monotonic() - self._began, 1e-9)
+        summary += f", {speed / 1000:,.0f} k {unit}s/s"
+        self._summary = summary
         if self._bar is not None:
             self._bar.set_description_str(summary, refresh=False)
             self._bar.update(done - self._done)

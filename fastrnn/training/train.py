@@ -106,10 +106,12 @@ def train(
 ) -> Model:
     """Train a model on a text, or on any sequence of whole numbers.
 
-    Without a preset, the defaults are those of `fastrnn.training.presets.TrainingConfig`: a GRU of 128 hidden
-    units, windows of 64 steps and 32 rows, Adam at 0.008 with the linear schedule, the gradient's norm
-    clipped at 1, at most 5,000 updates, float32. A tenth of the text is held out for validation and not
-    trained on, and the model gets the weights with the lowest validation loss.
+    Without a preset, the defaults are those of `fastrnn.training.presets.TrainingConfig`: a GRU, windows of 64
+    steps and 32 rows, Adam with the linear schedule, the gradient's norm clipped at 0.25, float32. The size of
+    the network, its embedding, dropout, the learning rate and the number of updates are chosen for the text,
+    and for the speed of the machine if there is a time limit; docs/quality.md has the rule. A tenth of the
+    text is held out for validation and not trained on, and the model gets the weights with the lowest
+    validation loss.
 
     Parameters
     ----------
@@ -172,11 +174,13 @@ def train(
         symbols more probable.
     cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
         Settings of the network; see `Network`. Without a preset, an activation alone makes the cell an
-        ``"rnn"``.
+        ``"rnn"``, and hidden_size, embedding_size and dropout are ``"auto"``: chosen for the text. An
+        ``embedding_size`` of ``None`` is a one-hot input.
     seq_length, batch_size
         Steps and rows of a window; ``seq_length=None`` puts the whole text into one window.
     optimizer, learning_rate, clip_value, clip_norm, reduction
-        Settings of the updates; see `Trainer`.
+        Settings of the updates; see `Trainer`. Without a preset, the learning rate is ``"auto"``: chosen for
+        the cell and its size, for Adam.
     schedule
         How the learning rate changes: ``"linear"`` (warm-up over a hundred updates, then decay to zero),
         ``"cosine"`` (the same, along a cosine), ``"constant"``, ``"step"``, ``"exponential"``,
@@ -195,8 +199,9 @@ def train(
         When to end: after this number of updates, passes over the text, or seconds of training (also a str
         such as ``"90s"`` or ``"10m"``), whichever comes first. The time to compile does not count, nor does
         that of the evaluation at the end, which may take a tenth of the limit at most. Steps and epochs
-        exclude each other. Any of the three replaces the preset's end. ``steps="auto"`` is 200 updates and
-        those of 32 passes, at most 5,000.
+        exclude each other. Any of the three replaces the preset's end. Without a preset, steps are
+        ``"auto"``: 200 updates and those of 20 passes, and at most those of about half a minute or, with a
+        time limit alone, of the limit. With ``steps=None``, a time limit is used up.
     validation
         A number is the fraction of the text that is held out: the end of a running text, or documents that
         ``rng`` draws. 0 holds out nothing. ``None`` is a tenth, or nothing if a tenth has fewer than 20

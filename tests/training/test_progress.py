@@ -16,6 +16,10 @@ from fastrnn.training import progress
 TEXT = "the cat sat on the mat, and the dog saw the cat. " * 40
 
 
+#: What is said after the last of 50 updates.
+LAST = r"update 50: \d\.\d{3} bits/character, validation \d\.\d{3}, [\d,]+ k characters/s"
+
+
 def quick(**options: Any) -> fastrnn.Model:
     return fastrnn.train(TEXT, **{"steps": 50, "rng": 0, "hidden_size": 5, "backend": "numpy"} | options)
 
@@ -33,7 +37,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_notebook_without_ipywidgets_has_a_bar_of_characters(notebook, capfd: pytest.CaptureFixture[str]):
     model = quick()
     shown = capfd.readouterr().err
-    assert re.search(r"update 50: \d\.\d{3} bits/character, validation \d\.\d{3}, [\d,]+ k/s", shown)
+    assert re.search(LAST, shown)
     assert "100%" in shown
     assert model.to_bytes() == quick(progress=False).to_bytes()
     assert capfd.readouterr().err == ""
@@ -75,7 +79,4 @@ def test_the_log_has_the_progress_where_there_is_no_terminal(
     monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0.0)
     with caplog.at_level(logging.INFO, "fastrnn"):
         quick()
-    line = (
-        r"100 % done, about 0 s left: update 50: \d\.\d{3} bits/character, validation \d\.\d{3}, [\d,]+ k/s"
-    )
-    assert re.search(line, caplog.text)
+    assert re.search(f"100 % done, about 0 s left: {LAST}", caplog.text)
