@@ -106,11 +106,11 @@ def train(
 ) -> Model:
     """Train a model on a text, or on any sequence of whole numbers.
 
-    Without a preset, the defaults are those of `fastrnn.training.presets.TrainingConfig`: a GRU, windows of 64
-    steps and 32 rows, Adam with the linear schedule, the gradient's norm clipped at 0.25, float32. The size of
-    the network, its embedding, dropout, the learning rate and the number of updates are chosen for the text,
-    and for the speed of the machine if there is a time limit; docs/quality.md has the rule. A tenth of the
-    text is held out for validation and not trained on, and the model gets the weights with the lowest
+    Without a preset, the defaults are those of `fastrnn.training.presets.TrainingConfig`: a GRU, windows of
+    64 steps and 32 rows, Adam with the linear schedule, the gradient's norm clipped at 0.25, float32. The
+    size of the network, its embedding, dropout, the learning rate and the number of updates are chosen for
+    the text, and for the speed of the machine if there is a time limit; docs/quality.md has the rule. A tenth
+    of the text is held out for validation and not trained on, and the model gets the weights with the lowest
     validation loss.
 
     Parameters
