@@ -22,6 +22,16 @@ from fastrnn.core.cells import ACTIVATIONS, CELLS, listed
 from fastrnn.core.terminal import tell
 
 
+def _number_or_word(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> float | str | None:
+    """A number, or a word as it is."""
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return value
+
+
 def _names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
     """The values of an option that may be given several times; ``None`` if it was not given."""
     return list(values) or None
@@ -79,7 +89,9 @@ _TRAINING_OPTIONS = [
     click.option("--batch-size", type=int, help="Rows of a window.  [default: 32]"),
     click.option("--optimizer", help="sgd, adagrad, rmsprop, adam or adamw.  [default: adam]"),
     click.option(
-        "--learning-rate", type=float, help="The highest learning rate.  [default: chosen for the text]"
+        "--learning-rate",
+        callback=_number_or_word,
+        help="The highest learning rate, or search: take the best of five.  [default: chosen for the text]",
     ),
     click.option(
         "--schedule",

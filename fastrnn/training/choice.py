@@ -19,7 +19,7 @@ import numpy as np
 
 from fastrnn.core.layout import Shape
 from fastrnn.network.network import Network
-from fastrnn.training.presets import AUTO, TrainingConfig
+from fastrnn.training.presets import AUTO, SEARCH, TrainingConfig
 from fastrnn.training.trainer import Trainer
 
 logger = logging.getLogger("fastrnn")
@@ -78,7 +78,7 @@ def chosen(config: TrainingConfig, work: Work) -> TrainingConfig:
     config = _embedded(config, work)
     if config.dropout == AUTO:
         config = replace(config, dropout=_dropout(work.passes(_shape(config, work)), work))
-    if config.learning_rate == AUTO:
+    if config.learning_rate in (AUTO, SEARCH):
         rate = LEARNING_RATES[config.cell] * min(1.0, UNITS / cast("int", config.hidden_size))
         config = replace(config, learning_rate=rate)
     return config

@@ -47,6 +47,9 @@ UNKNOWN_SHARE = 0.002
 #: The value of a setting that is chosen for the text; see `fastrnn.training.choice`.
 AUTO = "auto"
 
+#: The value of a learning rate that is found by short trainings; see `fastrnn.training.rate_search`.
+SEARCH = "search"
+
 #: The settings that are chosen before the windows are known.
 CHOSEN = ("hidden_size", "embedding_size", "dropout", "learning_rate")
 
@@ -82,6 +85,12 @@ def _held_out(name: str, value: Any) -> float | str:
     return OWN_TEXT if isinstance(value, str) and value == OWN_TEXT else _fraction(name, value)
 
 
+def _learning_rate(name: str, value: Any) -> float | str:
+    if not isinstance(value, str):
+        return checks.real_number(name, value)
+    return checks.one_of(name, value, (AUTO, SEARCH))
+
+
 #: The settings that end training; any of them replaces those of a preset.
 ENDS = {"steps", "epochs", "time_limit"}
 
@@ -94,7 +103,7 @@ SETTING_CHECKS: dict[str, Check] = {
     "seq_length": _or_none(checks.whole_number),
     "batch_size": checks.whole_number,
     "optimizer": lambda _, value: get_optimizer(value),
-    "learning_rate": _or_auto(checks.real_number),
+    "learning_rate": _learning_rate,
     "schedule": lambda _, value: get_schedule(value),
     "clip_value": _or_none(checks.real_number),
     "clip_norm": _or_none(checks.real_number),
@@ -240,7 +249,7 @@ class TrainingConfig:
     @property
     def open_settings(self) -> list[str]:
         """The settings that are to be chosen before the windows are known."""
-        return [name for name in CHOSEN if getattr(self, name) == AUTO]
+        return [name for name in CHOSEN if getattr(self, name) in (AUTO, SEARCH)]
 
     def _possible_network(self) -> NetworkConfig:
         """A network that these settings allow, whatever is chosen for the text, or a ``ValueError``."""

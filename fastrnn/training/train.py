@@ -27,6 +27,7 @@ from fastrnn.training.loop import fit
 from fastrnn.training.preparation import Symbols, prepare
 from fastrnn.training.presets import (
     OWN_TEXT,
+    SEARCH,
     SETTING_CHECKS,
     get_config,
     random_generator,
@@ -76,7 +77,7 @@ def train(
     seq_length: int | None = PRESET,
     batch_size: int = PRESET,
     optimizer: str | Optimizer = PRESET,
-    learning_rate: float = PRESET,
+    learning_rate: float | str = PRESET,
     schedule: str | Schedule = PRESET,
     clip_value: float | None = PRESET,
     clip_norm: float | None = PRESET,
@@ -180,7 +181,9 @@ def train(
         Steps and rows of a window; ``seq_length=None`` puts the whole text into one window.
     optimizer, learning_rate, clip_value, clip_norm, reduction
         Settings of the updates; see `Trainer`. Without a preset, the learning rate is ``"auto"``: chosen for
-        the cell and its size, for Adam.
+        the cell and its size, for Adam. ``"search"`` tries five rates, from a quarter of that one to four
+        times it, each for a twenty-fifth of the updates (20 to 500), and takes the best. This is a part of a
+        time limit.
     schedule
         How the learning rate changes: ``"linear"`` (warm-up over a hundred updates, then decay to zero),
         ``"cosine"`` (the same, along a cosine), ``"constant"``, ``"step"``, ``"exponential"``,
@@ -349,6 +352,10 @@ def train(
             source = cast("Source", validation)
             own_text = files.enter_context(read_validation(source, corpus, tokens, **reading))
         prepared = prepare(corpus, own_text, symbols, config, backend, workers, generator)
+        if config.learning_rate == SEARCH:
+            from fastrnn.training.rate_search import with_best_rate
+
+            prepared = with_best_rate(prepared, backend, workers, generator, initial)
         training = prepared.training(backend, workers, generator, initial)
         if resumption is not None:
             resumption.add_text(training, prepared.sequences)
