@@ -43,7 +43,7 @@ NAMES = ["", "the", "café", "\0 \n", "😀", "x"]
 
 def make(text: Any = "hello", **changes: Any) -> fastrnn.Model:
     settings = {"cell": "rnn", "hidden_size": 3, "steps": 16, "log_every": 5, "backend": "numpy", "rng": 0}
-    settings |= {"embedding_size": None, **changes}
+    settings |= {"embedding_size": None, "clip_norm": 1.0, **changes}
     if text in (TEXTS["tokens"], TEXTS["documents of tokens"]):
         settings["vocabulary"] = NAMES
     return fastrnn.train(text, **settings)
