@@ -21,15 +21,27 @@ from fastrnn.cli.texts import as_unit, decoded, expanded, unescaped, write_sampl
 from fastrnn.core.cells import ACTIVATIONS, CELLS, listed
 from fastrnn.core.terminal import tell
 
+#: Words that some options take beside numbers: nothing, what is chosen for the text, and a search.
+NONE, AUTO, SEARCH = "none", "auto", "search"
 
-def _number_or_word(
-    _context: click.Context, _option: click.Parameter, value: str | None
-) -> float | str | None:
-    """A number, or a word as it is."""
-    try:
-        return None if value is None else float(value)
-    except ValueError:
-        return value
+
+class NumberOr(click.ParamType):  # type: ignore[type-arg]  # it has none in older versions
+    """A number, or one of some words."""
+
+    name = "number"
+
+    def __init__(self, kind: type[int | float], *words: str) -> None:
+        self._kind, self._words = kind, words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number or the word."""
+        if value in self._words:
+            return value
+        try:
+            return self._kind(value)
+        except ValueError:
+            wanted = "a whole number" if self._kind is int else "a number"
+            self.fail(f"{value!r} is neither {wanted} nor {' or '.join(self._words)}", param, ctx)
 
 
 def _names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
@@ -68,8 +80,8 @@ _TRAINING_OPTIONS = [
     click.option("--num-layers", type=int, help="Recurrent layers.  [default: 1]"),
     click.option(
         "--embedding-size",
-        type=int,
-        help="The size of an embedding of symbols.  [default: chosen for the text]",
+        type=NumberOr(int, AUTO, NONE),
+        help="The size of an embedding of symbols; none: a one-hot input.  [default: chosen for the text]",
     ),
     click.option(
         "--tied", is_flag=True, default=None, help="Use the embedding as the weight of the output layer."
@@ -90,7 +102,7 @@ _TRAINING_OPTIONS = [
     click.option("--optimizer", help="sgd, adagrad, rmsprop, adam or adamw.  [default: adam]"),
     click.option(
         "--learning-rate",
-        callback=_number_or_word,
+        type=NumberOr(float, AUTO, SEARCH),
         help="The highest learning rate, or search: take the best of five.  [default: chosen for the text]",
     ),
     click.option(
@@ -98,8 +110,16 @@ _TRAINING_OPTIONS = [
         help="linear or cosine (warm-up, then decay to zero), constant, step, exponential or plateau."
         "  [default: linear]",
     ),
-    click.option("--clip-value", type=float, help="Largest absolute value of an element of the gradient."),
-    click.option("--clip-norm", type=float, help="Largest norm of the gradient.  [default: 0.25]"),
+    click.option(
+        "--clip-value",
+        type=NumberOr(float, NONE),
+        help="Largest absolute value of an element of the gradient.",
+    ),
+    click.option(
+        "--clip-norm",
+        type=NumberOr(float, NONE),
+        help="Largest norm of the gradient, or none.  [default: 0.25]",
+    ),
     click.option("--reduction", help="Of a window's losses: mean, sum or batchmean.  [default: mean]"),
     click.option(
         "--averaging",
@@ -131,13 +151,15 @@ _TRAINING_OPTIONS = [
     ),
     click.option(
         "--steps",
-        type=int,
-        help="Updates.  [default: those of about half a minute, at most 200 and those of 20 passes]",
+        type=NumberOr(int, AUTO, NONE),
+        help="Updates, or none beside --time-limit.  [default: as many as take about half a minute, but no "
+        "more than 200 and those of 20 passes]",
     ),
     click.option("--epochs", type=int, help="Passes over the text, instead of --steps."),
     click.option(
         "--time-limit",
-        help="Seconds, or such as 10m, instead of --steps or together with it.  [default: none]",
+        help="Seconds, or such as 10m; training ends earlier after 200 updates and 20 passes, unless --steps "
+        "says something else.  [default: none]",
     ),
     click.option(
         "--validation", type=float, help="Fraction of the text to hold out; 0: none.  [default: 0.1]"
@@ -283,13 +305,19 @@ def train(
         from fastrnn.training.presets import random_generator
 
         names = expanded(files)
-        # the sample takes its next draws
-        settings["rng"] = rng = random_generator(settings.get("preset"), settings.get("rng"))
+        rng = random_generator(settings.get("preset"), settings.get("rng"))  # the sample takes its next draws
+        if settings.get("rng") is not None:
+            settings["rng"] = rng  # without a seed, a checkpoint has the generator that training began with
         checkpoint = settings.get("checkpoint")
         require_place(output)  # so that this fails before training, not after it
         outputs = {"--output": output, "--checkpoint": checkpoint, "--metrics": metrics}
-        own_files = [] if validation_file is None else [validation_file]
-        _require_own_files(outputs, {"trained on": names, "validated on": own_files})
+        inputs = {
+            "validated on": validation_file,
+            "read as settings": config,
+            "begun with": settings.get("init"),
+        }
+        others = {use: [str(path)] for use, path in inputs.items() if path is not None}
+        _require_own_files(outputs, {"trained on": names, **others})
         settings["callbacks"] = _callbacks(metrics, tensorboard, mlflow, sample_every)
         source: Any = _source(text) if text is not None else [_opened(file) for file in names]
         try:
@@ -314,9 +342,13 @@ def _settings(config: str | None, options: dict[str, Any]) -> dict[str, Any]:
 
     An option that ends training replaces all ends of the file.
     """
-    from fastrnn.training.presets import ENDS
+    from fastrnn.training.presets import ENDS, SETTING_CHECKS
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {
+        name: None if value == NONE and name in SETTING_CHECKS else value
+        for name, value in options.items()
+        if value is not None
+    }
     if click.get_current_context().get_parameter_source("backend") is ParameterSource.DEFAULT:
         del given["backend"]
     as_bytes = given.pop("as_bytes", False)

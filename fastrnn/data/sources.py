@@ -76,7 +76,7 @@ def read_corpus(
     OSError
         A file cannot be read.
     """
-    files = _files_of(source)
+    files = files_of(source)
     if files:
         if vocabulary is not None:
             raise _not_tokens(source)
@@ -97,7 +97,7 @@ def read_corpus(
     return corpus
 
 
-def _files_of(source: Any) -> list[Any]:
+def files_of(source: Any) -> list[Any]:
     """The files that a source names, or none if it is not a file or a list or tuple of files."""
     files = (
         list(source) if isinstance(source, list | tuple) and not isinstance(source, OpenFile) else [source]
@@ -177,7 +177,7 @@ def read_validation(
     """
     is_documents = isinstance(training, Documents)
     options: dict[str, Any] = {}
-    if isinstance(source, os.PathLike | OpenFile):
+    if files_of(source):
         encoding = encoding if training.unit == "character" else None
         lines = is_documents and separator is None
         options = {"unit": training.unit, "lines": lines, "separator": separator, "encoding": encoding}

@@ -77,7 +77,7 @@ def chosen(config: TrainingConfig, work: Work) -> TrainingConfig:
         config = replace(config, hidden_size=_hidden_size(config, work))
     config = _embedded(config, work)
     if config.dropout == AUTO:
-        config = replace(config, dropout=_dropout(work.passes(_shape(config, work)), work))
+        config = replace(config, dropout=_dropout(_passes(config, work), work))
     if config.learning_rate in (AUTO, SEARCH):
         rate = LEARNING_RATES[config.cell] * min(1.0, UNITS / cast("int", config.hidden_size))
         config = replace(config, learning_rate=rate)
@@ -119,6 +119,17 @@ def _embedded(config: TrainingConfig, work: Work) -> TrainingConfig:
         return config
     is_large = config.tied or work.vocab_size > SMALL_VOCABULARY
     return replace(config, embedding_size=config.hidden_size if is_large else EMBEDDING_SIZE)
+
+
+def _passes(config: TrainingConfig, work: Work) -> float:
+    """The passes over the text that training can do, or is asked to do if that is less."""
+    most = work.passes(_shape(config, work))
+    if config.epochs is not None:
+        return min(most, config.epochs)
+    if isinstance(config.steps, int):
+        T = config.seq_length or work.symbols
+        return min(most, config.steps * T * config.batch_size / work.symbols)
+    return most
 
 
 def _dropout(passes: float, work: Work) -> float:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from fastrnn.core.checks import shown
 from fastrnn.core.constants import FUNCTIONS
-from fastrnn.data.sources import FILE_UNITS
-from fastrnn.data.text_file import OpenFile
+from fastrnn.data.sources import FILE_UNITS, files_of
 from fastrnn.data.tokens import TokenVocabulary
 from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.model.model import Model
@@ -122,8 +121,8 @@ def tokens_of(vocabulary: Vocabulary, given: TokenVocabulary | None) -> TokenVoc
 
 def unit_of_file(vocabulary: Vocabulary, text: Any, unit: str | None) -> str | None:
     """Return the unit in which a file is read: the one that is given, or the model's."""
-    is_file = isinstance(text, os.PathLike | OpenFile)
-    return vocabulary.unit if unit is None and is_file and vocabulary.unit in FILE_UNITS else unit
+    is_open = unit is None and bool(files_of(text))
+    return vocabulary.unit if is_open and vocabulary.unit in FILE_UNITS else unit
 
 
 def rule_of(vocabulary: Vocabulary, name: str, given: str | None) -> str | None:

@@ -14,14 +14,15 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.core import checks, memory
+from fastrnn.model.evaluation import Evaluation
 from fastrnn.model.history import Record
 from fastrnn.model.model import Model
 from fastrnn.training.events import Arrays, Callback, Training
@@ -76,6 +77,14 @@ class Logger(Callback, ABC):
                 self._go_back(step)
             self._write(step, numbers, sample)
         self._last, self._updates, self._seconds = step, training.updates, training.seconds
+
+    def after_evaluation(self, training: Training, evaluation: Evaluation) -> None:
+        """Write how well the weights that are kept predict all that is held out."""
+        step = int(cast("Record", training.model.kept_record)["step"])
+        found = evaluation.describe().items()
+        numbers = {f"held_out_{name}": float(value) for name, value in found if value is not None}
+        with self._failures_told():
+            self._write(step, numbers, None)
 
     def after_interruption(self, training: Training, is_between_updates: bool) -> None:
         """Note how training ends; a last record may come before its end."""
@@ -319,7 +328,10 @@ class MLflow(Logger):
         client.set_terminated(self._run, self.STATES[self._outcome])
 
     def _drop(self) -> None:
-        self._client = None
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(Exception):  # it has just failed
+                client.set_terminated(self._run, self.STATES["failed"])
 
     def snapshot(self) -> Arrays:
         return {} if self._run is None else {"run": np.frombuffer(self._run.encode(), np.uint8)}
@@ -329,11 +341,15 @@ class MLflow(Logger):
             self._run, self._is_restored = arrays["run"].tobytes().decode(), True
 
 
+#: The settings that have settings of their own.
+TABLES = ("optimizer", "schedule")
+
+
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without tables: those of an optimizer or a schedule get names such as ``optimizer.eps``."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and name in TABLES:
             found |= {f"{name}.{key}": one for key, one in _flat(value).items()}
         else:
             found[name] = value if isinstance(value, bool | int | float | str) else str(value)

@@ -26,9 +26,8 @@ from fastrnn.training import groups
 #: The fewest symbols that are held out by default; if a tenth of the text has fewer, nothing is held out.
 MIN_TO_HOLD_OUT = 20
 
-#: The most updates of plain ``train(text)``: those of PASSES passes over the text and MORE_UPDATES more. They
-#: were found with texts of 600 to a million symbols: with many more updates, the validation loss of a short
-#: text rises again.
+#: The most updates of plain ``train(text)``: those of PASSES passes over the text and MORE_UPDATES more. With
+#: many more, the validation loss of a short text rises again; docs/quality.md has the figures.
 PASSES, MORE_UPDATES = 20, 200
 
 #: About how many records a training makes by default, and the fewest and most updates between two.
@@ -253,7 +252,7 @@ class TrainingConfig:
 
     def _possible_network(self) -> NetworkConfig:
         """A network that these settings allow, whatever is chosen for the text, or a ``ValueError``."""
-        sizes = [size for size in (self.hidden_size, self.embedding_size) if size != AUTO]
+        sizes = [size for size in (self.hidden_size, self.embedding_size) if size not in (AUTO, None)]
         size = sizes[0] if sizes and self.tied else 1
         possible = {"hidden_size": size, "embedding_size": size, "dropout": 0.0}
         chosen = {name: value for name, value in possible.items() if getattr(self, name) == AUTO}

@@ -103,7 +103,8 @@ class Validation(Callback):
 class BestWeights(Callback):
     """Keeps the weights with the lowest validation loss; the model gets them when training ends.
 
-    A refit goes on from them, and keeps its last ones.
+    A refit goes on from them, and the model then gets its last ones; if it is interrupted, the model gets
+    the best ones again.
     """
 
     def __init__(self) -> None:
@@ -124,13 +125,15 @@ class BestWeights(Callback):
         if self.weights is not None:
             training.model.network.flat[...] = self.weights
 
-    def before_refit(self, training: Training) -> None:
-        """Keep nothing from now on."""
-        self.weights = None
+    def after_interruption(self, training: Training, is_between_updates: bool) -> None:
+        """Give the model the best weights if a refit did not end."""
+        if training.is_refit:
+            self.give(training)
 
     def after_training(self, training: Training) -> None:
-        """Give the model the best weights."""
-        self.give(training)
+        """Give the model the best weights, unless a refit went on from them."""
+        if not training.is_refit:
+            self.give(training)
 
     def snapshot(self) -> Arrays:
         kept = {} if self.weights is None else {"weights": self.weights}

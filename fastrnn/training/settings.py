@@ -33,6 +33,10 @@ NONE = "none"
 OF_PRESETS = [name for name in vars(TrainingConfig()) if name not in SETTING_CHECKS]
 
 
+def _or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda name, value: None if value is None else check(name, value)
+
+
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}={checks.shown(value)} must be a str")
@@ -65,7 +69,10 @@ ARGUMENTS: dict[str, Callable[[str, Any], Any]] = {
     "progress": checks.flag,
 }
 
-ALLOWED = {**ARGUMENTS, **SETTING_CHECKS}
+ALLOWED = {**{name: _or_none(check) for name, check in ARGUMENTS.items()}, **SETTING_CHECKS}
+
+#: The arguments of which ``None`` is no value.
+NEVER_NONE = {"backend", "lines", "checkpoint_every", "resume", "progress"}
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -101,7 +108,9 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     for key, value in found.items():
         if key not in ALLOWED:
             raise ValueError(f"{name}: {_unknown(key, value)}")
-        is_none = value == NONE and key in SETTING_CHECKS
+        is_none = value == NONE and key not in NEVER_NONE
+        if (key, value) == ("validation", OWN_TEXT):
+            raise ValueError(f"{name}: validation={value!r} is no fraction; --validation-file names a text")
         try:
             settings[key] = ALLOWED[key](key, None if is_none else value)
         except (TypeError, ValueError) as error:
@@ -119,10 +128,11 @@ def _unknown(key: str, value: Any) -> str:
 
 
 def settings_of(model: Model) -> dict[str, Any]:
-    """The settings with which a model was trained, as `read_settings` returns them.
+    """The settings with which a model was trained on a file, as `read_settings` returns them.
 
-    With them, the same text and the same ``rng``, `fastrnn.train` makes the same model. A preset is named
-    only if it has settings that no argument has. The encoding of a file, a text of its own to validate on and
+    With them, the same file and the same ``rng``, `fastrnn.train` makes the same model. Documents are taken
+    to be the lines of the file, because a model does not know a separator. A preset is named only if it has
+    settings that no argument has. The encoding of a file, a text of its own to validate on and
     the model that training began with are not among them, and a vocabulary only if the training text does not
     have all its symbols.
 
@@ -141,7 +151,7 @@ def settings_of(model: Model) -> dict[str, Any]:
         if not having:
             raise ValueError(f"no preset has {hidden}, and no argument sets them")
         settings["preset"] = having[0]
-    left_out = {"init"} | ({"validation"} if stored.get("validation") == OWN_TEXT else set())
+    left_out = {"init"} | ({"validation", "split"} if stored.get("validation") == OWN_TEXT else set())
     known = {name: check for name, check in SETTING_CHECKS.items() if name in stored.keys() - left_out}
     return settings | {name: check(name, stored[name]) for name, check in known.items()}
 
@@ -154,7 +164,7 @@ def _of_text(model: Model) -> dict[str, Any]:
         return {"vocabulary": list(vocabulary.tokens or ()) or len(vocabulary.symbols)}
     if vocabulary.unit == "byte":
         found["unit"] = "byte"
-    elif not model.counts[: len(vocabulary.symbols)].all():
+    elif not vocabulary.unknown and not model.counts[: len(vocabulary.symbols)].all():
         found["vocabulary"] = "".join(map(chr, vocabulary.symbols))
     if vocabulary.unit == "character" and vocabulary.newlines != NEWLINES[0]:
         found["newlines"] = vocabulary.newlines

@@ -310,7 +310,7 @@ def train(
     given = {name: value for name, value in given.items() if value is not PRESET}
     has_own_text = _is_text("validation", given.get("validation"))
     if has_own_text:
-        if "split" in given:
+        if given.get("split", "end") != "end":
             raise ValueError(
                 f"split={split!r} is for a fraction, and validation is a text: leave one of them out"
             )

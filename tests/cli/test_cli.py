@@ -251,7 +251,7 @@ def test_help_states_the_defaults_of_the_config():
         assert f"[default: {getattr(config, name)}]" in options[name]
     assert config.initialization is None
     assert (
-        f"[default: those of about half a minute, at most {MORE_UPDATES} and those of {PASSES} passes]"
+        f"about half a minute, but no more than {MORE_UPDATES} and those of {PASSES} passes]"
         in options["steps"]
     )
     assert f"[default: {RECORDS} lines]" in options["log_every"]

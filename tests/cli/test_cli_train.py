@@ -430,3 +430,26 @@ def test_each_tenth_line_is_held_out(text: Path, tmp_path: Path):
     text.write_text(TEXT.replace(" ", "\n"))
     result = run("train", text, "--lines", "-o", tmp_path / "m", "--split", "every", *QUICK)
     assert "at even distances, are held out" in result.stderr
+
+
+def test_a_training_without_a_seed_is_resumed(tmp_path: Path):
+    """The checkpoint has the state of the generator with which training began."""
+    out, checkpoint = tmp_path / "m", tmp_path / "run"
+    command = ["train", "--text", "hello world " * 40, "-o", out, "--checkpoint", checkpoint, "--resume"]
+    assert run(*command, *QUICK[:4]).exit_code == 0
+    expected = out.read_bytes()
+    resumed = run(*command, *QUICK[:4])
+    assert resumed.exit_code == 0, resumed.stderr
+    assert out.read_bytes() == expected
+
+
+def test_fine_tuning_reads_a_file_in_the_unit_of_its_model(tmp_path: Path):
+    text, first, second = tmp_path / "text", tmp_path / "first", tmp_path / "second"
+    text.write_text("hello world " * 40)
+    assert run("train", text, "--bytes", "-o", first, *QUICK).exit_code == 0
+    tuned = run("train", text, "--init", first, "-o", second, "--steps", 4)
+    assert tuned.exit_code == 0, tuned.stderr
+    assert fastrnn.load(second).vocabulary.unit == "byte"
+    refused = run("train", text, "--init", first, "-o", second, "--metrics", first)
+    assert refused.exit_code == 1
+    assert "is the file that is begun with" in refused.stderr

@@ -50,6 +50,31 @@ def test_the_chosen_updates_keep_to_the_operations(work: Work):
     assert updates == 1 or updates * one <= work.operations < (updates + 1) * one * (1 + 1e-9)
 
 
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (Work(903_468, 65, 1e13), (256, 64, 0.1, 0.01)),
+        (Work(903_468, 65, 2.4e13), (256, 64, 0.4, 0.01)),
+        (Work(2_639_180, 256, 2.4e13), (384, 64, 0.0, 1 / 150)),
+        (Work(133_633, 74, 1e13), (256, 64, 0.6, 0.01)),
+        (Work(20_000, 74, 1e13), (64, 64, 0.0, 0.02)),
+        (Work(10**9, 50_000, 1e13), (32, 32, 0.0, 0.02)),
+    ],
+)
+def test_what_is_chosen_for_some_texts(work: Work, expected: tuple[int, int, float, float]):
+    config = chosen(TrainingConfig(), work)
+    found = (config.hidden_size, config.embedding_size, config.dropout, config.learning_rate)
+    assert found == pytest.approx(expected)
+
+
+def test_dropout_is_chosen_for_the_updates_that_are_given():
+    work = Work(133_633, 74, 1e13)
+    windows = 133_633 / (64 * 32)
+    for passes, dropout in ((4, 0.0), (8, 0.1), (12, 0.2), (100, 0.6)):
+        assert chosen(TrainingConfig(steps=int(passes * windows) + 1), work).dropout == dropout
+        assert chosen(TrainingConfig(steps=None, epochs=passes), work).dropout == dropout
+
+
 def test_what_is_given_stays():
     given_ones = {"hidden_size": 7, "embedding_size": None, "dropout": 0.25, "learning_rate": 0.5}
     for names in itertools.chain.from_iterable(itertools.combinations(given_ones, n) for n in range(5)):

@@ -21,6 +21,8 @@ TEXT = "the cat sat on the mat, and the dog saw the cat. " * 40
 NAMES = {
     *("loss", "bits_per_symbol", "validation_loss", "validation_bits_per_symbol"),
     *("gradient_norm", "learning_rate", "symbols_per_second"),
+    *("held_out_symbols", "held_out_bytes", "held_out_nats_per_symbol", "held_out_bits_per_symbol"),
+    *("held_out_bits_per_byte", "held_out_perplexity"),
 }
 
 
@@ -222,6 +224,13 @@ def metrics(client: Any, logged: Any, name: str) -> list[tuple[int, float]]:
     return [(metric.step, metric.value) for metric in client.get_metric_history(logged.info.run_id, name)]
 
 
+def test_mlflow_takes_patterns_of_names(store: str, read_runs):
+    quick(callbacks=[MLflow("patterns", tracking_uri=store)], learning_rate_factors={"head.*": 0.5})
+    _, (logged,) = read_runs("patterns")
+    assert logged.data.params["learning_rate_factors"] == "{'head.*': 0.5}"
+    assert logged.info.status == "FINISHED"
+
+
 def test_mlflow_has_each_record(tmp_path: Path, store: str, read_runs):
     logs = MLflow("names", tracking_uri=store, run_name="first", model=True, samples=12)
     model = quick(callbacks=[logs])
@@ -233,6 +242,7 @@ def test_mlflow_has_each_record(tmp_path: Path, store: str, read_runs):
         assert metrics(client, logged, name) == expected_of(model, name)
     assert logged.data.params["hidden_size"] == "5"
     assert logged.data.params["optimizer.betas"] == "[0.9, 0.999]"
+    assert logged.data.metrics["held_out_nats_per_symbol"] == model.evaluation.loss
     assert set(logged.data.params) >= {
         name for name in model.settings if name not in {"optimizer", "schedule"}
     }

@@ -247,6 +247,17 @@ def test_a_signal_in_a_refit_writes_a_checkpoint(number: int, tmp_path: Path):
     assert quick(checkpoint=tmp_path / "run", resume=True).to_bytes() == quick().to_bytes()
 
 
+def test_an_interrupted_refit_gives_the_best_weights():
+    class Interrupts(fastrnn.Callback):
+        def after_updates(self, training, updates):
+            if training.is_refit:
+                raise KeyboardInterrupt
+
+    with pytest.raises(fastrnn.TrainingInterrupted) as caught:
+        quick(callbacks=[Interrupts()])
+    np.testing.assert_array_equal(caught.value.model.network.flat, quick(refit=False).network.flat)
+
+
 def test_a_refit_needs_a_part_that_is_held_out(caplog: pytest.LogCaptureFixture):
     for options in ({"validation": 0}, {"preset": "scratch"}, {"preset": "min-char-rnn"}):
         with pytest.raises(ValueError, match="refit=True goes on over what was held out, and validation=0"):

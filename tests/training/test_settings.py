@@ -155,6 +155,8 @@ TRAININGS = {
         ],
     ),
     "epochs": (TEXT, [*QUICK[:2], *QUICK[4:], "--epochs", 2]),
+    "words": (TEXT, ["--embedding-size", "none", "--clip-norm", "none", "--min-count", 2, *QUICK]),
+    "groups": (TEXT, ["--freeze", "head.*", "--learning-rate-factor", "*_l0=0.5", *QUICK]),
     **{preset: (TEXT, ["--preset", preset, *QUICK]) for preset in PRESETS},
 }
 
@@ -229,3 +231,22 @@ def test_a_wrong_file_ends_the_command(tmp_path: Path, file: Path):
     result = run("train", "--text", TEXT, "-o", tmp_path / "m", "--config", file)
     assert result.exit_code == 1
     assert f"Error: {file}: hiden_size = 5 is not a setting" in result.stderr
+
+
+def test_a_text_to_validate_on_is_given_again(tmp_path: Path, file: Path):
+    text, first, again = tmp_path / "text", tmp_path / "first", tmp_path / "again"
+    text.write_text(TEXT, encoding="utf-8")
+    common = [text, "--validation-file", text]
+    assert run("train", *common, "-o", first, *QUICK).exit_code == 0
+    file.write_text(run("info", first, "--toml").stdout, encoding="utf-8")
+    seed = QUICK[QUICK.index("--seed") : QUICK.index("--seed") + 2]
+    assert run("train", *common, "-o", again, "--config", file, *seed).exit_code == 0
+    assert again.read_bytes() == first.read_bytes()
+
+
+def test_none_is_none_and_a_text_is_no_fraction(file: Path):
+    file.write_text('normalization = "none"\nvocabulary = "none"\nclip_norm = "none"\n', encoding="utf-8")
+    assert fastrnn.read_settings(file) == {"normalization": None, "vocabulary": None, "clip_norm": None}
+    file.write_text('validation = "text"\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="is no fraction; --validation-file names a text"):
+        fastrnn.read_settings(file)
