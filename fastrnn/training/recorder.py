@@ -111,6 +111,8 @@ class BestWeights(Callback):
         self._loss = math.inf
         #: The weights (n), or ``None`` before the first record. They are not written to.
         self.weights: NDArray[Any] | None = None
+        #: Those from which a refit went on.
+        self._before_refit: NDArray[Any] | None = None
 
     def after_record(self, training: Training, record: Record) -> None:
         """Keep the weights if they are the best so far."""
@@ -125,23 +127,28 @@ class BestWeights(Callback):
         if self.weights is not None:
             training.model.network.flat[...] = self.weights
 
+    def before_refit(self, training: Training) -> None:
+        """Keep nothing from now on, but for an interruption."""
+        self.weights, self._before_refit = None, self.weights
+
     def after_interruption(self, training: Training, is_between_updates: bool) -> None:
-        """Give the model the best weights if a refit did not end."""
-        if training.is_refit:
-            self.give(training)
+        """Give the model the weights of before a refit that did not end."""
+        self.weights = self._before_refit if training.is_refit else self.weights
 
     def after_training(self, training: Training) -> None:
-        """Give the model the best weights, unless a refit went on from them."""
-        if not training.is_refit:
-            self.give(training)
+        """Give the model the best weights."""
+        self.give(training)
 
     def snapshot(self) -> Arrays:
-        kept = {} if self.weights is None else {"weights": self.weights}
-        return {"loss": np.array(self._loss), **kept}
+        kept = {"weights": self.weights, "before_refit": self._before_refit}
+        return {
+            "loss": np.array(self._loss),
+            **{name: array for name, array in kept.items() if array is not None},
+        }
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._loss = float(arrays["loss"])
-        self.weights = arrays.get("weights")
+        self.weights, self._before_refit = arrays.get("weights"), arrays.get("before_refit")
 
 
 class EarlyStopping(Callback):
