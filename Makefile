@@ -22,7 +22,7 @@ test: .venv/installed-for-development ## install with the test extra and run the
 
 # One test at a time goes to a process that is free: the first few are most of the time.
 test-slow: .venv/installed-for-development ## run the slow tests
-	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist load --maxschedchunk 1
+	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist load --maxschedchunk 1 $(OPTIONS)
 
 test-all: test test-slow ## run all tests
 

@@ -22,9 +22,16 @@ logger = logging.getLogger("fastrnn")
 #: The learning rate is multiplied by this when training goes back.
 LOWER = 0.1
 
-#: A loss in nats per symbol has exploded if it is above this factor of that of guessing or, if it is higher,
-#: of that of the model that training began with, and one nat more.
-EXPLOSION = 1.5
+#: A loss in nats per symbol has exploded if it is so much above that of guessing or, if it is higher, above
+#: that of the model that training began with.
+EXPLOSION = 1.0
+
+#: A state is not good if the norm of its weights is above so many times that of the first ones: a learning
+#: rate that is far too high makes such weights before the loss explodes, and no lower one repairs them.
+GROWTH = 10.0
+
+#: Nor is a state good if its loss is above so many times the lowest one.
+WORSE = 1.1
 
 
 class Divergence(Callback):
@@ -35,6 +42,10 @@ class Divergence(Callback):
         self._attempted = 0
         #: The loss of the model that training began with, in nats per symbol; it may be worse than guessing.
         self._initial_loss = 0.0
+        #: The norm of the weights that training began with.
+        self._initial_norm = math.inf
+        #: The lowest loss of a record, in nats per symbol.
+        self._lowest = math.inf
         #: The initial state, until a record is good.
         self._good: Arrays = {}
 
@@ -43,10 +54,12 @@ class Divergence(Callback):
         if not self._good:
             if training.config.init is not None:
                 self._initial_loss = _loss(training)
+            self._initial_norm = _norm(training)
             self._keep(training)
 
     def begin(self, training: Training) -> None:
         """The state with which a stage begins is good."""
+        self._lowest = math.inf
         self._keep(training)
 
     def before_record(self, training: Training, record: Record) -> None:
@@ -70,13 +83,15 @@ class Divergence(Callback):
     def after_record(self, training: Training, record: Record) -> None:
         """Keep the state if it is good: the weights predict better than the frequencies of the symbols.
 
-        The record's loss is that of earlier weights.
+        They must also not be much worse or larger than before. The record's loss is that of earlier weights.
         """
         if not self._attempts:
             self._keep(training)
             return
         loss = record["validation_loss"] if training.held_out is not None else _loss(training)
-        if loss < _loss_of_frequencies(training):
+        has_grown = _norm(training) > GROWTH * self._initial_norm > 0
+        self._lowest = min(self._lowest, loss)
+        if loss < min(_loss_of_frequencies(training), WORSE * self._lowest) and not has_grown:
             self._keep(training)
 
     def _keep(self, training: Training) -> None:
@@ -112,16 +127,27 @@ class Divergence(Callback):
 
     def _limit(self, training: Training) -> float:
         """The loss in nats per symbol above which training has diverged."""
-        return 1 + EXPLOSION * max(math.log(training.model.network.vocab_size), self._initial_loss)
+        return EXPLOSION + max(math.log(training.model.network.vocab_size), self._initial_loss)
 
     def snapshot(self) -> Arrays:
         good = {f"good.{name}": array for name, array in self._good.items()}
-        initial_loss = np.array(self._initial_loss)
-        return {"attempted": np.array(self._attempted), "initial_loss": initial_loss, **good}
+        numbers = {
+            "attempted": self._attempted,
+            "initial_loss": self._initial_loss,
+            "initial_norm": self._initial_norm,
+            "lowest": self._lowest,
+        }
+        return {**{name: np.array(number) for name, number in numbers.items()}, **good}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._attempted, self._initial_loss = int(arrays["attempted"]), float(arrays["initial_loss"])
+        self._initial_norm, self._lowest = float(arrays["initial_norm"]), float(arrays["lowest"])
         self._good = below("good", arrays)
+
+
+def _norm(training: Training) -> float:
+    """The norm of the weights that are trained."""
+    return float(np.linalg.norm(training.trainer.network.flat.astype(np.float64)))
 
 
 def _loss_of_frequencies(training: Training) -> float:

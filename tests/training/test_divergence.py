@@ -182,6 +182,8 @@ def test_an_explosion_that_the_last_record_finds_is_retried(caplog: pytest.LogCa
 
 def test_the_constants_are_in_the_docs():
     guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
-    assert (divergence.LOWER, divergence.EXPLOSION) == (0.1, 1.5)
-    assert "above 1.5 times that of guessing" in guide
+    assert (divergence.LOWER, divergence.EXPLOSION) == (0.1, 1)
+    assert (divergence.GROWTH, divergence.WORSE) == (10, 1.1)
+    assert "one nat per symbol above that of guessing" in guide
+    assert "at most 1.1 times the lowest one, and its weights have not grown tenfold" in guide
     assert "learning rates times a tenth" in guide
