@@ -18,7 +18,7 @@ from benchmarks.compare import processor_name, say
 from benchmarks.documents import write_part
 from benchmarks.peers.peak import gflops_of_core
 from benchmarks.quality import report
-from benchmarks.quality.jobs import JOBS, Job
+from benchmarks.quality.jobs import CHOSEN, JOBS, Job
 from benchmarks.quality.run import Machine, Result, run
 from benchmarks.quality.texts import TEXTS
 from fastrnn.core.thread_team import usable_cores
@@ -44,7 +44,7 @@ def results_of(job: Job, machine: Machine, backend: str, seed: int) -> list[Resu
     """Train with the job's settings and, if there are any, with those found by hand."""
     split = TEXTS[job.text]()
     kinds = {"trained": job.settings} | ({} if job.by_hand is None else {"by hand": job.by_hand})
-    extra = {} if job.by_hand is None else {"xz_bits": split.xz_bits}
+    extra = {"xz_bits": split.xz_bits} if job in CHOSEN else {}
     return [
         {**run(job, settings, split, machine, backend, seed), "kind": kind, **extra}
         for kind, settings in kinds.items()

@@ -57,19 +57,16 @@ STATED = (
     Job("names-1m", "names", 60, {}, 1.993, "a WaveNet"),
 )
 
+#: Settings found by hand for a minute, by text.
+BY_HAND: dict[str, dict[str, Any]] = {}
+
 #: ``train(text, time_limit=60)``, no other setting, beside settings found by hand.
 CHOSEN = tuple(
-    Job(f"{text}-chosen", text, 60, by_hand=by_hand)
-    for text, by_hand in {
-        "tinyshakespeare": {},
-        "war-and-peace": {},
-        "names": {},
-        "hdfs": {},
-        "apache": {},
-        "alice29": {},
-        "lcet10": {},
-        "standard-library": {},
-    }.items()
+    Job(f"{text}-chosen", text, 60, by_hand=BY_HAND.get(text))
+    for text in (
+        *("tinyshakespeare", "war-and-peace", "names", "hdfs", "apache", "alice29", "lcet10"),
+        "standard-library",
+    )
 )
 
 JOBS = {job.name: job for job in (*STATED, *CHOSEN)}

@@ -60,7 +60,7 @@ def chosen(results: Sequence[Result]) -> str:
         xz = rule["xz_bits"]
         cells = [job.name.removesuffix("-chosen"), f"{rule['nats'] * BITS:.3f}"]
         if hand is None:
-            cells += ["", f"{xz:.3f}", ""]
+            cells += ["not searched", f"{xz:.3f}", ""]
         else:
             near = rule["nats"] <= (1 + MARGIN) * hand["nats"]
             beats = rule["nats"] * BITS < xz or hand["nats"] * BITS >= xz

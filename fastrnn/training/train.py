@@ -231,18 +231,18 @@ def train(
         Whether training goes on over the whole text, the held-out part included, when it has ended: from the
         weights that it keeps, with new moments of the optimizer, for a third of the updates that led to them.
         The learning rate falls linearly from ``learning_rate`` to zero, after at most 20 updates of warm-up.
-        Its records have the key ``refit``, and no validation loss. A text of its own to validate on is trained
-        on too. A time limit is for both: three quarters
-        of it for training, and the rest for the evaluation and the refit. Nothing is done if nothing is held
+        Its records have the key ``refit``, and no validation loss. It trains on a text of its own too, if
+        there is one to validate on. A time limit is for both: three quarters of it for training, and the rest
+        for the evaluation and the refit. Nothing is done if nothing is held
         out.
     patience
         Training ends when so many records in a row have brought no better validation loss; ``None`` never
         ends it so.
     retries
         How often training that diverges goes back to its last good state and on from there, with the learning
-        rates times a tenth. It diverges if a loss is not finite, or is a nat per symbol above that of guessing
-        (with ``init``, above that of the model if it is higher). 0, as in the presets: only a loss that is
-        not finite ends it, with a `fastrnn.DivergenceError`.
+        rates times a tenth. It diverges if a loss is not finite, or is a nat per symbol above that of
+        guessing (with ``init``, above that of the model if it is higher). 0, as in the presets: only a loss
+        that is not finite ends it, with a `fastrnn.DivergenceError`.
     log_every
         The number of updates from one record of `Model.history` to the next; ``"auto"`` makes about 16
         records. The last update has a record too.
