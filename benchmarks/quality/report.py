@@ -80,11 +80,16 @@ def machine(results: Sequence[Result]) -> str:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """Both tables."""
+    """Both tables; a table without results is left out."""
     known = [one for one in results if one["job"] in JOBS]
-    return "\n\n".join([
-        machine(known),
-        "Nats per symbol of the scored part, of the worst seed:", stated(known),
-        "Bits per symbol of the scored part after ``train(text, time_limit=60)``, of the worst seed:",
-        chosen(known),
-    ])  # fmt: skip
+    parts = [machine(known)]
+    if any(one["job"] in map(_name, STATED) for one in known):
+        parts += ["Nats per symbol of the scored part, of the worst seed:", stated(known)]
+    if any(one["job"] in map(_name, CHOSEN) for one in known):
+        about = "Bits per symbol of the scored part after ``train(text, time_limit=60)``, of the worst seed:"
+        parts += [about, chosen(known)]
+    return "\n\n".join(parts)
+
+
+def _name(job: Job) -> str:
+    return job.name

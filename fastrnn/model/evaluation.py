@@ -42,7 +42,7 @@ class Evaluation:
     @property
     def bits_per_byte(self) -> float | None:
         """The mean bits of a byte of UTF-8; ``None`` for tokens."""
-        return None if self.bytes is None else self.bits_per_symbol * self.symbols / self.bytes
+        return None if self.bytes is None else self.bits_per_symbol * (self.symbols / self.bytes)
 
     @property
     def perplexity(self) -> float:
