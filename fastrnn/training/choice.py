@@ -44,7 +44,7 @@ DROPOUTS, LEAST_TO_DROP = ((6, 0.1), (10, 0.2), (14, 0.4), (18, 0.6)), 50_000
 
 #: The learning rate of Adam for layers of 128 units. It falls with the number of units, and is the same for
 #: fewer.
-LEARNING_RATES, UNITS = {"gru": 0.014, "lstm": 0.014, "rnn": 0.008}, 128
+LEARNING_RATES, UNITS = {"gru": 0.014, "lstm": 0.02, "rnn": 0.008}, 128
 
 #: The updates that are timed: V and H of the network; T and B of the windows, the second ones being the usual
 #: ones; how many of each, and the seconds after which no more begin.
