@@ -147,7 +147,7 @@ class Divergence(Callback):
 
 def _norm(training: Training) -> float:
     """The norm of the weights that are trained."""
-    return float(np.linalg.norm(training.trainer.network.flat.astype(np.float64)))
+    return float(np.sqrt(np.square(training.trainer.network.flat, dtype=np.float64).sum()))
 
 
 def _loss_of_frequencies(training: Training) -> float:
