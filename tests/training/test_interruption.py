@@ -299,24 +299,28 @@ def test_a_window_of_many_symbols_ends_soon_after_ctrl_c(compiled: str, threads:
     trainer = fastrnn.Trainer(network, learning_rate=1e-4)
     window = np.random.default_rng(0).integers(0, 50_000, (2, 64, 32))
     trainer.step(*window[:, :1])  # compiles
-    began = time.perf_counter()
-    trainer.step(*window[:, :, :])
-    whole = time.perf_counter() - began
     assert network.lasts(64, 32)
-    came = [0.0]
+
+    def update() -> float:
+        trainer.reset_state()
+        began = time.perf_counter()
+        trainer.step(*window)
+        return time.perf_counter() - began
+
+    whole, came, waits = update(), [0.0], []
 
     def interrupt(*_: object) -> None:
         came.append(time.perf_counter())
         raise KeyboardInterrupt
 
-    before, waits = signal.signal(signal.SIGALRM, interrupt), []
+    before = signal.signal(signal.SIGALRM, interrupt)
     for moment in np.linspace(0.03, 0.9, 10):
-        trainer.reset_state()
         weights, updates = network.flat.copy(), trainer.updates
         signal.setitimer(signal.ITIMER_REAL, whole * moment)
         try:
-            trainer.step(*window)
+            took = update()
             signal.setitimer(signal.ITIMER_REAL, 0)
+            whole = min(whole, took)  # the machine was busier before
         except KeyboardInterrupt:
             waits.append(time.perf_counter() - came[-1])
         assert (network.flat == weights).all() == (trainer.updates == updates)
