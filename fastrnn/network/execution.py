@@ -141,6 +141,17 @@ class Execution(checks.Sealed):
         checks.window_buffers(inputs, targets, starts, (T, B))
         self._run_forward(self._losses, losses, state, inputs, targets, starts)
 
+    def run_logits(self, logits: Array, state: Array, inputs: Array, starts: Array) -> None:
+        """Fill in the logits (T, B, V), and replace the state (Z, L, B, H). Internal.
+
+        No other thread may write to the arrays.
+        """
+        T, B = inputs.shape
+        checks.buffer("logits", logits, self.dtype, (T, B, self.shape.V))
+        checks.buffer("state", state, self.dtype, (self.shape.Z, self.shape.L, B, self.shape.H))
+        checks.window_buffers(inputs, inputs, starts, (T, B))
+        self._run_forward(self._logits, logits, state, inputs, starts)
+
     def _logits(
         self, part: int, parts: int, barrier: Array, plan: Plan, logits: Array, state: Array,
         workspace: Array, *window: Array,

@@ -1,0 +1,43 @@
+"""The probability of every symbol that could come next, in the arithmetic of the kernels that draw symbols.
+
+B prefixes · V vocabulary · Z arrays of a state · L layers · H hidden units
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.backends.backend import Backend
+from fastrnn.core.constants import FUNCTIONS
+from fastrnn.network.network import Network
+
+Floats = NDArray[np.float64]
+
+
+def softmax(backend: Backend, logits: NDArray[Any]) -> Floats:
+    """The probabilities (B, V) of logits (B, V), with the same bits on every machine.
+
+    The exponentials are those of the kernels, and each row is summed in float64, in the order of the symbols.
+    """
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    powers = np.empty_like(shifted)
+    backend.elementary(y=powers, x=shifted, function=FUNCTIONS.index("exp"), n=powers.size)
+    probabilities: Floats = powers.astype(np.float64)
+    probabilities /= probabilities.cumsum(axis=1)[:, -1:]
+    return probabilities
+
+
+def next_probabilities(network: Network, symbols: NDArray[np.int32], state: NDArray[Any]) -> Floats:
+    """The probabilities (B, V) of the symbols that follow each of ``symbols`` (B).
+
+    The state (Z, L, B, H) is the one before these symbols; it is replaced by the one after them.
+    """
+    B = len(symbols)
+    logits = np.empty((1, B, network.shape.V), network.dtype)
+    network.run_logits(logits, state, symbols[np.newaxis], np.zeros((1, B), np.uint8))
+    if not np.isfinite(logits).all():
+        raise network.out_of_range()
+    return softmax(network.backend, logits[0])
