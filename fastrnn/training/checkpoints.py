@@ -29,7 +29,7 @@ from fastrnn.model.history import History
 from fastrnn.model.model import Model
 from fastrnn.model.model_file import checked_settings
 from fastrnn.training.events import Arrays, Callback, Training, Updates, below
-from fastrnn.training.presets import SEARCH, TrainingConfig
+from fastrnn.training.presets import TrainingConfig
 from fastrnn.training.recorder import BestWeights
 
 logger = logging.getLogger("fastrnn")
@@ -219,16 +219,10 @@ class Resumption:
         if self._found is None:
             return self._config
         try:
-            chosen = {name: self._found.about["chosen"][name] for name in self._open_settings}
+            chosen = {name: self._found.about["chosen"][name] for name in self._config.open_settings}
             return replace(self._config, **chosen)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self._path} does not have the settings that were chosen") from error
-
-    @property
-    def _open_settings(self) -> list[str]:
-        """The settings that the checkpoint keeps; a search for the learning rate shortens a time limit."""
-        names = self._config.open_settings
-        return [*names, "time_limit"] if self._config.learning_rate == SEARCH else names
 
     def add_text(self, training: Training, texts: dict[str, Sequence]) -> None:
         """Take what is trained on and held out, or validated on as a text of its own, by name.
@@ -240,7 +234,7 @@ class Resumption:
         MemoryError
             The memory that writing takes is not available.
         """
-        self._about["chosen"] = {name: getattr(training.config, name) for name in self._open_settings}
+        self._about["chosen"] = {name: getattr(training.config, name) for name in self._config.open_settings}
         vocabulary = training.model.vocabulary
         self._about["reading"] = [vocabulary.newlines, vocabulary.normalization]
         self._about["vocabulary"] = _digest(vocabulary)

@@ -90,7 +90,8 @@ class Callback:
     def after_interruption(self, training: Training, is_between_updates: bool) -> None:
         """Ctrl-C or SIGTERM ends training early; `after_training` comes next.
 
-        ``is_between_updates`` is false if an update may be unknown to the callbacks.
+        ``is_between_updates`` is false if an update may be unknown to the callbacks, or if none was done.
+        Before the first update, `before_training` may have been called for some of the callbacks only.
         """
 
     def after_error(self, training: Training, error: Exception) -> None:
@@ -156,9 +157,10 @@ class Training:
     saved: int | None = None
     is_refit: bool = False
     updates_before: int = 0
-    #: The number of updates of the refit, and the seconds of training before it.
+    #: The number of updates of the refit.
     refit_steps: int = 0
-    refit_began: float = 0.0
+    #: The seconds before this stage: of the search for a learning rate or, for the refit, of all before it.
+    stage_began: float = 0.0
     #: Makes a context in which Ctrl-C raises at once; else training ends after the native call.
     at_once: Callable[[], AbstractContextManager[None]] = nullcontext
 
@@ -201,16 +203,16 @@ class Training:
         before, steps = self.updates_before, self.steps
         fraction = (updates - before) / (steps - before) if steps else np.zeros_like(updates)
         if self.config.time_limit:
-            fraction = np.maximum(fraction, (self.seconds - self.refit_began) / self._seconds_of_stage)
+            fraction = np.maximum(fraction, (self.seconds - self.stage_began) / self._seconds_of_stage)
         return np.minimum(fraction, 1.0)
 
     @property
     def _seconds_of_stage(self) -> float:
         """The time limit of this stage."""
         limit = cast("float", self.config.time_limit)
-        if self.is_refit:
-            return max(limit - self.refit_began, 1e-9)
-        return limit if self.refit_reader is None else limit * (1 - REFIT_TIME)
+        if self.refit_reader is not None and not self.is_refit:
+            limit *= 1 - REFIT_TIME
+        return max(limit - self.stage_began, 1e-9)
 
     @property
     def schedule(self) -> Schedule:
@@ -222,16 +224,16 @@ class Training:
     def begin_refit(self) -> None:
         """Go on over the whole text, from the weights that the model has."""
         best = int(cast("Record", self.model.kept_record)["step"]) + 1
-        self._enter_refit(self.updates, max(1, round(best / UPDATES_OF_BEST)), self.seconds)
+        self._enter_refit(self.updates, max(1, round(best / UPDATES_OF_BEST)))
+        self.stage_began = self.seconds
         _begin_again(self.trainer, self.model.network.flat)
         self.is_stopped, self.told = False, self.updates
 
-    def _enter_refit(self, updates_before: int, steps: int, seconds: float) -> None:
+    def _enter_refit(self, updates_before: int, steps: int) -> None:
         if not self.is_refit:
             self.reader, self.held_out = cast("WindowReader", self.refit_reader), None
             self.trainer.dropout_seed ^= 1  # else the masks are those of the first updates
-        self.is_refit, self.updates_before = True, updates_before
-        self.refit_steps, self.refit_began = steps, seconds
+        self.is_refit, self.updates_before, self.refit_steps = True, updates_before, steps
 
     def updates_to_next_call(self) -> int:
         """The most updates that may be done before a callback must be called."""
@@ -260,6 +262,7 @@ class Training:
             "seconds": np.array(self.seconds),
             "rate_factor": np.array(self.rate_factor),
             "is_stopped": np.array(self.is_stopped, np.uint8),
+            "stage_began": np.array(self.stage_began),
             **self._refit_snapshot(),
             **{
                 f"{name}.{key}": _copied(f"{name}.{key}", array)
@@ -272,9 +275,10 @@ class Training:
         """Take what `snapshot` returned; the next update is then the same as it would have been."""
         if "refit.steps" in arrays:
             refit = below("refit", arrays)
-            self._enter_refit(int(refit["updates_before"]), int(refit["steps"]), float(refit["began"]))
+            self._enter_refit(int(refit["updates_before"]), int(refit["steps"]))
         self.trainer.restore(below("trainer", arrays))
         self.model.history = type(self.model.history).of_columns(below("history", arrays))
+        self.stage_began = float(arrays["stage_began"])
         self.seconds_before, self.began = float(arrays["seconds"]), self.began and time.monotonic()
         self.rate_factor = float(arrays["rate_factor"])
         self.is_stopped, self.told = bool(arrays["is_stopped"]), self.updates
@@ -289,7 +293,6 @@ class Training:
         return {
             "refit.updates_before": np.array(self.updates_before),
             "refit.steps": np.array(self.refit_steps),
-            "refit.began": np.array(self.refit_began),
         }
 
     def _named_callbacks(self) -> Iterator[tuple[str, Callback]]:

@@ -68,7 +68,7 @@ def fit(
             training.at_once = nullcontext
             number, updates = interruptions.asked, training.updates
             if not is_over and not interruptions.is_second:
-                is_between_updates = number is not None and training.told == updates
+                is_between_updates = number is not None and 0 < training.told == updates
                 _finish_early(training, recorder, is_between_updates=is_between_updates)
             message, number = f"interrupted after {updates} updates", number or signal.SIGINT
             raise TrainingInterrupted(message, training.model, updates, number, training.saved) from error
@@ -141,12 +141,14 @@ def _finish_early(training: Training, recorder: Recorder, *, is_between_updates:
     A ``KeyboardInterrupt`` that is not from `Interruptions` may come at any instruction.
     """
     with suppress(KeyboardInterrupt):
+        if training.began is None:  # no callback knows of this training
+            return
+        training.tell("after_interruption", is_between_updates)
         if training.updates:
-            training.tell("after_interruption", is_between_updates)
             with suppress(DivergenceError):  # the last record is then not made
                 recorder.make_due(training)
                 recorder.make_last(training)
-            training.tell("after_training")
+        training.tell("after_training")
 
 
 # ---- After the last update -------------------------------------------------------------------------------

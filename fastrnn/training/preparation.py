@@ -51,6 +51,8 @@ class Prepared:
         What each record is measured on, and all that is held out; ``None`` if there is nothing.
     sequences
         The ids of what is trained on and held out, by name.
+    seconds_before
+        The seconds of the time limit that a search for the learning rate took.
     """
 
     config: TrainingConfig
@@ -61,6 +63,7 @@ class Prepared:
     batch: Batch | None
     held_out: HeldOut | None
     sequences: dict[str, Sequence]
+    seconds_before: float = 0.0
 
     def training(self, backend: str, threads: int | None, rng: Any, initial: Model | None = None) -> Training:
         """Make the network, which begins with the weights of the initial model, if there is one."""
@@ -89,7 +92,10 @@ class Prepared:
         )
         learnt = network if config.averaging is None else trainer.averaged_network
         model = Model(learnt, self.vocabulary, self.counts, config.describe())
-        return Training(config, trainer, model, self.reader, self.batch, self.held_out, self.refit_reader)
+        return Training(
+            config, trainer, model, self.reader, self.batch, self.held_out, self.refit_reader,
+            seconds_before=self.seconds_before, stage_began=self.seconds_before,
+        )  # fmt: skip
 
 
 def prepare(

@@ -37,7 +37,7 @@ def with_best_rate(
     """Return what is prepared with the learning rate whose short training ends with the lowest loss.
 
     Each begins with the same weights. The loss is that of the held-out batch, or that of the last quarter of
-    the updates if nothing is held out. A time limit is shortened by what the search took.
+    the updates if nothing is held out. The time limit has the seconds of the search in it.
     """
     began, config = time.monotonic(), prepared.config
     guess = cast("float", config.learning_rate)
@@ -51,10 +51,9 @@ def with_best_rate(
     best = min(losses, key=lambda rate: losses[rate])
     found = ", ".join(f"{rate:.3g}: {loss / math.log(2):.3f}" for rate, loss in losses.items())
     logger.info("bits after %d updates by learning rate: %s; it will be %.3g", steps, found, best)
-    limit = config.time_limit
-    if limit is not None:
-        limit = max(cast("float", limit) - (time.monotonic() - began), 1e-3)
-    return replace(prepared, config=replace(config, learning_rate=best, time_limit=limit))
+    return replace(
+        prepared, config=replace(config, learning_rate=best), seconds_before=time.monotonic() - began
+    )
 
 
 def _updates(training: Training) -> int:

@@ -180,6 +180,29 @@ def test_a_signal_at_the_very_end_is_not_lost(tmp_path: Path):
     assert caught.value.checkpoint == caught.value.updates == 60
 
 
+def test_ctrl_c_before_the_first_update_ends_what_callbacks_began(tmp_path: Path):
+    """A run of a logger, for example, is closed. There is nothing to save yet."""
+    events = []
+
+    class Told(fastrnn.Callback):
+        def before_training(self, training):
+            events.append("before_training")
+            os.kill(os.getpid(), signal.SIGINT)
+
+        def after_interruption(self, training, is_between_updates):
+            events.append(f"after_interruption {is_between_updates}")
+
+        def after_training(self, training):
+            events.append("after_training")
+
+    with pytest.raises(fastrnn.TrainingInterrupted) as caught:
+        quick(checkpoint=tmp_path / "run", callbacks=[Told()])
+    assert events == ["before_training", "after_interruption False", "after_training"]
+    assert caught.value.updates == 0
+    assert caught.value.checkpoint is None
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_divergence_of_the_last_record_hides_no_ctrl_c(monkeypatch: pytest.MonkeyPatch):
     from fastrnn.inference import scoring
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 import pytest
 
 import fastrnn
 from fastrnn.training import choice, rate_search
+from fastrnn.training.events import Training
 from fastrnn.training.rate_search import FACTORS
 
 TEXT = "the cat sat on the mat, and the dog saw the cat. " * 40
@@ -17,6 +19,11 @@ TEXT = "the cat sat on the mat, and the dog saw the cat. " * 40
 def quick(**options) -> fastrnn.Model:
     options = {"steps": 60, "rng": 0, "progress": False, "hidden_size": 8} | options
     return fastrnn.train(TEXT, **options)
+
+
+def slow_loss(*_: object) -> float:
+    time.sleep(0.1)
+    return 1.0
 
 
 @pytest.mark.parametrize("options", [{}, {"validation": 0}, {"cell": "lstm", "schedule": "cosine"}])
@@ -44,9 +51,24 @@ def test_a_rate_that_diverges_is_not_taken(monkeypatch: pytest.MonkeyPatch):
     assert model.settings["learning_rate"] == choice.LEARNING_RATES["rnn"]
 
 
-def test_a_time_limit_has_the_search_in_it():
-    model = quick(learning_rate="search", steps=None, time_limit=1.5)
-    assert 0 < model.settings["time_limit"] < 1.5
+def test_a_time_limit_has_the_search_in_it(monkeypatch: pytest.MonkeyPatch):
+    began = []
+
+    class Seconds(fastrnn.Callback):
+        def before_training(self, training: Training) -> None:
+            began.extend([training.seconds, training.fraction_done(0)])
+
+    monkeypatch.setattr(rate_search, "_loss_after", slow_loss)
+    model = quick(learning_rate="search", steps=None, time_limit=1.0, callbacks=[Seconds()])
+    seconds, fraction = began
+    assert seconds > 0.5
+    assert fraction < 0.1, "the schedule begins after the search"
+    assert model.settings["time_limit"] == 1.0
+
+
+def test_a_search_that_takes_the_whole_limit_leaves_an_update(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rate_search, "_loss_after", slow_loss)
+    assert len(quick(learning_rate="search", steps=None, time_limit=0.3).history) == 1
 
 
 def test_a_resumed_training_does_not_search_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
