@@ -2,8 +2,10 @@
 
 ``python -m benchmarks.quality`` does all of them, for hours. A job's seconds are those of a machine whose two
 cores each do 250 GFLOP/s of float32 fused multiply-adds. The peak of this machine is measured first, and a
-slower one gets more time. The worst seed counts. Results are appended to a file of JSON lines, so that a long
-run can be done in parts. It needs FASTRNN_DATA.
+slower one gets more time; the highest peak that the file of results has for it counts. With
+``--by-updates``, the speed of updates is measured too, and a training has as many updates as its time allows
+if nothing else runs. The worst seed counts. Results are appended to a file of JSON lines, so that a long run
+can be done in parts. It needs FASTRNN_DATA.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.compare import processor_name, say
@@ -32,6 +34,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", nargs="*", choices=list(JOBS), default=list(JOBS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--backend", default="auto")
+    parser.add_argument(
+        "--by-updates",
+        action="store_true",
+        help="train for as many updates as the time allows on an idle machine: it may then be busy",
+    )
     parser.add_argument("--output", type=Path, default=Path("build", "quality.jsonl"), help="the results")
     parser.add_argument("--write-docs", action="store_true", help="write the tables of docs/quality.md")
     options = parser.parse_args(arguments)
@@ -40,15 +47,36 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def results_of(job: Job, machine: Machine, backend: str, seed: int) -> list[Result]:
+def results_of(job: Job, machine: Machine, options: argparse.Namespace, seed: int) -> list[Result]:
     """Train with the job's settings and, if there are any, with those found by hand."""
     split = TEXTS[job.text]()
     kinds = {"trained": job.settings} | ({} if job.by_hand is None else {"by hand": job.by_hand})
     extra = {"xz_bits": split.xz_bits} if job in CHOSEN else {}
     return [
-        {**run(job, settings, split, machine, backend, seed), "kind": kind, **extra}
+        {
+            **run(job, settings, split, machine, options.backend, seed, by_updates=options.by_updates),
+            "kind": kind,
+            **extra,
+        }
         for kind, settings in kinds.items()
     ]
+
+
+def measured(processor: str, cores: int, before: Iterable[Result]) -> Machine:
+    """The machine, with the highest peak that was measured: when it is busy, trainings get no more time."""
+    peaks = [
+        one["machine"]["gflops"]
+        for one in before
+        if (one["machine"]["processor"], one["machine"]["cores"]) == (processor, cores)
+    ]
+    return Machine(processor, cores, max([gflops_of_core(cores), *peaks]))
+
+
+def results(file: Path) -> list[Result]:
+    """What was found so far."""
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,16 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed in options.seeds:
         for job in map(JOBS.get, options.jobs):
             assert job is not None
-            machine = Machine(name, threads, gflops_of_core(threads))
-            for result in results_of(job, machine, options.backend, seed):
+            machine = measured(name, threads, results(options.output))
+            for result in results_of(job, machine, options, seed):
                 say(
                     f"{job.name}, {result['kind']}, seed {seed}: {result['nats']:.4f} nats in "
                     f"{result['seconds']:.1f} s here (a peak of {machine.gflops:.0f} GFLOP/s a core)"
                 )
                 with options.output.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(result) + "\n")
-    lines = options.output.read_text(encoding="utf-8").splitlines()
-    text = report.markdown([json.loads(line) for line in lines])
+    text = report.markdown(results(options.output))
     print(text)
     if options.write_docs:
         write_part("docs/quality.md", "quality", text)

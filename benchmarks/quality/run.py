@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import fastrnn
 from benchmarks.quality.jobs import REFERENCE_GFLOPS, Job
 from benchmarks.quality.texts import Split
+from fastrnn.training.events import Training, Updates
+
+#: What a time limit chooses, beside the number of updates.
+OPEN = ("hidden_size", "embedding_size", "dropout", "learning_rate")
+
+#: For how long updates are timed before a training of so many updates as a time allows, and the part of that
+#: time that updates may take; validation takes the rest.
+TIMED_SECONDS, FOR_UPDATES = 5.0, 0.97
 
 Result = dict[str, Any]
 
@@ -33,22 +44,51 @@ class Machine:
         return REFERENCE_GFLOPS / self.gflops
 
 
+class FastestUpdates(fastrnn.Callback):
+    """Ends training after a while, and knows the seconds of an update when nothing disturbed it."""
+
+    def __init__(self) -> None:
+        self.seconds = math.inf
+        self._first = self._before = 0.0
+
+    def before_training(self, training: Training) -> None:  # noqa: ARG002
+        self._first = self._before = time.perf_counter()
+
+    def after_updates(self, training: Training, updates: Updates) -> bool:  # noqa: ARG002
+        now = time.perf_counter()
+        self.seconds = min(self.seconds, (now - self._before) / len(updates.losses))
+        self._before = now
+        return now - self._first > TIMED_SECONDS
+
+
+def updates_within(limit: float, train: Callable[..., fastrnn.Model]) -> dict[str, Any]:
+    """The settings that are chosen for a time limit, with the number of updates that it allows here."""
+    speed = FastestUpdates()
+    chosen = train(time_limit=limit, callbacks=[speed]).settings
+    fit = max(1, int(limit * FOR_UPDATES / speed.seconds))
+    return {**{name: chosen[name] for name in OPEN}, "steps": min(fit, chosen["steps"] or fit)}
+
+
 def run(
-    job: Job, settings: dict[str, Any], split: Split, machine: Machine, backend: str, seed: int
+    job: Job,
+    settings: dict[str, Any],
+    split: Split,
+    machine: Machine,
+    backend: str,
+    seed: int,
+    *,
+    by_updates: bool = False,
 ) -> Result:
     """Train within the job's time, as long as it is on this machine, and score."""
     limit = job.seconds * machine.scale
     held_out = {} if split.held_out is None else {"validation": split.held_out}
-    began = time.perf_counter()
-    model = fastrnn.train(
-        split.training,
-        time_limit=limit,
-        backend=backend,
-        threads=machine.cores,
-        rng=seed,
-        progress=False,
+    train = partial(
+        fastrnn.train, split.training, backend=backend, threads=machine.cores, rng=seed, progress=False,
         **{**held_out, **settings},
-    )
+    )  # fmt: skip
+    budget = updates_within(limit, train) if by_updates else {"time_limit": limit}
+    began = time.perf_counter()
+    model = train(**budget)
     seconds = time.perf_counter() - began
     return {
         "job": job.name,
@@ -56,6 +96,7 @@ def run(
         "nats": split.nats(model),
         "limit": limit,
         "seconds": seconds,
+        "by_updates": by_updates,
         "updates": int(model.history[-1]["step"]) + 1,  # the first update has the number 0
         "settings": {name: model.settings[name] for name in SHOWN},
         "backend": model.network.backend.name,

@@ -12,7 +12,7 @@ import pytest
 
 import fastrnn
 from benchmarks.quality import __main__ as program
-from benchmarks.quality import report
+from benchmarks.quality import report, run
 from benchmarks.quality.jobs import CHOSEN, JOBS, STATED
 from benchmarks.quality.run import SHOWN, Machine
 from benchmarks.quality.texts import TEXTS, UNKNOWN, Split
@@ -34,6 +34,18 @@ def result(job: str, nats: float, seed: int = 0, kind: str = "trained") -> dict[
 
 def test_a_slower_core_gets_more_time():
     assert Machine("", 2, 125.0).scale == 2
+
+
+def test_a_busy_machine_gets_no_more_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(program, "gflops_of_core", lambda _: 80.0)
+    assert program.measured("a processor", 2, []).gflops == 80
+    before = [result("names-1m", 2.0)]
+    assert program.measured("a processor", 2, before).gflops == 100
+    assert (
+        program.measured("another", 2, before).gflops
+        == program.measured("a processor", 1, before).gflops
+        == 80
+    )
 
 
 def test_a_running_text_is_scored_in_nats_and_an_unknown_character_costs_its_probability():
@@ -106,4 +118,19 @@ def test_results_are_appended_and_printed(
     found = [json.loads(line) for line in output.read_text().splitlines()]
     assert [one["seed"] for one in found] == [0, 1]
     assert all(one["nats"] < math.log(8) and one["updates"] > 0 for one in found)
+    assert not any(one["by_updates"] for one in found)
     assert "| shakespeare-5s | ≤ 1.88 |" in capsys.readouterr().out
+
+
+def test_as_many_updates_as_the_time_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(program, "gflops_of_core", lambda _: 2_500.0)
+    monkeypatch.setattr(run, "TIMED_SECONDS", 0.1)
+    monkeypatch.setattr(
+        run.FastestUpdates, "after_updates", lambda speed, *_: setattr(speed, "seconds", 0.01)
+    )
+    monkeypatch.setitem(TEXTS, "tinyshakespeare", lambda: Split("hello world " * 300, "hello world"))
+    output = tmp_path / "quality.jsonl"
+    program.main(["--jobs", "shakespeare-5s", "--seeds", "0", "--by-updates", "--output", str(output)])
+    (found,) = map(json.loads, output.read_text().splitlines())
+    assert found["by_updates"]
+    assert found["updates"] == int(found["limit"] * run.FOR_UPDATES / 0.01)
