@@ -72,6 +72,11 @@ _TRAINING_OPTIONS = [
     click.option(
         "--init", help="A model with whose weights training begins; its symbols and sizes are kept."
     ),
+    click.option(
+        "--init-scale",
+        type=float,
+        help="What the weights of --init are multiplied by; 1 keeps them.  [default: 0.5]",
+    ),
     click.option("--cell", help=f"The recurrent cell: {listed(CELLS)}.  [default: gru]"),
     click.option(
         "--activation", help=f"The activation of a vanilla RNN: {listed(ACTIVATIONS)}.  [default: tanh]"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.model.model import Model
 from fastrnn.network import config
 from fastrnn.network.network import Network
-from fastrnn.training.presets import AUTO
+from fastrnn.training.groups import Groups
+from fastrnn.training.presets import AUTO, TrainingConfig
 
 #: The settings of a network that are about its parameters. Fine-tuning must have those of the model. It has
 #: the model's dropout too, unless another one is given.
@@ -178,6 +179,18 @@ def transfer(network: Network, vocabulary: Vocabulary, counts: NDArray[np.int64]
         bias, weights = new["head.bias"], counts + 1.0
         logs = _logarithms(network, weights)
         bias[is_new] = logs[is_new] + _mean(bias[~is_new] - logs[~is_new], weights[~is_new])
+
+
+def shrink(network: Network, config: TrainingConfig) -> None:
+    """Multiply the weights that will be trained by ``init_scale``.
+
+    A network whose weights have grown for one text generalizes worse from another one than a new network;
+    with smaller weights it learns as a new one does, and keeps what it knows (Ash & Adams 2020, On
+    Warm-Starting Neural Network Training, who also add noise).
+    """
+    groups = Groups(config.freeze, config.learning_rate_factors, config.weight_decay_factors)
+    for trained in groups.ranges(network.layout, config.optimizer):
+        network.flat[trained.begin : trained.end] *= cast("float", config.init_scale)
 
 
 def _mean(values: NDArray[Any], weights: NDArray[Any]) -> float:

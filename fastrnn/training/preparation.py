@@ -23,7 +23,7 @@ from fastrnn.model.model import Model
 from fastrnn.network.network import Network
 from fastrnn.training import choice
 from fastrnn.training.events import Training
-from fastrnn.training.finetuning import require_unit, transfer
+from fastrnn.training.finetuning import require_unit, shrink, transfer
 from fastrnn.training.held_out import HeldOut
 from fastrnn.training.presets import MIN_TO_HOLD_OUT, OWN_TEXT, TrainingConfig
 from fastrnn.training.trainer import Trainer
@@ -77,6 +77,7 @@ class Prepared:
         )
         if initial is not None:
             transfer(network, self.vocabulary, self.counts, initial)
+            shrink(network, config)
         trainer = Trainer(
             network,
             optimizer=config.optimizer,

@@ -90,6 +90,9 @@ def _learning_rate(name: str, value: Any) -> float | str:
     return checks.one_of(name, value, (AUTO, SEARCH))
 
 
+#: What the weights of a model are multiplied by before it learns another text. ``docs/quality.md`` says why.
+INIT_SCALE = 0.5
+
 #: The settings that end training; any of them replaces those of a preset.
 ENDS = {"steps", "epochs", "time_limit"}
 
@@ -99,6 +102,7 @@ SETTING_CHECKS: dict[str, Check] = {
     **{name: _or_auto(config.CHECKS[name]) for name in ("hidden_size", "embedding_size", "dropout")},
     "initialization": _or_none(lambda _, value: check_initialization(value)),
     "init": _or_none(checks.text),
+    "init_scale": _or_none(lambda name, value: checks.fraction(name, value, one=True)),
     "seq_length": _or_none(checks.whole_number),
     "batch_size": checks.whole_number,
     "optimizer": lambda _, value: get_optimizer(value),
@@ -135,6 +139,8 @@ class TrainingConfig:
         Settings of the network; see `fastrnn.Network`. ``"auto"``: chosen for the text.
     init
         SHA-256 of the parameters of the model that training began with; ``None`` if it drew them.
+    init_scale
+        What these parameters were multiplied by, except the frozen ones.
     seq_length, batch_size
         T and B of a window, before they are reduced to fit a short text. A ``seq_length`` of ``None`` puts
         the whole text into one window.
@@ -196,6 +202,7 @@ class TrainingConfig:
     dtype: str = NetworkConfig.dtype
     initialization: str | None = None
     init: str | None = None
+    init_scale: float | None = None
     seq_length: int | None = 64
     batch_size: int = 32
     optimizer: Optimizer = Adam()  # noqa: RUF009  (it is frozen)
@@ -240,6 +247,10 @@ class TrainingConfig:
                 "refit=True goes on over what was held out, and validation=0 holds out nothing: give a "
                 "fraction too, such as validation=0.1"
             )
+        if self.init is None and self.init_scale is not None:
+            raise ValueError(f"init_scale={self.init_scale} scales the weights of a model: give init")
+        if self.init is not None and self.init_scale is None:
+            object.__setattr__(self, "init_scale", INIT_SCALE)
         if self.min_count is None and self.unknown_share is not None:
             raise ValueError(f"unknown_share={self.unknown_share} needs an unknown symbol: give min_count")
         if self.min_count is not None and self.unknown_share is None:

@@ -151,7 +151,9 @@ def settings_of(model: Model) -> dict[str, Any]:
         if not having:
             raise ValueError(f"no preset has {hidden}, and no argument sets them")
         settings["preset"] = having[0]
-    left_out = {"init"} | ({"validation", "split"} if stored.get("validation") == OWN_TEXT else set())
+    left_out = {"init", "init_scale"} | (
+        {"validation", "split"} if stored.get("validation") == OWN_TEXT else set()
+    )
     known = {name: check for name, check in SETTING_CHECKS.items() if name in stored.keys() - left_out}
     return settings | {name: check(name, stored[name]) for name, check in known.items()}
 

@@ -63,6 +63,7 @@ def train(
     separator: str | bytes | None = None,
     vocabulary: int | str | Iterable[str] | None = None,
     init: Model | str | os.PathLike[str] | None = None,
+    init_scale: float | None = PRESET,
     min_count: int | None = PRESET,
     unknown_share: float | None = PRESET,
     cell: str = PRESET,
@@ -163,6 +164,9 @@ def train(
         join them. Tokens may only join if ``vocabulary`` has the model's first. Whether there are documents
         and an unknown symbol depends on the text and ``min_count`` alone. All other settings are those of a
         new training. See the guide, docs/guide.md.
+    init_scale
+        What the weights of ``init`` are multiplied by, above 0 and at most 1; frozen ones stay. Smaller
+        weights learn another text better. ``None`` is 0.5, and 1 goes on with the weights as they are.
     min_count
         Characters that the training text has fewer times are not in the vocabulary. They are shown to the
         network, as input and as target, as one unknown symbol, and so are those of the held-out part that are

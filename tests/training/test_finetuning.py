@@ -15,6 +15,7 @@ from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.errors import CheckpointError
 from fastrnn.network.network import Network
 from fastrnn.training import finetuning
+from fastrnn.training.settings import settings_of
 
 COMMON: dict[str, Any] = {"rng": 0, "progress": False, "backend": "numpy"}
 TEXT, OTHER = "hello world. " * 20, "Hollow Zürich words! " * 12
@@ -32,7 +33,7 @@ def continued(text: Any, init: Any, **settings: Any) -> fastrnn.Model:
 
 def untrained(text: Any, init: fastrnn.Model, **settings: Any) -> fastrnn.Model:
     """The new model before its first update: a learning rate that is lost to rounding."""
-    return continued(text, init, steps=1, learning_rate=1e-300, **settings)
+    return continued(text, init, **{"steps": 1, "learning_rate": 1e-300, "init_scale": 1, **settings})
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
@@ -60,6 +61,27 @@ def test_a_text_without_new_symbols_continues_with_the_same_scores(backend: str)
     np.testing.assert_array_equal(new.network.flat, old.network.flat)
     assert new.settings["init"] == finetuning.digest_of(old.network)
     assert old.settings["init"] is None
+
+
+def test_the_weights_are_halved_unless_they_are_frozen(backend: str):
+    old = made(backend=backend, cell="lstm", num_layers=2)
+    new = untrained("hello " * 30, old, backend=backend, freeze=["*_l0"], init_scale=None)
+    assert new.settings["init_scale"] == 0.5
+    for name, array in new.network.parameters.items():
+        scale = 1 if name.endswith("_l0") else 0.5
+        np.testing.assert_array_equal(array, scale * old.network.parameters[name], name)
+    assert "init_scale" not in settings_of(new)
+
+
+@pytest.mark.parametrize("scale", [0, -1, 1.01, float("nan"), "half"])
+def test_refuses_another_scale(scale: Any):
+    with pytest.raises((ValueError, TypeError), match="init_scale="):
+        continued(TEXT, made(), init_scale=scale)
+
+
+def test_refuses_a_scale_without_a_model():
+    with pytest.raises(ValueError, match=r"init_scale=0\.7 scales the weights of a model: give init"):
+        made(init_scale=0.7)
 
 
 def test_the_model_may_be_a_file_and_is_not_changed(tmp_path: Path, compiled: str):
