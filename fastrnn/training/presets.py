@@ -90,7 +90,7 @@ def _learning_rate(name: str, value: Any) -> float | str:
     return checks.one_of(name, value, (AUTO, SEARCH))
 
 
-#: What the weights of a model are multiplied by before it learns another text. ``docs/quality.md`` says why.
+#: What the weights of a model are multiplied by before it learns another text; see docs/performance.md.
 INIT_SCALE = 0.5
 
 #: The settings that end training; any of them replaces those of a preset.

@@ -314,7 +314,7 @@ def test_a_model_that_knows_no_symbol_of_the_text():
 def test_a_model_that_is_surer_than_it_should_be_has_not_diverged(tmp_path: Path):
     """At first, its loss on another text is far above that of guessing."""
     old = made("abcdefgh" * 60, hidden_size=32, steps=300)
-    path, settings = tmp_path / "run.checkpoint", {"steps": 60, "schedule": "constant"}
+    path, settings = tmp_path / "run.checkpoint", {"steps": 60, "schedule": "constant", "init_scale": 1}
     whole = continued("hgfedcba" * 60, old, **settings)
     assert whole.history[0]["loss"] > 1 + 1.5 * np.log(8)
     assert whole.history[-1]["loss"] < 1
