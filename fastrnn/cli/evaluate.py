@@ -132,7 +132,7 @@ def _score(
 
 def _documents(model: Model, pieces: Iterator[Any], separator: Any) -> Iterator[tuple[Any, bool]]:
     """Each document, or each piece of a running text, and whether a document ends with it."""
-    from fastrnn.data.text_file import iter_lines, iter_parts
+    from fastrnn.data.lines import iter_lines, iter_parts
 
     if not model.vocabulary.boundary:
         return ((piece, False) for piece in pieces)

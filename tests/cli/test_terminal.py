@@ -417,8 +417,8 @@ def test_a_huge_number_is_no_traceback(
         (KeyError("x"), "Error: KeyError: 'x'"),
         (AssertionError(), "Error: AssertionError"),
         (MemoryError(), "Error: MemoryError"),
-        (ValueError("said \x1b[2J"), "Error: said \\x1b[2J"),
-        (fastrnn.CheckpointError("two\nlines"), "Error: two\\nlines"),
+        (ValueError("said \x1b[2J"), "Error: said \x1b[2J"),  # stderr is no terminal
+        (fastrnn.CheckpointError("two\nlines\r\x85\u2028"), "Error: two\\nlines\\r\\x85\\u2028"),
     ],
 )
 def test_an_error_nobody_expects_is_one_line(
