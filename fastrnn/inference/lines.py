@@ -22,7 +22,7 @@ from fastrnn.inference.scoring import Floats, Reading, Scorer
 NO_BITS: Floats = np.empty(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScoredPiece:
     """A line, or a piece of a long one.
 
