@@ -54,7 +54,9 @@ class _LongLine:
     #: The last symbol and the state before the line.
     before: int
     state: Any
+    #: How many symbols and how many bytes were read.
     position: int = 0
+    n_bytes: int = 0
     error: str = ""
 
 
@@ -148,7 +150,7 @@ class LineScorer:
         try:
             text = line.decode(self._encoding)
         except UnicodeError as error:
-            return self._not_decodable(error)
+            return self._not_decodable(error, len(line))
         form = self._scorer.vocabulary.normalization
         text = self._without_mark(text)
         return (text if form is None else normalized(text, form)) + end
@@ -167,10 +169,10 @@ class LineScorer:
             return error
         return text
 
-    def _not_decodable(self, error: UnicodeError) -> ValueError:
-        """The error to show."""
+    def _not_decodable(self, error: UnicodeError, n_bytes: int) -> ValueError:
+        """The error to show, when so many bytes of the line were read."""
         if isinstance(error, UnicodeDecodeError):
-            return not_decodable(error, "the line", self._encoding, 0)
+            return not_decodable(error, "the line", self._encoding, n_bytes - len(error.object))
         return error
 
     # ---- Long lines ----------------------------------------------------------------------------------
@@ -183,7 +185,7 @@ class LineScorer:
             try:
                 bits = self._of_next(long, piece, end, is_end=is_end)
             except UnicodeError as error:
-                long.error = str(self._not_decodable(error))
+                long.error = str(self._not_decodable(error, long.n_bytes + len(piece)))
             except ValueError as error:
                 long.error = str(error)
             if long.error:
@@ -208,6 +210,7 @@ class LineScorer:
             text = (self._without_mark(text) if is_begin else text) + end
         bits = self._scorer.of_piece(long.reading, text, long.position, is_last=is_end, name="")
         long.position += len(text)
+        long.n_bytes += len(piece)
         return bits
 
 

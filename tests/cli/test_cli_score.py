@@ -292,12 +292,13 @@ def test_a_long_line_is_written_as_a_short_one(
     models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, form: list[str]
 ):
     content = "a\n" + "abé\x00 " * 20 + "\nxa\n" + "aa" * 30 + "x" + "\nab"
+    content = content.encode() + b"\n" + b"ab" * 20 + b"\xc3\nab" + b"aaaaa\xc3\xa9a\xffb" * 2
     for name in ("documents", "bytes", "text"):
-        expected = run("score", models[name], *form, stdin=content.encode())
+        expected = run("score", models[name], *form, stdin=content)
         for long, chunk in ((0, 3), (1, 7), (10, 64)):
             monkeypatch.setattr("fastrnn.data.lines.LONG", long)
             monkeypatch.setattr("fastrnn.cli.score.CHUNK", chunk)
-            actual = run("score", models[name], *form, stdin=content.encode())
+            actual = run("score", models[name], *form, stdin=content)
             assert (actual.exit_code, actual.stdout_bytes) == (expected.exit_code, expected.stdout_bytes)
         monkeypatch.undo()
 
