@@ -17,7 +17,7 @@ from fastrnn.cli.program import (
     unknown_option,
     unknown_value,
 )
-from fastrnn.cli.scored_lines import FAILED, Format, LinesWriter
+from fastrnn.cli.scored_lines import FAILED, Columns, Form, Json, LinesWriter
 from fastrnn.cli.texts import opened_file, require_texts
 
 if TYPE_CHECKING:
@@ -87,9 +87,12 @@ def score(
         carry = not vocabulary.boundary if lines is None else not lines
         scorer = _scorer(loaded, unknown_value(unknown), encoding, carry=carry)
         is_bytes = vocabulary.unit == "byte"
-        form = Format(to_json, is_mean, per_symbol, "utf-8" if is_bytes else encoding, is_bytes)
+        read_as = "utf-8" if is_bytes else encoding
+        form: Form = Columns(per_symbol, read_as, is_mean)
+        if to_json:
+            form = Json(per_symbol, read_as, "surrogateescape" if is_bytes else "backslashreplace")
         with opened_file(file) as (source, name):
-            writer = LinesWriter(form, threshold, name)
+            writer = LinesWriter(form, threshold, is_mean=is_mean, name=name)
             for data in _read(source):
                 writer.write(scorer.feed(data))
             writer.write(scorer.finish())

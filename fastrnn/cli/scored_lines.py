@@ -6,10 +6,11 @@ import codecs
 import math
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from fastrnn.cli.output import as_json
 from fastrnn.core.terminal import escaped, escapes, tell, write
@@ -60,72 +61,103 @@ class Line:
         return math.fsum(self.sums) / (self.symbols if is_mean else 1)
 
 
+#: Turns a piece of a line into what is written; the flag says whether it is the last piece.
+TextWriter = Callable[[bytes, bool], bytes]
+
+
 @dataclass(frozen=True)
-class Format:
-    """How lines are written.
+class Form(ABC):
+    """How lines are written: something, the bits of the symbols, something, the text, something.
 
     Attributes
     ----------
-    to_json
-        As JSON; else as columns, which tabs separate.
-    is_mean
-        Whether the first column is the mean of the bits, not their sum.
     per_symbol
-        Whether the bits of each symbol are written.
+        Whether the bits of the symbols are written.
     encoding
         The encoding of the lines.
-    is_bytes
-        Whether the lines are bytes, which a str of JSON holds as Python's ``surrogateescape`` does.
     """
 
-    to_json: bool
-    is_mean: bool
     per_symbol: bool
     encoding: str
-    is_bytes: bool
+
+    #: What is between the bits of two symbols.
+    separator: ClassVar[str]
+
+    @abstractmethod
+    def around(self, line: Line) -> tuple[bytes, bytes, bytes]:
+        """What is written before the bits of the symbols, between them and the text, and after the text."""
+
+    @abstractmethod
+    def number(self, bits: float) -> str:
+        """The bits of a symbol."""
+
+    @abstractmethod
+    def text_writer(self) -> TextWriter:
+        """What writes the text of one line."""
+
+    def numbers(self, bits: Floats) -> bytes:
+        """The bits of some symbols, or nothing if they are not written."""
+        return self.separator.join(map(self.number, bits.tolist())).encode() if self.per_symbol else b""
+
+
+@dataclass(frozen=True)
+class Columns(Form):
+    """The score, the bits of the symbols and the text, between tabs.
+
+    Attributes
+    ----------
+    is_mean
+        Whether the score is the mean of the bits, not their sum.
+    """
+
+    is_mean: bool
+
+    separator = " "
 
     def around(self, line: Line) -> tuple[bytes, bytes, bytes]:
-        """What is written before the bits of symbols, between them and the text, and after the text."""
-        if not self.to_json:
-            return (
-                f"{line.score(is_mean=self.is_mean):.4f}\t".encode(),
-                b"\t" if self.per_symbol else b"",
-                b"\n",
-            )
+        score = self.number(line.score(is_mean=self.is_mean))
+        return f"{score}\t".encode(), b"\t" if self.per_symbol else b"", b"\n"
+
+    def number(self, bits: float) -> str:
+        return f"{bits:.4f}"
+
+    def text_writer(self) -> TextWriter:
+        if not escapes(sys.stdout):
+            return lambda line, _: line
+        decode = codecs.getincrementaldecoder(self.encoding)("backslashreplace").decode
+        encoding = sys.stdout.encoding or "ascii"
+        return lambda line, is_end: escaped(decode(line, is_end), "\t").encode(encoding, "backslashreplace")
+
+
+@dataclass(frozen=True)
+class Json(Form):
+    """A JSON object in a line.
+
+    Attributes
+    ----------
+    errors
+        How bytes that are not in the encoding are decoded.
+    """
+
+    errors: str
+
+    separator = ", "
+
+    def around(self, line: Line) -> tuple[bytes, bytes, bytes]:
         told: dict[str, Any] = {"line": line.number}
         told |= {"bits": line.score(is_mean=False), "bits_per_symbol": line.score(is_mean=True)}
-        told |= {"symbols": line.symbols} if not line.error else {"symbols": None, "error": line.error}
+        told |= {"symbols": None, "error": line.error} if line.error else {"symbols": line.symbols}
         before, between = as_json(told)[:-1], ', "text": "'
         if self.per_symbol:
             before, between = f'{before}, "per_symbol": [', f"]{between}"
         return before.encode(), between.encode(), b'"}\n'
 
-    def numbers(self, bits: Floats) -> bytes:
-        """The bits of some symbols of a line."""
-        if not self.per_symbol:
-            return b""
-        return self._separator().join([self._number(one) for one in bits.tolist()]).encode()
+    def number(self, bits: float) -> str:
+        return repr(bits)
 
-    def separator(self) -> bytes:
-        """What is written between the bits of two symbols."""
-        return self._separator().encode()
-
-    def _separator(self) -> str:
-        return ", " if self.to_json else " "
-
-    def _number(self, bits: float) -> str:
-        return repr(bits) if self.to_json else f"{bits:.4f}"
-
-    def text_writer(self) -> Callable[[bytes, bool], bytes]:
-        """A function that turns pieces of a line into what is written; it is told which piece is the last."""
-        if not (self.to_json or escapes(sys.stdout)):
-            return lambda line, _: line
-        errors = "surrogateescape" if self.to_json and self.is_bytes else "backslashreplace"
-        decode = codecs.getincrementaldecoder(self.encoding)(errors).decode
-        if self.to_json:
-            return lambda line, is_end: as_json(decode(line, is_end))[1:-1].encode()
-        encoding = sys.stdout.encoding or "ascii"
-        return lambda line, is_end: escaped(decode(line, is_end), "\t").encode(encoding, "backslashreplace")
+    def text_writer(self) -> TextWriter:
+        decode = codecs.getincrementaldecoder(self.encoding)(self.errors).decode
+        return lambda line, is_end: as_json(decode(line, is_end))[1:-1].encode()
 
 
 class LinesWriter:
@@ -137,12 +169,14 @@ class LinesWriter:
         How lines are written.
     threshold
         Only lines with a higher score are written, and those that cannot be scored; ``None``: all lines.
+    is_mean
+        Whether that score is the mean of the bits, not their sum.
     name
         The name of the text in errors.
     """
 
-    def __init__(self, form: Format, threshold: float | None, name: str) -> None:
-        self._format, self._threshold, self._name = form, threshold, name
+    def __init__(self, form: Form, threshold: float | None, *, is_mean: bool, name: str) -> None:
+        self._form, self._threshold, self._is_mean, self._name = form, threshold, is_mean, name
         self._line = Line(1)
         self._long: _LongText | None = None
         self._above = self._failed = 0
@@ -156,7 +190,7 @@ class LinesWriter:
             if piece.is_end and self._long is None:
                 whole += self._whole(piece)
             else:
-                self._long = self._long or _LongText(self._format)
+                self._long = self._long or _LongText(self._form)
                 self._long.add(piece)
             if piece.is_end:
                 if self._long is not None:
@@ -183,7 +217,7 @@ class LinesWriter:
                 tell(f"Error: {self._name}, line {line.number}: {line.error}")
             self._failed += 1
             return True
-        if self._threshold is None or line.score(is_mean=self._format.is_mean) > self._threshold:
+        if self._threshold is None or line.score(is_mean=self._is_mean) > self._threshold:
             self._above += 1
             return True
         return False
@@ -192,32 +226,32 @@ class LinesWriter:
         """What is written for a whole line."""
         if not self._is_written():
             return []
-        before, between, after = self._format.around(self._line)
-        text = self._format.text_writer()(piece.line, True)
-        return [before, self._format.numbers(piece.bits), between, text, after]
+        before, between, after = self._form.around(self._line)
+        text = self._form.text_writer()(piece.line, True)
+        return [before, self._form.numbers(piece.bits), between, text, after]
 
     def _end_long(self, long: _LongText) -> None:
         with long:
             if self._is_written():
-                long.write(*self._format.around(self._line), with_numbers=not self._line.error)
+                long.write(*self._form.around(self._line), with_numbers=not self._line.error)
         self._long = None
 
 
 class _LongText(ExitStack):
     """The bits and the text of a long line, in files without a name. It is a context, which closes them."""
 
-    def __init__(self, form: Format) -> None:
+    def __init__(self, form: Form) -> None:
         super().__init__()
-        self._format = form
+        self._form = form
         self._numbers: IO[bytes] = self.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         self._text: IO[bytes] = self.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         self._write_text = form.text_writer()
 
     def add(self, piece: ScoredPiece) -> None:
         """Add a piece of the line."""
-        if self._format.per_symbol and piece.bits.size:
-            self._numbers.write(self._format.separator() if self._numbers.tell() else b"")
-            self._numbers.write(self._format.numbers(piece.bits))
+        if self._form.per_symbol and piece.bits.size:
+            self._numbers.write(self._form.separator.encode() if self._numbers.tell() else b"")
+            self._numbers.write(self._form.numbers(piece.bits))
         self._text.write(self._write_text(piece.line, piece.is_end))
 
     def write(self, before: bytes, between: bytes, after: bytes, *, with_numbers: bool) -> None:

@@ -30,7 +30,7 @@ def opened_file(file: str) -> Iterator[tuple[BinaryIO, str]]:
     elif sys.stdin is None:
         raise OSError("stdin is closed: there is nothing to read")
     else:
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # not every stream and system has it
             os.set_blocking(
                 sys.stdin.fileno(), True
             )  # else a pipe that is empty so far looks like one that ended

@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import Model, Network
+from fastrnn.core.terminal import escaped
 from fastrnn.data.tokens import TokenVocabulary
 from fastrnn.data.vocabulary import Vocabulary
 
@@ -343,6 +345,23 @@ def test_any_bytes_are_scored(models: dict[str, Path], content: bytes, options: 
     assert "Traceback" not in result.stderr
     if "--json" in options:
         assert all(record.keys() >= {"line", "bits", "text"} for record in records(result.stdout))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    content=st.binary(max_size=200) | st.text(max_size=99).map(str.encode), long=st.sampled_from([0, 5, 999])
+)
+def test_any_bytes_are_harmless_on_a_terminal(models: dict[str, Path], content: bytes, long: int):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastrnn.data.lines.LONG", long)
+        written = run("score", models["bytes"], "--lines", stdin=content).stdout_bytes
+        patch.setattr("fastrnn.cli.scored_lines.escapes", lambda _: True)
+        shown = run("score", models["bytes"], "--lines", stdin=content).stdout
+    assert [
+        c for c in shown if not c.isprintable() and c not in "\n\t" and unicodedata.category(c) != "Zs"
+    ] == []
+    expected = [line.decode("utf-8", "backslashreplace") for line in written.split(b"\n")]
+    assert shown.split("\n") == [escaped(line, "\t") for line in expected]
 
 
 @settings(max_examples=40, deadline=None)

@@ -294,6 +294,11 @@ def test_a_message_is_escaped_for_a_terminal_only(tmp_path: Path):
     assert "rror: No such option" in shown
 
 
+def test_every_command_may_be_asked_for_texts_as_they_are():
+    for command in main.commands.values():
+        assert [option.name for option in command.params].count("raw") == 1
+
+
 def test_each_stream_is_looked_at_on_its_own(tmp_path: Path):
     of_bias(Vocabulary.of([], unit="byte", boundary=True), 0x1B).save(tmp_path / "m")
     (tmp_path / "t").write_bytes(b"a\x1b\nb")
