@@ -30,10 +30,9 @@ def opened_file(file: str) -> Iterator[tuple[BinaryIO, str]]:
     elif sys.stdin is None:
         raise OSError("stdin is closed: there is nothing to read")
     else:
-        with suppress(OSError, AttributeError):  # not every stream and system has it
-            os.set_blocking(
-                sys.stdin.fileno(), True
-            )  # else a pipe that is empty so far looks like one that ended
+        with suppress(OSError, AttributeError):  # not every stream or system can be told so
+            # a pipe that does not block looks as if it had ended while it is empty
+            os.set_blocking(sys.stdin.fileno(), True)
         yield sys.stdin.buffer, "stdin"
 
 
