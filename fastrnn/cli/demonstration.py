@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 import fastrnn
-from fastrnn.core.terminal import Sample, escaped, tell
+from fastrnn.core.terminal import Sample, shown, tell
 from fastrnn.data.sources import read_corpus
 from fastrnn.data.vocabulary import Text
 
@@ -79,6 +79,6 @@ def run(seconds: float, output: Path, backend: str) -> None:
     scored = again.bits_per_symbol(held_out)
     if not np.isclose(scored, scores["fastrnn"], rtol=1e-12):
         raise RuntimeError(f"the loaded model scores {scored}, and the saved one {scores['fastrnn']}")
-    place = escaped(str(output))
+    place = shown(str(output))
     click.echo(f"\nthe model was saved as {place} and loaded again: it gives the same {scored:.3f} bits")
     click.echo(f"try: fastrnn sample {place} --prime 'class ' --temperature 0.7")

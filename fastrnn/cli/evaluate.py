@@ -12,7 +12,7 @@ import click
 import fastrnn
 from fastrnn.cli.output import as_json
 from fastrnn.cli.program import backend_option, threads_option, unknown_option, unknown_value
-from fastrnn.cli.texts import opened_file, unescaped
+from fastrnn.cli.texts import opened_file, require_texts, unescaped
 from fastrnn.core.terminal import write
 
 if TYPE_CHECKING:
@@ -49,11 +49,7 @@ def evaluate(
     For a model of documents, each line is a document, and the end of each document counts as a symbol.
     """
     loaded = fastrnn.load(model, backend=backend, threads=threads)
-    if loaded.vocabulary.unit == "token":
-        raise ValueError(
-            f"{model} is a model of tokens, and a file is a text; score tokens in Python, with "
-            "fastrnn.load and Model.surprisal"
-        )
+    require_texts(loaded, model)
     from fastrnn.data.text_file import iter_pieces
 
     vocabulary = loaded.vocabulary
@@ -132,7 +128,7 @@ def _score(
 
 def _documents(model: Model, pieces: Iterator[Any], separator: Any) -> Iterator[tuple[Any, bool]]:
     """Each document, or each piece of a running text, and whether a document ends with it."""
-    from fastrnn.data.text_file import iter_lines, iter_parts
+    from fastrnn.data.lines import iter_lines, iter_parts
 
     if not model.vocabulary.boundary:
         return ((piece, False) for piece in pieces)

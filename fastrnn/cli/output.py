@@ -22,8 +22,8 @@ def as_lines(description: dict[str, Any], indent: str = "") -> str:
     return "\n".join(lines)
 
 
-def as_json(description: dict[str, Any], indent: int | None = None) -> str:
-    """Return a description as JSON in printable ASCII; a number that is not finite becomes null."""
+def as_json(description: Any, indent: int | None = None) -> str:
+    """Return a value as JSON in printable ASCII; a number that is not finite becomes null."""
     said = json.dumps(_finite(description), indent=indent, allow_nan=False)
     return said.replace("\x7f", "\\u007f")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import click
 
 import fastrnn
-from fastrnn.core.terminal import open_streams, settle_streams, tell
+from fastrnn.core.terminal import open_streams, raw, settle_streams, tell
 
 #: The usual exit status after a signal: its number and this. That of Ctrl-C; if the reader of stdout ended.
 SIGNALLED = 128
@@ -23,8 +24,8 @@ PLAIN = (ValueError, TypeError, OSError, MemoryError, fastrnn.FastrnnError)
 
 
 @contextmanager
-def _errors_for_people() -> Iterator[None]:
-    """Turn errors into one line on stderr and an exit status."""
+def errors_for_people(status: int = 1) -> Iterator[None]:
+    """Turn errors into one line on stderr and an exit status; that of an error of usage is 2."""
     try:
         yield
     except (click.exceptions.Exit, click.Abort):  # click ends the program
@@ -43,7 +44,27 @@ def _errors_for_people() -> Iterator[None]:
     except Exception as error:  # noqa: BLE001  (users need no traceback)
         text, name = str(error), type(error).__name__
         tell(f"Error: {text if text and isinstance(error, PLAIN) else f'{name}: {text}'.removesuffix(': ')}")
-        sys.exit(1)
+        sys.exit(status)
+
+
+def _tell_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Show a warning of Python as `warnings.showwarning` does, but escaped."""
+    tell(f"{category.__name__}: {message}")
+
+
+def _raw_option() -> click.Option:
+    def ask(context: click.Context, _: click.Parameter, is_asked: bool) -> None:
+        if is_asked:
+            context.find_root().with_resource(raw())
+
+    return click.Option(
+        ["--raw"],
+        is_flag=True,
+        is_eager=True,  # so that the errors of other options are shown so too
+        expose_value=False,
+        callback=ask,
+        help="Write control characters as they are; else they are escaped on a terminal.",
+    )
 
 
 class Program(click.Group):
@@ -53,18 +74,25 @@ class Program(click.Group):
         """Run the program; arguments as for `click.Command.main`."""
         open_streams()
         try:
-            return super().main(*arguments, **options)
+            with warnings.catch_warnings():
+                warnings.showwarning = _tell_warning
+                return super().main(*arguments, **options)
         finally:
             settle_streams()
 
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command; each has the option --raw."""
+        cmd.params.append(_raw_option())
+        super().add_command(cmd, name)
+
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         """Parse the arguments."""
-        with _errors_for_people():
+        with errors_for_people():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
-        with _errors_for_people():
+        with errors_for_people():
             return super().invoke(ctx)
 
 

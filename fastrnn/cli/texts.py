@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fastrnn.core.terminal import Sample
@@ -30,7 +30,19 @@ def opened_file(file: str) -> Iterator[tuple[BinaryIO, str]]:
     elif sys.stdin is None:
         raise OSError("stdin is closed: there is nothing to read")
     else:
+        with suppress(OSError, AttributeError):  # not every stream or system can be told so
+            # a pipe that does not block looks as if it had ended while it is empty
+            os.set_blocking(sys.stdin.fileno(), True)
         yield sys.stdin.buffer, "stdin"
+
+
+def require_texts(model: Model, path: str) -> None:
+    """Raise a ``ValueError`` if a model, which is in this file, is of tokens."""
+    if model.vocabulary.unit == "token":
+        raise ValueError(
+            f"{path} is a model of tokens, and a file is a text; score tokens in Python, with "
+            "fastrnn.load and Model.surprisal"
+        )
 
 
 def expanded(files: Iterable[str]) -> list[str]:

@@ -86,9 +86,10 @@ def tokens(
     The symbols are counted as train reads them with the same options. The counts help to choose train's
     --min-count, which counts only the part of the text that is trained on.
     """
+    from fastrnn.data.lines import iter_lines, iter_parts
     from fastrnn.data.sources import check_separator
     from fastrnn.data.statistics import Statistics
-    from fastrnn.data.text_file import iter_lines, iter_parts, iter_pieces
+    from fastrnn.data.text_file import iter_pieces
 
     unit = "byte" if as_bytes else "character"
     _check(newlines, normalization, unit)

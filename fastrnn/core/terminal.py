@@ -1,8 +1,8 @@
 """What the command line writes: data on stdout and messages on stderr.
 
 A failure to write data is an error; a failure to write a message is ignored. Files, models and samples may
-come from anyone, and a terminal obeys control characters in them, so each text is escaped before a terminal
-shows it.
+come from anyone, and a terminal obeys control characters in them. So a text is escaped if a terminal shows
+it, unless the user asks for it as it is.
 """
 
 from __future__ import annotations
@@ -10,13 +10,40 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import sys
 import unicodedata
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from typing import Any, TextIO, cast
 
 #: Control characters that are not escaped in a sample.
 LINE_END_AND_TAB = "\n\t"
+
+#: Characters that end a line for Python or for a terminal.
+LINE_ENDS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+
+#: Whether terminals get texts as they are.
+_is_raw = ContextVar("is_raw", default=False)
+
+
+@contextmanager
+def raw() -> Iterator[None]:
+    """A context in which terminals get texts as they are."""
+    token = _is_raw.set(True)
+    try:
+        yield
+    finally:
+        _is_raw.reset(token)
+
+
+def escapes(stream: Any) -> bool:
+    """Whether a text for this stream must be escaped: it is a terminal, outside of `raw`."""
+    try:
+        return stream is not None and not _is_raw.get() and bool(stream.isatty())
+    except (AttributeError, OSError, ValueError):  # it is closed, or does not have this method
+        return False
 
 
 def escaped(text: str, keep: str = "") -> str:
@@ -65,10 +92,14 @@ STDERR = BestEffort()
 
 
 def tell(message: str) -> None:
-    """Write a line to stderr, escaped, above the progress bars on `STDERR`; ignore a failure."""
+    """Write a line to stderr, above the progress bars on `STDERR`; ignore a failure.
+
+    The message is escaped for a terminal. Line ends are escaped everywhere: a message is one line.
+    """
     tqdm: Any = sys.modules.get("tqdm")  # if it is not imported, there is no bar
+    line = escaped(message) if escapes(STDERR) else LINE_ENDS.sub(lambda end: escaped(end[0]), message)
     with tqdm.tqdm.external_write_mode(file=STDERR) if tqdm is not None else nullcontext():
-        STDERR.write(escaped(message) + "\n")
+        STDERR.write(line + "\n")
 
 
 # ---- Data, on stdout ---------------------------------------------------------------------------------
@@ -91,11 +122,16 @@ def write(data: str | bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+def shown(text: str, keep: str = "") -> str:
+    """Return a text for stdout: escaped for a terminal, else unchanged; ``keep`` as in `escaped`."""
+    return escaped(text, keep) if escapes(sys.stdout) else text
+
+
 class Sample:
-    """Writes the pieces of a sample to stdout: unchanged, or escaped if stdout is a terminal."""
+    """Writes the pieces of a sample to stdout: escaped for a terminal, else unchanged."""
 
     def __init__(self) -> None:
-        self._escapes = sys.stdout is not None and sys.stdout.isatty()
+        self._escapes = escapes(sys.stdout)
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, text: str | bytes, *, final: bool = False) -> None:

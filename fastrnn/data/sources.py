@@ -18,6 +18,7 @@ import numpy as np
 
 from fastrnn.core import checks
 from fastrnn.data.corpus import Corpus, Documents, RunningText, TokenText
+from fastrnn.data.lines import lines_of
 from fastrnn.data.normalization import BYTE_ORDER_MARK, normalized, universal_newlines
 from fastrnn.data.streams import Pieces
 from fastrnn.data.text_file import (
@@ -27,7 +28,6 @@ from fastrnn.data.text_file import (
     TextFile,
     changes_in_words,
     checked_encoding,
-    lines_of,
     open_text,
 )
 from fastrnn.data.tokens import TokenVocabulary

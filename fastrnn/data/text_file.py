@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -29,9 +29,6 @@ CHUNK = 1 << 18
 
 #: How many symbols of a file are searched for line ends at a time.
 SEARCHED_AT_ONCE = 1 << 16
-
-#: A line with more symbols than this is read in pieces.
-LONG = 1 << 18
 
 #: What to do if a file to train on is not in its encoding, in Python and on the command line.
 ADVICE = "; unit='byte' (--bytes) reads it as bytes, encoding=… (--encoding …) in another encoding"
@@ -186,7 +183,7 @@ class TextFile:
             try:
                 text = self._decoder.decode(chunk, final=offset + len(chunk) == size)
             except UnicodeDecodeError as error:
-                raise _not_decodable(
+                raise not_decodable(
                     error, self._name, self._encoding, offset - len(state[0]), ADVICE
                 ) from error
             begun[number + 1] = len(text)
@@ -342,7 +339,7 @@ def iter_pieces(
             piece: Any = chunk if unit == "byte" else decoder.decode(chunk, final=is_end)
         except UnicodeDecodeError as error:
             begins = offset + len(chunk) - len(error.object)
-            raise _not_decodable(error, name, encoding, begins) from error
+            raise not_decodable(error, name, encoding, begins) from error
         offset += len(chunk)
         if piece and is_first and unit == "character":
             piece, is_first = piece.removeprefix(BYTE_ORDER_MARK), False
@@ -350,63 +347,12 @@ def iter_pieces(
             yield piece
 
 
-def iter_lines(pieces: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
-    """Yield the lines of a text that comes in pieces, without their ends (LF, CR LF or CR).
-
-    A line of more than `LONG` symbols is yielded in pieces. The flag of a piece says whether its line ends.
-    """
-    rest: Any = None
-    is_within = is_after_return = False
-    for piece in pieces:
-        feed: Any = "\n" if isinstance(piece, str) else b"\n"
-        carriage_return: Any = "\r" if isinstance(piece, str) else b"\r"
-        more = piece.removeprefix(feed) if is_after_return else piece
-        is_after_return = piece.endswith(carriage_return)
-        if carriage_return in more:
-            more = more.replace(carriage_return + feed, feed).replace(carriage_return, feed)
-        *lines, rest = (rest + more if rest else more).split(feed)
-        for line in lines:
-            yield line, True
-        is_within &= not lines
-        if len(rest) > LONG:
-            yield rest, False
-            rest, is_within = rest[:0], True
-    if rest or is_within:
-        yield rest, True
-
-
-def iter_parts(pieces: Iterable[Any], separator: Any) -> Iterator[tuple[Any, bool]]:
-    """Yield the parts of a text in pieces between the occurrences of a separator; as `iter_lines`."""
-    rest, is_within = separator[:0], False
-    for piece in pieces:
-        *parts, rest = (rest + piece if rest else piece).split(separator)
-        for part in parts:
-            yield part, True
-        is_within &= not parts
-        if len(rest) > LONG + len(separator):
-            kept = len(rest) - len(separator) + 1  # the separator may begin behind it
-            yield rest[:kept], False
-            rest, is_within = rest[kept:], True
-    if rest or is_within:
-        yield rest, True
-
-
-def lines_of(file: Iterable[Any]) -> Iterator[Any]:
-    """Yield the lines of an open file without their ends (LF, CR LF or CR), each read when it is needed."""
-    begun: list[Any] = []
-    for piece, is_end in iter_lines(file):
-        begun.append(piece)
-        if is_end:
-            yield begun[0][:0].join(begun)
-            begun = []
-
-
 def decode_utf8(data: bytes, name: str = "the text") -> str:
     """Decode UTF-8, or raise a ``ValueError`` with the text's name and the position."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise _not_decodable(error, name, "utf-8", 0) from error
+        raise not_decodable(error, name, "utf-8", 0) from error
 
 
 def checked_encoding(encoding: Any) -> str:
@@ -423,7 +369,7 @@ def checked_encoding(encoding: Any) -> str:
     return codecs.lookup(encoding).name
 
 
-def _not_decodable(
+def not_decodable(
     error: UnicodeDecodeError, name: str, encoding: str, offset: int, advice: str = ""
 ) -> ValueError:
     """The error to show; ``offset`` is the place in the file of the first byte that was decoded."""

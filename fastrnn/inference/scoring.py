@@ -255,15 +255,26 @@ class Scorer:
 
     def of_texts(self, texts: list[Text], named: Named) -> tuple[Floats, NDArray[np.int64]]:
         """The scores of some texts, joined, and how many each has; the texts were read already."""
-        ids, lengths = self.vocabulary.encode_many(texts, unknown=self.unknown, named=named)
-        known, ends = ids >= 0, np.cumsum(lengths)
-        so_far = np.append(0, np.cumsum(known))
-        known_lengths = so_far[ends] - so_far[ends - lengths]
-        losses = self._losses(ids[known], known_lengths)
+        ids, lengths, known_lengths = self._encoded(texts, named)
+        losses = self._losses(ids[ids >= 0], known_lengths)
         if self.end:
-            ids, lengths = np.insert(ids, ends, self.vocabulary.size - 1), lengths + 1
+            ids, lengths = np.insert(ids, np.cumsum(lengths), self.vocabulary.size - 1), lengths + 1
         scores = self._scores(losses, ids, lengths, named)
         return scores, known_lengths + self.end if self.unknown == "skip" else lengths
+
+    def of_continuations(
+        self, reading: Reading, texts: list[Text], named: Named
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """As `of_texts`, for texts that continue a reading one after another; no end is scored."""
+        ids, lengths, known_lengths = self._encoded(texts, named)
+        scores = self._scores(reading.losses(ids[ids >= 0]), ids, lengths, named)
+        return scores, known_lengths if self.unknown == "skip" else lengths
+
+    def _encoded(self, texts: list[Text], named: Named) -> tuple[Ids, NDArray[np.int64], NDArray[np.int64]]:
+        """The ids of some texts, joined, the length of each, and how many of its symbols are known."""
+        ids, lengths = self.vocabulary.encode_many(texts, unknown=self.unknown, named=named)
+        so_far, ends = np.append(0, np.cumsum(ids >= 0)), np.cumsum(lengths)
+        return ids, lengths, so_far[ends] - so_far[ends - lengths]
 
     def of_piece(self, reading: Reading, piece: Text, position: int, *, is_last: bool, name: str) -> Floats:
         """The scores of the next piece of a text, which begins at ``position``."""

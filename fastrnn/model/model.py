@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.core import checks, memory
+from fastrnn.data.lines import lines_of
 from fastrnn.data.sources import require_order, values_of
-from fastrnn.data.text_file import lines_of
 from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.inference import scoring
 from fastrnn.inference.sampling import drawn

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 import fastrnn
 from fastrnn.cli.main import main
-from fastrnn.data.text_file import iter_lines
+from fastrnn.data.lines import iter_lines
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
@@ -134,7 +134,7 @@ def test_what_eval_says_does_not_depend_on_the_pieces(
     for chunk in (1, 2, 3, 7, 64):
         for long in (1, 5, 10_000):
             monkeypatch.setattr("fastrnn.data.text_file.CHUNK", chunk)
-            monkeypatch.setattr("fastrnn.data.text_file.LONG", long)
+            monkeypatch.setattr("fastrnn.data.lines.LONG", long)
             actual = run("eval", path, file, "--json", "--backend", compiled)
             assert (actual.exit_code, actual.stdout) == (0, expected.stdout)
             assert run("eval", path, "-", "--json", "--backend", compiled, stdin=text.encode()).stdout == (
@@ -180,7 +180,7 @@ def test_lines_in_pieces(of_bytes: bool, monkeypatch: pytest.MonkeyPatch):
         if not expected[-1]:
             expected.pop()
         data: Any = text.encode() if of_bytes else text
-        monkeypatch.setattr("fastrnn.data.text_file.LONG", int(rng.integers(1, 9)))
+        monkeypatch.setattr("fastrnn.data.lines.LONG", int(rng.integers(1, 9)))
         cuts = [0, *np.cumsum(rng.integers(1, 5, 40)).tolist()]
         pieces = [data[a:b] for a, b in itertools.pairwise(cuts) if a < len(data)]
         lines = [data[:0]]

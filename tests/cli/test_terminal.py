@@ -62,15 +62,19 @@ def in_shell(folder: Path, command: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(["bash", "-c", script + command], capture_output=True, check=False)
 
 
-def on_a_terminal(*arguments: object, **environment: str) -> str:
-    """Return what the program writes to a terminal."""
+def on_a_terminal(
+    *arguments: object,
+    program: tuple[str, ...] = ("-m", "fastrnn"),
+    elsewhere: dict[str, Any] | None = None,
+    **environment: str,
+) -> str:
+    """Return what the program writes to a terminal; ``elsewhere`` has streams that are not the terminal."""
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     written = b""
-    command = [sys.executable, "-m", "fastrnn", *map(str, arguments)]
-    with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, **environment}
-    ):
+    command = [sys.executable, *program, *map(str, arguments)]
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, **(elsewhere or {})}
+    with subprocess.Popen(command, env={**os.environ, **environment}, **streams):
         os.close(theirs)
         with contextlib.suppress(OSError):  # Linux reports the end of a terminal in this way
             while chunk := os.read(ours, 65536):
@@ -232,6 +236,101 @@ def test_a_terminal_of_another_encoding_gets_what_it_can_show(tmp_path: Path):
     assert on_a_terminal(*arguments, PYTHONIOENCODING="latin-1") == "\\u06db\\u06db\n"
 
 
+# ---- Scored lines ------------------------------------------------------------------------------------
+
+#: Lines, and how a terminal shows them.
+HOSTILE_LINES = {
+    "\x1b]0;title\x07 \x9b31m\x7f\u202e\u2066\t".encode(): r"\x1b]0;title\x07 \x9b31m\x7f\u202e\u2066" + "\t",
+    b"\xff\x1b[2J\x9b": r"\xff\x1b[2J\x9b",
+    b"\x00\x08\xed\xa0\x80": r"\x00\x08\xed\xa0\x80",
+    "é漢".encode(): "é漢",
+}
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_scored_lines_are_harmless_on_a_terminal_and_as_they_are_elsewhere(tmp_path: Path, is_long: bool):
+    (tmp_path / "t").write_bytes(b"\n".join(HOSTILE_LINES))
+    of_bias(Vocabulary.of([], unit="byte", boundary=True), 65).save(tmp_path / "m")
+    script = "import fastrnn.data.lines\nfastrnn.data.lines.LONG = 2\n" * is_long
+    script += "import sys\nfrom fastrnn.cli.main import main\nmain(sys.argv[1:])"
+    program, arguments = ("-c", script), ["score", tmp_path / "m", tmp_path / "t"]
+    shown = on_a_terminal(*arguments, program=program)
+    assert [line.partition("\t")[2] for line in shown.splitlines()] == list(HOSTILE_LINES.values())
+    command = [sys.executable, *program, *map(str, arguments)]
+    written = subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout
+    assert [line.partition(b"\t")[2] for line in written.split(b"\n")] == [*HOSTILE_LINES, b""]
+    if not is_long:
+        asked = on_a_terminal(*arguments, "--raw", program=program)
+        assert asked.encode("utf-8", "surrogateescape") == written
+    told = on_a_terminal(*arguments, "--json", "--raw", program=program)
+    require_harmless(told)
+    texts = [json.loads(line)["text"].encode("utf-8", "surrogateescape") for line in told.splitlines()]
+    assert texts == list(HOSTILE_LINES)
+
+
+def test_a_terminal_of_another_encoding_gets_lines_that_it_can_show(tmp_path: Path):
+    (tmp_path / "t").write_text("é漢\n")
+    of_bias(Vocabulary.of([], unit="byte", boundary=True), 65).save(tmp_path / "m")
+    shown = on_a_terminal("score", tmp_path / "m", tmp_path / "t", PYTHONIOENCODING="ascii")
+    assert shown.endswith("\t\\xe9\\u6f22\n")
+
+
+# ---- Which stream is a terminal, and what is asked for -------------------------------------------------
+
+
+def test_a_message_is_escaped_for_a_terminal_only(tmp_path: Path):
+    name = "no\x1b[2Jmodel\u202e\n"
+    (tmp_path / name).write_bytes(b"no model")
+    arguments = ["info", tmp_path / name]
+    shown = on_a_terminal(*arguments)
+    require_harmless(shown)
+    assert escaped(name) in shown
+    as_it_is = name.replace("\n", "\\n")  # a message is one line
+    assert as_it_is in on_a_terminal(*arguments, "--raw")
+    told = program(*arguments, capture_output=True)
+    assert (told.stdout, told.stderr.count(b"\n")) == (b"", 1)
+    assert as_it_is.encode() in told.stderr
+    shown = on_a_terminal("info", "--raw", f"--{name}")  # the other errors of usage are as before
+    assert "rror: No such option" in shown
+
+
+def test_every_command_may_be_asked_for_texts_as_they_are():
+    for command in main.commands.values():
+        assert [option.name for option in command.params].count("raw") == 1
+
+
+def test_each_stream_is_looked_at_on_its_own(tmp_path: Path):
+    of_bias(Vocabulary.of([], unit="byte", boundary=True), 0x1B).save(tmp_path / "m")
+    (tmp_path / "t").write_bytes(b"a\x1b\nb")
+    (tmp_path / "no\x1bmodel").write_bytes(b"no model")
+    arguments = ["sample", tmp_path / "m", "-n", 2]
+    assert on_a_terminal(*arguments, elsewhere={"stderr": subprocess.DEVNULL}) == "\\x1b\\x1b\n"
+    assert on_a_terminal(*arguments, "--raw") == "\x1b\x1b\n"
+    with (tmp_path / "out").open("w+b") as out:
+        assert on_a_terminal("score", tmp_path / "m", tmp_path / "t", elsewhere={"stdout": out}) == ""
+        shown = on_a_terminal("score", tmp_path / "no\x1bmodel", elsewhere={"stdout": out})
+        require_harmless(shown)
+        assert "no\\x1bmodel" in shown
+        out.seek(0)
+        assert b"\ta\x1b\n" in out.read()
+    with (tmp_path / "out").open("w+b") as out:
+        assert on_a_terminal("info", tmp_path / "no\x1bmodel", elsewhere={"stderr": out}) == ""
+        out.seek(0)
+        assert b"no\x1bmodel" in out.read()
+
+
+def test_a_warning_is_harmless(tmp_path: Path):
+    script = (
+        "import sys, warnings, fastrnn\n"
+        "from fastrnn.cli.main import main\n"
+        "fastrnn.load = lambda *_, **__: warnings.warn('a \\x1b[2J\\nb')\n"
+        "main(sys.argv[1:])"
+    )
+    shown = on_a_terminal("info", "m", program=("-c", script))
+    require_harmless(shown)
+    assert "UserWarning: a \\x1b[2J\\nb\n" in shown
+
+
 # ---- stdout --------------------------------------------------------------------------------------------
 
 COMMANDS = [
@@ -246,6 +345,15 @@ def test_a_closed_stdout_is_an_error(folder: Path, command: str):
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"Error: stdout is closed\n")
 
 
+@pytest.mark.parametrize("where", [">&-", pytest.param(">/dev/full", marks=has_full_device)])
+def test_score_has_another_status_for_errors(folder: Path, where: str):
+    for command in ("score m t", "score none"):
+        done = in_shell(folder, f"fastrnn {command} {where}")
+        assert done.returncode == 2
+        assert done.stderr.startswith(b"Error: ")
+        assert done.stderr.count(b"\n") == 1
+
+
 @has_full_device
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_full_disk_is_an_error(folder: Path, command: str):
@@ -253,7 +361,7 @@ def test_a_full_disk_is_an_error(folder: Path, command: str):
     assert (done.returncode, done.stderr) == (1, b"Error: [Errno 28] No space left on device\n")
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] != "-" and "help" not in c])
+@pytest.mark.parametrize("command", ["score m t", *(c for c in COMMANDS if c[0] != "-" and "help" not in c)])
 def test_a_broken_pipe_ends_quietly(folder: Path, command: str):
     done = in_shell(
         folder, f"(sleep 0.2; fastrnn {command}; echo $? >status) | true; wait; sleep 0.1; cat status"
@@ -417,8 +525,8 @@ def test_a_huge_number_is_no_traceback(
         (KeyError("x"), "Error: KeyError: 'x'"),
         (AssertionError(), "Error: AssertionError"),
         (MemoryError(), "Error: MemoryError"),
-        (ValueError("said \x1b[2J"), "Error: said \\x1b[2J"),
-        (fastrnn.CheckpointError("two\nlines"), "Error: two\\nlines"),
+        (ValueError("said \x1b[2J"), "Error: said \x1b[2J"),  # stderr is no terminal
+        (fastrnn.CheckpointError("two\nlines\r\x85\u2028"), "Error: two\\nlines\\r\\x85\\u2028"),
     ],
 )
 def test_an_error_nobody_expects_is_one_line(

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn.data import normalization, streams, text_file
+from fastrnn.data.lines import iter_lines
 from fastrnn.data.normalization import NORMALIZATIONS, Normalizer, normalized, offsets
-from fastrnn.data.text_file import iter_lines, iter_pieces, open_text
+from fastrnn.data.text_file import iter_pieces, open_text
 
 forms = st.sampled_from(sorted(NORMALIZATIONS))
 

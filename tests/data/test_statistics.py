@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from fastrnn.data import text_file
 from fastrnn.data.corpus import Documents
+from fastrnn.data.lines import iter_lines
 from fastrnn.data.sources import read_corpus
 from fastrnn.data.statistics import Statistics
-from fastrnn.data.text_file import iter_lines, iter_pieces
+from fastrnn.data.text_file import iter_pieces
 
 texts = st.lists(st.sampled_from(["a", "b\n", "\r\n", "\r", "\ufeff", "e\u0301", "é", "ß", "\0", "\u0301"]))
 
