@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     "--encoding", default="utf-8", show_default=True, help="The file's encoding, for a model of characters."
 )
 @click.option(
-    "--separator", help="For a model of documents, the text between two, as for train.  [default: line ends]"
+    "--separator",
+    help="For a model of documents, the text between two, as for train.  [default: that of its training]",
 )
 @unknown_option
 @backend_option
@@ -46,14 +47,16 @@ def evaluate(
 ) -> None:
     """Print how well MODEL predicts FILE (- is stdin).
 
-    For a model of documents, each line is a document, and the end of each document counts as a symbol.
+    For a model of documents, the parts between a separator or the lines are documents, as in its training,
+    and the end of each document counts as a symbol.
     """
     loaded = fastrnn.load(model, backend=backend, threads=threads)
     require_texts(loaded, model)
+    from fastrnn.data.sources import separator_of
     from fastrnn.data.text_file import iter_pieces
 
     vocabulary = loaded.vocabulary
-    between = None
+    between = separator_of(loaded.settings, vocabulary.unit)
     if separator is not None:
         between = _checked_separator(vocabulary, separator)
     with opened_file(file) as (source, name):

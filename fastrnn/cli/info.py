@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 #: The first line of settings that are printed.
 ABOUT = (
-    "# For fastrnn train --config. The texts, their encoding and separator, the model to begin with and the "
-    "seed are not among these settings."
+    "# For fastrnn train --config. The texts, their encoding, the model to begin with and the seed are not "
+    "among these settings."
 )
 
 

@@ -235,6 +235,28 @@ def check_separator(separator: object, unit: str, *, lines: bool = False) -> Non
         raise ValueError(f"separator={separator!r} and lines=True exclude each other: give one")
 
 
+def stored_separator(separator: str | bytes) -> str:
+    """A separator as the settings of a model have it: each character of one of bytes is a byte."""
+    return separator if isinstance(separator, str) else separator.decode("latin-1")
+
+
+def separator_of(settings: Mapping[str, Any], unit: str) -> str | bytes | None:
+    """The separator that settings have, in a unit; ``None`` if they have none.
+
+    Raises
+    ------
+    ValueError
+        The unit is the byte, and a character of the separator is not one.
+    """
+    stored = settings.get("separator")
+    if not isinstance(stored, str):
+        return None
+    try:
+        return stored.encode("latin-1") if unit == "byte" else stored
+    except UnicodeEncodeError as error:
+        raise ValueError(f"separator={stored!r} is for bytes; each character must be a byte") from error
+
+
 def _read_open_file(source: Iterable[Any], changes: Changes) -> Documents:
     """The lines of an open file as documents. They take the memory of their bytes and two int64 each."""
     kept, unit = io.BytesIO(), "character"

@@ -17,7 +17,7 @@ from typing import Any
 from fastrnn.core import checks
 from fastrnn.core.durations import pace
 from fastrnn.data.normalization import NEWLINES, NORMALIZATIONS
-from fastrnn.data.sources import FILE_UNITS
+from fastrnn.data.sources import FILE_UNITS, separator_of, stored_separator
 from fastrnn.data.text_file import checked_encoding
 from fastrnn.data.tokens import TokenVocabulary
 from fastrnn.model.model import Model
@@ -81,7 +81,8 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     A key is the name of an argument: any setting, and ``preset``, ``unit``, ``encoding``, ``newlines``,
     ``normalization``, ``lines``, ``separator``, ``vocabulary``, ``init`` (a path), ``rng``, ``backend``,
     ``threads``, ``checkpoint``, ``checkpoint_every``, ``resume`` and ``progress``. ``"none"`` is ``None``. An
-    optimizer or a schedule is its name, or a table with its ``name`` and its settings.
+    optimizer or a schedule is its name, or a table with its ``name`` and its settings. Each character of a
+    ``separator`` of bytes is a byte.
 
     Raises
     ------
@@ -115,6 +116,8 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
             settings[key] = ALLOWED[key](key, None if is_none else value)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from error
+    if "separator" in settings:
+        settings["separator"] = separator_of(settings, settings.get("unit") or "character")
     return settings
 
 
@@ -130,8 +133,8 @@ def _unknown(key: str, value: Any) -> str:
 def settings_of(model: Model) -> dict[str, Any]:
     """The settings with which a model was trained on a file, as `read_settings` returns them.
 
-    With them, the same file and the same ``rng``, `fastrnn.train` makes the same model. Documents are taken
-    to be the lines of the file, because a model does not know a separator. A preset is named only if it has
+    With them, the same file and the same ``rng``, `fastrnn.train` makes the same model. Documents that a
+    separator does not divide are taken to be the lines of the file. A preset is named only if it has
     settings that no argument has. The encoding of a file, a text of its own to validate on and
     the model that training began with are not among them, and a vocabulary only if the training text does not
     have all its symbols.
@@ -172,8 +175,9 @@ def _of_text(model: Model) -> dict[str, Any]:
         found["newlines"] = vocabulary.newlines
     if vocabulary.normalization is not None:
         found["normalization"] = vocabulary.normalization
+    separator = separator_of(model.settings, vocabulary.unit)
     if vocabulary.boundary:
-        found["lines"] = True
+        found |= {"lines": True} if separator is None else {"separator": separator}
     return found
 
 
@@ -192,6 +196,8 @@ def to_toml(settings: Mapping[str, Any]) -> str:
 
 def _toml(value: Any) -> str:
     """A value in TOML; a number is as in Python, which keeps all its digits."""
+    if isinstance(value, bytes):
+        value = stored_separator(value)
     if isinstance(value, bool):
         return str(value).lower()
     if value is None or isinstance(value, str):

@@ -14,8 +14,9 @@ from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks
 from fastrnn.core.durations import pace
 from fastrnn.data.normalization import NEWLINES, NORMALIZATIONS
-from fastrnn.data.sources import Source, read_corpus, read_validation
+from fastrnn.data.sources import Source, read_corpus, read_validation, stored_separator
 from fastrnn.data.tokens import TokenVocabulary
+from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.execution import checked_threads
 from fastrnn.optimizers import Optimizer
@@ -325,49 +326,61 @@ def train(
     config = get_config(preset, **(given if initial is None else settings_of(initial, given)))
     generator = random_generator(preset, rng)
     workers = None if threads is None else checked_threads(threads)
-    if newlines is not None:
-        checks.one_of("newlines", newlines, NEWLINES)
-    if normalization is not None:
-        checks.one_of("normalization", normalization, NORMALIZATIONS)
     checks.flag("lines", lines)
     followers = _checked_callbacks(callbacks)
     every = pace("checkpoint_every", checkpoint_every)
     resumption = _resumption(checkpoint, resume, config, generator, is_seeded=rng is not None)
     if resumption is not None:
         config = resumption.config
-    alphabet = vocabulary if isinstance(vocabulary, str) else None
-    tokens = None if vocabulary is None or alphabet is not None else TokenVocabulary.of_tokens(vocabulary)
-    known = None if initial is None else initial.vocabulary
-    if known is not None:
-        tokens = tokens_of(known, tokens)
-        unit = unit_of_file(known, text, unit)
-        newlines = rule_of(known, "newlines", newlines)
-        normalization = rule_of(known, "normalization", normalization)
-    symbols = Symbols(tokens, alphabet, newlines or "universal", normalization, known)
+    symbols = _symbols(None if initial is None else initial.vocabulary, vocabulary, newlines, normalization)
+    if symbols.known is not None:
+        unit = unit_of_file(symbols.known, text, unit)
     reading: dict[str, Any] = {
         "encoding": encoding,
         "newlines": symbols.newlines,
-        "normalization": normalization,
+        "normalization": symbols.normalization,
         "separator": separator,
     }
     with ExitStack() as files:
-        corpus = files.enter_context(read_corpus(text, unit, tokens, lines=lines, **reading))
+        corpus = files.enter_context(read_corpus(text, unit, symbols.tokens, lines=lines, **reading))
         own_text = None
         if has_own_text:
             source = cast("Source", validation)
-            own_text = files.enter_context(read_validation(source, corpus, tokens, **reading))
+            own_text = files.enter_context(read_validation(source, corpus, symbols.tokens, **reading))
         prepared = prepare(corpus, own_text, symbols, config, backend, workers, generator)
         if config.learning_rate == SEARCH:
             from fastrnn.training.rate_search import with_best_rate
 
             prepared = with_best_rate(prepared, backend, workers, generator, initial)
         training = prepared.training(backend, workers, generator, initial)
+        if separator is not None:
+            training.model.settings["separator"] = stored_separator(separator)
         if resumption is not None:
             resumption.add_text(training, prepared.sequences)
         with ExitStack() as stack:
             display = stack.enter_context(_display()) if progress else None
             _follow(training, followers, display, resumption, every, stack)
     return training.model
+
+
+def _symbols(
+    known: Vocabulary | None,
+    vocabulary: Iterable[str] | int | str | None,
+    newlines: str | None,
+    normalization: str | None,
+) -> Symbols:
+    """What the arguments say about the symbols; ``known`` is the vocabulary of the model to begin with."""
+    if newlines is not None:
+        checks.one_of("newlines", newlines, NEWLINES)
+    if normalization is not None:
+        checks.one_of("normalization", normalization, NORMALIZATIONS)
+    alphabet = vocabulary if isinstance(vocabulary, str) else None
+    tokens = None if vocabulary is None or alphabet is not None else TokenVocabulary.of_tokens(vocabulary)
+    if known is not None:
+        tokens = tokens_of(known, tokens)
+        newlines = rule_of(known, "newlines", newlines)
+        normalization = rule_of(known, "normalization", normalization)
+    return Symbols(tokens, alphabet, newlines or "universal", normalization, known)
 
 
 def _resumption(

@@ -85,6 +85,18 @@ def test_eval_goes_on_without_what_is_unknown(model: Path, of_lines: Path, tmp_p
         )
 
 
+def test_documents_are_those_of_the_training(tmp_path: Path):
+    file, model = tmp_path / "text", tmp_path / "model"
+    file.write_text("a\nb%%bc%%cab%%" * 30)
+    run("train", file, "-o", model, "--separator", "%%", "--steps", 3, "--hidden-size", 4)
+    as_trained, as_lines = (
+        json.loads(run("eval", model, file, "--json", *options).stdout)
+        for options in ([], ["--separator", r"\n", "--unknown", "skip"])
+    )
+    assert as_trained["symbols"] == 30 * (4 + 3 + 4)
+    assert as_lines["symbols"] != as_trained["symbols"]
+
+
 def test_documents_may_be_between_a_separator(of_lines: Path, model: Path, tmp_path: Path):
     file = tmp_path / "t"
     file.write_text("héllo%%wörld%%lo")

@@ -249,3 +249,22 @@ def test_none_is_none_and_a_text_is_no_fraction(file: Path):
     file.write_text('validation = "text"\n', encoding="utf-8")
     with pytest.raises(ValueError, match="is no fraction; --validation-file names a text"):
         fastrnn.read_settings(file)
+
+
+@pytest.mark.parametrize(("unit", "separator"), [("character", "\n\n"), ("byte", b"\n\xff")])
+def test_a_model_knows_the_separator_of_its_documents(unit: str, separator: Any, file: Path, tmp_path: Path):
+    text = tmp_path / "text"
+    between = separator if isinstance(separator, bytes) else separator.encode()
+    text.write_bytes(between.join([b"a\nb", b"bc", b"cab"] * 30))
+    common: dict[str, Any] = {"rng": 0, "progress": False}
+    model = fastrnn.train(text, unit=unit, separator=separator, steps=3, hidden_size=4, **common)
+    assert settings_of(model)["separator"] == separator
+    assert (
+        fastrnn.train(text, **read(file, to_toml(settings_of(model))), **common).to_bytes()
+        == model.to_bytes()
+    )
+
+
+def test_a_separator_of_bytes_has_no_other_character(file: Path):
+    with pytest.raises(ValueError, match="separator='€' is for bytes; each character must be a byte"):
+        read(file, 'unit = "byte"\nseparator = "€"\n')
