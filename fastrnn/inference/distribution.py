@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 def elementary(backend: Backend, function: str, x: NDArray[Any]) -> NDArray[Any]:
-    """Return ``"exp"``, ``"tanh"``, ``"sigmoid"`` or ``"log"`` of an array, with the same bits on every machine."""
+    """Return one of `FUNCTIONS`, by its name, of each element, with the same bits on every machine."""
     x = np.ascontiguousarray(x)
     y = np.empty_like(x)
     backend.elementary(y=y, x=x, function=FUNCTIONS.index(function), n=x.size)

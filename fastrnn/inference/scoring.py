@@ -269,7 +269,7 @@ class Scorer:
         losses = self._losses(ids[known], known_lengths)
         if self.end:
             ids, lengths = np.insert(ids, ends, self.vocabulary.size - 1), lengths + 1
-        scores = self._scores(losses, ids, lengths, named)
+        scores = self.scores_of(losses, ids, lengths, named)
         return scores, known_lengths + self.end if self.unknown == "skip" else lengths
 
     def of_piece(self, reading: Reading, piece: Text, position: int, *, is_last: bool, name: str) -> Floats:
@@ -281,7 +281,7 @@ class Scorer:
         if self.end and is_last:
             ids = np.append(ids, np.int32(self.vocabulary.size - 1))
         losses = reading.losses(ids[ids >= 0])
-        return self._scores(losses, ids, np.array([len(ids)]), lambda _: name, position)
+        return self.scores_of(losses, ids, np.array([len(ids)]), lambda _: name, position)
 
     def of_text(self, text: Text) -> Floats:
         """The scores of one text; a long one is scored in pieces."""
@@ -293,20 +293,23 @@ class Scorer:
         known = ((text[piece], piece.stop == len(text)) for piece in pieces)
         return np.concatenate(list(self.of_pieces(known, _unnamed)))
 
-    def of_prime(self, prime: Text | None) -> Reading:
-        """A reading after a prime, from which sampling continues; ``None`` is the beginning of a text."""
+    def of_prime(self, prime: Text | None, name: str = "prime: ") -> Reading:
+        """A reading after a prime, from which sampling continues; ``None`` is the beginning of a text.
+
+        ``name`` is the prime's in errors.
+        """
         reading = self.new_reading()
         if prime is not None:
             prime = self.vocabulary.as_read(prime)
             pieces = _cut_text(prime)
             for piece in pieces:
                 some = prime if len(pieces) == 1 else prime[piece]
-                self.of_piece(reading, some, piece.start, is_last=False, name="prime: ")
+                self.of_piece(reading, some, piece.start, is_last=False, name=name)
         return reading
 
     def of_list(self, texts: Iterable[Text], named: Named) -> list[Floats]:
         """The scores of each text."""
-        return list(self._of_groups(_in_groups(self._whole(texts), SYMBOLS_AT_ONCE, SYMBOLS_AT_ONCE), named))
+        return list(self._of_groups(in_groups(self._whole(texts), SYMBOLS_AT_ONCE, SYMBOLS_AT_ONCE), named))
 
     def of_iterator(self, texts: Iterable[Text], named: Named) -> Iterator[Floats]:
         """Yield the scores of each text; some texts are read ahead."""
@@ -318,14 +321,14 @@ class Scorer:
 
     def of_pieces(self, pieces: Iterable[Piece], named: Named) -> Iterator[Floats]:
         """Yield the scores of each piece of the texts; some pieces are read ahead."""
-        return self._of_groups(_in_groups(pieces, FIRST_AHEAD, MAX_AHEAD), named)
+        return self._of_groups(in_groups(pieces, FIRST_AHEAD, MAX_AHEAD), named)
 
     def _of_groups(self, groups: Iterable[tuple[list[Text], bool | None]], named: Named) -> Iterator[Floats]:
-        """Yield an array of scores for each piece in the groups of `_in_groups`."""
+        """Yield an array of scores for each piece in the groups of `in_groups`."""
         reading, position, place = self.new_reading(), 0, 0
         for group, is_last in groups:
             if is_last is None:
-                scores, lengths = self.of_texts(group, partial(_named_from, named, place))
+                scores, lengths = self.of_texts(group, partial(named_from, named, place))
                 ends = np.cumsum(lengths).tolist()
                 yield from map(scores.__getitem__, map(slice, itertools.chain([0], ends), ends))
                 place += len(group)
@@ -344,7 +347,7 @@ class Scorer:
         losses = document_losses(self.network, ids, lengths, boundary)
         return losses if self.end else np.delete(losses, np.cumsum(lengths + 1) - 1)
 
-    def _scores(
+    def scores_of(
         self, losses: Floats, ids: Ids, lengths: NDArray[np.int64], named: Named, position: int = 0
     ) -> Floats:
         """The scores of ids, where -1 is an unknown symbol, from the nats of the known ones.
@@ -383,12 +386,12 @@ def _unnamed(_: int) -> str:
     return ""
 
 
-def _named_from(named: Named, first: int, place: int) -> str:
+def named_from(named: Named, first: int, place: int) -> str:
     """The name in errors of a text, by its place in a group that begins with the text ``first``."""
     return named(first + place)
 
 
-def _in_groups(pieces: Iterable[Piece], first: int, highest: int) -> Iterator[tuple[list[Text], bool | None]]:
+def in_groups(pieces: Iterable[Piece], first: int, highest: int) -> Iterator[tuple[list[Text], bool | None]]:
     """Yield groups of whole texts with ``None``, and each other piece alone with whether its text ends.
 
     The groups grow from about ``first`` to about ``highest`` symbols.
