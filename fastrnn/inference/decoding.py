@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.core import checks
 from fastrnn.data.vocabulary import Text
 from fastrnn.inference.scoring import Floats, Ids, Scorer, first_symbol_losses
 from fastrnn.inference.steps import Steps
@@ -87,7 +88,10 @@ class DecoderLM:
     def _ids(self, symbol: Any) -> Ids:
         vocabulary = self._scorer.vocabulary
         if isinstance(symbol, numbers.Integral) and not isinstance(symbol, bool):
-            symbol = [int(symbol)] if vocabulary.unit == "token" else bytes([symbol])
+            if vocabulary.unit == "token":
+                symbol = [int(symbol)]
+            elif vocabulary.unit == "byte":
+                symbol = bytes([checks.whole_number("symbol", symbol, minimum=0, maximum=255)])
         return vocabulary.encode(symbol, unknown=self._scorer.unknown)
 
     def _score(self, state: DecoderState, known: int) -> float:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.core import checks
+from fastrnn.core import checks, memory
 from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.inference.distribution import elementary, softmax
 from fastrnn.inference.scoring import Floats, Scorer
@@ -20,6 +20,9 @@ from fastrnn.inference.steps import Steps
 
 #: So many documents are drawn at a time.
 DRAWN_AT_ONCE = 1 << 10
+
+#: The bytes of a drawn document: two numbers, and copies of them that are sorted.
+BYTES_OF_DRAWN = 40
 
 
 class GuessNumber(NamedTuple):
@@ -66,6 +69,7 @@ class GuessSamples:
 
 def drawn_samples(scorer: Scorer, n: int, rng: Any, max_length: int) -> GuessSamples:
     """Draw n documents of up to ``max_length`` symbols, without the unknown symbol."""
+    memory.require(BYTES_OF_DRAWN * n, f"a sample of {n:,} documents")
     steps, generator = Steps(scorer.network), checks.random_generator(rng)
     scorer = replace(scorer, end=True, unknown="error", bits=False)
     logarithms, counts = [np.empty(0)], [np.empty(0)]

@@ -274,9 +274,10 @@ class Predictions(Scores):
         Returns
         -------
         list of (document, log_prob)
-            The natural logarithm of the probability of each document with its end, the most probable first;
-            equally probable ones are in the order of their symbols' ids. There are fewer than n if there are
-            no more. Documents with the unknown symbol are left out.
+            The natural logarithm of the probability of each document with its end, up to rounding what
+            `log_prob` returns, the most probable first; equally probable ones are in the order of their
+            symbols' ids. There are fewer than n if there are no more. Documents with the unknown symbol are
+            left out.
 
         Raises
         ------
@@ -394,8 +395,7 @@ class Predictions(Scores):
             As in `surprisal` and `top`.
         """
         self._require_documents("guess_number")
-        scorer = self._scorer(end=True, unknown=unknown, bits=False)
-        log_probability = -float(scorer.of_text(text).sum())
+        log_probability = self.log_prob(text, end=True, unknown=unknown)
         if not isinstance(samples, GuessSamples):
             samples = self.guess_samples(checks.whole_number("samples", samples), rng=rng)
         return samples.guess_number(log_probability)

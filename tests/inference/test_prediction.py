@@ -241,3 +241,35 @@ def test_normalized_texts(backend: str):
     assert model.next_distribution("e\u0301\r\n") == model.next_distribution("é\n")
     assert model.rank("a", ["e\u0301"])[0][1] == model.rank("a", ["é"])[0][1]
     np.testing.assert_array_equal(model.hidden(["e\u0301\r"]), model.hidden(["é\n"]))
+
+
+texts_of_any_kind = st.one_of(
+    st.text(max_size=9),
+    st.text("abcX\0\ud800", max_size=9),
+    st.binary(max_size=9),
+    st.lists(st.integers(-(2**70), 2**70), max_size=4),
+    st.none(),
+    st.floats(),
+    st.lists(st.floats(), max_size=3),
+)
+
+
+@pytest.mark.parametrize("kind", ["documents", "bytes", "tokens"])
+@settings(max_examples=40)
+@given(text=texts_of_any_kind, unknown=st.sampled_from([None, "error", "skip", "symbol", 0.5]))
+def test_any_text_gives_an_answer_or_an_error_and_changes_nothing(kind: str, text: Any, unknown: Any):
+    model = random_model("numpy", kind)
+    before = model.network.flat.copy()
+    for call in (
+        lambda: sum(model.next_distribution(text, unknown=unknown).values()),
+        lambda: model.next_probabilities([text], unknown=unknown).sum(),
+        lambda: 1 + 0 * model.hidden([text], pool="mean", unknown=unknown).sum(),
+        lambda: np.exp(model.rank(None, [text], unknown=unknown)[0][1]),
+        lambda: np.exp(model.best_path([[(text, 0)]], unknown=unknown)[0][1]),
+    ):
+        try:
+            found = call()
+        except (TypeError, ValueError):
+            continue
+        assert 0 < found <= 1 + 1e-9
+    np.testing.assert_array_equal(model.network.flat, before)
