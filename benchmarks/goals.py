@@ -45,6 +45,8 @@ GOALS = {
     "sampling-lstm-512": Goals(two_threads=(1.6, 1.6)),
     "scoring": Goals(faster={"torch": (5, 5)}),
     "scoring-lines": Goals((68, 62), {"torch": (5, 4), "jax": (2.7, 2.5)}, TWO),
+    "scoring-20k-sorted": Goals(faster={"torch": (2.5, 2.5)}),
+    "scoring-20k": Goals(faster={"torch": (4.5, 4.5)}),
 }
 
 #: Every library must be slower, with one thread and with two.

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import fastrnn as peer
-from benchmarks.workloads import WORKLOADS, Training, Workload
+from benchmarks.workloads import WORKLOADS, Lines, Training, Workload
 from fastrnn.training import pace
 
 #: The steps of a window that is shortened.
 MIN_STEPS = 5
 
-JOBS = {job.name: job for job in WORKLOADS}
+#: The jobs; lines take the same kernels as texts of one length.
+JOBS = {job.name: job for job in WORKLOADS if not isinstance(job, Lines)}
 
 
 def shortened(job: Workload, operations: int) -> Workload:

@@ -139,6 +139,34 @@ class Scoring(Workload):
     """The bits of all characters but the first, in B texts of T + 1 characters, from a state of zeros."""
 
 
+@dataclass(frozen=True)
+class Lines(Workload):
+    """The same for B lines of different lengths: ``shortest`` to T characters are scored in each.
+
+    ``may_sort`` says whether a peer that pads the lines of a batch may sort them by length before.
+    """
+
+    shortest: int
+    may_sort: bool
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many characters of each line are scored; the first line is one of the longest."""
+        lengths = np.random.default_rng(2).integers(self.shortest, self.T, self.B, endpoint=True)
+        lengths[0] = self.T
+        return lengths
+
+    @property
+    def characters(self) -> int:
+        return int(self.lengths.sum())
+
+    def lines(self) -> list[np.ndarray]:
+        """The ids of each line: one more than are scored."""
+        lengths = self.lengths + 1
+        ids = np.random.default_rng(0).integers(0, self.V, lengths.sum(), dtype=np.int32)
+        return np.split(ids, np.cumsum(lengths)[:-1])
+
+
 TRAINING = (
     Training("seed", 4, 1, 4, 16, "float64", "sgd", 0.1, windows=2000),
     Training("min-char-rnn", 25, 1, 65, 100, "float64", "adagrad", 0.1, windows=200),
@@ -161,4 +189,6 @@ WORKLOADS: tuple[Workload, ...] = (
     Sampling("sampling-lstm-512", 1000, 1, 65, 512, "float32", cell="lstm"),
     Scoring("scoring", 20000, 1, 65, 128, "float32"),
     Scoring("scoring-lines", 128, 512, 65, 128, "float32"),
+    Lines("scoring-20k-sorted", 200, 20_000, 65, 128, "float32", shortest=20, may_sort=True),
+    Lines("scoring-20k", 200, 20_000, 65, 128, "float32", shortest=20, may_sort=False),
 )

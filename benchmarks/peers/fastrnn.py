@@ -8,7 +8,16 @@ import numpy as np
 
 import fastrnn
 from benchmarks.peers import Build, Run
-from benchmarks.workloads import CLIP, INITIAL_ACCUMULATOR, Sampling, Scoring, Training, Weights, Workload
+from benchmarks.workloads import (
+    CLIP,
+    INITIAL_ACCUMULATOR,
+    Lines,
+    Sampling,
+    Scoring,
+    Training,
+    Weights,
+    Workload,
+)
 from fastrnn.data.vocabulary import Vocabulary
 
 FIRST_SYMBOL = 33
@@ -68,12 +77,18 @@ def scoring(job: Scoring, weights: Weights, threads: int, backend: str) -> Run:
     return lambda: scored.score_many(texts)[0][1:]
 
 
+def lines(job: Lines, weights: Weights, threads: int, backend: str) -> Run:
+    scored = model(job, weights, threads, backend)
+    texts = [scored.vocabulary.decode(ids) for ids in job.lines()]
+    return lambda: scored.score_many(texts)[0][1:]
+
+
 def forms(backend: str, job: Workload) -> dict[str, Build]:
     try:
         fastrnn.get_backend(backend)
     except fastrnn.BackendUnavailableError as error:
         raise ImportError(error) from error
-    builds = {Training: training, Sampling: sampling, Scoring: scoring}
+    builds = {Training: training, Sampling: sampling, Scoring: scoring, Lines: lines}
     return {"public interface": partial(builds[type(job)], backend=backend)}
 
 

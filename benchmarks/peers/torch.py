@@ -17,12 +17,24 @@ import torch
 from torch.nn import functional
 
 from benchmarks.peers import Build, Run
-from benchmarks.workloads import CLIP, INITIAL_ACCUMULATOR, Sampling, Scoring, Training, Weights, Workload
+from benchmarks.workloads import (
+    CLIP,
+    INITIAL_ACCUMULATOR,
+    Lines,
+    Sampling,
+    Scoring,
+    Training,
+    Weights,
+    Workload,
+)
 from fastrnn.core.cells import CELLS
 
 IMPLEMENTATIONS = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 
 MODULES = {name: getattr(torch.nn, cell.module) for name, cell in CELLS.items() if cell.module}
+
+#: How many lines are padded and scored at a time.
+BATCH_SIZES = (64, 128, 256, 512, 1024)
 
 #: The state, each array (L, B, H): h, and for the LSTM c.
 State = tuple[torch.Tensor, ...]
@@ -189,11 +201,40 @@ def scoring(job: Scoring, weights: Weights, threads: int, *, recurrence: str) ->
     return run
 
 
+def lines(job: Lines, weights: Weights, threads: int, *, recurrence: str, batch_size: int) -> Run:
+    """Batches of lines that are padded to the longest one."""
+    network = Network(job, weights, threads)
+    hidden_states = getattr(network, recurrence)
+    ids = [torch.from_numpy(line).long() for line in job.lines()]
+
+    @torch.inference_mode()
+    def run() -> np.ndarray:
+        order = sorted(range(job.B), key=lambda line: len(ids[line])) if job.may_sort else range(job.B)
+        bits: list[np.ndarray] = [np.empty(0)] * job.B
+        for start in range(0, job.B, batch_size):
+            some = order[start : start + batch_size]
+            padded = torch.nn.utils.rnn.pad_sequence([ids[line] for line in some])
+            state = tuple(part[:, : len(some)] for part in network.zeros)
+            hs, _ = hidden_states(padded[:-1], state)
+            nats = network.cross_entropy(hs, padded[1:], "none").view(-1, len(some))
+            found = (nats / math.log(2)).t().contiguous().numpy()
+            for row, line in enumerate(some):
+                bits[line] = found[row, : len(ids[line]) - 1]
+        return bits[0]
+
+    return run
+
+
 def forms(job: Workload) -> dict[str, Build]:
     if isinstance(job, Sampling):
         names = ("Gumbel noise", "multinomial", "modules") if job.is_plain else ()
         return {form: partial(sampling, form=form) for form in names}
     recurrences = {"gathered": "gathered", "one-hot": "one_hot"}
+    if isinstance(job, Lines):
+        return {
+            f"{name}, {batch_size} lines": partial(lines, recurrence=value, batch_size=batch_size)
+            for (name, value), batch_size in product(recurrences.items(), BATCH_SIZES)
+        }
     if isinstance(job, Scoring):
         return {name: partial(scoring, recurrence=value) for name, value in recurrences.items()}
     return {

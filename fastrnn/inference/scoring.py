@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fastrnn.core import checks, memory
 from fastrnn.data.batches import Batch
 from fastrnn.data.vocabulary import Text, Vocabulary
+from fastrnn.inference.distribution import elementary
 from fastrnn.network.execution import Array
 from fastrnn.network.network import Network
 
@@ -54,6 +55,12 @@ def first_symbol_probabilities(counts: NDArray[np.int64]) -> Floats:
     return probabilities
 
 
+def first_symbol_losses(network: Network, counts: NDArray[np.int64]) -> Floats:
+    """The nats of each symbol at the beginning of a running text (V), in the kernels' arithmetic."""
+    losses: Floats = -elementary(network.backend, "log", first_symbol_probabilities(counts))
+    return losses
+
+
 def perplexity(bits_per_symbol: float) -> float:
     """``2 ** bits_per_symbol``; infinity if that is too large for a float."""
     return 2.0**bits_per_symbol if bits_per_symbol < MAX_EXPONENT else math.inf
@@ -86,8 +93,8 @@ def mean_loss(network: Network, batch: Batch) -> float:
 def symbol_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], first: Floats) -> Floats:
     """The nats of each symbol of some running texts, given all before it in its text.
 
-    ``ids`` joins the ids of all texts, and ``lengths`` are the texts' lengths; ``first`` (V) is the
-    probability of each symbol to be the first of a text.
+    ``ids`` joins the ids of all texts, and ``lengths`` are the texts' lengths; ``first`` (V) are the nats of
+    each symbol at the beginning of a text.
     """
     losses = np.empty(len(ids))
     if len(ids):
@@ -95,7 +102,7 @@ def symbol_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], first:
         targets = np.append(ids[1:], np.int32(-1))
         targets[ends - 1] = -1
         losses[1:] = _losses_of_texts(network, ids, targets, begins)[:-1]
-        losses[begins] = -np.log(first[ids[begins]])
+        losses[begins] = first[ids[begins]]
     return losses
 
 
@@ -186,7 +193,7 @@ class Reading:
         losses = np.empty(len(ids))
         begun = 0
         if self.before < 0 and len(ids):
-            losses[0] = -np.log(self._first[ids[0]])
+            losses[0] = self._first[ids[0]]
             self.before, begun = int(ids[0]), 1
         T = steps_at_once(self._network, 1)
         for start in range(begun, len(ids), T):
@@ -250,27 +257,27 @@ class Scorer:
     def new_reading(self) -> Reading:
         """A reading that is at the beginning of a text."""
         boundary = self.vocabulary.boundary_id
-        first = first_symbol_probabilities(self.counts)
+        first = first_symbol_losses(self.network, self.counts)
         return Reading(self.network, -1 if boundary is None else boundary, first)
 
     def of_texts(self, texts: list[Text], named: Named) -> tuple[Floats, NDArray[np.int64]]:
         """The scores of some texts, joined, and how many each has; the texts were read already."""
-        ids, lengths, known_lengths = self._encoded(texts, named)
+        ids, lengths, known_lengths = self.encoded(texts, named)
         losses = self._losses(ids[ids >= 0], known_lengths)
         if self.end:
             ids, lengths = np.insert(ids, np.cumsum(lengths), self.vocabulary.size - 1), lengths + 1
-        scores = self._scores(losses, ids, lengths, named)
+        scores = self.scores_of(losses, ids, lengths, named)
         return scores, known_lengths + self.end if self.unknown == "skip" else lengths
 
     def of_continuations(
         self, reading: Reading, texts: list[Text], named: Named
     ) -> tuple[Floats, NDArray[np.int64]]:
         """As `of_texts`, for texts that continue a reading one after another; no end is scored."""
-        ids, lengths, known_lengths = self._encoded(texts, named)
-        scores = self._scores(reading.losses(ids[ids >= 0]), ids, lengths, named)
+        ids, lengths, known_lengths = self.encoded(texts, named)
+        scores = self.scores_of(reading.losses(ids[ids >= 0]), ids, lengths, named)
         return scores, known_lengths if self.unknown == "skip" else lengths
 
-    def _encoded(self, texts: list[Text], named: Named) -> tuple[Ids, NDArray[np.int64], NDArray[np.int64]]:
+    def encoded(self, texts: list[Text], named: Named) -> tuple[Ids, NDArray[np.int64], NDArray[np.int64]]:
         """The ids of some texts, joined, the length of each, and how many of its symbols are known."""
         ids, lengths = self.vocabulary.encode_many(texts, unknown=self.unknown, named=named)
         so_far, ends = np.append(0, np.cumsum(ids >= 0)), np.cumsum(lengths)
@@ -285,7 +292,7 @@ class Scorer:
         if self.end and is_last:
             ids = np.append(ids, np.int32(self.vocabulary.size - 1))
         losses = reading.losses(ids[ids >= 0])
-        return self._scores(losses, ids, np.array([len(ids)]), lambda _: name, position)
+        return self.scores_of(losses, ids, np.array([len(ids)]), lambda _: name, position)
 
     def of_text(self, text: Text) -> Floats:
         """The scores of one text; a long one is scored in pieces."""
@@ -297,20 +304,23 @@ class Scorer:
         known = ((text[piece], piece.stop == len(text)) for piece in pieces)
         return np.concatenate(list(self.of_pieces(known, _unnamed)))
 
-    def of_prime(self, prime: Text | None) -> Reading:
-        """A reading after a prime, from which sampling continues; ``None`` is the beginning of a text."""
+    def of_prime(self, prime: Text | None, name: str = "prime: ") -> Reading:
+        """A reading after a prime, from which sampling continues; ``None`` is the beginning of a text.
+
+        ``name`` is the prime's in errors.
+        """
         reading = self.new_reading()
         if prime is not None:
             prime = self.vocabulary.as_read(prime)
             pieces = _cut_text(prime)
             for piece in pieces:
                 some = prime if len(pieces) == 1 else prime[piece]
-                self.of_piece(reading, some, piece.start, is_last=False, name="prime: ")
+                self.of_piece(reading, some, piece.start, is_last=False, name=name)
         return reading
 
     def of_list(self, texts: Iterable[Text], named: Named) -> list[Floats]:
         """The scores of each text."""
-        return list(self._of_groups(_in_groups(self._whole(texts), SYMBOLS_AT_ONCE, SYMBOLS_AT_ONCE), named))
+        return list(self._of_groups(in_groups(self._whole(texts), SYMBOLS_AT_ONCE, SYMBOLS_AT_ONCE), named))
 
     def of_iterator(self, texts: Iterable[Text], named: Named) -> Iterator[Floats]:
         """Yield the scores of each text; some texts are read ahead."""
@@ -322,14 +332,14 @@ class Scorer:
 
     def of_pieces(self, pieces: Iterable[Piece], named: Named) -> Iterator[Floats]:
         """Yield the scores of each piece of the texts; some pieces are read ahead."""
-        return self._of_groups(_in_groups(pieces, FIRST_AHEAD, MAX_AHEAD), named)
+        return self._of_groups(in_groups(pieces, FIRST_AHEAD, MAX_AHEAD), named)
 
     def _of_groups(self, groups: Iterable[tuple[list[Text], bool | None]], named: Named) -> Iterator[Floats]:
-        """Yield an array of scores for each piece in the groups of `_in_groups`."""
+        """Yield an array of scores for each piece in the groups of `in_groups`."""
         reading, position, place = self.new_reading(), 0, 0
         for group, is_last in groups:
             if is_last is None:
-                scores, lengths = self.of_texts(group, partial(_named_from, named, place))
+                scores, lengths = self.of_texts(group, partial(named_from, named, place))
                 ends = np.cumsum(lengths).tolist()
                 yield from map(scores.__getitem__, map(slice, itertools.chain([0], ends), ends))
                 place += len(group)
@@ -344,11 +354,11 @@ class Scorer:
         """The nats of the known symbols of some texts, and of their ends if those are scored."""
         boundary = self.vocabulary.boundary_id
         if boundary is None:
-            return symbol_losses(self.network, ids, lengths, first_symbol_probabilities(self.counts))
+            return symbol_losses(self.network, ids, lengths, first_symbol_losses(self.network, self.counts))
         losses = document_losses(self.network, ids, lengths, boundary)
         return losses if self.end else np.delete(losses, np.cumsum(lengths + 1) - 1)
 
-    def _scores(
+    def scores_of(
         self, losses: Floats, ids: Ids, lengths: NDArray[np.int64], named: Named, position: int = 0
     ) -> Floats:
         """The scores of ids, where -1 is an unknown symbol, from the nats of the known ones.
@@ -387,12 +397,12 @@ def _unnamed(_: int) -> str:
     return ""
 
 
-def _named_from(named: Named, first: int, place: int) -> str:
+def named_from(named: Named, first: int, place: int) -> str:
     """The name in errors of a text, by its place in a group that begins with the text ``first``."""
     return named(first + place)
 
 
-def _in_groups(pieces: Iterable[Piece], first: int, highest: int) -> Iterator[tuple[list[Text], bool | None]]:
+def in_groups(pieces: Iterable[Piece], first: int, highest: int) -> Iterator[tuple[list[Text], bool | None]]:
     """Yield groups of whole texts with ``None``, and each other piece alone with whether its text ends.
 
     The groups grow from about ``first`` to about ``highest`` symbols.

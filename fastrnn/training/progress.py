@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
-import warnings
 from typing import Any, Self
 
-from fastrnn.core.terminal import STDERR
+from fastrnn.core.progress_bar import PROGRESS_SECONDS, progress_bar
 from fastrnn.training.events import Callback, Training, Updates
 from fastrnn.training.recorder import bits_per_symbol, validation_text
 
 logger = logging.getLogger("fastrnn")
-
-#: Seconds from one line of progress to the next, if no bar is shown.
-PROGRESS_SECONDS = 5.0
 
 
 class ProgressDisplay(Callback):
@@ -35,7 +30,7 @@ class ProgressDisplay(Callback):
         self._summary = ""
 
     def __enter__(self) -> Self:
-        self._bar = _bar()
+        self._bar = progress_bar()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -99,25 +94,3 @@ class ProgressDisplay(Callback):
         if self._bar is not None and training.is_done:
             self._bar.n = self._bar.total
             self._bar.refresh()
-
-
-def _bar() -> Any:
-    """A bar that counts to one, or ``None`` if stderr is neither a terminal nor in a notebook."""
-    notebook = _in_notebook()
-    if not notebook and not STDERR.isatty():
-        return None
-    if notebook:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # without ipywidgets, tqdm warns and shows a bar of characters
-            from tqdm.auto import tqdm
-    else:
-        from tqdm import tqdm
-    layout = "{percentage:3.0f}% {bar} {elapsed}<{remaining} {desc}"
-    return tqdm(total=1.0, file=STDERR, bar_format=layout, dynamic_ncols=True)
-
-
-def _in_notebook() -> bool:
-    """Whether this runs in Jupyter or a similar notebook."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return hasattr(shell, "kernel")

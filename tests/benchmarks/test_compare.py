@@ -11,8 +11,8 @@ import pytest
 from helpers.forms import results_of_forms
 
 from benchmarks import compare, goals
-from benchmarks.peers.fastrnn import network
-from benchmarks.workloads import TRAINING, TRAINING_CELLS, WORKLOADS, Training
+from benchmarks.peers.fastrnn import c_forms, network
+from benchmarks.workloads import TRAINING, TRAINING_CELLS, WORKLOADS, Lines, Training
 
 SEED = WORKLOADS[0]
 
@@ -138,6 +138,13 @@ def results_of(library, jobs, only=()):
             pytest.skip(str(error))
 
 
+def lines_forms(library, job):
+    """The bits of the first line in each form."""
+    if library == "fastrnn":
+        return {"public interface": c_forms(job)["public interface"](job, job.weights(), 1)()}
+    return results_of(library, [job])[0]
+
+
 @pytest.mark.parametrize("library", ["numpy", "onnxruntime"])
 def test_libraries_without_cells_say_so(library):
     assert results_of(library, TRAINING_CELLS) == [{}] * len(TRAINING_CELLS)
@@ -154,6 +161,24 @@ def test_every_form_of_a_library_does_the_same(library):
     for job, wanted, results in zip(jobs, expected, results_of(library, jobs), strict=True):
         for form, losses in results.items():
             compare.check(losses, wanted["one-hot, loop"], job, f"{library}, {form}, {job.cell}")
+
+
+@pytest.mark.parametrize("may_sort", [False, True])
+def test_every_way_to_pad_lines_gives_the_same(may_sort):
+    job = Lines("a job", 30, 150, 7, 8, "float64", shortest=2, may_sort=may_sort)
+    ours, theirs = (lines_forms(name, job) for name in ("fastrnn", "torch"))
+    expected = ours["public interface"]
+    assert len(expected) == 30
+    assert len(theirs) == 10
+    for form, bits in theirs.items():
+        compare.check(bits, expected, job, form)
+
+
+def test_lines_have_the_lengths_that_are_stated():
+    job = Lines("a job", 9, 400, 7, 8, "float64", shortest=3, may_sort=False)
+    lengths = {len(line) - 1 for line in job.lines()}
+    assert lengths == set(range(3, 10))
+    assert job.characters == sum(len(line) - 1 for line in job.lines())
 
 
 def test_a_worker_says_that_its_library_is_missing():

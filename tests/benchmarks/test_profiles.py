@@ -9,7 +9,7 @@ import pytest
 from conftest import require_backend
 
 from benchmarks import callgrind, instructions, one_job, phases
-from benchmarks.workloads import WORKLOADS, Training
+from benchmarks.workloads import Training
 
 CALLGRIND = """\
 version: 1
@@ -93,7 +93,7 @@ def test_every_job_has_a_figure():
     assert json.loads(instructions.FIGURES.read_text())["jobs"].keys() == one_job.JOBS.keys()
 
 
-@pytest.mark.parametrize("job", WORKLOADS, ids=lambda job: job.name)
+@pytest.mark.parametrize("job", one_job.JOBS.values(), ids=lambda job: job.name)
 def test_jobs_are_shortened_to_few_operations(job):
     assert one_job.shortened(job, job.operations) == job
     short = one_job.shortened(job, 200_000_000)

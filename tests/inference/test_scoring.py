@@ -200,6 +200,25 @@ def test_an_iterator_may_be_endless_and_is_read_as_it_is_asked_for(models: dict[
     assert len(list(itertools.islice(scored, 5000))) == 5000
 
 
+def test_progress_changes_no_score(
+    models: dict[str, Model], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    model = models["documents"]
+    expected = model.score_many(LINES)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("fastrnn.core.terminal.BestEffort.isatty", lambda _: True)
+    found = model.score_many(LINES, progress=True)
+    assert isinstance(found, list)
+    assert f"{len(LINES)}/{len(LINES)}" in capsys.readouterr().err
+    lazy = model.score_many(iter(LINES), progress=True)
+    assert capsys.readouterr().err == ""
+    for actual in (found, list(lazy)):
+        np.testing.assert_array_equal(np.concatenate(actual), np.concatenate(expected))
+    assert f"{len(LINES)}text" in capsys.readouterr().err
+    with pytest.raises(TypeError, match="progress='yes' must be True or False"):
+        model.score_many(LINES, progress="yes")
+
+
 def test_what_is_wrong_with_an_iterator_s_argument_is_said_at_once(models: dict[str, Model]):
     with pytest.raises(ValueError, match="end=True is for a model of documents"):
         models["text"].score_many(iter(["a"]), end=True)

@@ -44,8 +44,8 @@ def test_a_notebook_without_ipywidgets_has_a_bar_of_characters(notebook, capfd: 
 
 
 def test_a_bar_is_full_when_training_ends_early(notebook, monkeypatch: pytest.MonkeyPatch):
-    bars, real = [], progress._bar
-    monkeypatch.setattr(progress, "_bar", lambda: bars.append(real()) or bars[0])
+    bars, real = [], progress.progress_bar
+    monkeypatch.setattr(progress, "progress_bar", lambda: bars.append(real()) or bars[0])
 
     class Stop(fastrnn.Callback):
         every = 5
@@ -58,8 +58,8 @@ def test_a_bar_is_full_when_training_ends_early(notebook, monkeypatch: pytest.Mo
 
 
 def test_a_bar_that_ctrl_c_ended_is_not_full(notebook, monkeypatch: pytest.MonkeyPatch):
-    bars, real = [], progress._bar
-    monkeypatch.setattr(progress, "_bar", lambda: bars.append(real()) or bars[0])
+    bars, real = [], progress.progress_bar
+    monkeypatch.setattr(progress, "progress_bar", lambda: bars.append(real()) or bars[0])
 
     class Interrupt(fastrnn.Callback):
         every = 5
