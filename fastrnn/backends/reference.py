@@ -757,6 +757,15 @@ def network_step(
     )  # fmt: skip
 
 
+def network_read(
+    losses: Reals, state: Reals, scratch: Reals, barrier: Ids, prepared: Reals, params: Reals, inputs: Ids,
+    targets: Ids, starts: Starts, plan: NDArray[np.int64], part: int, parts: int, T: int, B: int,
+) -> int:  # fmt: skip
+    return network_losses(
+        losses, state, scratch, barrier, params, inputs, targets, starts, plan, part, parts, T, B
+    )
+
+
 def draw(logits: Reals, uniform: float, temperature: float) -> int:
     """Draw one symbol: the first of the largest logits if the temperature rounds to 0 or if p is NaN."""
     best = 0 if np.isnan(logits[0]) else int(np.nanargmax(logits))
