@@ -486,7 +486,8 @@ fr_status FR(network_step)(
     int64_t part, int64_t parts, int64_t B);
 
 /* The same as network_losses, with weights that network_prepare packed. The plan is made for at least
- * min(T, ⌈FR_KC/B⌉) steps. Inputs and targets may overlap: in a row, each target is the next input. */
+ * min(T, ⌈FR_KC/B⌉) steps. The arrays (T, B) may be the first steps of longer ones. Inputs and targets may overlap:
+ * each target is the next input. */
 fr_status FR(network_read)(
     double *losses,         /* (T, B) */
     real *state,            /* (Z, L, B, H) (in, out) */
