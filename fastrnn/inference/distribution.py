@@ -17,17 +17,32 @@ from fastrnn.network.network import Network
 Floats = NDArray[np.float64]
 
 
+def elementary(backend: Backend, function: str, x: NDArray[Any]) -> NDArray[Any]:
+    """Return ``"exp"``, ``"tanh"``, ``"sigmoid"`` or ``"log"`` of an array, with the same bits on every machine."""
+    x = np.ascontiguousarray(x)
+    y = np.empty_like(x)
+    backend.elementary(y=y, x=x, function=FUNCTIONS.index(function), n=x.size)
+    return y
+
+
 def softmax(backend: Backend, logits: NDArray[Any]) -> Floats:
     """The probabilities (B, V) of logits (B, V), with the same bits on every machine.
 
     The exponentials are those of the kernels, and each row is summed in float64, in the order of the symbols.
     """
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    powers = np.empty_like(shifted)
-    backend.elementary(y=powers, x=shifted, function=FUNCTIONS.index("exp"), n=powers.size)
+    powers = elementary(backend, "exp", logits - logits.max(axis=1, keepdims=True))
     probabilities: Floats = powers.astype(np.float64)
     probabilities /= probabilities.cumsum(axis=1)[:, -1:]
     return probabilities
+
+
+def log_softmax(backend: Backend, logits: NDArray[Any]) -> Floats:
+    """The natural logarithms of `softmax`, computed in float64; none is infinite for finite logits."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    sums = elementary(backend, "exp", shifted).cumsum(axis=1)[:, -1:]
+    logarithms: Floats = shifted - elementary(backend, "log", sums)
+    return logarithms
 
 
 def next_probabilities(network: Network, symbols: NDArray[np.int32], state: NDArray[Any]) -> Floats:

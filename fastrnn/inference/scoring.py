@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fastrnn.core import checks, memory
 from fastrnn.data.batches import Batch
 from fastrnn.data.vocabulary import Text, Vocabulary
+from fastrnn.inference.distribution import elementary
 from fastrnn.network.execution import Array
 from fastrnn.network.network import Network
 
@@ -54,6 +55,12 @@ def first_symbol_probabilities(counts: NDArray[np.int64]) -> Floats:
     return probabilities
 
 
+def first_symbol_losses(network: Network, counts: NDArray[np.int64]) -> Floats:
+    """The nats of each symbol at the beginning of a running text (V), in the kernels' arithmetic."""
+    losses: Floats = -elementary(network.backend, "log", first_symbol_probabilities(counts))
+    return losses
+
+
 def perplexity(bits_per_symbol: float) -> float:
     """``2 ** bits_per_symbol``; infinity if that is too large for a float."""
     return 2.0**bits_per_symbol if bits_per_symbol < MAX_EXPONENT else math.inf
@@ -86,8 +93,8 @@ def mean_loss(network: Network, batch: Batch) -> float:
 def symbol_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], first: Floats) -> Floats:
     """The nats of each symbol of some running texts, given all before it in its text.
 
-    ``ids`` joins the ids of all texts, and ``lengths`` are the texts' lengths; ``first`` (V) is the
-    probability of each symbol to be the first of a text.
+    ``ids`` joins the ids of all texts, and ``lengths`` are the texts' lengths; ``first`` (V) are the nats of
+    each symbol at the beginning of a text.
     """
     losses = np.empty(len(ids))
     if len(ids):
@@ -95,7 +102,7 @@ def symbol_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], first:
         targets = np.append(ids[1:], np.int32(-1))
         targets[ends - 1] = -1
         losses[1:] = _losses_of_texts(network, ids, targets, begins)[:-1]
-        losses[begins] = -np.log(first[ids[begins]])
+        losses[begins] = first[ids[begins]]
     return losses
 
 
@@ -186,7 +193,7 @@ class Reading:
         losses = np.empty(len(ids))
         begun = 0
         if self.before < 0 and len(ids):
-            losses[0] = -np.log(self._first[ids[0]])
+            losses[0] = self._first[ids[0]]
             self.before, begun = int(ids[0]), 1
         T = steps_at_once(self._network, 1)
         for start in range(begun, len(ids), T):
@@ -250,7 +257,7 @@ class Scorer:
     def new_reading(self) -> Reading:
         """A reading that is at the beginning of a text."""
         boundary = self.vocabulary.boundary_id
-        first = first_symbol_probabilities(self.counts)
+        first = first_symbol_losses(self.network, self.counts)
         return Reading(self.network, -1 if boundary is None else boundary, first)
 
     def of_texts(self, texts: list[Text], named: Named) -> tuple[Floats, NDArray[np.int64]]:
@@ -333,7 +340,7 @@ class Scorer:
         """The nats of the known symbols of some texts, and of their ends if those are scored."""
         boundary = self.vocabulary.boundary_id
         if boundary is None:
-            return symbol_losses(self.network, ids, lengths, first_symbol_probabilities(self.counts))
+            return symbol_losses(self.network, ids, lengths, first_symbol_losses(self.network, self.counts))
         losses = document_losses(self.network, ids, lengths, boundary)
         return losses if self.end else np.delete(losses, np.cumsum(lengths + 1) - 1)
 
