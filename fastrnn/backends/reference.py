@@ -762,7 +762,19 @@ def network_read(
     targets: Ids, starts: Starts, plan: NDArray[np.int64], part: int, parts: int, T: int, B: int,
 ) -> int:  # fmt: skip
     return network_losses(
-        losses[:T], state, scratch, barrier, params, inputs[:T], targets[:T], starts[:T], plan, part, parts, T, B
+        losses[:T],
+        state,
+        scratch,
+        barrier,
+        params,
+        inputs[:T],
+        targets[:T],
+        starts[:T],
+        plan,
+        part,
+        parts,
+        T,
+        B,
     )
 
 

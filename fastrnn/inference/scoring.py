@@ -269,7 +269,7 @@ class Scorer:
         losses = self._losses(ids[known], known_lengths)
         if self.end:
             ids, lengths = np.insert(ids, ends, self.vocabulary.size - 1), lengths + 1
-        scores = self._scores(losses, ids, lengths, named)
+        scores = self.scores_of(losses, ids, lengths, named)
         return scores, known_lengths + self.end if self.unknown == "skip" else lengths
 
     def of_piece(self, reading: Reading, piece: Text, position: int, *, is_last: bool, name: str) -> Floats:
@@ -281,7 +281,7 @@ class Scorer:
         if self.end and is_last:
             ids = np.append(ids, np.int32(self.vocabulary.size - 1))
         losses = reading.losses(ids[ids >= 0])
-        return self._scores(losses, ids, np.array([len(ids)]), lambda _: name, position)
+        return self.scores_of(losses, ids, np.array([len(ids)]), lambda _: name, position)
 
     def of_text(self, text: Text) -> Floats:
         """The scores of one text; a long one is scored in pieces."""
@@ -344,7 +344,7 @@ class Scorer:
         losses = document_losses(self.network, ids, lengths, boundary)
         return losses if self.end else np.delete(losses, np.cumsum(lengths + 1) - 1)
 
-    def _scores(
+    def scores_of(
         self, losses: Floats, ids: Ids, lengths: NDArray[np.int64], named: Named, position: int = 0
     ) -> Floats:
         """The scores of ids, where -1 is an unknown symbol, from the nats of the known ones.

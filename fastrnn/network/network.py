@@ -360,7 +360,7 @@ class Network(Execution):
         return other
 
     def snapshot(self) -> Snapshot:
-        """The present parameters, packed for reading; they are packed again only if they changed. Internal."""
+        """The present parameters, packed for reading; it is made anew only if they changed. Internal."""
         if self._snapshot is None or not self._snapshot.is_of(self.flat, self.threads):
             flat = memory.lasting(self.layout.size, self.dtype)
             flat[...] = self.flat

@@ -6,7 +6,8 @@ n symbols · T steps of a call · B rows · Z arrays of a state · L layers · H
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +20,10 @@ from fastrnn.network.execution import MANY_STEPS, Array, Execution
 
 Ids = NDArray[np.int32]
 Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+#: The most rows that are read side by side: their states stay in the cache.
+ROWS_AT_ONCE = 128
 
 
 class Desk:
@@ -30,6 +35,8 @@ class Desk:
         The symbol before those that are read, and then these (T + 1).
     losses
         The nats of the symbols that were read (T).
+    logits
+        What `step` gives (1, V).
     state
         The state (Z, L, 1, H) before the first symbol. A call replaces it with the one before the last.
     """
@@ -47,6 +54,15 @@ class Desk:
             snapshot.prepared, snapshot.flat, inputs, targets, np.zeros((T, 1), np.uint8), plan.numbers
         )  # fmt: skip
         self._alone = self._call(np.zeros(BARRIER, np.int32))
+        self.logits = np.empty((1, network.shape.V), network.dtype)
+        self._step = network.backend.bound(
+            "network_step", self.logits, *self._outputs[1:], np.zeros(BARRIER, np.int32), snapshot.prepared,
+            snapshot.flat, self.symbols[:1], np.zeros(1, np.uint8), plan.numbers,
+        )  # fmt: skip
+
+    def step(self) -> None:
+        """Fill in the logits of what follows the first symbol; replace the state with the one after it."""
+        self._step(0, 1, 1)
 
     def _call(self, barrier: Array) -> Callable[..., None]:
         """The kernel as a function of the part, the number of parts, T and B."""
@@ -96,18 +112,26 @@ class Snapshot:
         """A digest of the parameters, the same on every machine."""
         return hashlib.sha256(self.flat.astype(self.flat.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
+    @contextmanager
+    def _desk(self) -> Iterator[Desk]:
+        """Borrow a desk; concurrent callers get different ones."""
+        try:
+            desk = self._idle_desks.pop()
+        except IndexError:
+            desk = Desk(self)
+        try:
+            yield desk
+        finally:
+            self._idle_desks.append(desk)
+
     def read(self, before: int, state: Array, ids: Ids) -> tuple[Floats, Array]:
         """The nats (n) of ids that follow ``before``, and the state (Z, L, 1, H) before the last of them.
 
         ``state`` is the one before ``before``; it is not changed.
         """
-        try:
-            desk = self._idle_desks.pop()  # concurrent callers get different ones
-        except IndexError:
-            desk = Desk(self)
-        n, most = len(ids), len(desk.losses)
-        losses = np.empty(n)
-        try:
+        with self._desk() as desk:
+            n, most = len(ids), len(desk.losses)
+            losses = np.empty(n)
             desk.state[...] = state
             for start in range(0, n, most):
                 some = ids[start : start + most]
@@ -118,5 +142,76 @@ class Snapshot:
                 losses[start : start + T] = desk.losses[:T]
                 before = int(some[-1])
             return losses, desk.state.copy()
-        finally:
-            self._idle_desks.append(desk)
+
+    def logits(self, before: int, state: Array) -> Array:
+        """The logits (1, V) of what follows ``before`` and the state (Z, L, 1, H), which is not changed."""
+        with self._desk() as desk:
+            desk.state[...] = state
+            desk.symbols[0] = before
+            desk.step()
+            return desk.logits.copy()
+
+    def read_rows(
+        self,
+        losses: Floats,
+        before: Ids,
+        state: Array,
+        slots: Places,
+        ids: Ids,
+        begins: Places,
+        lengths: Places,
+    ) -> Array:
+        """Fill in the nats (N) of ids (N) of B rows; return the states (Z, L, B, H) before their last ids.
+
+        Row b has ``lengths[b]`` ids from ``begins[b]`` on. They follow ``before[b]`` and the state at the
+        place ``slots[b]`` in ``state`` (Z, L, C, H), which is not changed.
+        """
+        B = len(slots)
+        Z, L, _, H = state.shape
+        after = np.empty((Z, L, B, H), state.dtype)
+        longest_first = np.argsort(-lengths, kind="stable")
+        split = self.network.split(int(lengths.max(initial=1)), max(1, B), passes=1)
+        with self.network.workspace(0) as workspace:  # only its team is used
+            parts = workspace.team.at_most(1 if split.by_columns else split.parts)
+            most = min(ROWS_AT_ONCE, self.network.size_of_call(ROWS_AT_ONCE)[0], max(1, -(-B // parts)))
+            blocks = [longest_first[start : start + most] for start in range(0, B, most)]
+
+            def work(part: int) -> None:
+                for rows in blocks[part::parts]:
+                    some = before[rows], np.take(state, slots[rows], axis=2), begins[rows], lengths[rows]
+                    after[:, :, rows] = self._read_block(losses, ids, *some)
+
+            workspace.team.run(parts, work)
+        return after
+
+    def _read_block(
+        self, losses: Floats, ids: Ids, before: Ids, state: Array, begins: Places, lengths: Places
+    ) -> Array:
+        """Do `read_rows` side by side for some rows, the longest first; ``state`` (Z, L, B, H) is theirs.
+
+        A row that has ended leaves the batch. ``state`` is overwritten.
+        """
+        after, done = state, 0
+        while rows := int(np.count_nonzero(lengths > done)):
+            state = np.ascontiguousarray(state[:, :, :rows])
+            T = min(int(lengths[rows - 1]) - done, self.network.size_of_call(rows)[1])
+            places = begins[:rows] + np.arange(done, done + T)[:, np.newaxis]
+            targets = ids[places]
+            inputs = np.concatenate([before[np.newaxis, :rows], targets[:-1]])
+            losses[places] = self._read_window(state, inputs, targets)
+            after[:, :, :rows] = state
+            before, done = targets[-1], done + T
+        return after
+
+    def _read_window(self, state: Array, inputs: Ids, targets: Ids) -> Floats:
+        """The nats (T, B) of targets; the state (Z, L, B, H) is replaced."""
+        T, B = targets.shape
+        plan, _ = reading_plan(self.network.shape, T, B)
+        losses = np.empty((T, B))
+        with self.network.workspace(plan.size) as workspace:
+            self.network.backend.network_read(
+                losses=losses, state=state, scratch=workspace.flat, barrier=np.zeros(BARRIER, np.int32),
+                prepared=self.prepared, params=self.flat, inputs=inputs, targets=targets,
+                starts=np.zeros((T, B), np.uint8), plan=plan.numbers, part=0, parts=1, T=T, B=B,
+            )  # fmt: skip
+        return losses

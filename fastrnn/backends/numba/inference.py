@@ -152,6 +152,4 @@ def network_read(
     worker = Worker(at(barrier, 0), part, parts)
     x = without_dropout(at(inputs, 0), at(targets, 0), at(starts, 0), at(state, 0))
     weights, longest = at(prepared, 0), sizes_of(plan, T, B)
-    return forward(
-        at(losses, 0), nothing(params), at(scratch, 0), weights, at(params, 0), x, worker, longest
-    )
+    return forward(at(losses, 0), nothing(params), at(scratch, 0), weights, at(params, 0), x, worker, longest)
