@@ -298,8 +298,8 @@ class Streams:
         known, so_far = ids[is_known], np.append(0, np.cumsum(is_known))
         ends = np.cumsum(lengths)
         known_lengths = so_far[ends] - so_far[ends - lengths]
-        losses, before, state = self._losses(slots, known, known_lengths)
-        bits = reader.bits(losses, ids)
+        bits, before, state = self._bits(slots, known, known_lengths)
+        bits = reader.with_unknown(bits, ids)
         scored = known_lengths if reader.scorer.unknown == "skip" else lengths
         stops = np.cumsum(scored).tolist()
         each = [bits[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
@@ -314,20 +314,20 @@ class Streams:
             self._keep_rests(slots.tolist(), rests)
         return dict(zip(keys, each, strict=True))
 
-    def _losses(self, slots: Numbers, ids: Ids, lengths: Numbers) -> tuple[Floats, Ids, Array]:
-        """The nats of known ids, joined, and what follows: the last ids (B), the states before them."""
+    def _bits(self, slots: Numbers, ids: Ids, lengths: Numbers) -> tuple[Floats, Ids, Array]:
+        """The bits of known ids, joined, and what follows: the last ids (B), the states before them."""
         reader, rows = self._reader, self._rows
-        before, losses = rows.before[slots], np.empty(len(ids))
+        before, bits = rows.before[slots], np.empty(len(ids))
         ends = np.cumsum(lengths)
         begins, last = ends - lengths, lengths > 0
         fresh = (before < 0) & last  # the beginnings of running texts
         heads = ids[begins[fresh]]
-        losses[begins[fresh]], before[fresh] = reader.first_losses[heads], heads
+        bits[begins[fresh]], before[fresh] = reader.first_bits[heads], heads
         state = reader.snapshot.read_rows(
-            losses, before, rows.state, slots, ids, begins + fresh, lengths - fresh
+            bits, before, rows.state, slots, ids, begins + fresh, lengths - fresh
         )
         before[last] = ids[ends[last] - 1]
-        return losses, before, state
+        return bits, before, state
 
     def _totals(self, slots: Numbers, bits: Floats, lengths: Numbers, each: list[Floats]) -> Floats:
         """The sums of the bits of each stream so far, with these."""

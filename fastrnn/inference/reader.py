@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.core import memory
-from fastrnn.data.pieces import NOTHING, Rest, read_piece
+from fastrnn.data.pieces import BEGUN, NOTHING, Rest, read_piece
 from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.inference.distribution import softmax
 from fastrnn.inference.place import Place, added
@@ -32,9 +32,7 @@ from fastrnn.inference.scoring import (
 )
 from fastrnn.inference.stream_state import Identity
 from fastrnn.network.network import Network
-
-#: The nats of a bit.
-NATS_OF_BIT = np.log(2)
+from fastrnn.network.snapshot import NATS_OF_BIT
 
 
 @runtime_checkable
@@ -65,8 +63,8 @@ class Reader:
         The model's scorer, with a network that has these parameters.
     vocabulary
         The model's vocabulary.
-    first_losses
-        The nats of each symbol at the beginning of a running text (V).
+    first_bits
+        The bits of each symbol at the beginning of a running text (V).
     beginning
         The place at the beginning of a text.
     """
@@ -76,7 +74,7 @@ class Reader:
         network = scorer.network.with_parameters(self.snapshot.flat)
         self.scorer = replace(scorer, network=network)
         self.vocabulary = scorer.vocabulary
-        self.first_losses = first_symbol_losses(network, scorer.counts)
+        self.first_bits = first_symbol_losses(network, scorer.counts) / NATS_OF_BIT
         boundary = self.vocabulary.boundary_id
         self.beginning = Place(-1 if boundary is None else boundary, network.checked_state(None, 1))
 
@@ -90,6 +88,17 @@ class Reader:
     def identity(self) -> Identity:
         """What the bytes of a state say of its model."""
         return Identity.of(self.scorer, self.snapshot.digest)
+
+    @cached_property
+    def _of_one(self) -> dict[str, Ids]:
+        """The ids of texts of one character that are read as they are: this is faster than `encode`."""
+        vocabulary = self.vocabulary
+        if vocabulary.unit != "character" or vocabulary.normalization is not None:
+            return {}
+        characters = str(vocabulary.decode(np.arange(len(vocabulary.symbols))))
+        found = {character: np.array([place], np.int32) for place, character in enumerate(characters)}
+        found.pop("\r", None)
+        return found
 
     def read(self, place: Place, text: Text) -> tuple[Floats, Place]:
         """The bits of the next symbols of a text, and the place after them."""
@@ -118,6 +127,8 @@ class Reader:
 
     def encode(self, text: Text, rest: Rest, position: int, *, final: bool = False) -> tuple[Ids, Rest]:
         """The ids of the next symbols of a text, -1 for an unknown one, and what is left."""
+        if rest is BEGUN and isinstance(text, str) and (ids := self._of_one.get(text)) is not None:
+            return ids, rest
         vocabulary, unknown = self.vocabulary, self.scorer.unknown
         if vocabulary.unit == "character" and isinstance(text, str | bytes | bytearray | memoryview):
             text, rest = read_piece(
@@ -133,34 +144,29 @@ class Reader:
         known = ids if self.scorer.unknown in {"error", "symbol"} else ids[ids >= 0]
         before, state = place.before, place.state
         if not len(known):
-            losses = np.empty(0)
+            found = np.empty(0)
         elif before < 0:
-            losses, state = self.snapshot.read(int(known[0]), state, known[1:])
-            losses = np.concatenate((self.first_losses[known[:1]], losses))
+            found, state = self.snapshot.read(int(known[0]), state, known[1:])
+            found = np.concatenate((self.first_bits[known[:1]], found))
         else:
-            losses, state = self.snapshot.read(before, state, known)
+            found, state = self.snapshot.read(before, state, known)
         if len(known):
             before = int(known[-1])
-        bits = self.bits(losses, ids)
+        bits = self.with_unknown(found, ids)
         total = added(place.total_bits, bits)
         if not math.isfinite(total):
-            self.scorer.scores_of(losses, ids, np.array([len(ids)]), lambda _: "", place.position)
+            self.scorer.scores_of(found, ids, np.array([len(ids)]), lambda _: "", place.position)
             finite(np.float64(total))
         n = len(ids)
         return bits, Place(before, state, rest, place.position + n, place.n_symbols + len(bits), total)
 
-    def bits(self, losses: Floats, ids: Ids) -> Floats:
-        """The bits of ids, where -1 is an unknown symbol, from the nats of the known ones.
-
-        The nats are overwritten. The bits of a model whose parameters are out of range are not finite.
-        """
-        with np.errstate(over="ignore"):
-            losses /= NATS_OF_BIT
+    def with_unknown(self, bits: Floats, ids: Ids) -> Floats:
+        """The bits of ids, where -1 is an unknown symbol, from those of the known ones."""
         if isinstance(self.scorer.unknown, str):
-            return losses
-        bits = np.full(len(ids), 0 - math.log2(self.scorer.unknown))
-        bits[ids >= 0] = losses
-        return bits
+            return bits
+        of_all = np.full(len(ids), 0 - math.log2(self.scorer.unknown))
+        of_all[ids >= 0] = bits
+        return of_all
 
     def next_probabilities(self, place: Place) -> Floats:
         """The probability of each symbol to be the next one (V)."""

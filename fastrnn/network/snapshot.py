@@ -6,8 +6,7 @@ n symbols · T steps of a call · B rows · Z arrays of a state · L layers · H
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +20,9 @@ from fastrnn.network.execution import MANY_STEPS, Array, Execution
 Ids = NDArray[np.int32]
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
+
+#: The nats of a bit.
+NATS_OF_BIT = float(np.log(2))
 
 #: The most rows that are read side by side: their states stay in the cache.
 ROWS_AT_ONCE = 128
@@ -101,6 +103,8 @@ class Snapshot:
             prepared=self.prepared, params=flat, plan=plan.numbers, part=0, parts=1
         )
         self._idle_desks: list[Desk] = []
+        is_single = network.dtype == np.float32  # whose losses are far from infinite bits
+        self._in_bits = np.divide if is_single else np.errstate(over="ignore")(np.divide)
 
     def is_of(self, flat: Array, threads: int) -> bool:
         """Whether a network with these parameters, and this number of threads, is that of the snapshot."""
@@ -112,48 +116,46 @@ class Snapshot:
         """A digest of the parameters, the same on every machine."""
         return hashlib.sha256(self.flat.astype(self.flat.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
-    @contextmanager
-    def _desk(self) -> Iterator[Desk]:
-        """Borrow a desk; concurrent callers get different ones."""
+    def _desk(self) -> Desk:
+        """A desk that no other call uses; it is idle again when the call puts it back."""
         try:
-            desk = self._idle_desks.pop()
+            return self._idle_desks.pop()
         except IndexError:
-            desk = Desk(self)
-        try:
-            yield desk
-        finally:
-            self._idle_desks.append(desk)
+            return Desk(self)
 
     def read(self, before: int, state: Array, ids: Ids) -> tuple[Floats, Array]:
-        """The nats (n) of ids that follow ``before``, and the state (Z, L, 1, H) before the last of them.
+        """The bits (n) of ids that follow ``before``, and the state (Z, L, 1, H) before the last of them.
 
         ``state`` is the one before ``before``; it is not changed.
         """
-        with self._desk() as desk:
-            n, most = len(ids), len(desk.losses)
-            losses = np.empty(n)
-            desk.state[...] = state
-            for start in range(0, n, most):
-                some = ids[start : start + most]
-                T = len(some)
-                desk.symbols[0] = before
-                desk.symbols[1 : T + 1] = some
-                desk.read(T)
-                losses[start : start + T] = desk.losses[:T]
-                before = int(some[-1])
-            return losses, desk.state.copy()
+        n, desk = len(ids), self._desk()
+        bits, most = np.empty(n), len(desk.losses)
+        desk.state[...] = state
+        for start in range(0, n, most):
+            some = ids[start : start + most]
+            T = len(some)
+            desk.symbols[0] = before
+            desk.symbols[1 : T + 1] = some
+            desk.read(T)
+            self._in_bits(desk.losses[:T], NATS_OF_BIT, bits[start : start + T])
+            before = some[-1]
+        after = desk.state.copy()
+        self._idle_desks.append(desk)
+        return bits, after
 
     def logits(self, before: int, state: Array) -> Array:
         """The logits (1, V) of what follows ``before`` and the state (Z, L, 1, H), which is not changed."""
-        with self._desk() as desk:
-            desk.state[...] = state
-            desk.symbols[0] = before
-            desk.step()
-            return desk.logits.copy()
+        desk = self._desk()
+        desk.state[...] = state
+        desk.symbols[0] = before
+        desk.step()
+        logits: Array = desk.logits.copy()
+        self._idle_desks.append(desk)
+        return logits
 
     def read_rows(
         self,
-        losses: Floats,
+        bits: Floats,
         before: Ids,
         state: Array,
         slots: Places,
@@ -161,7 +163,7 @@ class Snapshot:
         begins: Places,
         lengths: Places,
     ) -> Array:
-        """Fill in the nats (N) of ids (N) of B rows; return the states (Z, L, B, H) before their last ids.
+        """Fill in the bits (N) of ids (N) of B rows; return the states (Z, L, B, H) before their last ids.
 
         Row b has ``lengths[b]`` ids from ``begins[b]`` on. They follow ``before[b]`` and the state at the
         place ``slots[b]`` in ``state`` (Z, L, C, H), which is not changed.
@@ -179,13 +181,13 @@ class Snapshot:
             def work(part: int) -> None:
                 for rows in blocks[part::parts]:
                     some = before[rows], np.take(state, slots[rows], axis=2), begins[rows], lengths[rows]
-                    after[:, :, rows] = self._read_block(losses, ids, *some)
+                    after[:, :, rows] = self._read_block(bits, ids, *some)
 
             workspace.team.run(parts, work)
         return after
 
     def _read_block(
-        self, losses: Floats, ids: Ids, before: Ids, state: Array, begins: Places, lengths: Places
+        self, bits: Floats, ids: Ids, before: Ids, state: Array, begins: Places, lengths: Places
     ) -> Array:
         """Do `read_rows` side by side for some rows, the longest first; ``state`` (Z, L, B, H) is theirs.
 
@@ -198,7 +200,8 @@ class Snapshot:
             places = begins[:rows] + np.arange(done, done + T)[:, np.newaxis]
             targets = ids[places]
             inputs = np.concatenate([before[np.newaxis, :rows], targets[:-1]])
-            losses[places] = self._read_window(state, inputs, targets)
+            losses = self._read_window(state, inputs, targets)
+            bits[places] = self._in_bits(losses, NATS_OF_BIT, losses)
             after[:, :, :rows] = state
             before, done = targets[-1], done + T
         return after
