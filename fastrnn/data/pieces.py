@@ -62,15 +62,13 @@ def read_piece(
         Whether the text ends with this piece.
     """
     data = b""
-    if not isinstance(piece, str):
-        piece, data = _decoded(rest.data + bytes(piece), strict=strict, final=final)
-    elif rest.data and piece:
+    if not isinstance(piece, str) or not piece:
+        piece, data = _decoded(rest.data + bytes(piece or b""), strict=strict, final=final)
+    elif rest.data:
         raise ValueError(
             f"the text is str after the bytes {rest.data!r}, which are not a whole character: pass the rest "
             "of these bytes first"
         )
-    elif rest.data:
-        data = rest.data
     begun, after_return = rest.begun or piece != "", rest.after_return
     if newlines == "universal" and piece:
         ends_with_return = piece.endswith("\r")
