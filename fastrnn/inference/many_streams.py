@@ -203,7 +203,7 @@ class Streams:
         with self._lock:
             keys = list(texts)
             slots = self._slots_of(keys)
-            return self._read(keys, slots, *self._encoded(keys, slots, [texts[key] for key in keys]))
+            return self._read(keys, slots, *self._encoded(keys, slots, list(texts.values())))
 
     def end(self, keys: Iterable[Hashable]) -> dict[Hashable, Floats]:
         """End some of the texts, and begin the next ones; returns what `Stream.end` returns, by key.
@@ -294,15 +294,15 @@ class Streams:
     ) -> dict[Hashable, Floats]:
         """The bits of some texts, whose places then change."""
         reader, rows = self._reader, self._rows
-        is_known = ids >= 0
-        known, so_far = ids[is_known], np.append(0, np.cumsum(is_known))
-        ends = np.cumsum(lengths)
-        known_lengths = so_far[ends] - so_far[ends - lengths]
+        known, known_lengths, ends = ids, lengths, np.cumsum(lengths)
+        if reader.scorer.unknown not in {"error", "symbol"}:
+            is_known = ids >= 0
+            so_far = np.append(0, np.cumsum(is_known))
+            known, known_lengths = ids[is_known], so_far[ends] - so_far[ends - lengths]
         bits, before, state = self._bits(slots, known, known_lengths)
         bits = reader.with_unknown(bits, ids)
         scored = known_lengths if reader.scorer.unknown == "skip" else lengths
-        stops = np.cumsum(scored).tolist()
-        each = [bits[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+        each = _cut(bits, scored)
         totals = self._totals(slots, bits, scored, each)
         if not np.isfinite(totals).all():
             self._refuse(keys, slots, np.split(ids, ends[:-1]), totals)
@@ -345,3 +345,11 @@ class Streams:
             finite(totals[at])
         except ValueError as error:
             raise ValueError(f"{checks.shown(keys[at])}: {error}") from None
+
+
+def _cut(bits: Floats, lengths: Numbers) -> list[Floats]:
+    """Cut an array into parts of these lengths."""
+    if (lengths == 1).all():
+        return list(bits[:, np.newaxis])
+    stops = np.cumsum(lengths).tolist()
+    return [bits[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
