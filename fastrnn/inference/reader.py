@@ -104,29 +104,30 @@ class Reader:
 
     def read(self, place: Place, text: Text) -> tuple[Floats, Place]:
         """The bits of the next symbols of a text, and the place after them."""
+        plain = self._plain_ids(place, text)
+        if plain is not None:
+            n = len(plain)
+            bits, total, state = self.snapshot.read(place.before, place.state, plain, place.total_bits)
+            if math.isfinite(total):
+                counted = place.position + n, place.n_symbols + n, total
+                return bits, Place(plain.item(-1), state, place.rest, *counted)
         n = len(text) if hasattr(text, "__len__") else 0
-        if 0 < n <= SHORT and place.before >= 0:
-            bits, after = self._read_plain(place, text, n)
-            if after is not None:
-                return bits, after
         if n > SYMBOLS_AT_ONCE:
             return self._read_long(place, text, n)
         ids, rest = self.encode(text, place.rest, place.position)
         return self.read_ids(place, ids, rest)
 
-    def _read_plain(self, place: Place, text: Any, n: int) -> tuple[Floats, Place | None]:
-        """Do `read` in few steps if all symbols are known and read as they are; else return no place."""
-        if type(text) is str and place.rest is BEGUN and self._plain.issuperset(text):
-            ids = self.vocabulary.ids_of_known(text)
-        elif type(text) is bytes and self.vocabulary.unit == "byte":
-            ids = np.frombuffer(text, np.uint8)
-        else:
-            return NO_BITS, None
-        bits, total, state = self.snapshot.read(place.before, place.state, ids, place.total_bits)
-        if not math.isfinite(total):
-            return NO_BITS, None
-        counted = place.position + n, place.n_symbols + n, total
-        return bits, Place(ids.item(-1), state, place.rest, *counted)
+    def _plain_ids(self, place: Place, text: Any) -> Any:
+        """The ids of a short text of known symbols that are read as they are; else ``None``.
+
+        With them `read` takes few steps, which counts for one symbol or a few.
+        """
+        if place.before < 0 or type(text) not in {str, bytes} or not 0 < len(text) <= SHORT:
+            return None
+        if type(text) is bytes:
+            return np.frombuffer(text, np.uint8) if self.vocabulary.unit == "byte" else None
+        is_plain = place.rest is BEGUN and self._plain.issuperset(text)
+        return self.vocabulary.ids_of_known(text) if is_plain else None
 
     def _read_long(self, place: Place, text: Any, n: int) -> tuple[Floats, Place]:
         """Do `read` in pieces, so that little memory is needed besides the bits."""
@@ -160,22 +161,21 @@ class Reader:
     def read_ids(self, place: Place, ids: Ids, rest: Rest) -> tuple[Floats, Place]:
         """The bits of ids, where -1 is an unknown symbol, and the place after them."""
         known = ids if self.scorer.unknown in {"error", "symbol"} else ids[ids >= 0]
-        before, state = place.before, place.state
+        before = place.before
         first = self.first_bits[known[:1]] if before < 0 else NO_BITS
         if len(first):
             before, known = int(known[0]), known[1:]
-        found, _, state = self.snapshot.read(before, state, known)
-        if len(first):
-            found = np.concatenate([first, found])
-        if len(known):
-            before = int(known[-1])
+        others, total, state = self.snapshot.read(before, place.state, known, added(place.total_bits, first))
+        found = np.concatenate([first, others])
         bits = self.with_unknown(found, ids)
-        total = added(place.total_bits, bits)
+        if len(bits) > len(found):
+            total = added(place.total_bits, bits)
         if not math.isfinite(total):
             self.scorer.scores_of(found, ids, np.array([len(ids)]), lambda _: "", place.position)
             finite(np.float64(total))
-        n = len(ids)
-        return bits, Place(before, state, rest, place.position + n, place.n_symbols + len(bits), total)
+        before = int(known[-1]) if len(known) else before
+        counted = place.position + len(ids), place.n_symbols + len(bits), total
+        return bits, Place(before, state, rest, *counted)
 
     def with_unknown(self, bits: Floats, ids: Ids) -> Floats:
         """The bits of ids, where -1 is an unknown symbol, from those of the known ones."""
