@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         FastrnnError,
         TrainingInterrupted,
     )
+    from fastrnn.inference.many_streams import Streams
     from fastrnn.model.loading import load
     from fastrnn.model.model import Model
     from fastrnn.network.network import Network
@@ -41,6 +42,7 @@ __all__ = [
     "FastrnnError",
     "Model",
     "Network",
+    "Streams",
     "Trainer",
     "TrainingInterrupted",
     "callbacks",
@@ -60,6 +62,7 @@ _HOMES = {
     "FastrnnError": "errors",
     "Model": "model.model",
     "Network": "network.network",
+    "Streams": "inference.many_streams",
     "Trainer": "training.trainer",
     "TrainingInterrupted": "errors",
     "get_backend": "backends.registry",

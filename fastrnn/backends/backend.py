@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from fastrnn.backends.kernels import Kernels
 from fastrnn.core import checks
@@ -38,6 +39,21 @@ class Backend(checks.Sealed, Kernels):
         self.name = name
         self.description = description
         self._kernels = dict(kernels)
+
+    def bound(self, name: str, *leading: Any) -> Callable[..., None]:
+        """A kernel with its leading arguments, all its arrays among them, for many short calls. Internal.
+
+        The function takes the other arguments, which are numbers. The arrays are checked here, once.
+        """
+        kernel: Any = self._kernels[name]
+        call = kernel.bound(*leading) if hasattr(kernel, "bound") else partial(kernel, *leading)
+
+        def checked(*numbers: int) -> None:
+            status = call(*numbers)
+            if status != 0:
+                self._fail(name, status)
+
+        return checked
 
     def _fail(self, name: str, status: int) -> None:
         raise RuntimeError(f"kernel {name} of {self.name}: {STATUS.get(status, status)}")

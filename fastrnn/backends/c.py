@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -73,31 +74,40 @@ def _array_converter(ffi: Any, expected: np.dtype[Any]) -> Callable[[NDArray[Any
     return convert
 
 
-def _bind(module: ModuleType, kernel: Kernel) -> Callable[..., int]:
+class CKernel:
     """A kernel as a function for both precisions; the dtype of its first array of reals selects one."""
-    arguments = kernel.arguments
-    functions: dict[np.dtype[Any], tuple[Any, list[tuple[int, Callable[[NDArray[Any]], Any]]]]] = {}
-    for suffix, dtype in PRECISIONS.items():
-        converters = [
-            (position, _array_converter(module.ffi, DTYPES.get(argument.c_type, dtype)))
-            for position, argument in enumerate(arguments)
-            if argument.is_array
-        ]
-        functions[dtype] = getattr(module.lib, f"fr_{kernel.name}_{suffix}"), converters
-    first = next(position for position, argument in enumerate(arguments) if argument.c_type == "real")
 
-    def call(*given: Any) -> int:
+    def __init__(self, module: ModuleType, kernel: Kernel) -> None:
+        self._functions: dict[np.dtype[Any], tuple[Any, list[tuple[int, Callable[[NDArray[Any]], Any]]]]] = {}
+        for suffix, dtype in PRECISIONS.items():
+            converters = [
+                (position, _array_converter(module.ffi, DTYPES.get(argument.c_type, dtype)))
+                for position, argument in enumerate(kernel.arguments)
+                if argument.is_array
+            ]
+            self._functions[dtype] = getattr(module.lib, f"fr_{kernel.name}_{suffix}"), converters
+        self._first = next(i for i, argument in enumerate(kernel.arguments) if argument.c_type == "real")
+
+    def __call__(self, *given: Any) -> int:
+        function, converted = self._converted(given)
+        return function(*converted)  # type: ignore[no-any-return]
+
+    def bound(self, *leading: Any) -> Callable[..., int]:
+        """The kernel with all its arrays, which are converted once; the function takes the last numbers."""
+        function, converted = self._converted(leading)
+        return partial(function, *converted)
+
+    def _converted(self, given: tuple[Any, ...]) -> tuple[Any, list[Any]]:
+        """The C function, and the arguments with pointers in place of arrays."""
         converted = list(given)
         try:
-            function, converters = functions[given[first].dtype]
+            function, converters = self._functions[given[self._first].dtype]
         except KeyError:
-            found = given[first].dtype
+            found = given[self._first].dtype
             raise TypeError(f"a kernel needs arrays of float32 or float64, and got {found}") from None
         for position, convert in converters:
             converted[position] = convert(converted[position])
-        return function(*converted)  # type: ignore[no-any-return]
-
-    return call
+        return function, converted
 
 
 def load() -> Backend:
@@ -112,4 +122,4 @@ def load() -> Backend:
     description = Description(
         f"C build {isa}", module.lib.fr_vector_bits(), fma=bool(module.lib.fr_has_fma())
     )
-    return Backend("c", description, {name: _bind(module, kernel) for name, kernel in KERNELS.items()})
+    return Backend("c", description, {name: CKernel(module, kernel) for name, kernel in KERNELS.items()})

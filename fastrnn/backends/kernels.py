@@ -280,6 +280,18 @@ class Kernels:
         if status != 0:
             self._fail("network_step", status)
 
+    def network_read(
+        self, *, losses: Floats, totals: Floats, state: Reals, scratch: Reals, barrier: Ids, prepared: Reals,
+        params: Reals, inputs: Ids, targets: Ids, starts: Flags, plan: Sizes, unit: float, part: int,
+        parts: int, T: int, B: int,
+    ) -> None:
+        status = self._kernels["network_read"](
+            losses, totals, state, scratch, barrier, prepared, params, inputs, targets, starts, plan, unit,
+            part, parts, T, B,
+        )
+        if status != 0:
+            self._fail("network_read", status)
+
     def sample(
         self, *, symbols: Ids, state: Reals, scratch: Reals, logits: Reals, barrier: Ids, prepared: Reals,
         params: Reals, uniforms: Floats, starts: Flags, plan: Sizes, temperature: float, symbol_before: int,

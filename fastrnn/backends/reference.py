@@ -757,6 +757,21 @@ def network_step(
     )  # fmt: skip
 
 
+def network_read(
+    losses: Reals, totals: Reals, state: Reals, scratch: Reals, barrier: Ids, prepared: Reals, params: Reals,
+    inputs: Ids, targets: Ids, starts: Starts, plan: NDArray[np.int64], unit: float, part: int, parts: int,
+    T: int, B: int,
+) -> int:  # fmt: skip
+    found = losses[:T]
+    status = network_losses(
+        found, state, scratch, barrier, params, inputs[:T], targets[:T], starts[:T], plan, part, parts, T, B
+    )
+    if status == OK and part == 0:
+        found /= unit
+        totals[:] = np.cumsum(np.concatenate([totals[np.newaxis], found]), axis=0)[-1]
+    return status
+
+
 def draw(logits: Reals, uniform: float, temperature: float) -> int:
     """Draw one symbol: the first of the largest logits if the temperature rounds to 0 or if p is NaN."""
     best = 0 if np.isnan(logits[0]) else int(np.nanargmax(logits))

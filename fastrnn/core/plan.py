@@ -179,3 +179,14 @@ def step_plan(shape: Shape, B: int, split: Split = ALONE) -> tuple[Plan, int]:
     prepared, scratch = Layout(tuple(forward_weights(shape))), Layout(tuple(trace(shape, 1, B, split)))
     numbers = plan_of(shape, B, 1, prepared.offsets() | scratch.offsets(), split)
     return Plan(numbers, scratch.size), prepared.size
+
+
+@lru_cache(maxsize=64)
+def reading_plan(shape: Shape, T: int, B: int, split: Split = ALONE) -> tuple[Plan, int]:
+    """The scratch memory for windows of T steps with packed weights, and the size of these."""
+    steps = min(T, -(-KC // B))
+    logits = Entry("logits", (split.parts * ROWS, shape.V))
+    prepared = Layout(tuple(forward_weights(shape)))
+    scratch = Layout((*trace(shape, steps, B, split), logits))
+    numbers = plan_of(shape, B, steps, prepared.offsets() | scratch.offsets(), split)
+    return Plan(numbers, scratch.size), prepared.size

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastrnn.backends.backend import Backend
 from fastrnn.core.constants import FUNCTIONS
+from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.network.network import Network
 
 Floats = NDArray[np.float64]
@@ -56,3 +57,24 @@ def next_probabilities(network: Network, symbols: NDArray[np.int32], state: NDAr
     if not np.isfinite(logits).all():
         raise network.out_of_range()
     return softmax(network.backend, logits[0])
+
+
+#: The keys of the end of a document and of the unknown symbol. No symbol is a str of several characters.
+END, UNKNOWN = "<end>", "<unknown>"
+
+
+def keys_of(vocabulary: Vocabulary) -> list[Any]:
+    """What each id stands for (V): a str or bytes of one symbol, a token's number, `UNKNOWN` or `END`."""
+    ids = np.arange(len(vocabulary.symbols))
+    if vocabulary.unit == "byte":
+        keys: list[Any] = [bytes([code]) for code in vocabulary.symbols.tolist()]
+    else:
+        keys = ids.tolist() if vocabulary.unit == "token" else list(vocabulary.decode(ids))
+    return keys + [UNKNOWN] * vocabulary.unknown + [END] * vocabulary.boundary
+
+
+def by_symbol(vocabulary: Vocabulary, probabilities: Floats) -> dict[Any, float]:
+    """Probabilities (V) by what each symbol is, the most probable first."""
+    keys = keys_of(vocabulary)
+    order = np.argsort(-probabilities, kind="stable").tolist()
+    return {keys[symbol]: float(probabilities[symbol]) for symbol in order}

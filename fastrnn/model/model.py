@@ -17,6 +17,7 @@ from fastrnn.model.evaluation import Evaluation, kept_place
 from fastrnn.model.history import History, Record, as_history
 from fastrnn.model.model_file import ModelFile, checked_settings
 from fastrnn.model.predictions import Predictions
+from fastrnn.model.streaming import Streaming
 from fastrnn.network.execution import checked_threads
 from fastrnn.network.network import Network
 
@@ -24,7 +25,7 @@ from fastrnn.network.network import Network
 SAMPLED_AT_ONCE = 1 << 10
 
 
-class Model(Predictions):
+class Model(Predictions, Streaming):
     """A trained language model; `fastrnn.train` and `fastrnn.load` return one.
 
     A model of one running text predicts each symbol from all before it, and the first symbol from the
@@ -286,13 +287,12 @@ class Model(Predictions):
         return _from_pickle, (self.to_bytes(), self.network.backend.name, self.network.threads_asked)
 
     def __repr__(self) -> str:
-        kind = "documents" if self.vocabulary.boundary else "text"
-        symbols = f"{self.vocabulary.size} {self.vocabulary.unit}s"
+        kind, known = "documents" if self.vocabulary.boundary else "text", self.vocabulary
         loss = ""
         if record := self.kept_record:
             name = "validation_loss" if "validation_loss" in record else "loss"
             loss = f", {name} {record[name]:.4f} at step {record['step']:,}"
-        return f"<fastrnn.Model of {kind}: {symbols}, {self.network!r}{loss}>"
+        return f"<fastrnn.Model of {kind}: {known.size} {known.unit}s, {self.network!r}{loss}>"
 
 
 def _from_pickle(data: bytes, backend: str, threads: int | None = None) -> Model:

@@ -180,15 +180,19 @@ class Execution(checks.Sealed):
         arrays of the window are (T, B).
         """
         T, B = out.shape[:2]
-        cost = self._cost()
-        of_step, of_symbol = self.shape.L * cost.layer, self._cost_of_symbol(cost)
-        rows_at_once = min(B, max(1, cost.call // of_symbol))
-        steps_at_once = max(1, cost.call // (of_step + rows_at_once * of_symbol))
+        rows_at_once, steps_at_once = self.size_of_call(B)
         for row in range(0, B, rows_at_once):
             rows = slice(row, row + rows_at_once)
             for step in range(0, T, steps_at_once):
                 piece = slice(step, step + steps_at_once), rows
                 self._run_rows(run, out[piece], state[:, :, rows], *(array[piece] for array in window))
+
+    def size_of_call(self, B: int) -> tuple[int, int]:
+        """How many of B rows, and how many steps of these, one native call reads. Internal."""
+        cost = self._cost()
+        of_step, of_symbol = self.shape.L * cost.layer, self._cost_of_symbol(cost)
+        rows = min(B, max(1, cost.call // of_symbol))
+        return rows, max(1, cost.call // (of_step + rows * of_symbol))
 
     def lasts(self, T: int, B: int) -> bool:
         """Whether the gradients of a window take so long that the caller must react to Ctrl-C. Internal.
@@ -436,11 +440,6 @@ class Execution(checks.Sealed):
             yield workspace
         finally:
             self._idle_workspaces.append(workspace)
-
-
-def checked_seed(name: str, value: Any) -> int:
-    """Return a seed of dropout, from 0 to 2⁶³ - 1."""
-    return checks.whole_number(name, value, minimum=0)
 
 
 def checked_threads(value: Any) -> int:

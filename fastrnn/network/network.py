@@ -15,8 +15,9 @@ from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks, memory
 from fastrnn.core.plan import window_plan
 from fastrnn.network.config import NetworkConfig
-from fastrnn.network.execution import SYMBOL_BYTES, Array, Execution, State, StateLike, checked_seed
+from fastrnn.network.execution import SYMBOL_BYTES, Array, Execution, State, StateLike
 from fastrnn.network.initialization import check_initialization, initialize
+from fastrnn.network.snapshot import Snapshot
 
 
 class Network(Execution):
@@ -114,6 +115,7 @@ class Network(Execution):
         initialization = check_initialization(initialization)
         generator = checks.random_generator(rng)
         super().__init__(self.config.shape, np.dtype(self.config.dtype), get_backend(backend), threads)
+        self._snapshot: Snapshot | None = None
         initialize(
             self.parameters, initialization, cell=self.cell, hidden_size=self.hidden_size, rng=generator
         )
@@ -354,8 +356,17 @@ class Network(Execution):
         if not memory.is_lasting(flat):
             raise ValueError("flat is memory that others can free; fastrnn.core.memory.lasting must make it")
         other = object.__new__(type(self))
-        vars(other).update(vars(self), _flat=flat, _idle_workspaces=[])
+        vars(other).update(vars(self), _flat=flat, _idle_workspaces=[], _snapshot=None)
         return other
+
+    def snapshot(self) -> Snapshot:
+        """The present parameters, packed for reading; it is made anew only if they changed. Internal."""
+        if self._snapshot is None or not self._snapshot.is_of(self.flat, self.threads):
+            memory.require(2 * self.flat.nbytes, "a copy of the parameters, and the packed weights")
+            flat = memory.lasting(self.layout.size, self.dtype)
+            flat[...] = self.flat
+            self._snapshot = Snapshot(self.with_parameters(flat), flat)
+        return self._snapshot
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = {**vars(self.config), "backend": self.backend.name, "threads": self.threads_asked}
@@ -365,6 +376,11 @@ class Network(Execution):
         said = {**self.config.changed(), "backend": self.backend.name}
         arguments = ", ".join(f"{name}={value!r}" for name, value in said.items())
         return f"Network({arguments}): {self.layout.size:,} parameters"
+
+
+def checked_seed(name: str, value: Any) -> int:
+    """Return a seed of dropout, from 0 to 2⁶³ - 1."""
+    return checks.whole_number(name, value, minimum=0)
 
 
 def _from_pickle(kind: type[Network], arguments: dict[str, Any], flat: Array) -> Network:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastrnn.core import checks
 from fastrnn.core.constants import REDUCTIONS
-from fastrnn.network.execution import checked_seed
+from fastrnn.network.network import checked_seed
 
 
 class UpdateSettings(checks.Sealed):

@@ -19,7 +19,7 @@ from fastrnn.backends.registry import get_backend
 from fastrnn.core.cells import KINDS
 from fastrnn.core.constants import ABORT, ABORTED, ARRIVED, BAD_SIZE, BAD_SYMBOL, MAX_NR, STATUS
 from fastrnn.core.layout import Shape, parameter_layout
-from fastrnn.core.plan import Split, forward_plan, step_plan, window_plan
+from fastrnn.core.plan import Split, forward_plan, reading_plan, step_plan, window_plan
 
 #: The kernels of one layer or one vector. `Network` is used to test those of a whole network.
 SMALL = [kernel for kernel in kernels() if not kernel.name.startswith(("network", "train", "sample", "pack"))]
@@ -75,6 +75,9 @@ def plan_of(
     size = {"P": parameter_layout(shape).size, "Z": shape.Z, "L": shape.L, "V": shape.V, "H": shape.H}
     if kernel.name in {"network_prepare", "network_step", "sample"}:
         plan, prepared = step_plan(shape, 1 if kernel.name == "sample" else B, split)
+        return plan.numbers, {**size, "scratch": plan.size, "prepared": prepared}
+    if kernel.name == "network_read":
+        plan, prepared = reading_plan(shape, T, B, split)
         return plan.numbers, {**size, "scratch": plan.size, "prepared": prepared}
     if kernel.name in {"network_forward", "network_losses"}:
         plan = forward_plan(shape, T, B, split)

@@ -238,7 +238,7 @@ def builds(folder: Path) -> Iterator[Backend]:
         assert spec is not None
         module = importlib.util.module_from_spec(spec)
         level = level or module.lib.fr_processor_level()
-        bound = {kernel.name: c._bind(module, kernel) for kernel in kernels()}
+        bound = {kernel.name: c.CKernel(module, kernel) for kernel in kernels()}
         yield Backend(f"c {isa}", Description(isa, 0, fma=False), bound)
 
 

@@ -16,7 +16,7 @@ from fastrnn.backends.numba.elementary import elementary as _elementary
 from fastrnn.backends.numba.gru import gru_backward as _gru_backward
 from fastrnn.backends.numba.gru import gru_forward as _gru_forward
 from fastrnn.backends.numba.gru import gru_gradients as _gru_gradients
-from fastrnn.backends.numba.inference import network_forward, network_losses, network_step
+from fastrnn.backends.numba.inference import network_forward, network_losses, network_read, network_step
 from fastrnn.backends.numba.inference import network_prepare as _network_prepare
 from fastrnn.backends.numba.jit import forced_here, kernel, processor
 from fastrnn.backends.numba.linear import embedding_forward as _embedding_forward
@@ -64,6 +64,7 @@ __all__ = [
     "network_gradients",
     "network_losses",
     "network_prepare",
+    "network_read",
     "network_step",
     "pack",
     "processor",

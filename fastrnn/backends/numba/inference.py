@@ -6,7 +6,7 @@ import numpy as np
 
 from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, H_, HEAD_BIAS, HEAD_T, KC, LOGITS, OK, ROWS
 from fastrnn.backends.numba.cross_entropy import cross_entropy
-from fastrnn.backends.numba.jit import inlined, jit, routine
+from fastrnn.backends.numba.jit import inlined, jit, procedure, routine
 from fastrnn.backends.numba.layers import (
     Dropout,
     Window,
@@ -30,10 +30,10 @@ def without_dropout(inputs, targets, starts, state):
 
 
 @routine
-def run_head(losses, logits, w, params, targets, here, worker, s):
+def run_head(losses, logits, w, prepared, params, targets, here, worker, s):
     """The head at a worker's part of the rows of some steps, from row ``here`` of the window on."""
     V, H, N = s.V, s.H, s.T * s.B
-    head_t, head_bias = at(w, offset_of(s, HEAD_T)), at(params, offset_of(s, HEAD_BIAS))
+    head_t, head_bias = at(prepared, offset_of(s, HEAD_T)), at(params, offset_of(s, HEAD_BIAS))
     h, own = at(w, layer_offset_of(s, s.L - 1, H_) + s.B * H), offset_of(s, LOGITS) + worker.part * ROWS * V
     end = part_start(N, worker.part + 1, worker.parts)
     for n in range(part_start(N, worker.part, worker.parts), end, ROWS):
@@ -48,8 +48,11 @@ def run_head(losses, logits, w, params, targets, here, worker, s):
 
 
 @routine
-def forward(losses, logits, w, params, x, worker, longest):
-    """The forward pass of a window, some steps at a time: losses if there are targets, else logits."""
+def forward(losses, logits, w, prepared, params, x, worker, longest):
+    """The forward pass of a window, some steps at a time: losses if there are targets, else logits.
+
+    If ``prepared`` is null, the weights are packed in the workspace.
+    """
     status, B, V = bad_sizes(longest), longest.B, longest.V
     if status != OK:
         return status
@@ -58,18 +61,20 @@ def forward(losses, logits, w, params, x, worker, longest):
     N, steps = longest.T * B, min(longest.T, (KC + B - 1) // B)
     if bad_symbols(x.inputs, 0, N, V) or (exists(x.targets) and bad_symbols(x.targets, -1, N, V)):
         return BAD_SYMBOL
-    status = pack_forward(w, params, worker, longest)
-    if status == OK:
-        status = barrier_wait(worker)
+    weights = prepared if exists(prepared) else w
+    if not exists(prepared):
+        status = pack_forward(w, params, worker, longest)
+        if status == OK:
+            status = barrier_wait(worker)
     for t in range(0, longest.T, steps):
         s = sizes_of(longest.plan, min(steps, longest.T - t), B)
         some = without_dropout(at(x.inputs, t * B), x.targets, at(x.starts, t * B), x.state)
         if status == OK:
-            status = layers_forward(w, w, params, some, worker, s)
+            status = layers_forward(w, weights, params, some, worker, s)
         if status == OK:
             status = barrier_wait(of_rows(worker, s))
         if status == OK:
-            status = run_head(losses, logits, w, params, x.targets, t * B, worker, s)
+            status = run_head(losses, logits, w, weights, params, x.targets, t * B, worker, s)
         if status == OK:
             status = barrier_wait(worker)  # the next steps overwrite what this head reads
     return status
@@ -80,7 +85,7 @@ def network_forward(logits, state, workspace, barrier, params, inputs, starts, p
     worker = Worker(at(barrier, 0), part, parts)
     x = without_dropout(at(inputs, 0), nothing(inputs), at(starts, 0), at(state, 0))
     w, longest = at(workspace, 0), sizes_of(plan, T, B)
-    return forward(no_losses(), at(logits, 0), w, at(params, 0), x, worker, longest)
+    return forward(no_losses(), at(logits, 0), w, nothing(params), at(params, 0), x, worker, longest)
 
 
 @jit
@@ -90,7 +95,7 @@ def network_losses(
     worker = Worker(at(barrier, 0), part, parts)
     x = without_dropout(at(inputs, 0), at(targets, 0), at(starts, 0), at(state, 0))
     w, longest = at(workspace, 0), sizes_of(plan, T, B)
-    return forward(at(losses, 0), nothing(params), w, at(params, 0), x, worker, longest)
+    return forward(at(losses, 0), nothing(params), w, nothing(params), at(params, 0), x, worker, longest)
 
 
 @routine
@@ -138,3 +143,28 @@ def network_step(logits, state, scratch, barrier, prepared, params, inputs, star
         at(logits, 0), at(state, 0), at(scratch, 0), at(prepared, 0), at(params, 0),
         at(inputs, 0), at(starts, 0), at(plan, 0), Worker(at(barrier, 0), part, parts), B,
     )  # fmt: skip
+
+
+@procedure
+def add_up(losses, totals, unit, T, B):
+    """Convert the losses to another unit, and add them to the totals."""
+    for t in range(T):
+        for b in range(B):
+            losses[t * B + b] /= unit
+            totals[b] += losses[t * B + b]
+
+
+@jit
+def network_read(
+    losses, totals, state, scratch, barrier, prepared, params, inputs, targets, starts, plan, unit, part,
+    parts, T, B,
+):  # fmt: skip
+    worker = Worker(at(barrier, 0), part, parts)
+    x = without_dropout(at(inputs, 0), at(targets, 0), at(starts, 0), at(state, 0))
+    weights, longest = at(prepared, 0), sizes_of(plan, T, B)
+    status = forward(
+        at(losses, 0), nothing(params), at(scratch, 0), weights, at(params, 0), x, worker, longest
+    )
+    if status == OK and part == 0:  # all workers have waited at the end of the window
+        add_up(at(losses, 0), at(totals, 0), unit, T, B)
+    return status
