@@ -50,7 +50,7 @@ def continuation(
     They end before ``stop_symbol``. Each id takes one uniform draw; the draws of a piece are made at once.
     """
     highest = min(MAX_AT_ONCE, max(1, execution.SHORT_CALL_OPERATIONS // network.shape.operations))
-    prepared, done = network.prepare_steps(), 0
+    done = 0
     while done < n:
         size = min(at_once, n - done)
         ids = network.sample(
@@ -60,7 +60,6 @@ def continuation(
             temperature=temperature,
             rng=rng,
             stop_symbol=stop_symbol,
-            prepared=prepared,
         )
         reading.before = int(ids[-1])
         ended = reading.before == stop_symbol
