@@ -69,6 +69,13 @@ class Dfa:
         transitions[:-1, end] = np.where(self.accepting, len(self.accepting), NONE)
         return Dfa(transitions.astype(np.int32), np.append(self.accepting, True))
 
+    def starting_at(self, state: int) -> Dfa:
+        """The same, which starts in another state."""
+        order = np.arange(len(self.accepting))
+        order[[0, state]] = order[[state, 0]]
+        moved = np.where(self.transitions >= 0, order[self.transitions], NONE)[order]
+        return Dfa(moved.astype(np.int32), self.accepting[order])
+
     def after(self, ids: Iterable[int]) -> int:
         """The state after a text from state 0, or NONE."""
         state = 0

@@ -117,7 +117,8 @@ class _Construction:
             _, added, removed, some = argument
             return self._sequence(some, state, (flags | added) & ~removed)
         if name in {"MAX_REPEAT", "MIN_REPEAT"}:
-            return self._repeated(*argument, state, flags)
+            lowest, highest, some = argument
+            return self._repeated(lowest, highest, some, state, flags)
         after = self._new_state()
         self._edges[state].append((self._class_of(item, flags), after))
         return after
