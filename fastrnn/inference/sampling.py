@@ -96,7 +96,7 @@ class Batch:
         B = len(sources)
         self._scorer, self._network, self._rules = scorer, scorer.network, options.rules
         self._prepared = self._network.prepare_steps()
-        self._left = n
+        self._left, self._stops = n, options.stops
         self._is_empty = reading.before < 0
         self._rows = [Row(b, rng, StopSearch(options.stops)) for b, rng in enumerate(sources)]
         self._drawn = Rows(
@@ -122,14 +122,16 @@ class Batch:
         The uniform draws of all of them are made at once, also if the text ends before.
         """
         size = 1 if self._is_empty else min(size, self._left)
-        uniforms = np.stack([checks.uniforms(row.rng, size) for row in self._rows], axis=1)
+        uniforms = checks.uniforms_of_rows([row.rng for row in self._rows], size)
         while len(uniforms) and self._rows:
             some = uniforms[: self._network.drawn_at_once(len(self._rows))]
             ids = self._first_ids(some[0]) if self._is_empty else self._ids(some)
             self._is_empty = False
             found, goes_on = self._taken(ids)
             yield from found
-            uniforms = uniforms[len(some) :, goes_on]
+            uniforms = uniforms[len(some) :]
+            if not goes_on.all():
+                uniforms = uniforms[:, goes_on]
 
     def _ids(self, uniforms: Floats) -> Ids:
         ids: Ids = self._network.draw(
@@ -166,15 +168,20 @@ class Batch:
         if (ids == -OVERFLOW).any() or not np.isfinite(self._drawn.state[:, :, goes_on]).all():
             raise self._network.out_of_range()
         self._left -= len(ids)
-        found = []
-        for b, row in enumerate(self._rows):
-            some, stopped = row.search.feed(ids[: lengths[b], b])
-            goes_on[b] &= not stopped
-            if not stopped and not (goes_on[b] and self._left):
-                some = np.concatenate([some, row.search.rest()])
-            found.append((row.number, some))
+        found = [(row.number, ids[: lengths[b], b]) for b, row in enumerate(self._rows)]
+        if self._stops:
+            found = [self._before_stop(b, some, goes_on) for b, (_, some) in enumerate(found)]
         self._keep(ids, goes_on)
         return found, goes_on
+
+    def _before_stop(self, b: int, ids: Ids, goes_on: NDArray[np.bool_]) -> tuple[int, Ids]:
+        """The number of text b and its ids before a stop; the text ends if there is one."""
+        row = self._rows[b]
+        known, stopped = row.search.feed(ids)
+        goes_on[b] &= not stopped
+        if not stopped and not (goes_on[b] and self._left):
+            known = np.concatenate([known, row.search.rest()])
+        return row.number, known
 
     def _keep(self, ids: Ids, goes_on: NDArray[np.bool_]) -> None:
         """Drop the texts that have ended, and remember the new symbols if the rules read them."""
