@@ -75,12 +75,17 @@ def test_an_automaton_accepts_what_re_matches(pattern: str):
     [
         "", "^A*$", r"\AA\Z", "(?i)aB", "(?x) A  b # c", "(A)(b)", "(?P<name>A)+", "A|", "|",
         "[A-Z]b?", r"\D+",
-        "(?:){99999999}", "(?:){0,99999999}", "(A*)*", "((A|b)*)+", re.compile("a|B", re.IGNORECASE),
+        "(A*)*", "((A|b)*)+", re.compile("a|B", re.IGNORECASE),
         re.compile("."), re.compile("A.b", re.DOTALL), "(?i:a(?-i:b))",
     ],
 )  # fmt: skip
 def test_patterns_of_every_kind(pattern: Any):
     assert matched(pattern) == {text for text in TEXTS if re.fullmatch(pattern, text)}
+
+
+@pytest.mark.parametrize("pattern", ["(?:){99999999}", "(?:){0,99999999}", "(?:(?:){2,}){99999999}"])
+def test_endless_repetitions_of_nothing_end(pattern: str):
+    assert matched(pattern) == {""}
 
 
 @pytest.mark.parametrize(
@@ -214,7 +219,7 @@ def is_valid(data: bytes) -> bool:
         st.binary(max_size=9), st.text(max_size=4).map(lambda text: text.encode("utf-8", "surrogatepass"))
     )
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_automaton_of_utf_8_accepts_what_decodes(data: bytes):
     assert accepts(UTF_8, data) == is_valid(data)
 

@@ -75,7 +75,7 @@ def model() -> Model:
 
 def test_a_file_is_read_as_the_model_reads_texts(model: Model, tmp_path: Path):
     path = tmp_path / "text.txt"
-    path.write_bytes("\ufeffé€b\r\nab\r\n".encode() * 99_999)
+    path.write_bytes("\ufeff".encode() + "é€b\r\nab\r\n".encode() * 99_999)
     assert model.verbatim_share("é€b\nab\n" * 4 + "zz", path, length=20) == 28 / 30
     assert model.verbatim_share("é€b\r\nab\r\n" * 4, path, length=20) == 1
     path.write_bytes(b"\xff")
