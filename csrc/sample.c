@@ -75,18 +75,18 @@ static int64_t mark_repeats(int32_t *marks, const int32_t *end, int64_t ngram, i
     return count;
 }
 
-/* Whether i comes before j: the larger e first, of equal ones the lower number. */
+/* Whether i comes before j: the larger e first, of equal ones the lower number. It has no branches. */
 static int comes_before(int32_t i, int32_t j, const real *e)
 {
-    return e[i] > e[j] || (e[i] == e[j] && i < j);
+    return (e[i] > e[j]) | ((e[i] == e[j]) & (i < j));
 }
 
 /* Moves an element of a heap of n down to its place. */
 static void sift_down(int32_t *heap, int64_t i, const real *e, int64_t n)
 {
     for (int64_t child = 2 * i + 1; child < n; child = 2 * i + 1) {
-        if (child + 1 < n && comes_before(heap[child + 1], heap[child], e))
-            child++;
+        const int64_t other = fr_min(child + 1, n - 1);
+        child = comes_before(heap[other], heap[child], e) ? other : child;
         if (!comes_before(heap[child], heap[i], e))
             return;
         const int32_t moved = heap[i];
@@ -96,13 +96,17 @@ static void sift_down(int32_t *heap, int64_t i, const real *e, int64_t n)
     }
 }
 
-/* Keeps the largest of e, until there are `most` or their sum is at least `enough`; sets the others to zero. */
-static void keep_largest(real *e, int32_t *heap, int64_t most, double enough, int64_t V)
+/* Keeps the largest of e, until there are `most` or their sum is at least `enough`; sets the others to zero, and those
+ * that are at most `least`. */
+static void keep_largest(real *e, int32_t *heap, int64_t most, double enough, double least, int64_t V)
 {
     int64_t n = 0;
-    for (int64_t v = 0; v < V; v++)
-        if (e[v] > 0)
-            heap[n++] = (int32_t)v;
+    for (int64_t v = 0; v < V; v++) {
+        const int stays = (double)e[v] > least;
+        heap[n] = (int32_t)v; /* n ≤ v */
+        n += stays;
+        e[v] = stays ? e[v] : 0;
+    }
     for (int64_t i = n / 2 - 1; i >= 0; i--)
         sift_down(heap, i, e, n);
     double sum = 0;
@@ -139,9 +143,11 @@ static int32_t draw(real *logits, int32_t *marks, int32_t drawn, double uniform,
         for (int64_t v = 0; v < V; v++)
             logits[v] = marks[v] == drawn ? logits[v] : 0;
     if (f.top_k < V)
-        keep_largest(logits, marks, f.top_k, (double)INFINITY, V);
-    if (f.top_p < 1)
-        keep_largest(logits, marks, V, f.top_p * total_of(logits, V), V);
+        keep_largest(logits, marks, f.top_k, (double)INFINITY, 0, V);
+    if (f.top_p < 1) { /* all that are at most `least` have half of the sum that is dropped, at most */
+        const double total = total_of(logits, V), least = (1 - f.top_p) * total / (2 * (double)V);
+        keep_largest(logits, marks, V, f.top_p * total, least, V);
+    }
     if (f.min_p > 0)
         for (int64_t v = 0; v < V; v++)
             logits[v] = logits[v] < (real)f.min_p ? 0 : logits[v];

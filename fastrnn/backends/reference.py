@@ -766,8 +766,7 @@ def network_step(
 
 def penalized(logits: Reals, symbols: Ids, penalty: float) -> Reals:
     """The logits with a penalty for these symbols."""
-    found = logits.copy()
-    seen = np.unique(symbols)
+    seen, found = np.unique(symbols), logits.copy()
     found[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
     return found
 

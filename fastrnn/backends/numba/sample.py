@@ -94,8 +94,8 @@ def mark_repeats(marks, end, ngram, done, B):
 
 @routine
 def comes_before(i, j, e):
-    """Whether i comes before j: the larger e first, of equal ones the lower number."""
-    return e[i] > e[j] or (e[i] == e[j] and i < j)
+    """Whether i comes before j: the larger e first, of equal ones the lower number. It has no branches."""
+    return (e[i] > e[j]) | ((e[i] == e[j]) & (i < j))
 
 
 @procedure
@@ -103,8 +103,8 @@ def sift_down(heap, i, e, n):
     """Move an element of a heap of n down to its place."""
     child = 2 * i + 1
     while child < n:
-        if child + 1 < n and comes_before(heap[child + 1], heap[child], e):
-            child += 1
+        other = min(child + 1, n - 1)
+        child = other if comes_before(heap[other], heap[child], e) else child
         if not comes_before(heap[child], heap[i], e):
             return
         moved = heap[i]
@@ -115,13 +115,17 @@ def sift_down(heap, i, e, n):
 
 
 @procedure
-def keep_largest(e, heap, most, enough, V):
-    """Keep the largest of e, until there are ``most`` or their sum is ``enough``; set the others to zero."""
+def keep_largest(e, heap, most, enough, least, V):
+    """Keep the largest of e, until there are ``most`` or their sum is ``enough``; set the others to zero.
+
+    Those that are at most ``least`` are set to zero too.
+    """
     n = np.int64(0)
     for v in range(V):
-        if e[v] > 0:
-            heap[n] = v
-            n += 1
+        stays = np.float64(e[v]) > least
+        heap[n] = v  # n ≤ v
+        n += stays
+        e[v] = e[v] if stays else 0
     for i in range(n // 2 - 1, -1, -1):
         sift_down(heap, i, e, n)
     total = 0.0
@@ -166,9 +170,11 @@ def draw(logits, marks, drawn, uniform, f, V):
             if marks[v] != drawn:
                 logits[v] = 0
     if f.top_k < V:
-        keep_largest(logits, marks, f.top_k, np.inf, V)
-    if f.top_p < 1:
-        keep_largest(logits, marks, V, f.top_p * total_of(logits, V), V)
+        keep_largest(logits, marks, f.top_k, np.inf, 0.0, V)
+    if f.top_p < 1:  # all that are at most `least` have half of the sum that is dropped, at most
+        total = total_of(logits, V)
+        least = (1 - f.top_p) * total / (2 * V)
+        keep_largest(logits, marks, V, f.top_p * total, least, V)
     if f.min_p > 0:
         lowest = as_element(logits, f.min_p)
         for v in range(V):
