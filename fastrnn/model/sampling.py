@@ -15,6 +15,9 @@ from fastrnn.inference.scoring import Scorer
 #: Symbols that the first native call of `Model.sample` draws.
 SAMPLED_AT_ONCE = 1 << 10
 
+#: The bytes of memory of a text, at least.
+TEXT_BYTES = 50
+
 
 class Sampling(checks.Sealed):
     """The methods of `fastrnn.Model` that generate text."""
@@ -208,6 +211,7 @@ class Sampling(checks.Sealed):
         scorer = self._scorer(end=False, unknown=unknown)
         sampler = Sampler.checked(scorer, n, prime, **options)
         generator = checks.random_generator(rng)
+        memory.require(TEXT_BYTES * count, f"{count} texts")
         found = (sampler.distinct_texts if unique else sampler.texts)(count, generator)
         return list(map(scorer.vocabulary.decode, found))
 

@@ -176,7 +176,11 @@ def test_samples_are_the_same_with_numba_and_c(
 ):
     monkeypatch.setattr("fastrnn.network.execution.MIN_WORK", 1)  # threads even for the smallest work
     found = []
-    for backend, threads in (("c", 1), ("numba", 2)):
+    for backend, threads, shares_columns in (("c", 1, False), ("numba", 2, False), ("c", 2, True)):
+        if shares_columns:
+            monkeypatch.setattr("fastrnn.network.execution.MIN_STEP_WORK", 1)
+            monkeypatch.setattr("fastrnn.network.execution.MIN_COLUMNS", 1)
+            monkeypatch.setattr("fastrnn.network.execution.MIN_ROWS", 99)
         own = on(backend, model)
         own.network.threads = threads
         many = own.sample_many(9, 15, rng=3, **options)
@@ -186,7 +190,7 @@ def test_samples_are_the_same_with_numba_and_c(
         pieces = own.sample_stream(15, rng=np.random.default_rng(3).spawn(1)[0], **options)
         assert [symbol for piece in pieces for symbol in listed(piece)] == listed(many[0])
         found.append(list(map(listed, many)))
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 def test_options_that_change_nothing_change_nothing(model: Model, compiled: str):
@@ -320,6 +324,11 @@ def test_samples_of_nothing(model: Model, compiled: str):
     assert [len(text) for text in own.sample_many(3, 0, rng=0)] == [0, 0, 0]
     assert list(own.sample_stream(0)) == []
     assert len(own.sample(0, stop=own.sample(1, rng=0) if own.vocabulary.boundary is False else None)) == 0
+
+
+def test_texts_that_cannot_fit_are_refused_before_they_are_drawn(plain: Model):
+    with pytest.raises(MemoryError, match=r"\d+ texts needs?"):
+        plain.sample_many(10**15, 1)
 
 
 def test_an_endless_stream_is_there_at_once(plain: Model, compiled: str):
