@@ -12,6 +12,7 @@
  *                     n elements of a flat vector, M moments of each element, P parameters of a network
  *                     W windows, S steps of the streams that the windows are cut from · A averages, 0 or 1
  *                     R ranges of the parameters that are trained
+ *                     D symbols that were drawn before · Q states of an automaton
  *                     Xp: X rounded up to whole panels of a packed matrix, to a multiple of FR_MAX_NR
  *
  * Conventions
@@ -502,21 +503,44 @@ fr_status FR(network_read)(
     const int64_t *plan,    /* flat */
     double unit, int64_t part, int64_t parts, int64_t T, int64_t B);
 
-/* Draws n symbols, each from softmax(logits / temperature): with e = exp((logits - largest) / temperature) and the
- * symbol's uniform number u, the first v with e_0 + … + e_v > u · Σe; at temperature 0, the first of the largest
- * logits. Each symbol is the input of the next step. After a `stop_symbol`, all symbols are `stop_symbol`. If a logit
- * is not finite, that symbol and all after it are -1. Parts are as in network_forward. */
+/* In place of a symbol, with a minus: a logit of the row is not finite, or the row is complete. */
+enum { FR_OVERFLOW = 1, FR_COMPLETE = 2 };
+
+/* Draws the next n symbols of B rows. Each symbol is the input of its row's next step.
+ *
+ * Which symbols may be drawn: an automaton has Q states; `transitions` has the state after each symbol, or -1, and
+ * `distances` the fewest symbols from each state to an accepting one. A symbol may be drawn if the row can still be
+ * accepted within `room` symbols in all, counted from the first of this call on. If none may be drawn, the row is
+ * complete. With Q = 0 all may be drawn at any time. If `ngram` is above 0, a symbol that would end an n-gram of this
+ * length which the row's symbols already have is not drawn, unless all that may be drawn are such.
+ *
+ * How they are drawn: the logit of each symbol among the last `window` of the row is divided by `penalty` if it is
+ * positive, else multiplied (Keskar et al. 2019). With e = exp((logits - largest) / temperature) of those that may be
+ * drawn, and symbols in the order of descending e, of equal ones the first symbol first: the first `top_k` are kept;
+ * of these, the fewest whose sum is at least top_p · Σe (Holtzman et al. 2020), if top_p < 1; of these, those with
+ * e ≥ min_p (Nguyen et al. 2024). Of what is kept, in the order of the symbols, the first v with
+ * e_0 + … + e_v > u · Σe, where u is the uniform number of the symbol. Sums are double. At temperature 0, the first
+ * of the largest logits.
+ *
+ * After `stop_symbol`, -FR_OVERFLOW or -FR_COMPLETE, all symbols of the row are the same. Parts are as in
+ * network_forward. */
 fr_status FR(sample)(
-    int32_t *symbols,       /* (n) */
-    real *state,            /* (Z, L, 1, H) (in, out) */
-    real *scratch,          /* flat (scratch) */
-    real *logits,           /* (1, V) (scratch) */
-    int32_t *barrier,       /* (FR_BARRIER) (in, out) */
-    const real *prepared,   /* flat */
-    const real *params,     /* (P) */
-    const double *uniforms, /* (n): from 0 to below 1 */
-    const uint8_t *starts,  /* (1): the same at each step */
-    const int64_t *plan,    /* flat */
-    double temperature, int64_t symbol_before, int64_t stop_symbol, int64_t part, int64_t parts, int64_t n);
+    int32_t *symbols,           /* (D+n, B) (in, out): first D earlier symbols of each row */
+    int32_t *inputs,            /* (B) (in, out): the input of the next step */
+    int32_t *places,            /* (B) (in, out): the state of the automaton */
+    real *state,                /* (Z, L, B, H) (in, out) */
+    real *scratch,              /* flat (scratch) */
+    real *logits,               /* (B, V) (scratch) */
+    int32_t *order,             /* (B, V) (scratch) */
+    int32_t *barrier,           /* (FR_BARRIER) (in, out) */
+    const real *prepared,       /* flat */
+    const real *params,         /* (P) */
+    const double *uniforms,     /* (n, B): from 0 to below 1 */
+    const uint8_t *starts,      /* (B): the same at each step */
+    const int32_t *transitions, /* (Q, V) */
+    const int32_t *distances,   /* (Q) */
+    const int64_t *plan,        /* flat */
+    double temperature, int64_t top_k, double top_p, double min_p, double penalty, int64_t window, int64_t ngram,
+    int64_t stop_symbol, int64_t room, int64_t part, int64_t parts, int64_t D, int64_t Q, int64_t n, int64_t B);
 
 #endif

@@ -293,13 +293,16 @@ class Kernels:
             self._fail("network_read", status)
 
     def sample(
-        self, *, symbols: Ids, state: Reals, scratch: Reals, logits: Reals, barrier: Ids, prepared: Reals,
-        params: Reals, uniforms: Floats, starts: Flags, plan: Sizes, temperature: float, symbol_before: int,
-        stop_symbol: int, part: int, parts: int, n: int,
+        self, *, symbols: Ids, inputs: Ids, places: Ids, state: Reals, scratch: Reals, logits: Reals,
+        order: Ids, barrier: Ids, prepared: Reals, params: Reals, uniforms: Floats, starts: Flags,
+        transitions: Ids, distances: Ids, plan: Sizes, temperature: float, top_k: int, top_p: float,
+        min_p: float, penalty: float, window: int, ngram: int, stop_symbol: int, room: int, part: int,
+        parts: int, D: int, Q: int, n: int, B: int,
     ) -> None:
         status = self._kernels["sample"](
-            symbols, state, scratch, logits, barrier, prepared, params, uniforms, starts, plan, temperature,
-            symbol_before, stop_symbol, part, parts, n,
+            symbols, inputs, places, state, scratch, logits, order, barrier, prepared, params, uniforms,
+            starts, transitions, distances, plan, temperature, top_k, top_p, min_p, penalty, window, ngram,
+            stop_symbol, room, part, parts, D, Q, n, B,
         )
         if status != 0:
             self._fail("sample", status)

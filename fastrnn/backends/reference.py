@@ -27,6 +27,7 @@ from fastrnn.core.constants import (
     BAD_SYMBOL,
     BATCHMEAN,
     CELL_NAMES,
+    COMPLETE,
     FUNCTIONS,
     HEAD_STEPS,
     HIDDEN,
@@ -34,6 +35,7 @@ from fastrnn.core.constants import (
     MEAN,
     OK,
     OPTIMIZER_NAMES,
+    OVERFLOW,
     RMSPROP_ALPHA,
     RMSPROP_EPSILON,
     SGD_MOMENTUM,
@@ -53,6 +55,11 @@ def one_hot(ids: Ids, V: int, dtype: np.dtype[Any]) -> Reals:
     """Rows (N, V) with a one at each id; the row of an id of -1 is zero."""
     rows: Reals = np.equal(ids[:, np.newaxis], np.arange(V)).astype(dtype)
     return rows
+
+
+def bad_ids(ids: Ids, V: int) -> bool:
+    """Whether an id is outside 0 … V-1."""
+    return bool(ids.size) and not 0 <= ids.min() <= ids.max() < V
 
 
 # ---- Elementary functions ----------------------------------------------------------------------------
@@ -772,38 +779,93 @@ def network_read(
     return status
 
 
-def draw(logits: Reals, uniform: float, temperature: float) -> int:
-    """Draw one symbol: the first of the largest logits if the temperature rounds to 0 or if p is NaN."""
-    best = 0 if np.isnan(logits[0]) else int(np.nanargmax(logits))
-    divisor = logits.dtype.type(temperature)
+def penalized(logits: Reals, symbols: Ids, penalty: float) -> Reals:
+    """The logits with a penalty for these symbols."""
+    seen, found = np.unique(symbols), logits.copy()
+    found[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+    return found
+
+
+def without_repeats(allowed: NDArray[np.bool_], symbols: Ids, ngram: int) -> NDArray[np.bool_]:
+    """The allowed symbols that end no n-gram which is among the symbols; all that are allowed, if none is."""
+    if ngram < 1 or len(symbols) < ngram:
+        return allowed
+    ngrams = np.lib.stride_tricks.sliding_window_view(symbols, ngram)
+    same = (ngrams[:, :-1] == symbols[len(symbols) - ngram + 1 :]).all(axis=1)
+    fresh = allowed.copy()
+    fresh[ngrams[same, -1]] = False
+    return fresh if fresh.any() else allowed
+
+
+def filtered(p: Reals, top_k: int, top_p: float, min_p: float) -> Reals:
+    """Weights of which the filters set some to zero; the largest is 1."""
+    order = np.argsort(-p, kind="stable")[:top_k]
+    if top_p < 1:
+        cumulative = np.cumsum(p[order])
+        order = order[: 1 + int(np.searchsorted(cumulative, top_p * cumulative[-1]))]
+    found = np.zeros_like(p)
+    found[order] = np.where(p[order] >= min_p, p[order], 0)
+    return found
+
+
+def draw(
+    logits: Reals, allowed: NDArray[np.bool_], uniform: float, temperature: float, top_k: int, top_p: float,
+    min_p: float,
+) -> int:  # fmt: skip
+    """Draw one symbol: the first of the largest logits if the temperature rounds to 0."""
+    logits = np.where(allowed, logits, -np.inf)
+    best, divisor = int(logits.argmax()), logits.dtype.type(temperature)
     if divisor == 0:
         return best
-    p = np.exp((logits - logits[best]) / divisor).astype(np.float64)
-    cumulative = np.cumsum(p)
+    p = np.where(allowed, np.exp((logits - logits[best]) / divisor), 0).astype(np.float64)
+    cumulative = np.cumsum(filtered(p, top_k, top_p, min_p))
     above = cumulative > uniform * cumulative[-1]
     return int(above.argmax()) if above.any() else best
 
 
-def sample(
-    symbols: Ids, state: Reals, scratch: Reals, logits: Reals, barrier: Ids, prepared: Reals, params: Reals,
-    uniforms: Reals, starts: Starts, plan: NDArray[np.int64], temperature: float, symbol_before: int,
-    stop_symbol: int, part: int, parts: int, n: int,
+def next_symbol(
+    logits: Reals, symbols: Ids, allowed: NDArray[np.bool_], uniform: float, temperature: float, top_k: int,
+    top_p: float, min_p: float, penalty: float, window: int, ngram: int,
 ) -> int:  # fmt: skip
-    known = shape_of(plan)
-    if n < 0 or not 0 <= part < parts:
+    """The symbol that follows those of a row, or a negated number in its place."""
+    recent = symbols[max(0, len(symbols) - window) :] if window > 0 else symbols[:0]
+    logits = penalized(logits, recent, penalty)
+    if not np.isfinite(logits).all():
+        return -OVERFLOW
+    if not allowed.any():
+        return -COMPLETE
+    fresh = without_repeats(allowed, symbols, ngram)
+    return draw(logits, fresh, uniform, temperature, top_k, top_p, min_p)
+
+
+def sample(
+    symbols: Ids, inputs: Ids, places: Ids, state: Reals, scratch: Reals, logits: Reals, order: Ids,
+    barrier: Ids, prepared: Reals, params: Reals, uniforms: Reals, starts: Starts, transitions: Ids,
+    distances: Ids, plan: NDArray[np.int64], temperature: float, top_k: int, top_p: float, min_p: float,
+    penalty: float, window: int, ngram: int, stop_symbol: int, room: int, part: int, parts: int, D: int,
+    Q: int, n: int, B: int,
+) -> int:  # fmt: skip
+    V = shape_of(plan).V
+    if min(n, B - 1, D, Q) < 0 or not 0 <= part < parts:
         return BAD_SIZE
-    if not 0 <= symbol_before < known.V:
+    if bad_ids(inputs, V) or bad_ids(symbols[:D], V) or bad_ids(transitions + 1, Q + 1):
         return BAD_SYMBOL
-    if part > 0:
-        return OK
-    symbols[:] = stop_symbol
-    ids = np.array([symbol_before], np.int32)
+    if Q > 0 and bad_ids(places, Q):
+        return BAD_SYMBOL
+    rows = np.arange(B if part == 0 else 0)
     for i in range(n):
-        network_step(logits, state, scratch, barrier, prepared, params, ids, starts, plan, 0, 1, 1)
-        if not np.isfinite(logits).all():
-            symbols[i:] = -1
+        if not rows.size:
             break
-        symbols[i] = ids[0] = draw(logits[0], uniforms[i], temperature)
-        if ids[0] == stop_symbol:
-            break
+        network_step(logits, state, scratch, barrier, prepared, params, inputs, starts, plan, 0, 1, B)
+        for b in rows:
+            after = transitions[places[b]] if Q > 0 else np.arange(V)
+            allowed = (after >= 0) & (distances[after] <= room - i - 1 if Q > 0 else True)
+            symbol = next_symbol(
+                logits[b], symbols[: D + i, b], allowed, uniforms[i, b], temperature, top_k, top_p, min_p,
+                penalty, window, ngram,
+            )  # fmt: skip
+            symbols[D + i :, b] = symbol
+            if symbol not in (stop_symbol, -OVERFLOW, -COMPLETE):
+                inputs[b], places[b] = symbol, after[symbol] if Q > 0 else places[b]
+        rows = rows[(symbols[D + i, rows] != stop_symbol) & (symbols[D + i, rows] >= 0)]
     return OK

@@ -249,17 +249,22 @@ def random_generator(rng: Any) -> np.random.Generator | np.random.RandomState:
 
 
 def uniforms(rng: Any, n: int) -> NDArray[np.float64]:
-    """Return n draws, from 0 to below 1. They are checked, because a user may have written the source."""
-    drawn = np.array(as_array("rng.random(n)", rng.random(n), "an array of float64"))
-    if drawn.shape != (n,) or drawn.dtype != np.float64:
+    """Return n draws, from 0 to below 1."""
+    return uniforms_of_rows([rng], n)[:, 0]
+
+
+def uniforms_of_rows(sources: Iterable[Any], n: int) -> NDArray[np.float64]:
+    """Return n draws of each of B sources (n, B). They are checked: a user may have written a source."""
+    drawn = np.array(as_array("rng.random(n)", [rng.random(n) for rng in sources], "an array of float64"))
+    if drawn.shape[1:] != (n,) or drawn.dtype != np.float64:
         raise ValueError(
-            f"rng.random({n}) returned {drawn.dtype} of shape {drawn.shape}; it must return {n} float64"
+            f"rng.random({n}) returned {drawn.dtype} of shape {drawn.shape[1:]}; it must return {n} float64"
         )
     if n and not (drawn.min() >= 0 and drawn.max() < 1):
         raise ValueError(
             f"rng.random({n}) runs from {drawn.min()} to {drawn.max()}; it must be from 0 to below 1"
         )
-    return drawn
+    return drawn.T
 
 
 def window_buffers(inputs: Any, targets: Any, starts: Any, shape: tuple[int, int]) -> None:

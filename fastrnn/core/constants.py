@@ -119,6 +119,10 @@ SUM: Final = 0
 MEAN: Final = 1
 BATCHMEAN: Final = 2
 
+# In place of a symbol, with a minus: a logit of the row is not finite, or the row is complete.
+OVERFLOW: Final = 1
+COMPLETE: Final = 2
+
 # States, gradients and moments below this are set to zero, and sums of squares below its square.
 TINY: Final = {"float32": float.fromhex("0x1p-60"), "float64": float.fromhex("0x1p-500")}
 

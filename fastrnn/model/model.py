@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn.core import checks, memory
-from fastrnn.data.vocabulary import Text, Vocabulary
-from fastrnn.inference.sampling import drawn
+from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.model.evaluation import Evaluation, kept_place
 from fastrnn.model.history import History, Record, as_history
 from fastrnn.model.model_file import ModelFile, checked_settings
 from fastrnn.model.predictions import Predictions
+from fastrnn.model.sampling import Sampling
 from fastrnn.model.streaming import Streaming
 from fastrnn.network.execution import checked_threads
 from fastrnn.network.network import Network
 
-#: Symbols that the first native call of `Model.sample` draws.
-SAMPLED_AT_ONCE = 1 << 10
 
-
-class Model(Predictions, Streaming):
+class Model(Predictions, Sampling, Streaming):
     """A trained language model; `fastrnn.train` and `fastrnn.load` return one.
 
     A model of one running text predicts each symbol from all before it, and the first symbol from the
@@ -141,77 +137,6 @@ class Model(Predictions, Streaming):
         weights from which the refit went on: a model that is trained on everything cannot be measured on it.
         """
         return Evaluation.of_history(self.history)
-
-    # ---- Sampling --------------------------------------------------------------------------------
-
-    def sample(
-        self,
-        n: int,
-        prime: Text | None = None,
-        *,
-        temperature: float = 1.0,
-        rng: Any = None,
-        unknown: str | float | None = None,
-    ) -> Text:
-        """Generate text. An unknown symbol is never drawn.
-
-        Parameters
-        ----------
-        n
-            How many symbols. A model of documents stops earlier if the document ends.
-        prime
-            A text that the generated text continues; ``None`` begins a new text.
-        temperature
-            Logits are divided by it: below 1, probable symbols become more probable; above 1, less; 0 always
-            takes the most probable symbol.
-        rng
-            An int, a NumPy ``Generator`` or ``RandomState``, or ``None`` for unpredictable draws. Each symbol
-            takes one uniform draw, in order. The draws are made in pieces, of 1,024 at first and more later.
-            If a document ends within a piece, all draws of the piece are made, but never more than n in all.
-        unknown
-            What happens to a symbol of the prime that the model does not know. ``"symbol"``: the network
-            reads the unknown symbol. ``"error"``: it is a ``ValueError``. ``"skip"`` or a probability, as in
-            `surprisal`: it is left out. ``None`` is as in `surprisal`.
-
-        Returns
-        -------
-        str, bytes or int32 (n)
-            The generated symbols, without the prime, as the type of the training text.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An argument is out of range; the prime is not of the model's type, or has a symbol that the
-            model does not know; the model's parameters are out of range, so that its state or its logits
-            overflow.
-        MemoryError
-            The text does not fit into memory.
-        """
-        pieces = self.sample_pieces(
-            n, prime, temperature=temperature, rng=rng, unknown=unknown, at_once=SAMPLED_AT_ONCE
-        )
-        if not self.vocabulary.boundary:  # it has n symbols
-            memory.require(n, f"a text of {n} symbols")
-        return self.vocabulary.joined_pieces(pieces)
-
-    def sample_pieces(
-        self,
-        n: int,
-        prime: Text | None = None,
-        *,
-        temperature: float = 1.0,
-        rng: Any = None,
-        unknown: str | float | None = None,
-        at_once: int = 1,
-    ) -> Iterator[Text]:
-        """Return the text of `sample` in pieces, each when it is drawn; the pieces grow. Internal."""
-        n = checks.whole_number("n", n, minimum=0)
-        temperature = checks.real_number("temperature", temperature, zero=True)
-        generator = checks.random_generator(rng)
-        scorer = self._scorer(end=False, unknown=unknown)
-        reading = scorer.of_prime(prime)
-        ids = drawn(scorer, reading, n, temperature=temperature, rng=generator, at_once=at_once)
-        return map(self.vocabulary.decode, ids)
 
     # ---- Files -----------------------------------------------------------------------------------
 

@@ -265,67 +265,6 @@ class Execution(checks.Sealed):
             )
         return Prepared(plan, split.parts, weights, scratch, np.empty((1, self.shape.V), self.dtype))
 
-    def sample(
-        self,
-        n: int,
-        symbol: int,
-        state: Array,
-        *,
-        temperature: float,
-        rng: Any,
-        stop_symbol: int | None = None,
-        prepared: Prepared | None = None,
-    ) -> Array:
-        """Draw n ids one after the other. Internal.
-
-        The first id follows ``symbol`` and the state (Z, L, 1, H), which is updated. The ids (n) end early
-        after ``stop_symbol``. Each takes one uniform draw. If the state or the logits overflow, it is a
-        ``ValueError``.
-        """
-        if not 0 <= symbol < self.shape.V:
-            raise ValueError(f"symbol={symbol} must be within 0 … {self.shape.V - 1}")
-        checks.buffer("state", state, self.dtype, (self.shape.Z, self.shape.L, 1, self.shape.H))
-        uniforms = checks.uniforms(rng, n)
-        symbols = np.empty(n, np.int32)
-        steps = prepared or self.prepare_steps()
-        at_once = max(1, SHORT_CALL_OPERATIONS // self.shape.operations)
-        for start in range(0, n, at_once):
-            some = slice(start, start + at_once)
-            drawn = symbols[some]
-            self._sample(drawn, symbol, state, uniforms[some], temperature, stop_symbol, steps)
-            if drawn.min() < 0 or not np.isfinite(state).all():
-                raise self.out_of_range()
-            ends = np.flatnonzero(drawn == stop_symbol)
-            if ends.size:
-                return symbols[: start + int(ends[0]) + 1]
-            symbol = int(drawn[-1])
-        return symbols
-
-    def _sample(
-        self,
-        drawn: Array,
-        symbol: int,
-        state: Array,
-        uniforms: Array,
-        temperature: float,
-        stop_symbol: int | None,
-        steps: Prepared,
-    ) -> None:
-        """Do one native call of `sample`; threads may share the columns of its products."""
-        never, n = np.zeros(1, np.uint8), len(drawn)
-        with self.workspace(0) as workspace:  # only its team is used
-            team = workspace.team
-            parts = team.at_most(min(steps.parts, self.split(n, 1, passes=1).parts))
-            team.run(
-                parts,
-                lambda part: self.backend.sample(
-                    symbols=drawn, state=state, scratch=steps.scratch, logits=steps.logits,
-                    barrier=team.barrier, prepared=steps.weights, params=self._flat, uniforms=uniforms,
-                    starts=never, plan=steps.plan.numbers, temperature=temperature, symbol_before=symbol,
-                    stop_symbol=-1 if stop_symbol is None else stop_symbol, part=part, parts=parts, n=n,
-                ),
-            )  # fmt: skip
-
     def out_of_range(self) -> ValueError:
         """The error if logits or a state are not finite; only parameters can cause this. Internal."""
         name, parameter = max(

@@ -15,12 +15,13 @@ from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks, memory
 from fastrnn.core.plan import window_plan
 from fastrnn.network.config import NetworkConfig
-from fastrnn.network.execution import SYMBOL_BYTES, Array, Execution, State, StateLike
+from fastrnn.network.drawing import Drawing
+from fastrnn.network.execution import SYMBOL_BYTES, Array, State, StateLike
 from fastrnn.network.initialization import check_initialization, initialize
 from fastrnn.network.snapshot import Snapshot
 
 
-class Network(Execution):
+class Network(Drawing):
     """A recurrent language model: one-hot input or embedding, layers of one cell, linear head.
 
     Many threads may use one network at once, as long as none of them changes its parameters. Results do

@@ -59,7 +59,8 @@ def test_no_backend_has_a_public_kernel_that_the_header_does_not_state():
     ]
     assert set(defined) - set(NAMES) == {
         *("one_hot", "sigmoid", "without", "philox", "kept", "dropout_mask", "bad_plan", "shape_of"),
-        *("bad_ranges", "is_frozen", "update"),
+        *("bad_ids", "bad_ranges", "is_frozen", "update", "penalized", "without_repeats", "filtered"),
+        "next_symbol",
         *(
             "head_weight",
             "run",

@@ -37,6 +37,8 @@ def whole_size(size: dict[str, int]) -> dict[str, int]:
     size = {**size, **{f"{len(cell.gates)}H": len(cell.gates) * size["H"] for cell in KINDS.values()}}
     size |= {f"{letter}p": -(-n // MAX_NR) * MAX_NR for letter, n in size.items()}
     size["B+1"] = size["B"] + 1
+    if "D" in size:
+        size["D+n"] = size["D"] + size["n"]
     return {"0": 0, "1": 1, "2": 2, **size}
 
 
@@ -49,8 +51,13 @@ def shape_of(argument: Argument, size: dict[str, int]) -> tuple[int, ...]:
 def draw_array(argument: Argument, shape: tuple[int, ...], size: dict[str, int], real: Any, rng: Any) -> Any:
     """Random values that are valid for the argument with this name."""
     V, dtype = size["V"], real if argument.c_type == "real" else DTYPES[argument.c_type]
-    if argument.name in {"ids", "inputs"}:
+    if argument.name in {"ids", "inputs", "symbols"}:
         return rng.integers(0, V, shape).astype(dtype)
+    if argument.name in {"places", "transitions", "distances"}:
+        lowest = -1 if argument.name == "transitions" else 0
+        return rng.integers(lowest, max(1, size["Q"]), shape).astype(dtype)
+    if argument.name == "uniforms":
+        return rng.random(shape)
     if argument.name == "targets":
         return rng.integers(-1, V, shape).astype(dtype)
     if argument.name == "starts":
@@ -74,7 +81,7 @@ def plan_of(
     """The plan for a kernel of a whole network, and the sizes of its flat arrays."""
     size = {"P": parameter_layout(shape).size, "Z": shape.Z, "L": shape.L, "V": shape.V, "H": shape.H}
     if kernel.name in {"network_prepare", "network_step", "sample"}:
-        plan, prepared = step_plan(shape, 1 if kernel.name == "sample" else B, split)
+        plan, prepared = step_plan(shape, B, split)
         return plan.numbers, {**size, "scratch": plan.size, "prepared": prepared}
     if kernel.name == "network_read":
         plan, prepared = reading_plan(shape, T, B, split)
@@ -110,6 +117,16 @@ def draw_arguments(
         "layer": seed % 3,
         "first": seed % 5,
         "dropout": 0.7,
+        "D": seed % 4,
+        "Q": seed % 5,
+        "top_k": 1 + seed % 6,
+        "top_p": 1 - seed % 3 / 8,
+        "min_p": seed % 2 / 9,
+        "penalty": 1.3,
+        "window": seed % 3,
+        "ngram": seed % 4,
+        "room": 9,
+        "stop_symbol": 0,
     }
     size = {**numbers, **size}
     plan = None
@@ -382,8 +399,7 @@ def test_c_refuses_wrong_dtypes_and_memory():
 
 @pytest.mark.parametrize("kernel", kernels(), ids=lambda kernel: kernel.name)
 def test_negative_sizes_are_refused_before_anything_is_read(kernel: Kernel, backend: str):
-    size = dict.fromkeys([*letters, "K", "J", "S", "W", "R", "M", "first", "symbol_before", "stop_symbol"], 1)
-    size["symbol_before"] = size["stop_symbol"] = 0
+    size = dict.fromkeys([*letters, "K", "J", "S", "W", "R", "M", "D", "Q", "first"], 1)
     for letter in [a.name for a in kernel.arguments if len(a.name) == 1 and a.name in size and a.name != "A"]:
         arguments = draw_arguments(kernel, size, np.float64, 0)
         arguments[[a.name for a in kernel.arguments].index(letter)] = -1
@@ -404,6 +420,46 @@ def test_symbols_outside_the_vocabulary_are_refused(name: str, symbol: int, back
             value[1] = symbol
     with pytest.raises(RuntimeError, match=re.escape(STATUS[BAD_SYMBOL])):
         call(get_backend(backend), name, arguments)
+
+
+SAMPLE = next(kernel for kernel in kernels() if kernel.name == "sample")
+
+
+@given(
+    size=st.fixed_dictionaries({letter: st.sampled_from(SIZES) for letter in "BVHn"}),
+    D=st.integers(0, 5),
+    seed=st.integers(0, 1000),
+    kind=st.sampled_from(list(KINDS)),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_samples_are_those_of_the_reference(
+    compiled: str, size: dict[str, int], D: int, seed: int, kind: str
+):
+    """In float64 a uniform number is nearly never so near a border that rounding decides."""
+    size = {**size, "T": 1, "D": D, "top_p": 1 - seed % 3 / 7}
+    shape = Shape(kind, 1 + seed % 2, size["V"], 0, size["H"], tied=False)
+    arguments = draw_arguments(SAMPLE, size, np.float64, seed, shape)
+    arguments[[argument.name for argument in SAMPLE.arguments].index("barrier")][...] = 0
+    found = []
+    for backend in (compiled, "numpy"):
+        own = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+        named = dict(zip([argument.name for argument in SAMPLE.arguments], own, strict=True))
+        plan = {name: named[name] for name in ("prepared", "params", "plan", "part", "parts")}
+        get_backend(backend).network_prepare(**plan)
+        call(get_backend(backend), "sample", own)
+        found.append(named)
+    for name in ("symbols", "inputs", "places"):
+        np.testing.assert_array_equal(found[0][name], found[1][name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["symbols", "inputs", "places", "transitions"])
+def test_a_sample_from_numbers_out_of_range_is_refused(name: str, backend: str):
+    size = {**dict.fromkeys("TBVHn", 3), "D": 2, "Q": 3}
+    for bad in (-2, 3):
+        arguments = draw_arguments(SAMPLE, size, np.float64, 0)
+        arguments[[argument.name for argument in SAMPLE.arguments].index(name)][1] = bad
+        with pytest.raises(RuntimeError, match=re.escape(STATUS[BAD_SYMBOL])):
+            call(get_backend(backend), "sample", arguments)
 
 
 def test_a_barrier_that_a_worker_left_stays_closed(compiled: str):

@@ -129,7 +129,11 @@ def draw_size(kernel: Kernel, rng: random.Random) -> tuple[dict[str, Any], Shape
     size["begin"], size["end"] = sorted(rng.choices(range(size["n"] + 1), k=2))
     size |= {"W": rng.choice([0, 1, 3]), "A": rng.choice([0, 1]), "first": rng.choice([0, 1, 5])}
     size["R"] = rng.choice([0, 1, 2, 5])
-    size |= {"symbol_before": rng.randrange(size["V"]), "stop_symbol": rng.randrange(-1, size["V"])}
+    size |= {
+        "D": rng.choice([0, 1, 7]),
+        "Q": rng.choice([0, 1, 5]),
+        "stop_symbol": rng.randrange(-1, size["V"]),
+    }
     size |= {"reduction": rng.choice([0, 1, 2]), "dropout": rng.choice([0.0, 0.3])}
     optimizer = rng.choice([SGD(momentum=0.9), *(kind() for kind in OPTIMIZERS.values())])
     size |= {"optimizer": optimizer.number, "M": optimizer.moments}
