@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import math
 import sys
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -241,6 +240,8 @@ class _LongText(ExitStack):
     """The bits and the text of a long line, in files without a name. It is a context, which closes them."""
 
     def __init__(self, form: Form) -> None:
+        import tempfile
+
         super().__init__()
         self._form = form
         self._numbers: IO[bytes] = self.enter_context(tempfile.TemporaryFile())  # noqa: SIM115

@@ -54,6 +54,8 @@ class _LongLine:
     #: The last symbol and the state before the line.
     before: int
     state: Any
+    #: Whether a byte order mark is left out that comes next.
+    leaves_out_mark: bool
     #: How many symbols and how many bytes were read.
     position: int = 0
     n_bytes: int = 0
@@ -147,19 +149,20 @@ class LineScorer:
         """The text of a line as the model reads it, or the error of one that is not in its encoding."""
         if not self._is_text:
             return line + end.encode()
+        mark = self._begins_with_mark()
         try:
             text = line.decode(self._encoding)
         except UnicodeError as error:
             return self._not_decodable(error, len(line))
         form = self._scorer.vocabulary.normalization
-        text = self._without_mark(text)
+        text = text.removeprefix(BYTE_ORDER_MARK) if mark else text
         return (text if form is None else normalized(text, form)) + end
 
-    def _without_mark(self, text: str) -> str:
-        """The beginning of a line without a byte order mark, if the line begins a text."""
-        text = text.removeprefix(BYTE_ORDER_MARK) if self._leaves_out_mark else text
-        self._leaves_out_mark = self._leaves_out_mark and not self._carry
-        return text
+    def _begins_with_mark(self) -> bool:
+        """Whether a byte order mark is left out at the beginning of the next line, which begins now."""
+        found = self._leaves_out_mark
+        self._leaves_out_mark = found and not self._carry
+        return found
 
     def _encodable(self, text: Any) -> Any:
         """The text, or the error of one with a symbol that the model does not know."""
@@ -199,15 +202,17 @@ class LineScorer:
         reading = self._reading if self._carry else self._scorer.new_reading()
         form = self._scorer.vocabulary.normalization
         decoder = Decoder(self._encoding, "keep", form) if self._is_text else None
-        return _LongLine(decoder, reading, reading.before, reading.state.copy())
+        mark = self._begins_with_mark()
+        return _LongLine(decoder, reading, reading.before, reading.state.copy(), mark)
 
     def _of_next(self, long: _LongLine, piece: bytes, end: str, *, is_end: bool) -> Floats:
         """The scores of the symbols that a piece completes."""
         text: Any = piece + end.encode()
         if long.decoder is not None:
             text = long.decoder.decode(piece, final=is_end)
-            is_begin = text and not long.position
-            text = (self._without_mark(text) if is_begin else text) + end
+            if text and long.leaves_out_mark:
+                text, long.leaves_out_mark = text.removeprefix(BYTE_ORDER_MARK), False
+            text += end
         bits = self._scorer.of_piece(long.reading, text, long.position, is_last=is_end, name="")
         long.position += len(text)
         long.n_bytes += len(piece)
