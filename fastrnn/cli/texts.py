@@ -81,7 +81,7 @@ def as_unit(model: Model, text: str | None) -> Any:
     return prime if model.vocabulary.unit == "character" else _tokens_of_words(model, prime.split())
 
 
-def _names(model: Model) -> Sequence[str]:
+def token_names(model: Model) -> Sequence[str]:
     """The names of a model's tokens, or their ids if they have no names."""
     from fastrnn.data.tokens import TokenVocabulary
 
@@ -92,7 +92,7 @@ def _names(model: Model) -> Sequence[str]:
 
 def _tokens_of_words(model: Model, words: list[str]) -> list[int]:
     """The ids of the tokens with these names."""
-    tokens = {name: token for token, name in enumerate(_names(model))}
+    tokens = {name: token for token, name in enumerate(token_names(model))}
     for word in words:
         if word not in tokens:
             raise ValueError(f"{word!r} is not among the model's {len(tokens)} tokens")
@@ -100,10 +100,10 @@ def _tokens_of_words(model: Model, words: list[str]) -> list[int]:
 
 
 def write_sample(model: Model, pieces: Iterator[Any]) -> None:
-    """Write a sample to stdout while it is drawn, then a line end. Tokens are written as in `_names`."""
+    """Write a sample to stdout while it is drawn, then a line end. Tokens are written as in `token_names`."""
     sample = Sample()
     if model.vocabulary.unit == "token":
-        names = _names(model)
+        names = token_names(model)
         words = (" ".join(names[token] for token in piece) for piece in pieces if len(piece))
         pieces = (f"{' ' * (place > 0)}{some}" for place, some in enumerate(words))
     for piece in pieces:
