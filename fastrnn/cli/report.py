@@ -72,6 +72,8 @@ def _texts(
     model: Model, pieces: Iterator[Any], name: str, unknown: str | float | None, *, by_lines: bool
 ) -> Iterator[tuple[Any, bool]]:
     """The texts of a file that comes in pieces, each with whether it is whole."""
+    import numpy as np
+
     from fastrnn.data.text_file import iter_lines
 
     texts = _joined(iter_lines(pieces) if by_lines else ((piece, False) for piece in pieces))
@@ -87,7 +89,9 @@ def _texts(
     def words_of(text: str, is_whole: bool) -> list[str]:
         return text.split() if is_whole else text.split()[:-1]  # the last word may be cut
 
-    return (([*map(read, words_of(text, is_whole))], is_whole) for text, is_whole in texts)
+    return (
+        (np.array([*map(read, words_of(text, is_whole))], np.int64), is_whole) for text, is_whole in texts
+    )
 
 
 def _joined(pieces: Iterable[tuple[Any, bool]]) -> Iterator[tuple[Any, bool]]:

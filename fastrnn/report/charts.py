@@ -20,8 +20,8 @@ MOST_POINTS = 400
 #: From this number on, labels have exponents; losses of a larger magnitude are drawn at the largest one.
 FEW_DIGITS, LARGEST = 1e9, 1e100
 
-#: The shortest range of an axis.
-SHORTEST = 1e-9
+#: The shortest range of an axis, relative to its numbers.
+SHORTEST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,17 @@ def _round_step(step: float) -> float:
 
 def horizontal(low: float, high: float) -> Axis:
     """A horizontal axis of a chart."""
-    return Axis(low, max(high, low + SHORTEST), LEFT, WIDTH - RIGHT)
+    return Axis(low, _above(low, high), LEFT, WIDTH - RIGHT)
 
 
 def vertical(low: float, high: float) -> Axis:
     """A vertical axis of a chart."""
-    return Axis(low, max(high, low + SHORTEST), HEIGHT - BOTTOM, TOP)
+    return Axis(low, _above(low, high), HEIGHT - BOTTOM, TOP)
+
+
+def _above(low: float, high: float) -> float:
+    """The upper end of an axis, which is clearly above the lower one."""
+    return max(high, low + SHORTEST * max(1.0, abs(low)))
 
 
 def path(x: Axis, y: Axis, points: Iterable[tuple[float, float]]) -> str:

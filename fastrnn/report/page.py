@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from fastrnn.report.passages import Passage, strangest
 from fastrnn.report.symbols import Sign, Signs
 from fastrnn.report.trace import Trace
 from fastrnn.report.units import LEVELS, Unit, explained_units
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -159,28 +162,33 @@ class Names:
     text: str = "the text"
 
 
-def render(seen: Seen, names: Names) -> str:
-    """The page of a report, as HTML.
+def template() -> jinja2.Template:
+    """The template of the page.
 
     Raises
     ------
-    ImportError
+    ValueError
         The package jinja2 is not installed.
     """
     try:
         import jinja2
-        from markupsafe import Markup
     except ImportError as error:
-        raise ImportError("a report needs the package jinja2: pip install 'fastrnn[report]'") from error
-    environment = jinja2.Environment(
+        raise ValueError("a report needs the package jinja2: pip install 'fastrnn[report]'") from error
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    style, script = (_static(name) for name in ("report.css", "report.js"))
-    return environment.get_template("report.html.jinja").render(
+    ).get_template("report.html.jinja")
+
+
+def render(page: jinja2.Template, seen: Seen, names: Names) -> str:
+    """The page of a report, as HTML."""
+    from markupsafe import Markup
+
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    return page.render(
         **_content(seen, names),
         style=Markup(style),  # noqa: S704  (a file of this package)
         style_hash=_hash(style),
@@ -250,10 +258,6 @@ def _legend() -> list[tuple[str, str]]:
         f"{lows[-1]}+"
     ]
     return list(zip(ranges, [f"1/{2**low:,}" if low else "1" for low in lows], strict=True))
-
-
-def _static(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

@@ -11,7 +11,7 @@ from fastrnn.core.atomic import write_atomically
 from fastrnn.core.checks import shown
 from fastrnn.model.model import Model
 from fastrnn.report.excerpt import Excerpt
-from fastrnn.report.page import Names, Seen, render
+from fastrnn.report.page import Names, Seen, render, template
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Report:
     @classmethod
     def of(cls, model: Model, excerpt: Excerpt, unknown: str | float | None, names: Names) -> Report:
         """The report of an excerpt. Internal."""
-        return cls(render(Seen.of(model, excerpt, unknown), names))
+        page = template()
+        return cls(render(page, Seen.of(model, excerpt, unknown), names))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the page to a file, whole or not at all.
@@ -79,9 +80,7 @@ def show(model: Model, text: Any, *, unknown: str | float | None = None) -> Repo
     TypeError
         The model is not a `Model`, or the text is not of its type.
     ValueError
-        As in `Model.surprisal`.
-    ImportError
-        jinja2 is not installed.
+        As in `Model.surprisal`; or jinja2 is not installed.
     """
     if not isinstance(model, Model):
         raise TypeError(f"model={shown(model)} must be a fastrnn.Model")
