@@ -86,12 +86,11 @@ def _texts(
             raise ValueError(f"{name} has {word!r}, which is not among the model's {len(ids)} tokens")
         return ids.get(word, -1)
 
-    def words_of(text: str, is_whole: bool) -> list[str]:
-        return text.split() if is_whole else text.split()[:-1]  # the last word may be cut
+    def tokens_of(text: str, *, is_whole: bool) -> Any:
+        words = text.split() if is_whole else text.split()[:-1]  # the last word may be cut
+        return np.array([*map(read, words)], np.int64)
 
-    return (
-        (np.array([*map(read, words_of(text, is_whole))], np.int64), is_whole) for text, is_whole in texts
-    )
+    return ((tokens_of(text, is_whole=is_whole), is_whole) for text, is_whole in texts)
 
 
 def _joined(pieces: Iterable[tuple[Any, bool]]) -> Iterator[tuple[Any, bool]]:

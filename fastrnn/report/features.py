@@ -129,4 +129,4 @@ def _varies(values: NDArray[np.float64]) -> bool:
     if not values.size:
         return False
     mean = values.cumsum()[-1] / len(values)
-    return min((values > mean).sum(), (values < mean).sum()) >= MIN_OCCURRENCES
+    return bool(min((values > mean).sum(), (values < mean).sum()) >= MIN_OCCURRENCES)

@@ -1,8 +1,8 @@
 """Build the packages and try them like a new user: ``make package``.
 
 A source distribution is built. From it, a wheel is built with a C compiler, whose warnings are errors, and
-another without one. Each wheel is installed into a new environment, outside the source tree. It runs the preset
-scratch on every backend that it must have, and makes reports, whose template is a file of the package.
+another without one. Each wheel is installed into a new environment, outside the source tree, and runs the
+preset scratch on every backend that it must have. It also makes reports: their template is in the wheel.
 """
 
 from __future__ import annotations
