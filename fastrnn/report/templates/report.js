@@ -4,7 +4,8 @@
 const element = (id) => document.getElementById(id);
 const data = JSON.parse(element("data").textContent);
 const text = element("text");
-const spans = text.getElementsByTagName("span");
+const spans = Array.from(text.getElementsByTagName("span"));
+const places = new Map(spans.map((span, place) => [span, place]));
 const n = data.shown.length;
 const K = n ? data.top.length / n : 0;
 const SURPRISE = 600; // hundredths of a bit
@@ -124,8 +125,7 @@ const MOVES = {
 };
 
 function pointedAt(event) {
-  const span = event.target.closest("#text span");
-  return span ? Array.prototype.indexOf.call(spans, span) : -1;
+  return places.get(event.target) ?? -1;
 }
 
 // ---- Colours -----------------------------------------------------------------------------------------------
