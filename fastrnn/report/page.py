@@ -111,7 +111,7 @@ class Seen:
         return [
             *found,
             ("perplexity", f"{perplexity(total / len(bits)):.4g}"),
-            ("top prediction came", f"{calibration.came:.1%}"),
+            ("top prediction came", f"{100 * calibration.came:.1f} %"),
             (f"{unit}s", f"{len(self.signs):,}"),
         ]
 
@@ -126,7 +126,7 @@ class Seen:
         return {
             "unit": self.model.vocabulary.unit,
             "shown": [_place(table, sign) for sign in self.signs],
-            "bits": np.where(np.isnan(bits), -1, np.rint(100 * bits.clip(0, 1e6))).astype(int).tolist(),
+            "bits": np.where(np.isnan(bits), -1, np.rint(1000 * bits.clip(0, 1e6))).astype(int).tolist(),
             "rank": forecast.rank.tolist(),
             "top": [place_of[symbol] for symbol in forecast.symbols.ravel().tolist()],
             "shares": np.rint(10_000 * forecast.probabilities).astype(int).ravel().tolist(),
@@ -257,7 +257,7 @@ def _legend() -> list[tuple[str, str]]:
     ranges = [f"{low}\N{EN DASH}{high}" for low, high in zip(lows, LEVEL_BITS, strict=False)] + [
         f"{lows[-1]}+"
     ]
-    return list(zip(ranges, [f"1/{2**low:,}" if low else "1" for low in lows], strict=True))
+    return list(zip(ranges, [f"1/{2**low}" if low else "1" for low in lows], strict=True))
 
 
 def _hash(text: str) -> str:

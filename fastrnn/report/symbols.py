@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from fastrnn.data.tokens import TokenVocabulary
 from fastrnn.data.vocabulary import Text, Vocabulary, code_points
 
-#: The signs of control characters that have one that is better known than their picture.
+#: The signs of two control characters that are usual in texts.
 SIGNS = {"\n": "↵", "\t": "⇥"}
 
-#: The first of Unicode's pictures of control characters, and the picture of DELETE.
-CONTROL_PICTURES, DELETE_PICTURE = 0x2400, "␡"
+#: Abbreviations of the control characters from 0 on (ISO 6429). Few fonts have Unicode's pictures of them.
+CONTROLS = (
+    "NUL SOH STX ETX EOT ENQ ACK BEL BS HT LF VT FF CR SO SI "
+    "DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US"
+).split()  # noqa: SIM905  (a list would have a line for each)
+DELETE = 0x7F
 
 #: The sign of a document's end, and of the unknown symbol.
 END, UNKNOWN = "∎", "�"
@@ -32,7 +36,7 @@ class Sign:
     name
         Its name, such as ``U+0065 LATIN SMALL LETTER E``.
     is_itself
-        Whether ``text`` is the symbol, and not a picture or an escape of it.
+        Whether ``text`` is the symbol, and not something that stands for it.
     ends_line
         Whether a new line begins after it.
     """
@@ -51,24 +55,21 @@ class Sign:
 
 
 def sign_of_character(character: str) -> Sign:
-    """The sign of a character: itself, a picture of a control character, or an escape as in a str's repr."""
+    """The sign of a character: itself, the abbreviation of a control character, or an escape as in a repr."""
     code = ord(character)
     name = f"U+{code:04X} {unicodedata.name(character, '')}".rstrip()
     if character == " ":
         return Sign(" ", name)
-    if character in SIGNS:
-        kind = {"\n": "LINE FEED", "\t": "CHARACTER TABULATION"}[character]
-        return Sign(SIGNS[character], f"{name} {kind}", is_itself=False, ends_line=character == "\n")
-    if code < ord(" ") or code == 0x7F:
-        picture = chr(CONTROL_PICTURES + code) if code < ord(" ") else DELETE_PICTURE
-        kind = unicodedata.name(picture).removeprefix("SYMBOL FOR ")
-        return Sign(picture, f"{name} {kind}", is_itself=False)
+    if code < len(CONTROLS) or code == DELETE:
+        control = "DEL" if code == DELETE else CONTROLS[code]
+        text = SIGNS.get(character, control)
+        return Sign(text, f"{name} control character {control}", is_itself=False, ends_line=character == "\n")
     text = character if character.isprintable() else repr(character)[1:-1]
     return Sign(text, name, is_itself=text == character)
 
 
 def sign_of_byte(byte: int) -> Sign:
-    """The sign of a byte: a printable character of ASCII, a picture of a control character, or two digits."""
+    """The sign of a byte: a character of ASCII as `sign_of_character` has it, or two digits."""
     if byte < 0x80:
         sign = sign_of_character(chr(byte))
         return Sign(sign.text, f"byte 0x{byte:02x}", sign.is_itself, sign.ends_line)

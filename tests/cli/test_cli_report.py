@@ -40,7 +40,7 @@ def test_a_file_and_stdin_have_the_same_page_as_in_python(tmp_path: Path, saved:
     result = run("report", model, text, "-o", page, "--backend", "numpy", "--unknown", 0.5)
     assert (result.exit_code, result.stdout) == (0, ""), result.stderr
     assert result.stderr == f"wrote {page}\n"
-    assert lines_of(page) == ["abc␍↵", "de↵"]
+    assert lines_of(page) == ["abcCR↵", "de↵"]
     title = re.search("<title>(.*?)</title>", page.read_text(encoding="utf-8"))[1]
     assert title == "What model.safetensors sees in t&lt;b&gt;.txt"
     expected = fastrnn.show(fastrnn.load(model, backend="numpy"), "abc\r\nde\n", unknown=0.5).html

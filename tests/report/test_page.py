@@ -81,11 +81,11 @@ def test_a_hostile_text_and_names_are_shown_and_do_nothing():
     assert page.tags.count("script") == 2
     expected = HOSTILE
     for character, sign in {
-        "\0": "␀",
-        "\x1b": "␛",
+        "\0": "NUL",
+        "\x1b": "ESC",
         "\u202e": r"\u202e",
         "\u2066": r"\u2066",
-        "\r": "␍",
+        "\r": "CR",
         "\n": "↵",
         "\ufeff": r"\ufeff",
         "\u2028": r"\u2028",
@@ -120,7 +120,7 @@ def test_every_kind_of_model_has_a_page(unit: str, documents: bool):
     model = random_model(unit, documents=documents, backend="numpy")
     text = {"character": "ab\ncd", "byte": b"ab\ncd\xff", "token": [1, 2, 5]}[unit]
     signs = {"character": ["a", "b", "↵", "c", "d"], "byte": ["a", "b", "↵", "c", "d", "ff"]}
-    expected = signs.get(unit, ["cat", "<b>", "␛[31m"])
+    expected = signs.get(unit, ["cat", "<b>", "ESC[31m"])
     page = page_of(model, [text, text])
     found = [sign for line in page.lines for sign in line]
     assert found == (expected + ["∎"] * documents) * 2
@@ -134,7 +134,7 @@ def test_the_data_is_what_the_trace_says():
     model = random_model(backend="numpy", dtype="float64")
     data = json.loads(page_of(model, "abc\nXa", unknown="skip").scripts[0])
     bits = model.surprisal("abc\na")
-    assert data["bits"] == [*np.rint(100 * bits[:4]), -1, round(100 * bits[4])]
+    assert data["bits"] == [*np.rint(1000 * bits[:4]), -1, round(1000 * bits[4])]
     shown = [data["signs"][place][0] for place in data["shown"]]
     assert shown == ["a", "b", "c", "↵", "X", "a"]
     assert len(data["top"]) == len(data["shares"]) == 5 * 6

@@ -8,7 +8,7 @@ const spans = Array.from(text.getElementsByTagName("span"));
 const places = new Map(spans.map((span, place) => [span, place]));
 const n = data.shown.length;
 const K = n ? data.top.length / n : 0;
-const SURPRISE = 600; // hundredths of a bit
+const SURPRISE = 6000; // thousandths of a bit
 let chosen = 0;
 let unit = -1;
 
@@ -27,7 +27,7 @@ function expected(place) {
 }
 
 function scoreOf(place) {
-  const bits = data.bits[place] / 100;
+  const bits = data.bits[place] / 1000;
   if (bits < 0) return "Not scored: the model does not know this symbol.";
   const score = `${bits.toFixed(2)} bits, probability ${percent(10000 * 2 ** -bits)}`;
   if (!data.rank[place]) return `${score}; the model does not know this symbol.`;
@@ -57,7 +57,7 @@ function show(place) {
   if (unit >= 0) {
     const { name: of, largest, levels } = data.units[unit];
     const value = ((levels.charCodeAt(place) - "e".charCodeAt(0)) / 4) * largest;
-    element("activation").textContent = `Activation of ${of}: about ${value.toFixed(2)}`;
+    element("activation").textContent = `Activation of ${of}: about ${value.toFixed(2).replace("-", "−")}`;
   }
 }
 
@@ -137,11 +137,12 @@ function colourBy(which) {
     const list = spans[place].classList;
     list.replace(list[0], letter + levels[place]);
   }
+  element("surprisal-title").textContent = `The text, coloured by ${unit < 0 ? "surprisal" : data.units[unit].name}`;
   element("legend-surprisal").hidden = unit >= 0;
   element("legend-unit").hidden = unit < 0;
   if (unit >= 0) {
     const { largest } = data.units[unit];
-    element("unit-low").textContent = (-largest).toFixed(2);
+    element("unit-low").textContent = `−${largest.toFixed(2)}`;
     element("unit-high").textContent = `+${largest.toFixed(2)}`;
   }
   element("colour").value = unit;
