@@ -12,10 +12,10 @@ from fastrnn.data.vocabulary import Text, Vocabulary, code_points
 SIGNS = {"\n": "↵", "\t": "⇥"}
 
 #: Abbreviations of the control characters from 0 on (ISO 6429). Few fonts have Unicode's pictures of them.
-CONTROLS = (
+CONTROLS = (  # noqa: SIM905  (a list would have a line for each)
     "NUL SOH STX ETX EOT ENQ ACK BEL BS HT LF VT FF CR SO SI "
     "DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US"
-).split()  # noqa: SIM905  (a list would have a line for each)
+).split()
 DELETE = 0x7F
 
 #: The sign of a document's end, and of the unknown symbol.
