@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastrnn.model.loading import load
     from fastrnn.model.model import Model
     from fastrnn.network.network import Network
+    from fastrnn.report.show import show
     from fastrnn.training.events import Callback
     from fastrnn.training.settings import read_settings
     from fastrnn.training.train import train
@@ -51,6 +52,7 @@ __all__ = [
     "optimizers",
     "read_settings",
     "schedules",
+    "show",
     "train",
 ]
 
@@ -68,6 +70,7 @@ _HOMES = {
     "get_backend": "backends.registry",
     "load": "model.loading",
     "read_settings": "training.settings",
+    "show": "report.show",
     "train": "training.train",
 }
 

@@ -13,6 +13,7 @@ from fastrnn.cli.evaluate import evaluate
 from fastrnn.cli.info import info
 from fastrnn.cli.plot import plot
 from fastrnn.cli.program import Program
+from fastrnn.cli.report import report
 from fastrnn.cli.sample import sample
 from fastrnn.cli.score import score
 from fastrnn.cli.tokens import tokens
@@ -27,5 +28,5 @@ def main() -> None:
     """Train, score and sample small recurrent language models on a CPU."""
 
 
-for command in (train, sample, score, evaluate, tokens, info, plot, demo):
+for command in (train, sample, score, evaluate, tokens, info, plot, report, demo):
     main.add_command(command)

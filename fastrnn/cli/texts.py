@@ -96,12 +96,12 @@ def as_unit(model: Model, text: str | None, name: str) -> Any:
 def as_str(model: Model, text: Any) -> str:
     """A text of a model as a str: bytes as UTF-8 with Python's ``surrogateescape``, tokens as their names."""
     if model.vocabulary.unit == "token":
-        names = _names(model)
+        names = token_names(model)
         return " ".join(names[token] for token in text)
     return text if isinstance(text, str) else bytes(text).decode("utf-8", "surrogateescape")
 
 
-def _names(model: Model) -> Sequence[str]:
+def token_names(model: Model) -> Sequence[str]:
     """The names of a model's tokens, or their ids if they have no names."""
     from fastrnn.data.tokens import TokenVocabulary
 
@@ -112,7 +112,7 @@ def _names(model: Model) -> Sequence[str]:
 
 def _tokens_of_words(model: Model, words: list[str]) -> list[int]:
     """The ids of the tokens with these names."""
-    tokens = {name: token for token, name in enumerate(_names(model))}
+    tokens = {name: token for token, name in enumerate(token_names(model))}
     for word in words:
         if word not in tokens:
             raise ValueError(f"{word!r} is not among the model's {len(tokens)} tokens")
@@ -120,7 +120,7 @@ def _tokens_of_words(model: Model, words: list[str]) -> list[int]:
 
 
 def write_sample(model: Model, pieces: Iterator[Any], end: str = "\n") -> None:
-    """Write a sample to stdout while it is drawn, and then its end. Tokens are written as in `_names`."""
+    """Write a sample to stdout while it is drawn, and then its end. Tokens are written by their names."""
     sample = Sample()
     if model.vocabulary.unit == "token":
         words = (as_str(model, piece) for piece in pieces if len(piece))

@@ -2,7 +2,7 @@
 
 A source distribution is built. From it, a wheel is built with a C compiler, whose warnings are errors, and
 another without one. Each wheel is installed into a new environment, outside the source tree, and runs the
-preset scratch on every backend that it must have.
+preset scratch on every backend that it must have. It also makes reports: their template is in the wheel.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import fastrnn
 for backend in {backends}:
     model = fastrnn.train("hello", preset="scratch", backend=backend)
     assert f"{{model.history[-1]['loss']:.4f}}" == "0.0011", model
+    fastrnn.show(model, "hello").save("report.html")
 assert "site-packages" in fastrnn.__file__, fastrnn.__file__
 """
 
@@ -57,7 +58,7 @@ def try_wheel(wheel: Path, folder: Path, backends: list[str]) -> None:
     """Install a wheel into a new environment and run the preset scratch there."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", wheel)
+    run(python, "-m", "pip", "install", "--quiet", f"{wheel}[report]")
     run(python, "-c", HELLO.format(backends=backends), cwd=folder)
     told = json.loads(run(folder / "bin" / "fastrnn", "info", "--json", cwd=folder))
     missing = {name for name, text in told["backends"].items() if text.startswith("missing")}

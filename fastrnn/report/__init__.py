@@ -1,0 +1,1 @@
+"""Floor 7: a page that shows what a model sees in a text."""
