@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fastrnn.core.checks import shown
+from fastrnn.data.lines import lines_of
 from fastrnn.data.sources import require_order, values_of
-from fastrnn.data.text_file import lines_of
 from fastrnn.data.vocabulary import Text, Vocabulary, whole_numbers
 
 #: The most symbols that a report shows; the end of a document counts as one.
