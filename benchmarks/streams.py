@@ -34,10 +34,10 @@ def model(options: argparse.Namespace) -> fastrnn.Model:
 
 
 def seconds_of(run: Callable[[], object]) -> float:
-    """The seconds of a call."""
-    began = time.perf_counter()
+    """The processor time of a call, which waits for nothing."""
+    began = time.thread_time()
     run()
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 def batched(scored: fastrnn.Model, rows: int, steps: int) -> Callable[[], object]:

@@ -485,11 +485,12 @@ fr_status FR(network_step)(
     const int64_t *plan,   /* flat */
     int64_t part, int64_t parts, int64_t B);
 
-/* The same as network_losses, with weights that network_prepare packed. The plan is made for at least
- * min(T, ⌈FR_KC/B⌉) steps. The arrays (T, B) may be the first steps of longer ones. Inputs and targets may overlap:
- * each target is the next input. */
+/* The same as network_losses, with weights that network_prepare packed, and with losses in units of so many nats. They
+ * are added to the totals in the order of the steps. The plan is made for at least min(T, ⌈FR_KC/B⌉) steps. The arrays
+ * (T, B) may be the first steps of longer ones. Inputs and targets may overlap: each target is the next input. */
 fr_status FR(network_read)(
     double *losses,         /* (T, B) */
+    double *totals,         /* (B) (+=) */
     real *state,            /* (Z, L, B, H) (in, out) */
     real *scratch,          /* flat (scratch) */
     int32_t *barrier,       /* (FR_BARRIER) (in, out) */
@@ -499,7 +500,7 @@ fr_status FR(network_read)(
     const int32_t *targets, /* (T, B) */
     const uint8_t *starts,  /* (T, B) */
     const int64_t *plan,    /* flat */
-    int64_t part, int64_t parts, int64_t T, int64_t B);
+    double unit, int64_t part, int64_t parts, int64_t T, int64_t B);
 
 /* Draws n symbols, each from softmax(logits / temperature): with e = exp((logits - largest) / temperature) and the
  * symbol's uniform number u, the first v with e_0 + … + e_v > u · Σe; at temperature 0, the first of the largest

@@ -102,11 +102,25 @@ fr_status FR(network_step)(real *logits, real *state, real *scratch, int32_t *ba
     return FR_OK;
 }
 
-fr_status FR(network_read)(double *losses, real *state, real *scratch, int32_t *barrier, const real *prepared,
-                           const real *params, const int32_t *inputs, const int32_t *targets, const uint8_t *starts,
-                           const int64_t *plan, int64_t part, int64_t parts, int64_t T, int64_t B)
+/* Converts the losses to another unit, and adds them to the totals. */
+static void add_up(double *losses, double *totals, double unit, int64_t T, int64_t B)
+{
+    for (int64_t t = 0; t < T; t++)
+        for (int64_t b = 0; b < B; b++) {
+            losses[t * B + b] /= unit;
+            totals[b] += losses[t * B + b];
+        }
+}
+
+fr_status FR(network_read)(double *losses, double *totals, real *state, real *scratch, int32_t *barrier,
+                           const real *prepared, const real *params, const int32_t *inputs, const int32_t *targets,
+                           const uint8_t *starts, const int64_t *plan, double unit, int64_t part, int64_t parts,
+                           int64_t T, int64_t B)
 {
     const fr_worker worker = {barrier, part, parts};
     const fr_window x = {inputs, targets, starts, state, 1.0, NO_DROPOUT};
-    return forward(losses, NULL, scratch, prepared, params, x, worker, fr_sizes_of(plan, T, B));
+    FR_RETURN_IF_BAD(forward(losses, NULL, scratch, prepared, params, x, worker, fr_sizes_of(plan, T, B)));
+    if (part == 0) /* all workers have waited at the end of the window */
+        add_up(losses, totals, unit, T, B);
+    return FR_OK;
 }

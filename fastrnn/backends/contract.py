@@ -261,14 +261,15 @@ KERNELS: Final = {kernel.name: kernel for kernel in (
         Argument("B", "int64_t", "number"),
     )),
     Kernel("network_read", (
-        Argument("losses", "double", "output", ("T", "B")),
+        Argument("losses", "double", "output", ("T", "B")), Argument("totals", "double", "added", ("B",)),
         Argument("state", "real", "updated", ("Z", "L", "B", "H")), Argument("scratch", "real", "scratch"),
         Argument("barrier", "int32_t", "updated", ("BARRIER",)), Argument("prepared", "real", "input"),
         Argument("params", "real", "input", ("P",)), Argument("inputs", "int32_t", "input", ("T", "B")),
         Argument("targets", "int32_t", "input", ("T", "B")),
         Argument("starts", "uint8_t", "input", ("T", "B")), Argument("plan", "int64_t", "input"),
-        Argument("part", "int64_t", "number"), Argument("parts", "int64_t", "number"),
-        Argument("T", "int64_t", "number"), Argument("B", "int64_t", "number"),
+        Argument("unit", "double", "number"), Argument("part", "int64_t", "number"),
+        Argument("parts", "int64_t", "number"), Argument("T", "int64_t", "number"),
+        Argument("B", "int64_t", "number"),
     )),
     Kernel("sample", (
         Argument("symbols", "int32_t", "output", ("n",)),

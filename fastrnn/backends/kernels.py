@@ -281,12 +281,13 @@ class Kernels:
             self._fail("network_step", status)
 
     def network_read(
-        self, *, losses: Floats, state: Reals, scratch: Reals, barrier: Ids, prepared: Reals, params: Reals,
-        inputs: Ids, targets: Ids, starts: Flags, plan: Sizes, part: int, parts: int, T: int, B: int,
+        self, *, losses: Floats, totals: Floats, state: Reals, scratch: Reals, barrier: Ids, prepared: Reals,
+        params: Reals, inputs: Ids, targets: Ids, starts: Flags, plan: Sizes, unit: float, part: int,
+        parts: int, T: int, B: int,
     ) -> None:
         status = self._kernels["network_read"](
-            losses, state, scratch, barrier, prepared, params, inputs, targets, starts, plan, part, parts, T,
-            B,
+            losses, totals, state, scratch, barrier, prepared, params, inputs, targets, starts, plan, unit,
+            part, parts, T, B,
         )
         if status != 0:
             self._fail("network_read", status)

@@ -758,24 +758,18 @@ def network_step(
 
 
 def network_read(
-    losses: Reals, state: Reals, scratch: Reals, barrier: Ids, prepared: Reals, params: Reals, inputs: Ids,
-    targets: Ids, starts: Starts, plan: NDArray[np.int64], part: int, parts: int, T: int, B: int,
+    losses: Reals, totals: Reals, state: Reals, scratch: Reals, barrier: Ids, prepared: Reals, params: Reals,
+    inputs: Ids, targets: Ids, starts: Starts, plan: NDArray[np.int64], unit: float, part: int, parts: int,
+    T: int, B: int,
 ) -> int:  # fmt: skip
-    return network_losses(
-        losses[:T],
-        state,
-        scratch,
-        barrier,
-        params,
-        inputs[:T],
-        targets[:T],
-        starts[:T],
-        plan,
-        part,
-        parts,
-        T,
-        B,
+    found = losses[:T]
+    status = network_losses(
+        found, state, scratch, barrier, params, inputs[:T], targets[:T], starts[:T], plan, part, parts, T, B
     )
+    if status == OK and part == 0:
+        found /= unit
+        totals[:] = np.cumsum(np.concatenate([totals[np.newaxis], found]), axis=0)[-1]
+    return status
 
 
 def draw(logits: Reals, uniform: float, temperature: float) -> int:

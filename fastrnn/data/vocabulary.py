@@ -236,6 +236,10 @@ class Vocabulary:
         table[self.symbols] = np.arange(len(self.symbols), dtype=np.int32)
         return table
 
+    def ids_of_known(self, text: str) -> NDArray[np.int32]:
+        """The ids of characters that are all in the vocabulary."""
+        return self._ids.take(np.frombuffer(text.encode("utf-32-le"), np.uint32))
+
     def encode(self, text: Text, *, unknown: str | float = "error") -> NDArray[np.int32]:
         """The ids of a text's symbols; it is first read as `newlines` and `normalization` say.
 

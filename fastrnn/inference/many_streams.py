@@ -203,7 +203,7 @@ class Streams:
         with self._lock:
             keys = list(texts)
             slots = self._slots_of(keys)
-            return self._read(keys, slots, *self._encoded(keys, slots, [texts[key] for key in keys]))
+            return self._read(keys, slots, *self._encoded(keys, slots, list(texts.values())))
 
     def end(self, keys: Iterable[Hashable]) -> dict[Hashable, Floats]:
         """End some of the texts, and begin the next ones; returns what `Stream.end` returns, by key.
@@ -294,16 +294,18 @@ class Streams:
     ) -> dict[Hashable, Floats]:
         """The bits of some texts, whose places then change."""
         reader, rows = self._reader, self._rows
-        is_known = ids >= 0
-        known, so_far = ids[is_known], np.append(0, np.cumsum(is_known))
-        ends = np.cumsum(lengths)
-        known_lengths = so_far[ends] - so_far[ends - lengths]
-        bits, before, state = self._bits(slots, known, known_lengths)
+        known, known_lengths, ends = ids, lengths, np.cumsum(lengths)
+        if reader.scorer.unknown not in {"error", "symbol"}:
+            is_known = ids >= 0
+            so_far = np.append(0, np.cumsum(is_known))
+            known, known_lengths = ids[is_known], so_far[ends] - so_far[ends - lengths]
+        bits, totals, before, state = self._bits(slots, known, known_lengths)
         bits = reader.with_unknown(bits, ids)
         scored = known_lengths if reader.scorer.unknown == "skip" else lengths
-        stops = np.cumsum(scored).tolist()
-        each = [bits[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
-        totals = self._totals(slots, bits, scored, each)
+        each = _cut(bits, scored)
+        if len(bits) > len(known):
+            earlier = rows.total_bits[slots].tolist()
+            totals = np.array([added(total, some) for total, some in zip(earlier, each, strict=True)])
         if not np.isfinite(totals).all():
             self._refuse(keys, slots, np.split(ids, ends[:-1]), totals)
         rows.before[slots], rows.total_bits[slots] = before, totals
@@ -314,28 +316,21 @@ class Streams:
             self._keep_rests(slots.tolist(), rests)
         return dict(zip(keys, each, strict=True))
 
-    def _bits(self, slots: Numbers, ids: Ids, lengths: Numbers) -> tuple[Floats, Ids, Array]:
-        """The bits of known ids, joined, and what follows: the last ids (B), the states before them."""
+    def _bits(self, slots: Numbers, ids: Ids, lengths: Numbers) -> tuple[Floats, Floats, Ids, Array]:
+        """The bits of known ids, joined; by stream, the totals, the last ids, the states before these."""
         reader, rows = self._reader, self._rows
-        before, bits = rows.before[slots], np.empty(len(ids))
+        before, totals, bits = rows.before[slots], rows.total_bits[slots], np.empty(len(ids))
         ends = np.cumsum(lengths)
         begins, last = ends - lengths, lengths > 0
         fresh = (before < 0) & last  # the beginnings of running texts
         heads = ids[begins[fresh]]
         bits[begins[fresh]], before[fresh] = reader.first_bits[heads], heads
+        totals[fresh] += reader.first_bits[heads]
         state = reader.snapshot.read_rows(
-            bits, before, rows.state, slots, ids, begins + fresh, lengths - fresh
+            bits, totals, before, rows.state, slots, ids, begins + fresh, lengths - fresh
         )
         before[last] = ids[ends[last] - 1]
-        return bits, before, state
-
-    def _totals(self, slots: Numbers, bits: Floats, lengths: Numbers, each: list[Floats]) -> Floats:
-        """The sums of the bits of each stream so far, with these."""
-        totals = self._rows.total_bits[slots]
-        if lengths.max(initial=0) <= 1:
-            totals[lengths > 0] += bits
-            return totals
-        return np.array([added(total, some) for total, some in zip(totals.tolist(), each, strict=True)])
+        return bits, totals, before, state
 
     def _refuse(self, keys: list[Hashable], slots: Numbers, ids: list[Ids], totals: Floats) -> None:
         """Raise the error of the first stream whose bits are not finite."""
@@ -345,3 +340,11 @@ class Streams:
             finite(totals[at])
         except ValueError as error:
             raise ValueError(f"{checks.shown(keys[at])}: {error}") from None
+
+
+def _cut(bits: Floats, lengths: Numbers) -> list[Floats]:
+    """Cut an array into parts of these lengths."""
+    if (lengths == 1).all():
+        return list(bits[:, np.newaxis])
+    stops = np.cumsum(lengths).tolist()
+    return [bits[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]

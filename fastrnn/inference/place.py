@@ -38,6 +38,4 @@ class Place(NamedTuple):
 
 def added(total: float, bits: Floats) -> float:
     """A total and bits, added in their order: so the sum is the same however a text is cut."""
-    if len(bits) == 1:
-        return total + bits.item()
     return float(np.add.accumulate(np.concatenate(([total], bits)))[-1])

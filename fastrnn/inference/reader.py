@@ -34,6 +34,11 @@ from fastrnn.inference.stream_state import Identity
 from fastrnn.network.network import Network
 from fastrnn.network.snapshot import NATS_OF_BIT
 
+#: The most symbols of a text that is read in few steps.
+SHORT = 256
+
+NO_BITS = np.empty(0)
+
 
 @runtime_checkable
 class Trained(Protocol):
@@ -90,23 +95,39 @@ class Reader:
         return Identity.of(self.scorer, self.snapshot.digest)
 
     @cached_property
-    def _of_one(self) -> dict[str, Ids]:
-        """The ids of texts of one character that are read as they are: this is faster than `encode`."""
+    def _plain(self) -> frozenset[str]:
+        """The characters that are known and that are read as they are."""
         vocabulary = self.vocabulary
         if vocabulary.unit != "character" or vocabulary.normalization is not None:
-            return {}
-        characters = str(vocabulary.decode(np.arange(len(vocabulary.symbols))))
-        found = {character: np.array([place], np.int32) for place, character in enumerate(characters)}
-        found.pop("\r", None)
-        return found
+            return frozenset()
+        return frozenset(str(vocabulary.decode(np.arange(len(vocabulary.symbols))))) - {"\r"}
 
     def read(self, place: Place, text: Text) -> tuple[Floats, Place]:
         """The bits of the next symbols of a text, and the place after them."""
+        plain = self._plain_ids(place, text)
+        if plain is not None:
+            n = len(plain)
+            bits, total, state = self.snapshot.read(place.before, place.state, plain, place.total_bits)
+            if math.isfinite(total):
+                counted = place.position + n, place.n_symbols + n, total
+                return bits, Place(plain.item(-1), state, place.rest, *counted)
         n = len(text) if hasattr(text, "__len__") else 0
         if n > SYMBOLS_AT_ONCE:
             return self._read_long(place, text, n)
         ids, rest = self.encode(text, place.rest, place.position)
         return self.read_ids(place, ids, rest)
+
+    def _plain_ids(self, place: Place, text: Any) -> Any:
+        """The ids of a short text of known symbols that are read as they are; else ``None``.
+
+        With them `read` takes few steps, which counts for one symbol or a few.
+        """
+        if place.before < 0 or type(text) not in {str, bytes} or not 0 < len(text) <= SHORT:
+            return None
+        if type(text) is bytes:
+            return np.frombuffer(text, np.uint8) if self.vocabulary.unit == "byte" else None
+        is_plain = place.rest is BEGUN and self._plain.issuperset(text)
+        return self.vocabulary.ids_of_known(text) if is_plain else None
 
     def _read_long(self, place: Place, text: Any, n: int) -> tuple[Floats, Place]:
         """Do `read` in pieces, so that little memory is needed besides the bits."""
@@ -127,8 +148,6 @@ class Reader:
 
     def encode(self, text: Text, rest: Rest, position: int, *, final: bool = False) -> tuple[Ids, Rest]:
         """The ids of the next symbols of a text, -1 for an unknown one, and what is left."""
-        if rest is BEGUN and isinstance(text, str) and (ids := self._of_one.get(text)) is not None:
-            return ids, rest
         vocabulary, unknown = self.vocabulary, self.scorer.unknown
         if vocabulary.unit == "character" and isinstance(text, str | bytes | bytearray | memoryview):
             text, rest = read_piece(
@@ -142,23 +161,21 @@ class Reader:
     def read_ids(self, place: Place, ids: Ids, rest: Rest) -> tuple[Floats, Place]:
         """The bits of ids, where -1 is an unknown symbol, and the place after them."""
         known = ids if self.scorer.unknown in {"error", "symbol"} else ids[ids >= 0]
-        before, state = place.before, place.state
-        if not len(known):
-            found = np.empty(0)
-        elif before < 0:
-            found, state = self.snapshot.read(int(known[0]), state, known[1:])
-            found = np.concatenate((self.first_bits[known[:1]], found))
-        else:
-            found, state = self.snapshot.read(before, state, known)
-        if len(known):
-            before = int(known[-1])
+        before = place.before
+        first = self.first_bits[known[:1]] if before < 0 else NO_BITS
+        if len(first):
+            before, known = int(known[0]), known[1:]
+        others, total, state = self.snapshot.read(before, place.state, known, added(place.total_bits, first))
+        found = np.concatenate([first, others])
         bits = self.with_unknown(found, ids)
-        total = added(place.total_bits, bits)
+        if len(bits) > len(found):
+            total = added(place.total_bits, bits)
         if not math.isfinite(total):
             self.scorer.scores_of(found, ids, np.array([len(ids)]), lambda _: "", place.position)
             finite(np.float64(total))
-        n = len(ids)
-        return bits, Place(before, state, rest, place.position + n, place.n_symbols + len(bits), total)
+        before = int(known[-1]) if len(known) else before
+        counted = place.position + len(ids), place.n_symbols + len(bits), total
+        return bits, Place(before, state, rest, *counted)
 
     def with_unknown(self, bits: Floats, ids: Ids) -> Floats:
         """The bits of ids, where -1 is an unknown symbol, from those of the known ones."""

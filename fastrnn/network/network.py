@@ -362,6 +362,7 @@ class Network(Execution):
     def snapshot(self) -> Snapshot:
         """The present parameters, packed for reading; it is made anew only if they changed. Internal."""
         if self._snapshot is None or not self._snapshot.is_of(self.flat, self.threads):
+            memory.require(2 * self.flat.nbytes, "a copy of the parameters, and the packed weights")
             flat = memory.lasting(self.layout.size, self.dtype)
             flat[...] = self.flat
             self._snapshot = Snapshot(self.with_parameters(flat), flat)

@@ -24,8 +24,8 @@ Places = NDArray[np.int64]
 #: The nats of a bit.
 NATS_OF_BIT = float(np.log(2))
 
-#: The most rows that are read side by side: their states stay in the cache.
-ROWS_AT_ONCE = 128
+#: The most rows that are read side by side: their arrays stay in the cache.
+ROWS_AT_ONCE = 512
 
 
 class Desk:
@@ -33,53 +33,61 @@ class Desk:
 
     Attributes
     ----------
-    symbols
-        The symbol before those that are read, and then these (T + 1).
-    losses
-        The nats of the symbols that were read (T).
-    logits
-        What `step` gives (1, V).
+    steps
+        T, the most symbols of a call.
+    total
+        A sum of bits (1), to which `read` adds.
     state
         The state (Z, L, 1, H) before the first symbol. A call replaces it with the one before the last.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
         network = self._network = snapshot.network
-        T = min(KC, network.size_of_call(1)[1])
+        T = self.steps = min(KC, network.size_of_call(1)[1])
         self._split = network.split(MANY_STEPS, 1, passes=1)
         plan, _ = reading_plan(network.shape, T, 1, self._split)
-        self.symbols, self.losses = np.zeros(T + 1, np.int32), np.empty(T)
+        self._symbols, self._bits, self.total = np.zeros(T + 1, np.int32), np.empty(T), np.zeros(1)
         self.state: Array = network.checked_state(None, 1)
-        inputs, targets = self.symbols[:-1].reshape(T, 1), self.symbols[1:].reshape(T, 1)
-        self._outputs = self.losses.reshape(T, 1), self.state, memory.aligned(plan.size, network.dtype)
-        self._inputs = (
-            snapshot.prepared, snapshot.flat, inputs, targets, np.zeros((T, 1), np.uint8), plan.numbers
-        )  # fmt: skip
-        self._alone = self._call(np.zeros(BARRIER, np.int32))
-        self.logits = np.empty((1, network.shape.V), network.dtype)
+        self._logits = np.empty((1, network.shape.V), network.dtype)
+        scratch, barrier = memory.aligned(plan.size, network.dtype), np.zeros(BARRIER, np.int32)
+        weights, starts = (snapshot.prepared, snapshot.flat), np.zeros((T, 1), np.uint8)
+        inputs, targets = self._symbols[:-1].reshape(T, 1), self._symbols[1:].reshape(T, 1)
+        self._outputs = self._bits.reshape(T, 1), self.total, self.state, scratch
+        self._inputs = *weights, inputs, targets, starts, plan.numbers, NATS_OF_BIT
+        self._read_alone = self._call(barrier)
         self._step = network.backend.bound(
-            "network_step", self.logits, *self._outputs[1:], np.zeros(BARRIER, np.int32), snapshot.prepared,
-            snapshot.flat, self.symbols[:1], np.zeros(1, np.uint8), plan.numbers,
+            "network_step", self._logits, self.state, scratch, barrier, *weights, inputs[0], starts[0],
+            plan.numbers,
         )  # fmt: skip
-
-    def step(self) -> None:
-        """Fill in the logits of what follows the first symbol; replace the state with the one after it."""
-        self._step(0, 1, 1)
 
     def _call(self, barrier: Array) -> Callable[..., None]:
         """The kernel as a function of the part, the number of parts, T and B."""
         return self._network.backend.bound("network_read", *self._outputs, barrier, *self._inputs)
 
-    def read(self, T: int) -> None:
-        """Read T symbols; threads may share the columns of the products."""
-        parts = 1 if self._split.parts == 1 else self._network.split(T, 1, passes=1).parts
-        if parts == 1:
-            self._alone(0, 1, T, 1)
-            return
+    def read(self, before: int, ids: Ids) -> Floats:
+        """The bits (n) of up to T ids that follow ``before``; threads may share columns of the products."""
+        n = len(ids)
+        self._symbols[0] = before
+        self._symbols[1 : n + 1] = ids
+        if self._split.parts == 1:
+            self._read_alone(0, 1, n, 1)
+        else:
+            self._read_together(n)
+        return self._bits[:n].copy()
+
+    def _read_together(self, n: int) -> None:
+        """Do the call of `read` with as many threads as it is worth."""
+        parts = min(self._split.parts, self._network.split(n, 1, passes=1).parts)
         with self._network.workspace(0) as workspace:  # only its team is used
             team = workspace.team
-            parts = team.at_most(min(parts, self._split.parts))
-            team.run(parts, lambda part: self._call(team.barrier)(part, parts, T, 1))
+            parts = team.at_most(parts)
+            team.run(parts, lambda part: self._call(team.barrier)(part, parts, n, 1))
+
+    def logits(self, before: int) -> Array:
+        """The logits (1, V) of what follows ``before``; the state after it replaces the one before it."""
+        self._symbols[0] = before
+        self._step(0, 1, 1)
+        return self._logits.copy()
 
 
 class Snapshot:
@@ -103,8 +111,6 @@ class Snapshot:
             prepared=self.prepared, params=flat, plan=plan.numbers, part=0, parts=1
         )
         self._idle_desks: list[Desk] = []
-        is_single = network.dtype == np.float32  # whose losses are far from infinite bits
-        self._in_bits = np.divide if is_single else np.errstate(over="ignore")(np.divide)
 
     def is_of(self, flat: Array, threads: int) -> bool:
         """Whether a network with these parameters, and this number of threads, is that of the snapshot."""
@@ -123,39 +129,42 @@ class Snapshot:
         except IndexError:
             return Desk(self)
 
-    def read(self, before: int, state: Array, ids: Ids) -> tuple[Floats, Array]:
-        """The bits (n) of ids that follow ``before``, and the state (Z, L, 1, H) before the last of them.
+    def read(self, before: int, state: Array, ids: Ids, total: float = 0.0) -> tuple[Floats, float, Array]:
+        """Read ids that follow ``before`` and the state (Z, L, 1, H), which is not changed.
 
-        ``state`` is the one before ``before``; it is not changed.
+        Returns the bits (n) of the ids, their sum with ``total``, added in their order, and the state before
+        the last id.
         """
-        n, desk = len(ids), self._desk()
-        bits, most = np.empty(n), len(desk.losses)
-        desk.state[...] = state
-        for start in range(0, n, most):
-            some = ids[start : start + most]
-            T = len(some)
-            desk.symbols[0] = before
-            desk.symbols[1 : T + 1] = some
-            desk.read(T)
-            self._in_bits(desk.losses[:T], NATS_OF_BIT, bits[start : start + T])
-            before = some[-1]
-        after = desk.state.copy()
+        n = len(ids)
+        if not n:
+            return np.empty(0), total, state
+        desk = self._desk()
+        desk.state[...], desk.total[0] = state, total
+        if n <= desk.steps:
+            bits = desk.read(before, ids)
+        else:
+            pieces = []
+            for start in range(0, n, desk.steps):
+                some = ids[start : start + desk.steps]
+                pieces.append(desk.read(before, some))
+                before = some[-1]
+            bits = np.concatenate(pieces)
+        after, total = desk.state.copy(), desk.total.item()
         self._idle_desks.append(desk)
-        return bits, after
+        return bits, total, after
 
     def logits(self, before: int, state: Array) -> Array:
         """The logits (1, V) of what follows ``before`` and the state (Z, L, 1, H), which is not changed."""
         desk = self._desk()
         desk.state[...] = state
-        desk.symbols[0] = before
-        desk.step()
-        logits: Array = desk.logits.copy()
+        logits = desk.logits(before)
         self._idle_desks.append(desk)
         return logits
 
     def read_rows(
         self,
         bits: Floats,
+        totals: Floats,
         before: Ids,
         state: Array,
         slots: Places,
@@ -163,10 +172,11 @@ class Snapshot:
         begins: Places,
         lengths: Places,
     ) -> Array:
-        """Fill in the bits (N) of ids (N) of B rows; return the states (Z, L, B, H) before their last ids.
+        """Read ids (N) of B rows: fill in their bits (N), and add these to the totals (B) in their order.
 
         Row b has ``lengths[b]`` ids from ``begins[b]`` on. They follow ``before[b]`` and the state at the
-        place ``slots[b]`` in ``state`` (Z, L, C, H), which is not changed.
+        place ``slots[b]`` in ``state`` (Z, L, C, H), which is not changed. Returns the states (Z, L, B, H)
+        before the last ids.
         """
         B = len(slots)
         Z, L, _, H = state.shape
@@ -180,18 +190,25 @@ class Snapshot:
 
             def work(part: int) -> None:
                 for rows in blocks[part::parts]:
-                    some = before[rows], np.take(state, slots[rows], axis=2), begins[rows], lengths[rows]
-                    after[:, :, rows] = self._read_block(bits, ids, *some)
+                    some = before[rows], np.take(state, slots[rows], axis=2), ids, begins[rows], lengths[rows]
+                    after[:, :, rows], totals[rows] = self._read_block(bits, totals[rows], *some)
 
             workspace.team.run(parts, work)
         return after
 
     def _read_block(
-        self, bits: Floats, ids: Ids, before: Ids, state: Array, begins: Places, lengths: Places
-    ) -> Array:
-        """Do `read_rows` side by side for some rows, the longest first; ``state`` (Z, L, B, H) is theirs.
+        self,
+        bits: Floats,
+        totals: Floats,
+        before: Ids,
+        state: Array,
+        ids: Ids,
+        begins: Places,
+        lengths: Places,
+    ) -> tuple[Array, Floats]:
+        """Do `read_rows` side by side for some rows, the longest first; return their states and totals.
 
-        A row that has ended leaves the batch. ``state`` is overwritten.
+        A row that has ended leaves the batch. ``state`` (Z, L, B, H) and the totals are overwritten.
         """
         after, done = state, 0
         while rows := int(np.count_nonzero(lengths > done)):
@@ -200,21 +217,21 @@ class Snapshot:
             places = begins[:rows] + np.arange(done, done + T)[:, np.newaxis]
             targets = ids[places]
             inputs = np.concatenate([before[np.newaxis, :rows], targets[:-1]])
-            losses = self._read_window(state, inputs, targets)
-            bits[places] = self._in_bits(losses, NATS_OF_BIT, losses)
+            bits[places] = self._read_window(totals[:rows], state, inputs, targets)
             after[:, :, :rows] = state
             before, done = targets[-1], done + T
-        return after
+        return after, totals
 
-    def _read_window(self, state: Array, inputs: Ids, targets: Ids) -> Floats:
-        """The nats (T, B) of targets; the state (Z, L, B, H) is replaced."""
+    def _read_window(self, totals: Floats, state: Array, inputs: Ids, targets: Ids) -> Floats:
+        """The bits (T, B) of targets, which are added to the totals; the state (Z, L, B, H) is replaced."""
         T, B = targets.shape
         plan, _ = reading_plan(self.network.shape, T, B)
-        losses = np.empty((T, B))
+        bits, starts = np.empty((T, B)), np.zeros((T, B), np.uint8)
         with self.network.workspace(plan.size) as workspace:
             self.network.backend.network_read(
-                losses=losses, state=state, scratch=workspace.flat, barrier=np.zeros(BARRIER, np.int32),
-                prepared=self.prepared, params=self.flat, inputs=inputs, targets=targets,
-                starts=np.zeros((T, B), np.uint8), plan=plan.numbers, part=0, parts=1, T=T, B=B,
+                losses=bits, totals=totals, state=state, scratch=workspace.flat,
+                barrier=np.zeros(BARRIER, np.int32), prepared=self.prepared, params=self.flat, inputs=inputs,
+                targets=targets, starts=starts, plan=plan.numbers, unit=NATS_OF_BIT, part=0, parts=1, T=T,
+                B=B,
             )  # fmt: skip
-        return losses
+        return bits

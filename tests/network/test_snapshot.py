@@ -34,15 +34,18 @@ def test_a_window_is_read_with_packed_weights(backend: str, T: int, B: int, cell
                 prepared=prepared, params=network.flat, plan=plan.numbers, part=0, parts=1
             )
             state, losses = network.checked_state(window.state, B), np.empty((T, B))
+            totals = np.arange(B, dtype=np.float64)
             barrier = np.zeros(BARRIER, np.int32)
             read = partial(
                 network.backend.network_read,
-                losses=losses, state=state, scratch=scratch, barrier=barrier, prepared=prepared,
-                params=network.flat, inputs=inputs, targets=targets, starts=window.starts, plan=plan.numbers,
-                parts=split.parts, T=T, B=B,
+                losses=losses, totals=totals, state=state, scratch=scratch, barrier=barrier,
+                prepared=prepared, params=network.flat, inputs=inputs, targets=targets, starts=window.starts,
+                plan=plan.numbers, unit=0.7, parts=split.parts, T=T, B=B,
             )  # fmt: skip
             Team().run(split.parts, lambda part, read=read: read(part=part))
-            np.testing.assert_array_equal(losses, expected)
+            np.testing.assert_array_equal(losses, expected / 0.7)
+            sums = np.cumsum(np.concatenate([[np.arange(B)], losses]), axis=0)
+            np.testing.assert_array_equal(totals, sums[-1])
             for actual, wanted in zip(state, parts_of(after), strict=True):
                 np.testing.assert_array_equal(actual, wanted)
 
@@ -53,8 +56,11 @@ def test_one_row_of_any_length_is_read(compiled: str, n: int, seed: int):
     network = draw_parameters(Network(7, 5, cell="lstm", backend=compiled))
     before, *ids = np.random.default_rng(seed).integers(0, 7, n + 1).astype(np.int32)
     losses, state = network.losses(np.array([[before, *ids[:-1]]]).T, np.array([ids]).T)
-    bits, after = network.snapshot().read(int(before), network.checked_state(None, 1), np.array(ids))
+    bits, total, after = network.snapshot().read(
+        int(before), network.checked_state(None, 1), np.array(ids), 3.5
+    )
     np.testing.assert_array_equal(bits, losses[:, 0] / np.log(2))
+    assert total == sum(bits.tolist(), 3.5)
     np.testing.assert_array_equal(after, np.stack(state))
 
 
@@ -69,16 +75,20 @@ def test_rows_of_any_lengths_are_read(compiled: str, lengths: list[int], seed: i
     before, ids = (rng.integers(0, 7, n).astype(np.int32) for n in (B, sum(lengths)))
     slots, state = rng.permutation(B + 3)[:B], rng.uniform(-1, 1, (1, 1, B + 3, 5)).astype(np.float32)
     ends, bits, kept = np.cumsum(lengths, dtype=np.int64), np.empty(len(ids)), state.copy()
+    totals = np.arange(B, dtype=np.float64)
     begins = ends - np.array(lengths, np.int64)
-    after = network.snapshot().read_rows(bits, before, state, slots, ids, begins, np.array(lengths, np.int64))
+    after = network.snapshot().read_rows(
+        bits, totals, before, state, slots, ids, begins, np.array(lengths, np.int64)
+    )
     np.testing.assert_array_equal(state, kept)
     for b, slot in enumerate(slots):
         row = slice(begins[b], ends[b])
-        expected, state_after = network.snapshot().read(
+        expected, _, state_after = network.snapshot().read(
             int(before[b]), state[:, :, slot : slot + 1], ids[row]
         )
         np.testing.assert_array_equal(bits[row], expected)
         np.testing.assert_array_equal(after[:, :, b : b + 1], state_after)
+        assert totals[b] == sum(expected.tolist(), b)
 
 
 def test_it_is_made_anew_only_if_the_parameters_change(backend: str):

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastrnn.backends.numba.constants import BAD_SIZE, BAD_SYMBOL, H_, HEAD_BIAS, HEAD_T, KC, LOGITS, OK, ROWS
 from fastrnn.backends.numba.cross_entropy import cross_entropy
-from fastrnn.backends.numba.jit import inlined, jit, routine
+from fastrnn.backends.numba.jit import inlined, jit, procedure, routine
 from fastrnn.backends.numba.layers import (
     Dropout,
     Window,
@@ -145,11 +145,26 @@ def network_step(logits, state, scratch, barrier, prepared, params, inputs, star
     )  # fmt: skip
 
 
+@procedure
+def add_up(losses, totals, unit, T, B):
+    """Convert the losses to another unit, and add them to the totals."""
+    for t in range(T):
+        for b in range(B):
+            losses[t * B + b] /= unit
+            totals[b] += losses[t * B + b]
+
+
 @jit
 def network_read(
-    losses, state, scratch, barrier, prepared, params, inputs, targets, starts, plan, part, parts, T, B
-):
+    losses, totals, state, scratch, barrier, prepared, params, inputs, targets, starts, plan, unit, part,
+    parts, T, B,
+):  # fmt: skip
     worker = Worker(at(barrier, 0), part, parts)
     x = without_dropout(at(inputs, 0), at(targets, 0), at(starts, 0), at(state, 0))
     weights, longest = at(prepared, 0), sizes_of(plan, T, B)
-    return forward(at(losses, 0), nothing(params), at(scratch, 0), weights, at(params, 0), x, worker, longest)
+    status = forward(
+        at(losses, 0), nothing(params), at(scratch, 0), weights, at(params, 0), x, worker, longest
+    )
+    if status == OK and part == 0:  # all workers have waited at the end of the window
+        add_up(at(losses, 0), at(totals, 0), unit, T, B)
+    return status
