@@ -81,9 +81,9 @@ def main() -> None:
     parser.add_argument("--backend", default="c")
     parser.add_argument("--cell", default="rnn")
     parser.add_argument("--hidden-size", type=int, default=128)
-    parser.add_argument("--symbols", type=int, default=1_000_000)
+    parser.add_argument("--symbols", type=int, default=100_000)
     parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
     measured: dict[str, list[float]] = {}

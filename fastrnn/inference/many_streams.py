@@ -27,7 +27,7 @@ from fastrnn.network.execution import Array
 FIRST_ROOM = 16
 
 #: Bytes of a stream's last symbol and counts.
-BYTES_OF_COUNTS = 4 + 3 * 8
+BYTES_OF_COUNTS = 4 + 4 * 8
 
 Numbers = NDArray[np.int64]
 
@@ -38,8 +38,10 @@ class Rows:
 
     Attributes
     ----------
-    state
-        (Z, L, C, H).
+    states
+        (Z, L, 2C, H): two places for each stream, of which one has its state. The other is for the next one.
+    side
+        int64 (C): which of the two places has the state, 0 or 1.
     before
         int32 (C).
     position, n_symbols
@@ -48,7 +50,8 @@ class Rows:
         float64 (C).
     """
 
-    state: Array
+    states: Array
+    side: Numbers
     before: Ids
     position: Numbers
     n_symbols: Numbers
@@ -58,7 +61,8 @@ class Rows:
     def empty(cls, beginning: Place) -> Self:
         """Room for no stream."""
         numbers = np.empty(0, np.int64)
-        return cls(beginning.state[:, :, :0], np.empty(0, np.int32), numbers, numbers, np.empty(0))
+        states, before = beginning.state[:, :, :0], np.empty(0, np.int32)
+        return cls(states, numbers, before, numbers, numbers, np.empty(0))
 
     @property
     def room(self) -> int:
@@ -68,21 +72,26 @@ class Rows:
     def with_room(self, room: int) -> Rows:
         """A copy with more room."""
         more = room - self.room
-        Z, L, _, H = self.state.shape
-        memory.require(room * (Z * L * H * self.state.itemsize + BYTES_OF_COUNTS), f"{room:,} streams")
-        state = np.concatenate([self.state, np.zeros((Z, L, more, H), self.state.dtype)], axis=2)
-        others = self.before, self.position, self.n_symbols, self.total_bits
-        return Rows(state, *(np.concatenate([array, np.zeros(more, array.dtype)]) for array in others))
+        Z, L, _, H = self.states.shape
+        memory.require(room * (2 * Z * L * H * self.states.itemsize + BYTES_OF_COUNTS), f"{room:,} streams")
+        states = np.concatenate([self.states, np.zeros((Z, L, 2 * more, H), self.states.dtype)], axis=2)
+        others = self.side, self.before, self.position, self.n_symbols, self.total_bits
+        return Rows(states, *(np.concatenate([array, np.zeros(more, array.dtype)]) for array in others))
+
+    def places_of_states(self, slots: Numbers) -> Numbers:
+        """Where the states of some streams are."""
+        return 2 * slots + self.side[slots]
 
     def place(self, slot: int, rest: Rest) -> Place:
         """The place of one stream."""
-        state = np.ascontiguousarray(self.state[:, :, slot : slot + 1])
+        at = 2 * slot + int(self.side[slot])
+        state = np.ascontiguousarray(self.states[:, :, at : at + 1])
         counted = int(self.position[slot]), int(self.n_symbols[slot]), float(self.total_bits[slot])
         return Place(int(self.before[slot]), state.copy(), rest, *counted)
 
     def put(self, slot: int, place: Place) -> None:
         """Set the place of one stream."""
-        self.state[:, :, slot] = place.state[:, :, 0]
+        self.states[:, :, 2 * slot + self.side[slot]] = place.state[:, :, 0]
         self.before[slot], self.position[slot] = place.before, place.position
         self.n_symbols[slot], self.total_bits[slot] = place.n_symbols, place.total_bits
 
@@ -221,7 +230,7 @@ class Streams:
                 ids, lengths = np.insert(ids, np.cumsum(lengths), boundary), lengths + 1
             found = self._read(keys, slots, ids, lengths, rests)
             self._rows.before[slots], self._rows.position[slots] = beginning.before, 0
-            self._rows.state[:, :, slots] = 0
+            self._rows.states[:, :, self._rows.places_of_states(slots)] = 0
             self._keep_rests(slots.tolist(), [NOTHING] * len(slots))
             return found
 
@@ -299,7 +308,7 @@ class Streams:
             is_known = ids >= 0
             so_far = np.append(0, np.cumsum(is_known))
             known, known_lengths = ids[is_known], so_far[ends] - so_far[ends - lengths]
-        bits, totals, before, state = self._bits(slots, known, known_lengths)
+        bits, totals, before = self._bits(slots, known, known_lengths)
         bits = reader.with_unknown(bits, ids)
         scored = known_lengths if reader.scorer.unknown == "skip" else lengths
         each = _cut(bits, scored)
@@ -309,15 +318,15 @@ class Streams:
         if not np.isfinite(totals).all():
             self._refuse(keys, slots, np.split(ids, ends[:-1]), totals)
         rows.before[slots], rows.total_bits[slots] = before, totals
-        rows.state[:, :, slots] = state
+        rows.side[slots] ^= 1
         rows.position[slots] += lengths
         rows.n_symbols[slots] += scored
         if rests:
             self._keep_rests(slots.tolist(), rests)
         return dict(zip(keys, each, strict=True))
 
-    def _bits(self, slots: Numbers, ids: Ids, lengths: Numbers) -> tuple[Floats, Floats, Ids, Array]:
-        """The bits of known ids, joined; by stream, the totals, the last ids, the states before these."""
+    def _bits(self, slots: Numbers, ids: Ids, lengths: Numbers) -> tuple[Floats, Floats, Ids]:
+        """The bits of known ids, joined; by stream, the totals and the last ids."""
         reader, rows = self._reader, self._rows
         before, totals, bits = rows.before[slots], rows.total_bits[slots], np.empty(len(ids))
         ends = np.cumsum(lengths)
@@ -326,11 +335,12 @@ class Streams:
         heads = ids[begins[fresh]]
         bits[begins[fresh]], before[fresh] = reader.first_bits[heads], heads
         totals[fresh] += reader.first_bits[heads]
-        state = reader.snapshot.read_rows(
-            bits, totals, before, rows.state, slots, ids, begins + fresh, lengths - fresh
+        places = rows.places_of_states(slots)
+        reader.snapshot.read_rows(
+            bits, totals, before, rows.states, places, ids, begins + fresh, lengths - fresh
         )
         before[last] = ids[ends[last] - 1]
-        return bits, totals, before, state
+        return bits, totals, before
 
     def _refuse(self, keys: list[Hashable], slots: Numbers, ids: list[Ids], totals: Floats) -> None:
         """Raise the error of the first stream whose bits are not finite."""

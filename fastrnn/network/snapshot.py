@@ -166,21 +166,19 @@ class Snapshot:
         bits: Floats,
         totals: Floats,
         before: Ids,
-        state: Array,
-        slots: Places,
+        states: Array,
+        places: Places,
         ids: Ids,
         begins: Places,
         lengths: Places,
-    ) -> Array:
+    ) -> None:
         """Read ids (N) of B rows: fill in their bits (N), and add these to the totals (B) in their order.
 
-        Row b has ``lengths[b]`` ids from ``begins[b]`` on. They follow ``before[b]`` and the state at the
-        place ``slots[b]`` in ``state`` (Z, L, C, H), which is not changed. Returns the states (Z, L, B, H)
-        before the last ids.
+        Row b has ``lengths[b]`` ids from ``begins[b]`` on. They follow ``before[b]`` and the state at
+        ``places[b]`` in ``states`` (Z, L, 2C, H), which is kept. The state before the last id is written to
+        the other place of the pair, ``places[b] ^ 1``.
         """
-        B = len(slots)
-        Z, L, _, H = state.shape
-        after = np.empty((Z, L, B, H), state.dtype)
+        B = len(places)
         longest_first = np.argsort(-lengths, kind="stable")
         split = self.network.split(int(lengths.max(initial=1)), max(1, B), passes=1)
         with self.network.workspace(0) as workspace:  # only its team is used
@@ -190,11 +188,11 @@ class Snapshot:
 
             def work(part: int) -> None:
                 for rows in blocks[part::parts]:
-                    some = before[rows], np.take(state, slots[rows], axis=2), ids, begins[rows], lengths[rows]
-                    after[:, :, rows], totals[rows] = self._read_block(bits, totals[rows], *some)
+                    state = np.take(states, places[rows], axis=2)
+                    some = before[rows], state, ids, begins[rows], lengths[rows]
+                    states[:, :, places[rows] ^ 1], totals[rows] = self._read_block(bits, totals[rows], *some)
 
             workspace.team.run(parts, work)
-        return after
 
     def _read_block(
         self,
@@ -214,11 +212,12 @@ class Snapshot:
         while rows := int(np.count_nonzero(lengths > done)):
             state = np.ascontiguousarray(state[:, :, :rows])
             T = min(int(lengths[rows - 1]) - done, self.network.size_of_call(rows)[1])
-            places = begins[:rows] + np.arange(done, done + T)[:, np.newaxis]
-            targets = ids[places]
+            where = begins[:rows] + np.arange(done, done + T)[:, np.newaxis]
+            targets = ids[where]
             inputs = np.concatenate([before[np.newaxis, :rows], targets[:-1]])
-            bits[places] = self._read_window(totals[:rows], state, inputs, targets)
-            after[:, :, :rows] = state
+            bits[where] = self._read_window(totals[:rows], state, inputs, targets)
+            if state is not after:
+                after[:, :, :rows] = state
             before, done = targets[-1], done + T
         return after, totals
 

@@ -67,28 +67,22 @@ def test_one_row_of_any_length_is_read(compiled: str, n: int, seed: int):
 @given(lengths=st.lists(st.integers(0, 20), max_size=12), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_of_any_lengths_are_read(compiled: str, lengths: list[int], seed: int):
-    network, rng, B = (
-        draw_parameters(Network(7, 5, cell="gru", backend=compiled)),
-        np.random.default_rng(seed),
-        len(lengths),
-    )
+    network = draw_parameters(Network(7, 5, cell="gru", backend=compiled))
+    rng, B, counts = np.random.default_rng(seed), len(lengths), np.array(lengths, np.int64)
     before, ids = (rng.integers(0, 7, n).astype(np.int32) for n in (B, sum(lengths)))
-    slots, state = rng.permutation(B + 3)[:B], rng.uniform(-1, 1, (1, 1, B + 3, 5)).astype(np.float32)
-    ends, bits, kept = np.cumsum(lengths, dtype=np.int64), np.empty(len(ids)), state.copy()
-    totals = np.arange(B, dtype=np.float64)
-    begins = ends - np.array(lengths, np.int64)
-    after = network.snapshot().read_rows(
-        bits, totals, before, state, slots, ids, begins, np.array(lengths, np.int64)
-    )
-    np.testing.assert_array_equal(state, kept)
-    for b, slot in enumerate(slots):
-        row = slice(begins[b], ends[b])
-        expected, _, state_after = network.snapshot().read(
-            int(before[b]), state[:, :, slot : slot + 1], ids[row]
-        )
+    places = 2 * rng.permutation(B + 3)[:B] + rng.integers(0, 2, B)
+    states = rng.uniform(-1, 1, (1, 1, 2 * (B + 3), 5)).astype(np.float32)
+    ends, bits, totals = np.cumsum(counts), np.empty(len(ids)), np.arange(B, dtype=np.float64)
+    snapshot, kept = network.snapshot(), states.copy()
+    snapshot.read_rows(bits, totals, before, states, places, ids, ends - counts, counts)
+    for b, place in enumerate(places):
+        row = slice(ends[b] - counts[b], ends[b])
+        expected, _, after = snapshot.read(int(before[b]), kept[:, :, place : place + 1], ids[row])
         np.testing.assert_array_equal(bits[row], expected)
-        np.testing.assert_array_equal(after[:, :, b : b + 1], state_after)
+        np.testing.assert_array_equal(states[:, :, [place ^ 1]], after)
         assert totals[b] == sum(expected.tolist(), b)
+        kept[:, :, place ^ 1] = states[:, :, place ^ 1]
+    np.testing.assert_array_equal(states, kept)  # nothing else was written
 
 
 def test_it_is_made_anew_only_if_the_parameters_change(backend: str):
