@@ -99,9 +99,7 @@ def median_seconds(work: Callable[[], object], repeats: int = 5) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ngrams", description=__doc__)
     parser.add_argument("--order", type=int, default=6)
-    parser.add_argument(
-        "--train-seconds", type=float, default=60.0, help="the training of the recurrent model"
-    )
+    parser.add_argument("--steps", type=int, default=4000, help="updates of the recurrent model")
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
     import kenlm
@@ -122,9 +120,11 @@ def main() -> None:
     def by_kenlm() -> float:
         return -sum(ngrams.score(sentence) for sentence in sentences) * math.log2(10)
 
+    began = time.perf_counter()
     model = fastrnn.train(
-        known, cell="rnn", hidden_size=128, time_limit=options.train_seconds, threads=1, rng=0, progress=False
+        known, cell="rnn", hidden_size=128, dropout=0.0, steps=options.steps, threads=1, rng=0, progress=False
     )
+    trained = time.perf_counter() - began
 
     def by_fastrnn() -> float:
         return float(sum(bits.sum() for bits in model.score_many(new, end=True)))
@@ -138,7 +138,7 @@ def main() -> None:
         "fastrnn": {
             "bits_per_symbol": by_fastrnn() / symbols,
             "symbols_per_second": symbols / median_seconds(by_fastrnn),
-            "bytes": len(model.to_bytes()), "seconds_to_train": options.train_seconds,
+            "bytes": len(model.to_bytes()), "seconds_to_train": trained,
             "network": repr(model.network),
         },
     }, indent=1))  # fmt: skip

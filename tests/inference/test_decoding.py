@@ -82,7 +82,7 @@ def test_unknown_symbols(backend: str, kind: str):
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     symbol=st.one_of(
         st.text(max_size=3), st.binary(max_size=3), st.integers(), st.none(), st.floats(), st.booleans()

@@ -50,7 +50,7 @@ def test_features_are_the_states_of_the_network(backend: str, kind: str, cell: s
             np.testing.assert_allclose(mean[place], of_mean, atol=1e-12)
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(
     texts=st.lists(st.text("abc", max_size=20), min_size=1, max_size=9),
     pool=st.sampled_from(["last", "mean", "each"]),

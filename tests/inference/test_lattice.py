@@ -88,7 +88,7 @@ edges_of_graphs = st.lists(
 ).map(lambda drawn: [(start, start + more, text, weight / 4) for start, more, text, weight in drawn])
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(edges=edges_of_graphs, n=st.integers(1, 5), end=st.booleans())
 def test_graphs_against_all_paths(edges: list[Any], n: int, end: bool):
     require_backend("c")

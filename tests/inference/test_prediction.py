@@ -72,7 +72,7 @@ def test_unknown_symbols_of_a_prefix(backend: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(texts=st.lists(st.text("abc", max_size=20), max_size=9))
 def test_many_prefixes_have_the_bits_of_each(kind: str, texts: list[str]):
     require_backend("c")
@@ -185,7 +185,7 @@ def test_equal_candidates_keep_their_order(backend: str):
     assert model.rank(None, []) == []
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(prefix=st.text("abc", max_size=9), texts=st.lists(st.text("abc", max_size=20), min_size=1, max_size=9))
 def test_candidates_have_the_bits_of_each_alone(prefix: str, texts: list[str]):
     require_backend("c")
@@ -255,7 +255,7 @@ texts_of_any_kind = st.one_of(
 
 
 @pytest.mark.parametrize("kind", ["documents", "bytes", "tokens"])
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(text=texts_of_any_kind, unknown=st.sampled_from([None, "error", "skip", "symbol", 0.5]))
 def test_any_text_gives_an_answer_or_an_error_and_changes_nothing(kind: str, text: Any, unknown: Any):
     model = random_model("numpy", kind)
