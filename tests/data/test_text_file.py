@@ -13,14 +13,14 @@ from helpers import write_as_before
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fastrnn.data import streams, text_file
+from fastrnn.data import lines, streams, text_file
+from fastrnn.data.lines import iter_parts
 from fastrnn.data.text_file import (
     Lines,
     OpenFile,
     Separated,
     TextFile,
     checked_encoding,
-    iter_parts,
     open_text,
 )
 
@@ -125,7 +125,7 @@ def test_separated_documents_are_those_of_the_text(
         size = data.draw(st.integers(1, 5))
         pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(text_file, "LONG", data.draw(st.integers(0, 4)))
+            patch.setattr(lines, "LONG", data.draw(st.integers(0, 4)))
             joined, begun = [], whole[:0]
             for part, is_end in iter_parts(pieces, between):
                 begun += part
