@@ -85,12 +85,20 @@ def unescaped(text: str, name: str, *, as_bytes: bool) -> str | bytes:
     return os.fsencode(found) if as_bytes else decoded(found, name)
 
 
-def as_unit(model: Model, text: str | None) -> Any:
-    """Convert a text of the command line to the type of the model's texts."""
+def as_unit(model: Model, text: str | None, name: str) -> Any:
+    """Convert a text of the command line to the type of the model's texts; errors use ``name``."""
     if text is None or model.vocabulary.unit == "byte":
         return None if text is None else os.fsencode(text)
-    prime = decoded(text, "--prime")
-    return prime if model.vocabulary.unit == "character" else _tokens_of_words(model, prime.split())
+    characters = decoded(text, name)
+    return characters if model.vocabulary.unit == "character" else _tokens_of_words(model, characters.split())
+
+
+def as_str(model: Model, text: Any) -> str:
+    """A text of a model as a str: bytes as UTF-8 with Python's ``surrogateescape``, tokens as their names."""
+    if model.vocabulary.unit == "token":
+        names = _names(model)
+        return " ".join(names[token] for token in text)
+    return text if isinstance(text, str) else bytes(text).decode("utf-8", "surrogateescape")
 
 
 def _names(model: Model) -> Sequence[str]:
@@ -111,13 +119,12 @@ def _tokens_of_words(model: Model, words: list[str]) -> list[int]:
     return [tokens[word] for word in words]
 
 
-def write_sample(model: Model, pieces: Iterator[Any]) -> None:
-    """Write a sample to stdout while it is drawn, then a line end. Tokens are written as in `_names`."""
+def write_sample(model: Model, pieces: Iterator[Any], end: str = "\n") -> None:
+    """Write a sample to stdout while it is drawn, and then its end. Tokens are written as in `_names`."""
     sample = Sample()
     if model.vocabulary.unit == "token":
-        names = _names(model)
-        words = (" ".join(names[token] for token in piece) for piece in pieces if len(piece))
+        words = (as_str(model, piece) for piece in pieces if len(piece))
         pieces = (f"{' ' * (place > 0)}{some}" for place, some in enumerate(words))
     for piece in pieces:
         sample.write(piece)
-    sample.write("\n", final=True)
+    sample.write(end, final=True)

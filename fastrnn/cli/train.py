@@ -332,7 +332,7 @@ def train(
             raise
         is_where_asked = save(model, output, names, "" if quiet else "wrote")
         if n_sample:
-            write_sample(model, model.sample_pieces(n_sample, as_unit(model, prime), rng=rng))
+            write_sample(model, model.sample_pieces(n_sample, as_unit(model, prime, "--prime"), rng=rng))
         if not is_where_asked:
             sys.exit(1)
 
