@@ -33,7 +33,7 @@ def test_the_commands_of_the_page_exist(name: str):
     text = (ROOT / name).read_text()
     block = text.split("## The command line")[1].split("```")[1]
     named = set(re.findall(r"^fastrnn (\w+)", block, flags=re.MULTILINE))
-    assert named == {"train", "sample", "eval", "tokens", "info"} <= set(main.commands)
+    assert named == {"train", "sample", "eval", "report", "tokens", "info"} <= set(main.commands)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
