@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 import fastrnn
-from fastrnn.core.atomic import require_place
 from fastrnn.core.terminal import tell
 
 #: The columns of a history that are drawn, with the label of their axis.
@@ -30,6 +28,8 @@ def plot(run: str, output: str | None) -> None:
     RUN is a model, a checkpoint, or a file of --metrics.
     """
     place = Path(output if output is not None else f"{run}.png")
+    from fastrnn.core.atomic import require_place
+
     require_place(place)
     columns, title = _columns(run)
     if not columns:
@@ -64,6 +64,8 @@ def plot(run: str, output: str | None) -> None:
 
 def _columns(run: str) -> tuple[dict[str, Any], str]:
     """The columns of a run's history, and a title."""
+    import numpy as np
+
     try:
         model = fastrnn.load(run, backend="numpy")
     except fastrnn.CheckpointError as error:

@@ -11,7 +11,6 @@ import click
 import fastrnn
 from fastrnn.cli.program import backend_option, threads_option, unknown_option, unknown_value
 from fastrnn.cli.texts import opened_file, token_names
-from fastrnn.core.atomic import require_place
 from fastrnn.core.terminal import escaped, tell
 
 if TYPE_CHECKING:
@@ -49,6 +48,8 @@ def report(
     as heat maps; the loss of the training; the calibration; and the strangest passages. It shows the first
     20,000 symbols. For a model of tokens, TEXT has their names, separated by white space.
     """
+    from fastrnn.core.atomic import require_place
+
     place = Path(output)
     require_place(place)
     loaded = fastrnn.load(model, backend=backend, threads=threads)

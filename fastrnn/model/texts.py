@@ -12,9 +12,10 @@ from fastrnn.inference.scoring import Named
 
 def named_texts(argument: str, texts: Iterable[Text], kind: str) -> tuple[Iterable[Text], Named]:
     """The texts of an iterable or a column, or the lines of an open file, and how errors name each."""
-    is_iterable = hasattr(texts, "__iter__") or hasattr(texts, "__getitem__")
-    if isinstance(texts, str | bytes | bytearray | memoryview) or not is_iterable:
-        raise TypeError(f"{argument} is {type(texts).__name__}; it must be an iterable of texts")
+    is_one = isinstance(texts, str | bytes | bytearray | memoryview)
+    if is_one or not (hasattr(texts, "__iter__") or hasattr(texts, "__getitem__")):
+        found = f"{'one ' * is_one}{type(texts).__name__}"
+        raise TypeError(f"{argument} is {found}; it must be an iterable of texts")
     require_order(texts)
     if isinstance(texts, Sized):
         of_all = f" of {len(texts)}" if len(texts) > 1 else ""

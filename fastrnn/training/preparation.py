@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.core import memory
+from fastrnn.core import checks, memory
 from fastrnn.core.layout import parameter_layout
 from fastrnn.core.plan import Split, window_plan
 from fastrnn.core.thread_team import usable_cores
 from fastrnn.data.batches import Batch, BatchLayout, WindowReader, fit_window
 from fastrnn.data.corpus import Corpus, Documents, JoinedSequence, Sequence
+from fastrnn.data.normalization import NEWLINES, NORMALIZATIONS
 from fastrnn.data.tokens import TokenVocabulary
 from fastrnn.data.unknown import WithUnknown
 from fastrnn.data.vocabulary import Vocabulary
@@ -23,7 +24,7 @@ from fastrnn.model.model import Model
 from fastrnn.network.network import Network
 from fastrnn.training import choice
 from fastrnn.training.events import Training
-from fastrnn.training.finetuning import require_unit, shrink, transfer
+from fastrnn.training.finetuning import require_unit, rule_of, shrink, tokens_of, transfer
 from fastrnn.training.held_out import HeldOut
 from fastrnn.training.presets import MIN_TO_HOLD_OUT, OWN_TEXT, TrainingConfig
 from fastrnn.training.trainer import Trainer
@@ -187,6 +188,27 @@ class Symbols:
     normalization: str | None = None
     #: The vocabulary of the model that training begins with: its symbols are in the new one too.
     known: Vocabulary | None = None
+
+    @classmethod
+    def given(
+        cls,
+        known: Vocabulary | None,
+        vocabulary: Iterable[str] | int | str | None,
+        newlines: str | None,
+        normalization: str | None,
+    ) -> Self:
+        """What these arguments of `fastrnn.train` say."""
+        if newlines is not None:
+            checks.one_of("newlines", newlines, NEWLINES)
+        if normalization is not None:
+            checks.one_of("normalization", normalization, NORMALIZATIONS)
+        alphabet = vocabulary if isinstance(vocabulary, str) else None
+        tokens = None if vocabulary is None or alphabet is not None else TokenVocabulary.of_tokens(vocabulary)
+        if known is not None:
+            tokens = tokens_of(known, tokens)
+            newlines = rule_of(known, "newlines", newlines)
+            normalization = rule_of(known, "normalization", normalization)
+        return cls(tokens, alphabet, newlines or "universal", normalization, known)
 
     def found_in(
         self, training: Corpus, held_out: Corpus, config: TrainingConfig, *, is_own: bool

@@ -13,17 +13,14 @@ from numpy.typing import DTypeLike
 from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks
 from fastrnn.core.durations import pace
-from fastrnn.data.normalization import NEWLINES, NORMALIZATIONS
 from fastrnn.data.sources import Source, read_corpus, read_validation, stored_separator
-from fastrnn.data.tokens import TokenVocabulary
-from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.model.model import Model
 from fastrnn.network.execution import checked_threads
 from fastrnn.optimizers import Optimizer
 from fastrnn.schedules import Schedule
 from fastrnn.training.divergence import Divergence
 from fastrnn.training.events import Callback, Training
-from fastrnn.training.finetuning import initial_model, rule_of, settings_of, tokens_of, unit_of_file
+from fastrnn.training.finetuning import initial_model, settings_of, unit_of_file
 from fastrnn.training.loop import fit
 from fastrnn.training.preparation import Symbols, prepare
 from fastrnn.training.presets import (
@@ -332,7 +329,8 @@ def train(
     resumption = _resumption(checkpoint, resume, config, generator, is_seeded=rng is not None)
     if resumption is not None:
         config = resumption.config
-    symbols = _symbols(None if initial is None else initial.vocabulary, vocabulary, newlines, normalization)
+    known = None if initial is None else initial.vocabulary
+    symbols = Symbols.given(known, vocabulary, newlines, normalization)
     if symbols.known is not None:
         unit = unit_of_file(symbols.known, text, unit)
     reading: dict[str, Any] = {
@@ -361,26 +359,6 @@ def train(
             display = stack.enter_context(_display()) if progress else None
             _follow(training, followers, display, resumption, every, stack)
     return training.model
-
-
-def _symbols(
-    known: Vocabulary | None,
-    vocabulary: Iterable[str] | int | str | None,
-    newlines: str | None,
-    normalization: str | None,
-) -> Symbols:
-    """What the arguments say about the symbols; ``known`` is the vocabulary of the model to begin with."""
-    if newlines is not None:
-        checks.one_of("newlines", newlines, NEWLINES)
-    if normalization is not None:
-        checks.one_of("normalization", normalization, NORMALIZATIONS)
-    alphabet = vocabulary if isinstance(vocabulary, str) else None
-    tokens = None if vocabulary is None or alphabet is not None else TokenVocabulary.of_tokens(vocabulary)
-    if known is not None:
-        tokens = tokens_of(known, tokens)
-        newlines = rule_of(known, "newlines", newlines)
-        normalization = rule_of(known, "normalization", normalization)
-    return Symbols(tokens, alphabet, newlines or "universal", normalization, known)
 
 
 def _resumption(

@@ -31,6 +31,7 @@ import hashlib, os, signal, sys, threading, time
 import numpy as np
 from fastrnn import Network, Trainer
 from fastrnn.network import execution, network
+from fastrnn.network.drawing import Rows, Rules
 from fastrnn.core.thread_team import ABORT, Team
 execution.MIN_WORK = execution.MIN_ROWS = 1
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
@@ -114,11 +115,12 @@ def test_an_error_ends_every_call_whose_threads_share_columns(backend: str):
     network = Network(11, 33, cell="gru", num_layers=2, backend=BACKEND, threads=2, rng=0)
     ids, prepared, state = np.zeros((50, 3), int), network.prepare_steps(), network.checked_state(None, 1)
     rng = np.random.default_rng(0)
+    rows = Rows(np.zeros(1, np.int32), np.zeros(1, np.int32), state, np.empty((0, 1), np.int32))
     trainer, run = Trainer(network), Team.run
     calls = [
         lambda: trainer.step(ids, ids), lambda: network.loss_and_gradients(ids, ids),
         lambda: network.losses(ids, ids), lambda: network.forward(ids),
-        lambda: network.sample(50, 0, state, temperature=1.0, rng=rng, prepared=prepared),
+        lambda: network.draw(rows, rng.random((50, 1)), Rules(1.0), room=50, prepared=prepared),
     ]
 
     def fail(team, parts, work, **options):
