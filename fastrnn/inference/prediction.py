@@ -10,35 +10,20 @@ from typing import Any
 import numpy as np
 
 from fastrnn.core import memory
-from fastrnn.data.vocabulary import Text, Vocabulary
+from fastrnn.data.vocabulary import Text
 from fastrnn.inference.continuations import Places, scores_of_continuations
-from fastrnn.inference.distribution import next_probabilities
+from fastrnn.inference.distribution import by_symbol, next_probabilities
 from fastrnn.inference.scoring import Floats, Named, Scorer, first_symbol_probabilities, named_from
-
-#: The keys of the end of a document and of the unknown symbol. No symbol is a str of several characters.
-END, UNKNOWN = "<end>", "<unknown>"
 
 #: So many prefixes are read at a time.
 PREFIXES_AT_ONCE = 1 << 10
-
-
-def keys_of(vocabulary: Vocabulary) -> list[Any]:
-    """What each id stands for (V): a str or bytes of one symbol, a token's number, `UNKNOWN` or `END`."""
-    ids = np.arange(len(vocabulary.symbols))
-    if vocabulary.unit == "byte":
-        keys: list[Any] = [bytes([code]) for code in vocabulary.symbols.tolist()]
-    else:
-        keys = ids.tolist() if vocabulary.unit == "token" else list(vocabulary.decode(ids))
-    return keys + [UNKNOWN] * vocabulary.unknown + [END] * vocabulary.boundary
 
 
 def distribution_after(scorer: Scorer, prefix: Text | None) -> dict[Any, float]:
     """The probability of each symbol that could follow a prefix; see `Model.next_distribution`."""
     places = Places.after(scorer.of_prime(prefix, "prefix: "), 1)
     (probabilities,) = _after(scorer, places)
-    keys = keys_of(scorer.vocabulary)
-    order = np.argsort(-probabilities, kind="stable").tolist()
-    return {keys[symbol]: float(probabilities[symbol]) for symbol in order}
+    return by_symbol(scorer.vocabulary, probabilities)
 
 
 def probabilities_after(scorer: Scorer, prefixes: Iterable[Text], named: Named) -> Floats:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.core import memory
 from fastrnn.core.plan import ALONE, step_plan
 from fastrnn.inference.distribution import log_softmax
 from fastrnn.network.execution import Array
@@ -27,13 +26,7 @@ class Steps:
     def __init__(self, network: Network) -> None:
         self.network = network
         self._rows = max(1, min(MAX_ROWS, CALL_OPERATIONS // network.shape.operations))
-        plan, size = step_plan(network.shape, 1, ALONE)
-        self._params = memory.aligned(network.flat.size, network.dtype)
-        self._params[:] = network.flat
-        self._weights = memory.aligned(size, network.dtype)
-        network.backend.network_prepare(
-            prepared=self._weights, params=self._params, plan=plan.numbers, part=0, parts=1
-        )
+        self._snapshot = network.snapshot()
 
     def logits(self, symbols: NDArray[np.int32], state: Array) -> Array:
         """The logits (B, V) of what follows each of ``symbols`` (B).
@@ -66,6 +59,6 @@ class Steps:
         with self.network.workspace(plan.size) as workspace:
             self.network.backend.network_step(
                 logits=logits, state=state, scratch=workspace.flat, barrier=workspace.team.barrier,
-                prepared=self._weights, params=self._params, inputs=symbols, starts=np.zeros(B, np.uint8),
-                plan=plan.numbers, part=0, parts=1, B=B,
+                prepared=self._snapshot.prepared, params=self._snapshot.flat, inputs=symbols,
+                starts=np.zeros(B, np.uint8), plan=plan.numbers, part=0, parts=1, B=B,
             )  # fmt: skip

@@ -91,8 +91,8 @@ def test_prefixes_may_be_any_iterable_of_texts(backend: str):
     for texts in (tuple(PREFIXES), iter(PREFIXES), np.array(PREFIXES), io.StringIO("\n".join(PREFIXES))):
         np.testing.assert_array_equal(model.next_probabilities(texts), expected)
     for wrong, message in (
-        ("abc", "is str"),
-        (b"a", "is bytes"),
+        ("abc", "is one str"),
+        (b"a", "is one bytes"),
         (5, "is int"),
         ({"a": 1}, "its keys"),
         ({"a"}, "order"),
