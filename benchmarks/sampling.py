@@ -1,8 +1,9 @@
 """The time of many samples side by side, beside one by one: ``python -m benchmarks.sampling``.
 
-RNN, H 128, float32, after a short training on made-up text. A row has the microseconds of a symbol one by one
-(`Model.sample`) and side by side (`Model.sample_many`), and how many times faster that is. The figures of one
-thread are processor times, which depend less on what else the machine does; those of several are wall times.
+An RNN of H 128 in float32, or another network, after a short training on made-up text. A row has the
+microseconds of a symbol one by one (`Model.sample`) and side by side (`Model.sample_many`), and how many times
+faster that is. The figures of one thread are processor times, which depend less on what else the machine does;
+those of several are wall times.
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=200, help="symbols of a sample")
     parser.add_argument("--count", type=int, nargs="+", default=[16, 64, 256], help="samples side by side")
+    parser.add_argument("--cell", default="rnn")
+    parser.add_argument("--hidden-size", type=int, default=128)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     text = "".join(f"{i * i} words of the line {i} in a text of {i % 7} lines.\n" for i in range(3000))
     model = fastrnn.train(
-        text, hidden_size=128, cell="rnn", embedding_size=None, steps=300, rng=0, progress=False,
-        backend=options.backend, threads=options.threads,
+        text, hidden_size=options.hidden_size, cell=options.cell, embedding_size=None, steps=300, rng=0,
+        progress=False, backend=options.backend, threads=options.threads,
     )  # fmt: skip
     clock = time.thread_time if options.threads == 1 else time.perf_counter
     print(f"{model.network!r}, {options.n} symbols, {options.threads} threads; µs a symbol")

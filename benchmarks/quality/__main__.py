@@ -4,8 +4,8 @@
 cores each do 250 GFLOP/s of float32 fused multiply-adds. The peak of this machine is measured first, and a
 slower one gets more time; the highest peak that the file of results has for it counts. With
 ``--by-updates``, the speed of updates is measured too, and a training has as many updates as its time allows
-if nothing else runs. The worst seed counts. Results are appended to a file of JSON lines, so that a long run
-can be done in parts. It needs FASTRNN_DATA.
+if nothing else runs. The worst seed counts, and the last result of each seed. Results are appended to a file
+of JSON lines that is kept with the source, so that a long run can be done in parts. It needs FASTRNN_DATA.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="train for as many updates as the time allows on an idle machine: it may then be busy",
     )
-    parser.add_argument("--output", type=Path, default=Path("build", "quality.jsonl"), help="the results")
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).with_name("results.jsonl"), help="the file of results"
+    )
     parser.add_argument("--write-docs", action="store_true", help="write the tables of docs/quality.md")
     options = parser.parse_args(arguments)
     if options.jobs and not Path(os.environ.get("FASTRNN_DATA") or "/nowhere").is_dir():

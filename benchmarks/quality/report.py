@@ -11,6 +11,17 @@ from benchmarks.report import table
 
 BITS = 1 / math.log(2)
 
+BY_UPDATES = (
+    "A star marks `--by-updates`: as many updates as the time allows on an idle machine, by their speed in "
+    "the first five seconds."
+)
+
+
+def latest(results: Iterable[Result]) -> list[Result]:
+    """The last result of each seed of a job, for the jobs that there still are."""
+    found = {(one["job"], one["kind"], one["seed"]): one for one in results if one["job"] in JOBS}
+    return list(found.values())
+
 
 def worst(results: Iterable[Result], job: Job, kind: str) -> Result | None:
     """The result of the seed that needs most bits."""
@@ -21,6 +32,11 @@ def worst(results: Iterable[Result], job: Job, kind: str) -> Result | None:
 def seeds(results: Iterable[Result], job: Job, kind: str) -> str:
     """How many seeds were run."""
     return str(sum((one["job"], one["kind"]) == (job.name, kind) for one in results))
+
+
+def updates(result: Result) -> str:
+    """How many updates there were; with a star if their number, and not the time, was the limit."""
+    return f"{result['updates']:,}" + ("*" if result["by_updates"] else "")
 
 
 def in_words(settings: dict[str, object]) -> str:
@@ -44,7 +60,7 @@ def stated(results: Sequence[Result]) -> str:
         verdict = "met" if job.nats is None or found["nats"] <= job.nats else "**not met**"
         rows.append([
             job.name, goal, f"{found['nats']:.4f}", verdict, seeds(results, job, "trained"),
-            f"{job.seconds:g} / {found['limit']:.0f}", f"{found['updates']:,}", in_words(found["settings"]),
+            f"{job.seconds:g} / {found['limit']:.0f}", updates(found), in_words(found["settings"]),
         ])  # fmt: skip
     header = ("job", "goal", "nats", "", "seeds", "seconds: stated / here", "updates", "model")
     return table(header, rows)
@@ -65,24 +81,28 @@ def chosen(results: Sequence[Result]) -> str:
             near = rule["nats"] <= (1 + MARGIN) * hand["nats"]
             beats = rule["nats"] * BITS < xz or hand["nats"] * BITS >= xz
             cells += [f"{hand['nats'] * BITS:.3f}", f"{xz:.3f}", "met" if near and beats else "**not met**"]
-        rows.append([*cells, seeds(results, job, "trained"), in_words(rule["settings"])])
-    header = ("text", "chosen", "by hand", "xz -9e", "", "seeds", "the chosen model")
+        rows.append([*cells, seeds(results, job, "trained"), updates(rule), in_words(rule["settings"])])
+    header = ("text", "chosen", "by hand", "xz -9e", "", "seeds", "updates", "the chosen model")
     return table(header, rows)
 
 
-def machine(results: Sequence[Result]) -> str:
+def machines(results: Iterable[Result]) -> str:
     """Where the results were measured."""
-    found = results[-1]["machine"]
-    return (
-        f"On {found['processor']}: {found['cores']} threads, {found['gflops']:.0f} GFLOP/s of float32 fused "
-        f"multiply-adds on each core, backend {results[-1]['backend']}."
-    )
+    found = {(*one["machine"].values(), one["backend"]): None for one in results}
+    words = [
+        f"{processor} ({cores} threads, {gflops:.0f} GFLOP/s of float32 fused multiply-adds on each core, "
+        f"backend {backend})"
+        for processor, cores, gflops, backend in found
+    ]
+    return "On " + "; ".join(words) + "."
 
 
 def markdown(results: Sequence[Result]) -> str:
     """Both tables; a table without results is left out."""
-    known = [one for one in results if one["job"] in JOBS]
-    parts = [machine(known)]
+    known = latest(results)
+    parts = [machines(known)]
+    if any(one["by_updates"] for one in known):
+        parts += [BY_UPDATES]
     if any(one["job"] in map(_name, STATED) for one in known):
         parts += ["Nats per symbol of the scored part, of the worst seed:", stated(known)]
     if any(one["job"] in map(_name, CHOSEN) for one in known):

@@ -281,7 +281,9 @@ class Streams:
 
     def _are_read_as_they_are(self, slots: Numbers) -> bool:
         """Whether texts of characters without CR are read as they are, and leave nothing."""
-        return self._reader.vocabulary.normalization is None and self._rests.keys().isdisjoint(slots.tolist())
+        if self._reader.vocabulary.normalization is not None:
+            return False
+        return not self._rests or self._rests.keys().isdisjoint(slots.tolist())
 
     def _encoded_each(
         self, keys: list[Hashable], slots: Numbers, texts: list[Any], *, final: bool = False

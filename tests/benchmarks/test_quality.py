@@ -27,7 +27,7 @@ def result(job: str, nats: float, seed: int = 0, kind: str = "trained") -> dict[
     """A result as `run` returns it."""
     return {
         "job": job, "seed": seed, "nats": nats, "limit": 9.0, "seconds": 9.5, "updates": 77, "kind": kind,
-        "settings": SETTINGS, "backend": "c", "xz_bits": 2.0,
+        "settings": SETTINGS, "backend": "c", "xz_bits": 2.0, "by_updates": False,
         "machine": {"processor": "a processor", "cores": 2, "gflops": 100.0},
     }  # fmt: skip
 
@@ -89,6 +89,26 @@ def test_the_worst_seed_counts():
     met = [result(first.name, goal - 0.1, seed) for seed in range(3)]
     assert "| met | 3 |" in report.stated(met)
     assert "| **not met** | 4 |" in report.stated([*met, result(first.name, goal + 0.01, 3)])
+
+
+def test_the_last_result_of_a_seed_counts_and_says_how_it_was_limited():
+    (first, *_) = STATED
+    earlier, later = result(first.name, 9.0), result(first.name, 1.0) | {"by_updates": True}
+    assert report.latest([earlier, result("a job of the past", 9.0), later]) == [later]
+    text = report.markdown([earlier, later])
+    assert "| 1.0000 |" in text
+    assert "| 77* |" in text
+    assert "A star marks" in text
+    assert "77*" not in report.markdown([later, earlier])
+    assert "A star marks" not in report.markdown([later, earlier])
+
+
+def test_every_machine_is_named():
+    (first, second, *_) = STATED
+    other = {"machine": {"processor": "another", "cores": 2, "gflops": 50.0}}
+    text = report.markdown([result(first.name, 1.0), result(second.name, 1.0) | other])
+    assert "On a processor (2 threads, 100 GFLOP/s" in text
+    assert "; another (2 threads, 50 GFLOP/s" in text
 
 
 @pytest.mark.parametrize(
