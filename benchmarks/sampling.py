@@ -1,9 +1,9 @@
 """The time of many samples side by side, beside one by one: ``python -m benchmarks.sampling``.
 
 An RNN of H 128 in float32, or another network, after a short training on made-up text. A row has the
-microseconds of a symbol one by one (`Model.sample`) and side by side (`Model.sample_many`), and how many times
-faster that is. The figures of one thread are processor times, which depend less on what else the machine does;
-those of several are wall times.
+microseconds of a symbol one by one (`Model.sample`) and side by side (`Model.sample_many`), and how many
+times faster that is. The figures of one thread are processor times, which depend less on what else the
+machine does; those of several are wall times.
 """
 
 from __future__ import annotations

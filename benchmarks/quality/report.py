@@ -88,11 +88,14 @@ def chosen(results: Sequence[Result]) -> str:
 
 def machines(results: Iterable[Result]) -> str:
     """Where the results were measured."""
-    found = {(*one["machine"].values(), one["backend"]): None for one in results}
+    peaks: dict[tuple[str, int, str], float] = {}
+    for one in results:
+        processor, cores, gflops = one["machine"].values()
+        peaks[processor, cores, one["backend"]] = gflops  # the highest one so far, see `measured`
     words = [
         f"{processor} ({cores} threads, {gflops:.0f} GFLOP/s of float32 fused multiply-adds on each core, "
         f"backend {backend})"
-        for processor, cores, gflops, backend in found
+        for (processor, cores, backend), gflops in peaks.items()
     ]
     return "On " + "; ".join(words) + "."
 
