@@ -18,7 +18,7 @@ import numpy as np
 from fastrnn.core import checks
 from fastrnn.data.vocabulary import Text
 from fastrnn.inference.continuations import Places, scores_of_continuations
-from fastrnn.inference.scoring import Floats, Named, Scorer, finite
+from fastrnn.inference.scoring import Floats, Named, Scorer, finite, total
 
 #: So many hypotheses are extended at a time.
 EXTENDED_AT_ONCE = 1 << 10
@@ -132,8 +132,7 @@ class Search:
         return sorted(ended, key=lambda one: -one.score)
 
     def _score(self, before: float, losses: Floats) -> float:
-        with np.errstate(over="ignore"):
-            score = before - self.model_weight * finite(losses.sum())
+        score = before - self.model_weight * finite(total(losses))
         if not math.isfinite(score):
             raise ValueError(f"lattice: a path has the score {score}: its weights are too large")
         return score

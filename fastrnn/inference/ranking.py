@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
-
 from fastrnn.data.vocabulary import Text
 from fastrnn.inference.continuations import Places, scores_of_continuations
-from fastrnn.inference.scoring import Scorer, finite, named_from
+from fastrnn.inference.scoring import Scorer, finite, named_from, total
 
 #: So many candidates are read at a time.
 CANDIDATES_AT_ONCE = 1 << 10
@@ -22,7 +20,6 @@ def ranked(scorer: Scorer, prefix: Text | None, candidates: list[Text]) -> list[
         some = candidates[first : first + CANDIDATES_AT_ONCE]
         named = partial(named_from, "candidate {}: ".format, first)
         losses = scores_of_continuations(scorer, Places.after(reading, len(some)), some, named)
-        with np.errstate(over="ignore"):
-            found += [0 - finite(one.sum()) for one in losses]
+        found += [0 - finite(total(one)) for one in losses]
     order = sorted(range(len(found)), key=found.__getitem__, reverse=True)
     return [(candidates[place], found[place]) for place in order]

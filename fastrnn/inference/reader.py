@@ -172,7 +172,7 @@ class Reader:
             total = added(place.total_bits, bits)
         if not math.isfinite(total):
             self.scorer.scores_of(found, ids, np.array([len(ids)]), lambda _: "", place.position)
-            finite(np.float64(total))
+            finite(total)
         before = int(known[-1]) if len(known) else before
         counted = place.position + len(ids), place.n_symbols + len(bits), total
         return bits, Place(before, state, rest, *counted)

@@ -87,7 +87,7 @@ def losses_of_batch(network: Network, batch: Batch) -> Floats:
 def mean_loss(network: Network, batch: Batch) -> float:
     """The mean nats of the targets of a batch; the sum is exact, because schedules read it."""
     losses = losses_of_batch(network, batch)
-    return math.fsum(losses.ravel().tolist()) / losses.size
+    return total(losses) / losses.size
 
 
 def symbol_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], first: Floats) -> Floats:
@@ -433,12 +433,19 @@ def mean(bits: NDArray[np.float64], n: int, text: Text) -> float:
             if not len(text)
             else "the text has no symbol that the model knows: it has no mean"
         )
-    with np.errstate(over="ignore"):
-        return finite(bits.sum() / n)
+    return finite(total(bits) / n)
 
 
-def finite(bits: np.float64) -> float:
+def total(bits: Floats) -> float:
+    """The sum, rounded once: NumPy's sum adds in an order of its own."""
+    try:
+        return math.fsum(bits.ravel().tolist())
+    except OverflowError:
+        return math.inf
+
+
+def finite(bits: float) -> float:
     """Return a sum or a mean as a float; raise a ``ValueError`` if it overflowed."""
-    if not np.isfinite(bits):
+    if not math.isfinite(bits):
         raise ValueError(f"the text has {bits} bits or nats: the model's parameters are out of range")
-    return float(bits)
+    return bits

@@ -103,7 +103,7 @@ class HeldOut:
             state = np.ascontiguousarray(state[:, :, : window.batch_size])
             some = np.empty(window.inputs.shape)
             network.run_losses(some, state, window.inputs, window.targets, window.starts)
-            losses.append(math.fsum(some.ravel().tolist()))
+            losses.append(scoring.total(some))
             found += np.bincount(window.targets.ravel(), minlength=len(found))
             tell(int(found.sum()) / self.symbols)
             if time.monotonic() - began > seconds:

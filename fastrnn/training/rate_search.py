@@ -77,7 +77,7 @@ def _loss_after(training: Training, steps: int) -> float:
     except DivergenceError:
         return math.inf
     first = steps - max(1, steps // 4)
-    return float(losses[first:].sum()) / training.symbols(first, steps - first)
+    return scoring.total(losses[first:]) / training.symbols(first, steps - first)
 
 
 def _updated(training: Training, count: int, steps: int) -> Floats:
