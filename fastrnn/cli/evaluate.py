@@ -12,11 +12,10 @@ import click
 import fastrnn
 from fastrnn.cli.output import as_json
 from fastrnn.cli.program import backend_option, threads_option, unknown_option, unknown_value
-from fastrnn.cli.texts import opened_file, require_texts, unescaped
+from fastrnn.cli.texts import documents_of_file, opened_file, require_texts, separator_of_file
 from fastrnn.core.terminal import write
 
 if TYPE_CHECKING:
-    from fastrnn.data.vocabulary import Vocabulary
     from fastrnn.model.model import Model
 
 
@@ -52,18 +51,17 @@ def evaluate(
     """
     loaded = fastrnn.load(model, backend=backend, threads=threads)
     require_texts(loaded, model)
-    from fastrnn.data.sources import separator_of
     from fastrnn.data.text_file import iter_pieces
 
     vocabulary = loaded.vocabulary
-    between = separator_of(loaded.settings, vocabulary.unit)
-    if separator is not None:
-        between = _checked_separator(vocabulary, separator)
+    if separator is not None and not vocabulary.boundary:
+        raise ValueError("--separator is for a model of documents, and this one learnt one running text")
+    between = separator_of_file(loaded, separator)
     with opened_file(file) as (source, name):
         pieces = iter_pieces(
             source, name, vocabulary.unit, encoding, vocabulary.newlines, vocabulary.normalization
         )
-        documents = _documents(loaded, pieces, between)
+        documents = documents_of_file(pieces, between, is_one=not vocabulary.boundary)
         result = _score(loaded, documents, name, _names(loaded, name, between), unknown_value(unknown))
     lines = [f"{key:16} {_number(value)}" for key, value in result.items()]
     write((as_json(result) if to_json else "\n".join(lines)) + "\n")
@@ -71,17 +69,6 @@ def evaluate(
 
 def _number(value: float) -> str:
     return f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
-
-
-def _checked_separator(vocabulary: Vocabulary, separator: str) -> str | bytes:
-    """The text between two documents; the model must be of documents."""
-    from fastrnn.data.sources import check_separator
-
-    if not vocabulary.boundary:
-        raise ValueError("--separator is for a model of documents, and this one learnt one running text")
-    between = unescaped(separator, "--separator", as_bytes=vocabulary.unit == "byte")
-    check_separator(between, vocabulary.unit)
-    return between
 
 
 def _score(
@@ -127,15 +114,6 @@ def _score(
         "nats_per_symbol": mean * math.log(2),
         "perplexity": perplexity(mean),
     }
-
-
-def _documents(model: Model, pieces: Iterator[Any], separator: Any) -> Iterator[tuple[Any, bool]]:
-    """Each document, or each piece of a running text, and whether a document ends with it."""
-    from fastrnn.data.lines import iter_lines, iter_parts
-
-    if not model.vocabulary.boundary:
-        return ((piece, False) for piece in pieces)
-    return iter_lines(pieces) if separator is None else iter_parts(pieces, separator)
 
 
 def _names(model: Model, name: str, separator: Any) -> Callable[[int], str]:

@@ -10,7 +10,7 @@ import click
 
 import fastrnn
 from fastrnn.cli.program import backend_option, threads_option, unknown_option, unknown_value
-from fastrnn.cli.texts import opened_file, token_names
+from fastrnn.cli.texts import documents_of_file, opened_file, separator_of_file, token_names
 from fastrnn.core.terminal import escaped, tell
 
 if TYPE_CHECKING:
@@ -24,9 +24,8 @@ LONGEST_READ = 1 << 21
 @click.argument("model")
 @click.argument("file", metavar="TEXT")
 @click.option("-o", "--output", default="report.html", show_default=True, help="Where to write the page.")
-@click.option(
-    "--lines", is_flag=True, help="Each line is a text of its own.  [always so for a model of documents]"
-)
+@click.option("--lines", is_flag=True, help="Each line is a text of its own.")
+@click.option("--separator", help="The text between two texts, as for train.")
 @click.option("--encoding", default="utf-8", show_default=True, help="The encoding of TEXT; not for bytes.")
 @unknown_option
 @backend_option
@@ -37,6 +36,7 @@ def report(
     file: str,
     output: str,
     lines: bool,
+    separator: str | None,
     encoding: str,
     unknown: str | None,
     backend: str,
@@ -46,7 +46,8 @@ def report(
 
     The page has the text, coloured by surprisal, and the most probable symbols at each place; hidden units
     as heat maps; the loss of the training; the calibration; and the strangest passages. It shows the first
-    20,000 symbols. For a model of tokens, TEXT has their names, separated by white space.
+    20,000 symbols. For a model of tokens, TEXT has their names, separated by white space. Without --lines or
+    --separator, TEXT has the parts that the training had: one, or lines, or what is between a separator.
     """
     from fastrnn.core.atomic import require_place
 
@@ -59,25 +60,24 @@ def report(
     from fastrnn.report.show import Report
 
     vocabulary, policy = loaded.vocabulary, unknown_value(unknown)
+    between = separator_of_file(loaded, separator, lines=lines)
     unit = "byte" if vocabulary.unit == "byte" else "character"
     with opened_file(file) as (source, name):
         pieces = iter_pieces(source, name, unit, encoding, vocabulary.newlines, vocabulary.normalization)
-        texts = _texts(loaded, pieces, name, policy, by_lines=lines or vocabulary.boundary)
-        excerpt = Excerpt.of_read(vocabulary, texts)
+        is_one = not (lines or vocabulary.boundary or between is not None)
+        parts = documents_of_file(pieces, between, is_one=is_one)
+        excerpt = Excerpt.of_read(vocabulary, _texts(loaded, _joined(parts), name, policy))
     names = Names(escaped(Path(model).name), escaped(Path(name).name))
     Report.of(loaded, excerpt, policy, names).save(place)
     tell(f"wrote {place}")
 
 
 def _texts(
-    model: Model, pieces: Iterator[Any], name: str, unknown: str | float | None, *, by_lines: bool
+    model: Model, texts: Iterator[tuple[Any, bool]], name: str, unknown: str | float | None
 ) -> Iterator[tuple[Any, bool]]:
-    """The texts of a file that comes in pieces, each with whether it is whole."""
+    """The texts of a file as those of a model, each with whether it is whole."""
     import numpy as np
 
-    from fastrnn.data.lines import iter_lines
-
-    texts = _joined(iter_lines(pieces) if by_lines else ((piece, False) for piece in pieces))
     if model.vocabulary.unit != "token":
         return texts
     ids = {token: place for place, token in enumerate(token_names(model))}

@@ -85,6 +85,32 @@ def unescaped(text: str, name: str, *, as_bytes: bool) -> str | bytes:
     return os.fsencode(found) if as_bytes else decoded(found, name)
 
 
+def separator_of_file(model: Model, separator: str | None, *, lines: bool = False) -> str | bytes | None:
+    """What is between two documents of a file: what ``--separator`` says, or else what the training had.
+
+    It is ``None`` for lines.
+    """
+    from fastrnn.data.sources import check_separator, separator_of
+
+    unit = "byte" if model.vocabulary.unit == "byte" else "character"
+    if separator is None:
+        return None if lines else separator_of(model.settings, unit)
+    between = unescaped(separator, "--separator", as_bytes=unit == "byte")
+    check_separator(between, unit, lines=lines)
+    return between
+
+
+def documents_of_file(
+    pieces: Iterator[Any], separator: str | bytes | None, *, is_one: bool
+) -> Iterator[tuple[Any, bool]]:
+    """Each piece of a file's documents, and whether a document ends with it; ``is_one`` makes none end."""
+    from fastrnn.data.lines import iter_lines, iter_parts
+
+    if is_one:
+        return ((piece, False) for piece in pieces)
+    return iter_lines(pieces) if separator is None else iter_parts(pieces, separator)
+
+
 def as_unit(model: Model, text: str | None, name: str) -> Any:
     """Convert a text of the command line to the type of the model's texts; errors use ``name``."""
     if text is None or model.vocabulary.unit == "byte":

@@ -64,6 +64,21 @@ def test_lines_are_texts(tmp_path: Path, saved: Any, options: Any, lines: bool, 
     assert lines_of(page) == expected
 
 
+def test_parts_between_a_separator_are_texts(tmp_path: Path):
+    model, text, page = tmp_path / "m", tmp_path / "text", tmp_path / "page.html"
+    text.write_text("ab%%b\na%%a")
+    assert (
+        run("train", text, "-o", model, "--separator", "%%", "--steps", 2, "--hidden-size", 4).exit_code == 0
+    )
+    for options, expected in (
+        ([], ["ab∎", "b↵", "a∎", "a∎"]),
+        (["--separator", r"b\n", "--unknown", "skip"], ["ab··∎", "a··a∎"]),
+    ):
+        assert run("report", model, text, "-o", page, *options).exit_code == 0
+        assert [line.replace("%", "·") for line in lines_of(page)] == expected
+    assert "exclude each other" in run("report", model, text, "--lines", "--separator", "a").stderr
+
+
 def test_tokens_are_read_by_their_names(tmp_path: Path, saved: Any):
     page, model = tmp_path / "page.html", saved("token", documents=True)
     result = run("report", model, "-", "-o", page, stdin=b"the cat\nsat  on\tmat")
