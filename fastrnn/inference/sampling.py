@@ -12,9 +12,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.backends.backend import Backend
 from fastrnn.core import checks
 from fastrnn.core.constants import COMPLETE, OVERFLOW
 from fastrnn.data.vocabulary import Text
+from fastrnn.inference.distribution import elementary
 from fastrnn.inference.options import Options
 from fastrnn.inference.scoring import Ids, Reading, Scorer, first_symbol_probabilities
 from fastrnn.inference.stops import StopSearch
@@ -39,30 +41,28 @@ ATTEMPTS = 100
 Floats = NDArray[np.float64]
 
 
-def weights_at(probabilities: Floats, temperature: float) -> Floats:
-    """Probabilities at a temperature above 0, divided by the largest one."""
-    with np.errstate(under="ignore"):
-        scaled: Floats = (probabilities / probabilities.max()) ** (1 / temperature)
-    return scaled
-
-
-def draw(probabilities: Floats, temperature: float, rng: Any) -> int:
-    """Draw an index with these probabilities at a temperature; it takes one uniform draw.
-
-    At temperature 0 it is the most probable index. At 1 it is what ``RandomState.choice`` draws.
-    """
-    uniforms = checks.uniforms(rng, 1)
-    return int(draw_first(probabilities, uniforms, Rules(temperature), np.ones(len(probabilities), bool))[0])
+def weights_at(backend: Backend, probabilities: Floats, temperature: float) -> Floats:
+    """Probabilities at a temperature above 0, divided by the largest one; the same bits on every machine."""
+    weights: Floats = probabilities / probabilities.max()
+    if temperature != 1:
+        above = weights > 0
+        with np.errstate(over="ignore"):
+            logarithms = elementary(backend, "log", weights[above]) / temperature
+        weights[above] = elementary(backend, "exp", logarithms)
+    return weights
 
 
 def draw_first(
-    probabilities: Floats, uniforms: Floats, rules: Rules, allowed: NDArray[np.bool_]
+    backend: Backend, probabilities: Floats, uniforms: Floats, rules: Rules, allowed: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Draw an index for each uniform number (B), as the contract's kernel `sample` draws a symbol."""
+    """Draw an index for each uniform number (B), as the contract's kernel `sample` draws a symbol.
+
+    At temperature 1, without other rules, it is what ``RandomState.choice`` draws.
+    """
     probabilities = np.where(allowed, probabilities, 0)
     if rules.temperature == 0:
         return np.full(len(uniforms), probabilities.argmax())
-    weights = weights_at(probabilities, rules.temperature)
+    weights = weights_at(backend, probabilities, rules.temperature)
     order = np.argsort(-weights, kind="stable")
     dropped = order[min(rules.top_k, len(order)) :]
     weights[dropped] = 0
@@ -153,7 +153,8 @@ class Batch:
             allowed = (after >= 0) & (automaton.distances[after] < self._left)
         if not allowed.any():
             return np.full((1, len(uniforms)), -COMPLETE, np.int32)
-        ids = draw_first(probabilities, uniforms, self._rules, allowed).astype(np.int32)
+        backend = self._network.backend
+        ids = draw_first(backend, probabilities, uniforms, self._rules, allowed).astype(np.int32)
         self._drawn.inputs[...] = ids
         if automaton is not None:
             self._drawn.places[...] = automaton.transitions[0, ids]

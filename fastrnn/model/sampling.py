@@ -44,9 +44,7 @@ class Sampling(Scores):
         """Generate text. An unknown symbol is never drawn.
 
         The same arguments give the same text with the backends ``"c"`` and ``"numba"``, with any number of
-        threads and on any processor. One symbol is an exception: the first one of a running text without a
-        prime, at a temperature other than 0 and 1, is drawn with NumPy's power, whose last bit may differ
-        between processors.
+        threads and on any processor.
 
         Parameters
         ----------

@@ -163,6 +163,17 @@ def made_up_text(n: int) -> str:
     return "".join(pieces)[:n]
 
 
+#: Options of `fastrnn.Model.sample` of which each has samples of its own.
+SAMPLING: tuple[dict[str, Any], ...] = (
+    {"temperature": 0.6},
+    {"top_k": 7, "temperature": 1.3},
+    {"top_p": 0.8, "min_p": 0.02},
+    {"repetition_penalty": 1.3, "repetition_window": 9},
+    {"no_repeat_ngram": 3, "stop": ["the", "sea."]},
+    {"pattern": "[a-z ]+[.]?", "prime": "the "},
+)
+
+
 def digest(*parts: Any) -> str:
     """One digest of arrays, and of the repr of other objects, in their order."""
     found = hashlib.sha256()
@@ -178,6 +189,9 @@ def of_model(model: fastrnn.Model, texts: list[str]) -> dict[str, str]:
         "history": digest(list(model.history)),
         "scores": digest(*model.score_many(texts)),
         "sample": digest(model.sample(200, rng=1), model.sample(50, "the ", temperature=0.7, rng=2)),
+        "samples": digest(*(model.sample_many(5, 30, rng=3, **options) for options in SAMPLING)),
+        "beams": digest(model.beam_search(12, "the ", width=4)),
+        "distribution": digest(model.next_probabilities(["the ", "a", ""])),
     }
 
 

@@ -9,8 +9,10 @@ import pytest
 
 import fastrnn
 from fastrnn import Model
-from fastrnn.inference.sampling import draw
+from fastrnn.core import checks
+from fastrnn.inference.sampling import draw_first
 from fastrnn.inference.scoring import first_symbol_probabilities
+from fastrnn.network.drawing import Rules
 
 TEXT = "abc def abd\n" * 20
 SETTINGS: dict[str, Any] = {"hidden_size": 12, "steps": 60, "backend": "numpy", "rng": 0}
@@ -40,7 +42,11 @@ def at_once(model: Model, n: int, prime: str, rng: Any, temperature: float = 1.0
     known += model.vocabulary.encode(prime).tolist()
     begun = []
     if not known:
-        known = begun = [draw(first_symbol_probabilities(model.counts), temperature, rng)]
+        probabilities = first_symbol_probabilities(model.counts)
+        known = begun = draw_first(
+            model.network.backend, probabilities, checks.uniforms(rng, 1), Rules(temperature),
+            np.ones(len(probabilities), bool),
+        ).tolist()  # fmt: skip
     network = model.network
     state = None
     for symbol in known[:-1]:

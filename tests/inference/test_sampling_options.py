@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import Model, Network
+from fastrnn.backends.registry import get_backend
 from fastrnn.inference.distribution import next_probabilities
 from fastrnn.inference.sampling import draw_first
 from fastrnn.inference.stops import StopSearch
@@ -147,11 +148,12 @@ def test_plain_draws_have_the_probabilities_of_what_may_come_next(compiled: str)
 
 
 @pytest.mark.parametrize("name", [name for name in RULES if name not in {"penalty", "ngram"}])
-def test_first_symbols_have_the_stated_frequencies(name: str):
+def test_first_symbols_have_the_stated_frequencies(backend: str, name: str):
     rules, logits = RULES[name], np.random.default_rng(0).normal(size=V)
     probabilities = np.exp(logits) / np.exp(logits).sum()
     allowed = np.ones(V, bool) if rules.automaton is None else rules.automaton.transitions[0] == 1
-    found = draw_first(probabilities, np.random.default_rng(1).random(100_000), rules, allowed)
+    uniforms = np.random.default_rng(1).random(100_000)
+    found = draw_first(get_backend(backend), probabilities, uniforms, rules, allowed)
     require_agreement(np.bincount(found, minlength=V), expected_weights(logits, rules))
 
 

@@ -17,7 +17,8 @@ from fastrnn.core.constants import BARRIER
 from fastrnn.core.layout import Shape
 from fastrnn.core.plan import step_plan
 from fastrnn.data.vocabulary import Vocabulary
-from fastrnn.inference.sampling import draw
+from fastrnn.inference.sampling import draw_first, weights_at
+from fastrnn.network.drawing import Rules
 
 TEXT = "abc def abd\n" * 20
 
@@ -183,6 +184,12 @@ def sample_once(
     return symbols.tolist()
 
 
+def draw_first_at(backend: str, temperature: float, p: np.ndarray, uniforms: np.ndarray) -> list[int]:
+    """First symbols with these probabilities, which need not come from counts."""
+    allowed = np.ones(len(p), bool)
+    return draw_first(get_backend(backend), p, uniforms, Rules(temperature), allowed).tolist()
+
+
 def test_draws_as_random_state_choice_does(backend: str):
     p = np.array([0.1, 0.2, 0.0, 0.7])
     theirs = np.random.RandomState(3)
@@ -190,8 +197,7 @@ def test_draws_as_random_state_choice_does(backend: str):
     with np.errstate(divide="ignore"):
         logits = np.log(p).clip(-1e4)
     assert sample_once(backend, logits, np.random.RandomState(3).random(200), 1.0) == expected
-    ours = np.random.RandomState(3)
-    assert [draw(p, 1.0, ours) for _ in range(200)] == expected
+    assert draw_first_at(backend, 1.0, p, np.random.RandomState(3).random(200)) == expected
 
 
 def test_temperature_sharpens_and_flattens(backend: str):
@@ -208,6 +214,19 @@ def test_temperature_sharpens_and_flattens(backend: str):
 
 
 COLD, HOT = (0, 5e-324, 1e-320, 1e-310, 1e-46, 1e-45, 1e-40, 1e-30), (1e30, 1e39, 1e300, 1.7e308)
+
+
+def test_first_symbols_at_a_temperature_have_the_same_bits_on_every_backend():
+    """The weights are powers of the project's own; the reference has them to 1e-15."""
+    p = np.random.default_rng(0).dirichlet(np.full(50, 0.3))
+    for temperature in (0.01, 0.3, 1.7, 40.0):
+        expected = (p / p.max()) ** (1 / temperature)
+        c, numba, reference = (
+            weights_at(get_backend(name), p, temperature) for name in ("c", "numba", "numpy")
+        )
+        np.testing.assert_array_equal(c, numba)
+        for actual in (c, reference):
+            np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-300)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -230,9 +249,10 @@ def test_what_is_as_likely_is_drawn_alike_but_at_zero(backend: str, dtype: str):
         assert sample_once(backend, logits, uniforms, temperature, dtype) == expected
 
 
-def test_the_first_symbol_has_the_same_limits():
+def test_the_first_symbol_has_the_same_limits(backend: str):
     def drawn(temperature: float) -> set[int]:
-        return {draw(np.array([0.25, 0.5, 0.25]), temperature, np.random.default_rng(i)) for i in range(40)}
+        uniforms = np.random.default_rng(0).random(40)
+        return set(draw_first_at(backend, temperature, np.array([0.25, 0.5, 0.25]), uniforms))
 
     assert [drawn(temperature) for temperature in COLD] == [{1}] * len(COLD)
     assert [drawn(temperature) for temperature in HOT] == [{0, 1, 2}] * len(HOT)

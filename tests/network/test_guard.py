@@ -28,7 +28,6 @@ from fastrnn.core.layout import parameter_layout
 from fastrnn.data.tokens import TokenVocabulary
 from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.inference import scoring
-from fastrnn.inference.sampling import draw
 from fastrnn.network import config, execution, network
 from fastrnn.network.execution import Cost
 from fastrnn.training import pace
@@ -430,8 +429,6 @@ def test_draws_that_are_none_are_refused(backend: str, answer: Any):
     net, rng = Network(5, 8, backend=backend), Dishonest(answer)
     with pytest.raises((ValueError, TypeError), match=r"rng\.random"):
         net.sample(20, 0, net.checked_state(None, 1), temperature=1.0, rng=rng)
-    with pytest.raises((ValueError, TypeError), match=r"rng\.random"):
-        draw(np.full(5, 0.2), 1.0, rng)
     model = fastrnn.Model.from_bytes(
         fastrnn.train("abcab", steps=1, backend="numpy").to_bytes(), backend=backend
     )
