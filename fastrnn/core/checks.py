@@ -115,6 +115,14 @@ def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
     return value
 
 
+def options(given: Mapping[str, Any], known: type) -> None:
+    """Require that keyword arguments have the names of a ``TypedDict``."""
+    for name, value in given.items():
+        if name not in known.__annotations__:
+            allowed = ", ".join(sorted(known.__annotations__))
+            raise TypeError(f"{name}={shown(value)} is no option here; the options are {allowed}")
+
+
 def kind_of(argument: str, value: Any, kinds: Mapping[str, type[Kind]]) -> Kind:
     """Make what a name, or a mapping of ``name`` and settings, describes; ``kinds`` are dataclasses."""
     settings = dict(value) if isinstance(value, Mapping) else {"name": value}

@@ -14,7 +14,7 @@ from fastrnn.core import checks, memory
 from fastrnn.core.constants import FUNCTIONS
 from fastrnn.data.vocabulary import Text
 from fastrnn.inference.distribution import next_probabilities
-from fastrnn.inference.options import automaton_of
+from fastrnn.inference.options import Constraints, automaton_of
 from fastrnn.inference.scoring import Ids, Reading, Scorer, first_symbol_probabilities
 from fastrnn.network.drawing import Automaton
 
@@ -32,6 +32,7 @@ def beam_search(
     After each symbol, the ``width`` most probable hypotheses that have not ended are kept; of equal ones,
     those of the better hypothesis, and then those with the lower id.
     """
+    checks.options(constraints, Constraints)
     n = checks.whole_number("n", n, minimum=0)
     width, count = checks.whole_number("width", width), checks.whole_number("count", count)
     if count > width:

@@ -17,7 +17,7 @@ from fastrnn.core import checks
 from fastrnn.core.constants import COMPLETE, OVERFLOW
 from fastrnn.data.vocabulary import Text
 from fastrnn.inference.distribution import elementary
-from fastrnn.inference.options import Options
+from fastrnn.inference.options import Options, SamplingOptions
 from fastrnn.inference.scoring import Ids, Reading, Scorer, first_symbol_probabilities
 from fastrnn.inference.stops import StopSearch
 from fastrnn.network import execution
@@ -220,6 +220,7 @@ class Sampler:
     @classmethod
     def checked(cls, scorer: Scorer, n: Any, prime: Text | None, **options: Any) -> Self:
         """The sampler with these options, which are checked: those of `Model.sample`."""
+        checks.options(options, SamplingOptions)
         n = checks.whole_number("n", n, minimum=0)
         reading = scorer.of_prime(prime)
         made = Options.checked(scorer.vocabulary, prime, n, **options)

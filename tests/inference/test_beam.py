@@ -94,7 +94,7 @@ def test_searches_of_little(compiled: str):
         *(
             ({"pattern": "x"}, "pattern='x' matches no text"),
             ({"prime": "x"}, "'x'"),
-            ({"top_k": 2}, "top_k"),
+            ({"top_k": 2}, "top_k=2 is no option here; the options are allowed, pattern, valid_utf8"),
         ),
     ],
 )
