@@ -79,7 +79,7 @@ def _score(
     unknown: str | float | None,
 ) -> dict[str, float]:
     """The scores of a file, with the ends of documents. The sum of the bits is exact for any pieces."""
-    from fastrnn.inference.scoring import perplexity
+    from fastrnn.inference.sums import perplexity
 
     symbols = n_bytes = 0
 

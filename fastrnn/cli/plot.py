@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import click
 
 import fastrnn
-from fastrnn.core.terminal import tell
+from fastrnn.cli.saving import require_no_input
+from fastrnn.core.terminal import tell, write
 
 #: The columns of a history that are drawn, with the label of their axis.
 PANELS = {
@@ -21,16 +23,20 @@ PANELS = {
 
 @click.command()
 @click.argument("run")
-@click.option("-o", "--output", help="Where to write the picture (PNG, PDF or SVG).  [default: RUN.png]")
+@click.option(
+    "-o", "--output", help="Where to write the picture (PNG, PDF or SVG); - is stdout.  [default: RUN.png]"
+)
 def plot(run: str, output: str | None) -> None:
     """Draw loss, norm of the gradient and learning rate of RUN.
 
     RUN is a model, a checkpoint, or a file of --metrics.
     """
-    place = Path(output if output is not None else f"{run}.png")
+    place = output if output is not None else f"{run}.png"
     from fastrnn.core.atomic import require_place
 
-    require_place(place)
+    if place != "-":
+        require_place(place, "picture")
+        require_no_input("--output", place, [run], "drawn")
     columns, title = _columns(run)
     if not columns:
         raise ValueError(f"{run} has no records to draw")
@@ -57,9 +63,13 @@ def plot(run: str, output: str | None) -> None:
     axes[-1, 0].set_xlabel("update")
     axes[0, 0].set_title(title)
     figure.tight_layout()
-    figure.savefig(place, dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn if place == "-" else place, dpi=120)
     plt.close(figure)
-    tell(f"wrote {place}")
+    if place == "-":
+        write(drawn.getvalue())
+    else:
+        tell(f"wrote {place}")
 
 
 def _columns(run: str) -> tuple[dict[str, Any], str]:

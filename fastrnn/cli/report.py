@@ -10,8 +10,9 @@ import click
 
 import fastrnn
 from fastrnn.cli.program import backend_option, threads_option, unknown_option, unknown_value
+from fastrnn.cli.saving import require_no_input
 from fastrnn.cli.texts import documents_of_file, opened_file, separator_of_file, token_names
-from fastrnn.core.terminal import escaped, tell
+from fastrnn.core.terminal import escaped, tell, write
 
 if TYPE_CHECKING:
     from fastrnn.model.model import Model
@@ -23,7 +24,9 @@ LONGEST_READ = 1 << 21
 @click.command()
 @click.argument("model")
 @click.argument("file", metavar="TEXT")
-@click.option("-o", "--output", default="report.html", show_default=True, help="Where to write the page.")
+@click.option(
+    "-o", "--output", default="report.html", show_default=True, help="Where to write the page; - is stdout."
+)
 @click.option("--lines", is_flag=True, help="Each line is a text of its own.")
 @click.option("--separator", help="The text between two texts, as for train.")
 @click.option("--encoding", default="utf-8", show_default=True, help="The encoding of TEXT; not for bytes.")
@@ -51,8 +54,9 @@ def report(
     """
     from fastrnn.core.atomic import require_place
 
-    place = Path(output)
-    require_place(place)
+    if output != "-":
+        require_place(output, "page")
+        require_no_input("--output", output, [model, file], "read")
     loaded = fastrnn.load(model, backend=backend, threads=threads)
     from fastrnn.data.text_file import iter_pieces
     from fastrnn.report.excerpt import Excerpt
@@ -68,8 +72,12 @@ def report(
         parts = documents_of_file(pieces, between, is_one=is_one)
         excerpt = Excerpt.of_read(vocabulary, _texts(loaded, _joined(parts), name, policy))
     names = Names(escaped(Path(model).name), escaped(Path(name).name))
-    Report.of(loaded, excerpt, policy, names).save(place)
-    tell(f"wrote {place}")
+    page = Report.of(loaded, excerpt, policy, names)
+    if output == "-":
+        write(page.html.encode())
+        return
+    page.save(output)
+    tell(f"wrote {output}")
 
 
 def _texts(

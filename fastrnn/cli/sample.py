@@ -26,7 +26,12 @@ VERBATIM_LENGTH = 20
 
 #: The options that are arguments of `Model.sample` with the same names.
 _DRAWS = [
-    click.option("--temperature", type=float, help="Divides the logits; 0: no randomness.  [default: 1.0]"),
+    click.option(
+        "--temperature",
+        type=float,
+        help="Below 1, probable symbols become more probable; above 1, less; 0 always takes the most "
+        "probable one.  [default: 1.0]",
+    ),
     click.option("--top-k", type=int, help="Draw only from so many of the most probable symbols."),
     click.option(
         "--top-p",
@@ -128,7 +133,7 @@ def sample(
         for text, nats in loaded.beam_search(length, begin, width=beam, count=count or 1, **options):
             writer.write(text, bits=-nats / math.log(2))
     elif count is not None:
-        for text in loaded.sample_many(count, length, begin, unique=unique, rng=seed, **options):
+        for text in loaded.sample_each(count, length, begin, unique=unique, rng=seed, **options):
             writer.write(text)
     elif to_json:
         writer.write(loaded.sample(length, begin, rng=seed, **options))

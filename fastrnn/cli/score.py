@@ -34,8 +34,9 @@ CHUNK = 1 << 18
 @click.option(
     "--lines/--carry",
     default=None,
-    help="lines: each line is a text of its own; carry: the lines are one text, and each is scored given all "
-    "before it, with its end.  [default: lines for a model of documents, else carry]",
+    help="lines: each line is scored as if there were no other; carry: each is scored by what MODEL expects "
+    "after all lines before it, and its end counts as a symbol.  [default: lines for a model of documents, "
+    "else carry]",
 )
 @click.option(
     "--bits-per-symbol", "is_mean", is_flag=True, help="A line's score is the mean of its bits, not the sum."
@@ -69,7 +70,8 @@ def score(
     tab are before the line; those of a document's end, or of a line's end with --carry, are the last.
 
     A line that is not in its encoding, or has an unknown symbol, has the score nan (null in JSON, with the
-    error). It is written with --threshold too. With --carry, MODEL reads on without it.
+    error). It is written with --threshold too. With --carry, MODEL reads on without it. With --unknown, such
+    a byte is an unknown symbol too.
 
     \b
     The exit status is that of grep:

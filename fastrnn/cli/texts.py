@@ -77,7 +77,8 @@ def unescaped(text: str, name: str, *, as_bytes: bool) -> str | bytes:
     def read(match: re.Match[str]) -> str:
         if match[1] not in ESCAPES:
             raise ValueError(
-                f"{name} has the escape {match[0]!r}; it may have {', '.join(map(repr, ESCAPES))}"
+                f"{name} has the escape {match[0]!r}; it may have "
+                + ", ".join(f"'\\{escape}'" for escape in ESCAPES)
             )
         return ESCAPES[match[1]]
 

@@ -33,10 +33,11 @@ def checked_path(path: str | os.PathLike[str]) -> str:
     return name
 
 
-def require_place(path: str | os.PathLike[str]) -> Path:
+def require_place(path: str | os.PathLike[str], content: str = "model") -> Path:
     """Return the file that a path leads to, through links; if it cannot be written, raise an ``OSError``.
 
-    A link may lead to a file that does not exist yet. Links that point to each other are an error.
+    A link may lead to a file that does not exist yet. Links that point to each other are an error. Errors
+    say what the file would have, ``content``.
     """
     name = checked_path(path)
     try:
@@ -46,9 +47,9 @@ def require_place(path: str | os.PathLike[str]) -> Path:
     target = Path(os.path.realpath(name))
     names_none = not os.path.basename(name)  # noqa: PTH119  (a Path drops a slash at the end)
     if names_none or (status is not None and stat.S_ISDIR(status.st_mode)):
-        raise IsADirectoryError(f"{shown(name)} is a directory; the model needs the path of a file")
+        raise IsADirectoryError(f"{shown(name)} is a directory; the {content} needs the path of a file")
     if status is not None and not stat.S_ISREG(status.st_mode):
-        raise FileExistsError(f"{shown(name)} is not a regular file: a model would replace it")
+        raise FileExistsError(f"{shown(name)} is not a regular file: a {content} would replace it")
     if status is not None and not os.access(target, os.W_OK):
         raise PermissionError(f"{shown(name)} is not writable")
     if not target.parent.is_dir():

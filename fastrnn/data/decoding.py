@@ -11,11 +11,14 @@ from fastrnn.data.normalization import Normalizer
 class Decoder:
     """Decodes a text in pieces, reads newlines by their rule, and normalizes.
 
-    Its state begins with the bytes that are not decoded yet, as that of each decoder of Python.
+    Its state begins with the bytes that are not decoded yet, as that of each decoder of Python. ``errors`` is
+    Python's word for what to do with bytes that are not in the encoding.
     """
 
-    def __init__(self, encoding: str, newlines: str, normalization: str | None) -> None:
-        decoder = codecs.getincrementaldecoder(encoding)("strict")
+    def __init__(
+        self, encoding: str, newlines: str, normalization: str | None, errors: str = "strict"
+    ) -> None:
+        decoder = codecs.getincrementaldecoder(encoding)(errors)
         self._decoder = io.IncrementalNewlineDecoder(decoder, translate=newlines == "universal")
         self._normalizer = None if normalization is None else Normalizer(normalization)
 

@@ -30,9 +30,20 @@ def unit_of(text: object) -> str:
     """``"character"`` for a str, ``"byte"`` for bytes; anything else is a ``TypeError``."""
     if isinstance(text, str):
         return "character"
+    if isinstance(text, memoryview) and (text.ndim, text.itemsize) != (1, 1):
+        raise TypeError(
+            f"a text of bytes has one dimension of them, and this is a memoryview of shape {text.shape} and "
+            f"format {text.format!r}"
+        )
     if isinstance(text, bytes | bytearray | memoryview):
         return "byte"
     raise TypeError(f"a text must be str or bytes, and this is {type(text).__name__}{if_missing(text)}")
+
+
+def _joinable(text: Any) -> Any:
+    """A text of bytes as something that ``bytes.join`` takes; other buffers are a ``TypeError``."""
+    unit_of(text)
+    return text.tobytes() if isinstance(text, memoryview) else text  # it need not be contiguous
 
 
 def if_missing(value: object) -> str:
@@ -67,7 +78,7 @@ def code_points(text: Any, position: int = 0, *, surrogates: bool = False) -> ND
     if isinstance(text, np.ndarray):
         return text
     if isinstance(text, bytes | bytearray | memoryview):
-        return np.frombuffer(text, np.uint8)
+        return np.frombuffer(_joinable(text), np.uint8)
     try:
         return utf_32(text, "surrogatepass" if surrogates else "strict")
     except UnicodeEncodeError as error:
@@ -316,8 +327,10 @@ class Vocabulary:
         return ids, np.fromiter(map(len, texts), np.int64, len(texts))
 
     def joined(self, texts: list[Any]) -> Text:
-        """Join texts."""
-        return "".join(texts) if self.unit == "character" else b"".join(texts)
+        """Join texts. Anything but str or bytes is a ``TypeError``, also an array, which has a buffer too."""
+        if self.unit == "character":
+            return "".join(texts)
+        return b"".join([text if type(text) is bytes else _joinable(text) for text in texts])
 
     def decode(self, ids: NDArray[Any]) -> Text:
         """The text of these ids; those of the unknown symbol and of the boundary are not allowed."""

@@ -5,23 +5,24 @@ B rows · V vocabulary · Z arrays of a state · L layers · H hidden units
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.data.pieces import NOTHING, Rest, read_piece
 from fastrnn.data.vocabulary import Text
 from fastrnn.inference.scoring import (
     PARALLEL_ROWS,
     Floats,
     Ids,
     Named,
-    Reading,
     Scorer,
     first_symbol_losses,
     steps_at_once,
 )
+from fastrnn.inference.sums import total
 from fastrnn.network.execution import Array
 from fastrnn.network.network import Network
 
@@ -36,32 +37,49 @@ class Places:
         The ids of the last symbols (B). Before the first symbol it is the boundary's; in a running text, -1.
     state
         The states before these symbols (Z, L, B, H).
+    rests
+        What each text has left for its next piece (B).
     """
 
     before: Ids
     state: Array
+    rests: list[Rest]
 
     @classmethod
     def at_beginnings(cls, scorer: Scorer, B: int) -> Self:
         """The beginnings of B texts."""
         boundary = scorer.vocabulary.boundary_id
         before = np.full(B, -1 if boundary is None else boundary, np.int32)
-        return cls(before, scorer.network.checked_state(None, B))
+        return cls(before, scorer.network.checked_state(None, B), [NOTHING] * B)
 
     @classmethod
-    def after(cls, reading: Reading, B: int) -> Self:
-        """The place of a reading, B times."""
-        return cls(np.full(B, reading.before, np.int32), np.repeat(reading.state, B, axis=2))
+    def after(cls, scorer: Scorer, prefix: Text | None) -> tuple[Self, float]:
+        """The place after a prefix of one text, and the nats of what is left of it, which is not read yet.
+
+        The text that follows may change its last symbol: CR LF is one line end, and an accent may follow.
+        """
+        scorer, places = replace(scorer, end=False), cls.at_beginnings(scorer, 1)
+        if prefix is not None:
+            scores_of_continuations(scorer, places, [prefix], lambda _: "prefix: ", final=False)
+        nothing = [scorer.vocabulary.joined([])]
+        left = scores_of_continuations(scorer, places.repeated(1), nothing, lambda _: "prefix: ")
+        return places, total(left[0])
 
     @classmethod
     def joined(cls, places: list[Places]) -> Self:
         """The places of all of these."""
         before = np.concatenate([one.before for one in places])
-        return cls(before, np.concatenate([one.state for one in places], axis=2))
+        state = np.concatenate([one.state for one in places], axis=2)
+        return cls(before, state, [rest for one in places for rest in one.rests])
 
     def at(self, rows: NDArray[np.int64]) -> Self:
         """A copy of the places of some rows."""
-        return type(self)(self.before[rows], np.ascontiguousarray(self.state[:, :, rows]))
+        rests = [self.rests[row] for row in rows.tolist()]
+        return type(self)(self.before[rows], np.ascontiguousarray(self.state[:, :, rows]), rests)
+
+    def repeated(self, B: int) -> Self:
+        """A copy of the first row's place, B times."""
+        return self.at(np.zeros(B, np.int64))
 
     def read(self, scorer: Scorer, ids: Ids, lengths: NDArray[np.int64]) -> Floats:
         """The nats of the next symbols of each row, given all before them; the places move behind them.
@@ -108,12 +126,21 @@ def _read_side_by_side(
         B = int(np.count_nonzero(lengths > done))
 
 
-def scores_of_continuations(scorer: Scorer, places: Places, texts: list[Text], named: Named) -> list[Floats]:
+def scores_of_continuations(
+    scorer: Scorer, places: Places, texts: list[Text], named: Named, *, final: bool = True
+) -> list[Floats]:
     """The scores of the symbols of a text for each row; the places move behind the texts.
 
-    With ``scorer.end``, the score of the document's end follows, and the places are not to be used again.
+    If the texts are not ``final``, what they leave for their next pieces has no scores yet. With
+    ``scorer.end``, the score of the document's end follows, and the places are not to be used again.
     """
-    texts = [scorer.vocabulary.as_read(text) for text in texts]
+    vocabulary, texts = scorer.vocabulary, list(texts)
+    for row, text in enumerate(texts):
+        if isinstance(text, str) and vocabulary.unit == "character":
+            texts[row], places.rests[row] = read_piece(
+                text, places.rests[row], newlines=vocabulary.newlines,
+                normalization=vocabulary.normalization, strict=True, final=final,
+            )  # fmt: skip
     ids, lengths, known_lengths = scorer.encoded(texts, named)
     if scorer.end:
         ids = np.insert(ids, np.cumsum(lengths), np.int32(scorer.vocabulary.size - 1))

@@ -63,7 +63,7 @@ class GuessSamples:
         scaled = counts / largest
         mean = float(scaled.cumsum()[-1]) / self.n if len(scaled) else 0.0
         squares = float((scaled * scaled).cumsum()[-1]) / self.n if len(scaled) else 0.0
-        variance = max(0.0, squares - mean * mean) / max(1, self.n - 1)
+        variance = max(0.0, squares - mean * mean) / (self.n - 1)
         return GuessNumber(1 + largest * mean, largest * math.sqrt(variance))
 
 

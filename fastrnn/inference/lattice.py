@@ -18,7 +18,8 @@ import numpy as np
 from fastrnn.core import checks
 from fastrnn.data.vocabulary import Text
 from fastrnn.inference.continuations import Places, scores_of_continuations
-from fastrnn.inference.scoring import Floats, Named, Scorer, finite, total
+from fastrnn.inference.scoring import Floats, Named, Scorer
+from fastrnn.inference.sums import finite, total
 
 #: So many hypotheses are extended at a time.
 EXTENDED_AT_ONCE = 1 << 10
@@ -98,8 +99,8 @@ class Search:
             leaving[edge.start].append(edge)
         first = min(leaving, default=0)
         last = max((edge.end for edge in edges), default=first)
-        places = Places.after(self.scorer.of_prime(prefix, "prefix: "), 1)
-        beams[first].add(Hypothesis(self.scorer.vocabulary.joined([]), 0.0, places))
+        places, nats_left = Places.after(self.scorer, prefix)
+        beams[first].add(Hypothesis(self._nothing, self.model_weight * nats_left, places))
         for node in sorted(leaving):
             pairs = itertools.product(beams.pop(node, Beam(1)).best(), leaving[node])
             while some := list(itertools.islice(pairs, EXTENDED_AT_ONCE)):
@@ -108,12 +109,13 @@ class Search:
         found = beams[last].best()
         if not found:
             raise ValueError(f"lattice has no path from its first node, {first}, to its last one, {last}")
-        return self._with_ends(found) if end else found
+        return self._ended(found, end=end)
 
     def _extended(self, pairs: list[tuple[Hypothesis, Edge]]) -> list[Hypothesis]:
         """Each hypothesis with the text and the weight of its edge."""
         places = Places.joined([one.places for one, _ in pairs])
-        losses = scores_of_continuations(self.scorer, places, [edge.text for _, edge in pairs], UNNAMED)
+        texts = [edge.text for _, edge in pairs]
+        losses = scores_of_continuations(self.scorer, places, texts, UNNAMED, final=False)
         found = []
         for row, ((one, edge), nats) in enumerate(zip(pairs, losses, strict=True)):
             text = self.scorer.vocabulary.joined([one.text, edge.text])
@@ -121,11 +123,15 @@ class Search:
             found.append(Hypothesis(text, score, places.at(np.array([row]))))
         return found
 
-    def _with_ends(self, found: list[Hypothesis]) -> list[Hypothesis]:
-        """The hypotheses with the ends of documents, best first."""
+    @property
+    def _nothing(self) -> Text:
+        return self.scorer.vocabulary.joined([])
+
+    def _ended(self, found: list[Hypothesis], *, end: bool) -> list[Hypothesis]:
+        """The hypotheses with what their texts have left, and the ends of documents if asked, best first."""
         places = Places.joined([one.places for one in found])
-        scorer, nothing = replace(self.scorer, end=True), self.scorer.vocabulary.joined([])
-        losses = scores_of_continuations(scorer, places, [nothing] * len(found), UNNAMED)
+        scorer = replace(self.scorer, end=end)
+        losses = scores_of_continuations(scorer, places, [self._nothing] * len(found), UNNAMED)
         ended = [
             one._replace(score=self._score(one.score, nats)) for one, nats in zip(found, losses, strict=True)
         ]

@@ -87,6 +87,8 @@ class LineScorer:
         self._carry = carry
         self._is_text = vocabulary.unit == "character"
         self._encoding = _splittable(encoding) if self._is_text else ""
+        #: What is done with bytes that are not in the encoding: each may be a symbol that no model knows.
+        self._errors = "strict" if scorer.unknown == "error" else "surrogateescape"
         self._universal = self._is_text and vocabulary.newlines == "universal"
         self._splitter = LineSplitter(returns=self._universal or not carry)
         self._reading = scorer.new_reading()
@@ -151,7 +153,7 @@ class LineScorer:
             return line + end.encode()
         mark = self._begins_with_mark()
         try:
-            text = line.decode(self._encoding)
+            text = line.decode(self._encoding, self._errors)
         except UnicodeError as error:
             return self._not_decodable(error, len(line))
         form = self._scorer.vocabulary.normalization
@@ -201,7 +203,7 @@ class LineScorer:
         """A long line that begins."""
         reading = self._reading if self._carry else self._scorer.new_reading()
         form = self._scorer.vocabulary.normalization
-        decoder = Decoder(self._encoding, "keep", form) if self._is_text else None
+        decoder = Decoder(self._encoding, "keep", form, self._errors) if self._is_text else None
         mark = self._begins_with_mark()
         return _LongLine(decoder, reading, reading.before, reading.state.copy(), mark)
 

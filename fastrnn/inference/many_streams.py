@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,10 @@ from fastrnn.data.pieces import BEGUN, NOTHING, Rest
 from fastrnn.data.vocabulary import Text
 from fastrnn.inference.place import Place, added
 from fastrnn.inference.reader import Reader, Trained
-from fastrnn.inference.scoring import Floats, Ids, finite
+from fastrnn.inference.scoring import Floats, Ids
 from fastrnn.inference.stream_state import unpacked
 from fastrnn.inference.streams import Stream
+from fastrnn.inference.sums import finite
 from fastrnn.network.execution import Array
 
 #: The room that is made for streams at first; it doubles when it is full.
@@ -179,6 +180,12 @@ class Streams:
             self._rows.put(slot, place)
             self._keep_rests([slot], [place.rest])
 
+    def __copy__(self) -> NoReturn:
+        raise TypeError("Streams cannot be copied; `stream` and `state` copy one of them")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Streams cannot be pickled; `state` gives the bytes of one, which `add` takes")
+
     def drop(self, key: Hashable) -> None:
         """Close a stream. A key that no open stream has is a ``ValueError``."""
         with self._lock:
@@ -219,6 +226,8 @@ class Streams:
 
         A key that no open stream has is a ``ValueError``.
         """
+        if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+            raise TypeError(f"keys={checks.shown(keys)} must be an iterable of keys, such as a list")
         with self._lock:
             keys = list(dict.fromkeys(keys))
             slots = self._slots_of(keys)

@@ -17,6 +17,9 @@ from fastrnn.network.drawing import Automaton, Rules
 
 Ids = NDArray[np.int32]
 
+#: The highest penalty: logits that it multiplies stay finite.
+HIGHEST_PENALTY = 1_000_000
+
 #: The bytes of a character that may be missing their last ones.
 LONGEST_CHARACTER = 4
 
@@ -136,8 +139,8 @@ def automaton_of(
 
 def _penalty(value: Any) -> float:
     penalty = checks.real_number("repetition_penalty", value)
-    if penalty < 1:
-        raise ValueError(f"repetition_penalty={checks.shown(value)} must be at least 1")
+    if not 1 <= penalty <= HIGHEST_PENALTY:
+        raise ValueError(f"repetition_penalty={checks.shown(value)} must be from 1 to {HIGHEST_PENALTY:,}")
     return penalty
 
 

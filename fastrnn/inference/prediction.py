@@ -21,8 +21,8 @@ PREFIXES_AT_ONCE = 1 << 10
 
 def distribution_after(scorer: Scorer, prefix: Text | None) -> dict[Any, float]:
     """The probability of each symbol that could follow a prefix; see `Model.next_distribution`."""
-    places = Places.after(scorer.of_prime(prefix, "prefix: "), 1)
-    (probabilities,) = _after(scorer, places)
+    prefixes = [scorer.vocabulary.joined([]) if prefix is None else prefix]
+    (probabilities,) = probabilities_after(scorer, prefixes, lambda _: "prefix: ")
     return by_symbol(scorer.vocabulary, probabilities)
 
 

@@ -26,11 +26,12 @@ from fastrnn.inference.scoring import (
     Floats,
     Ids,
     Scorer,
-    finite,
     first_symbol_losses,
     first_symbol_probabilities,
+    length_of,
 )
 from fastrnn.inference.stream_state import Identity
+from fastrnn.inference.sums import finite
 from fastrnn.network.network import Network
 from fastrnn.network.snapshot import NATS_OF_BIT
 
@@ -111,7 +112,7 @@ class Reader:
             if math.isfinite(total):
                 counted = place.position + n, place.n_symbols + n, total
                 return bits, Place(plain.item(-1), state, place.rest, *counted)
-        n = len(text) if hasattr(text, "__len__") else 0
+        n = length_of(text)
         if n > SYMBOLS_AT_ONCE:
             return self._read_long(place, text, n)
         ids, rest = self.encode(text, place.rest, place.position)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,9 @@ from fastrnn.core import checks, memory
 from fastrnn.data.batches import Batch
 from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.inference.distribution import elementary
+from fastrnn.inference.sums import total
 from fastrnn.network.execution import Array
 from fastrnn.network.network import Network
-
-#: Two to this power, and to any higher one, is infinite as a float.
-MAX_EXPONENT = 1024
 
 #: The most rows in which texts are scored in parallel.
 PARALLEL_ROWS = 64
@@ -59,11 +57,6 @@ def first_symbol_losses(network: Network, counts: NDArray[np.int64]) -> Floats:
     """The nats of each symbol at the beginning of a running text (V), in the kernels' arithmetic."""
     losses: Floats = -elementary(network.backend, "log", first_symbol_probabilities(counts))
     return losses
-
-
-def perplexity(bits_per_symbol: float) -> float:
-    """``2 ** bits_per_symbol``; infinity if that is too large for a float."""
-    return 2.0**bits_per_symbol if bits_per_symbol < MAX_EXPONENT else math.inf
 
 
 def steps_at_once(network: Network, B: int) -> int:
@@ -250,7 +243,7 @@ class Scorer:
                 "unknown='symbol' is for a model with an unknown symbol, and this one has none: train with "
                 "min_count, or give 'error', 'skip' or a probability"
             )
-        if end and not vocabulary.boundary:
+        if checks.flag("end", end) and not vocabulary.boundary:
             raise ValueError("end=True is for a model of documents, and this one learnt one running text")
         return cls(network, vocabulary, counts, end, unknown, bits)
 
@@ -387,9 +380,17 @@ class Scorer:
 
 
 def _cut_text(text: Text) -> list[slice]:
-    """The slices in which a text is scored; a text without a length is refused when it is encoded."""
-    n = len(text) if hasattr(text, "__len__") else 0
+    """The slices in which a text is scored."""
+    n = length_of(text)
     return [slice(start, min(start + SYMBOLS_AT_ONCE, n)) for start in range(0, max(1, n), SYMBOLS_AT_ONCE)]
+
+
+def length_of(text: Any) -> int:
+    """The length of a text, or 0 if it has none; it is then refused when it is encoded."""
+    try:
+        return len(text)
+    except TypeError:
+        return 0
 
 
 def _unnamed(_: int) -> str:
@@ -412,7 +413,7 @@ def in_groups(pieces: Iterable[Piece], first: int, highest: int) -> Iterator[tup
     for piece, is_last in pieces:
         if is_last and not is_within:
             group.append(piece)
-            size += 1 + (len(piece) if hasattr(piece, "__len__") else 0)  # without one, it is refused later
+            size += 1 + length_of(piece)
             if size < enough:
                 continue
         if group:
@@ -423,29 +424,3 @@ def in_groups(pieces: Iterable[Piece], first: int, highest: int) -> Iterator[tup
             is_within = not is_last
     if group:
         yield group, None
-
-
-def mean(bits: NDArray[np.float64], n: int, text: Text) -> float:
-    """The sum of a text's bits, divided by n; a text without any is a ``ValueError``."""
-    if not bits.size:
-        raise ValueError(
-            "the text is empty: it has no mean"
-            if not len(text)
-            else "the text has no symbol that the model knows: it has no mean"
-        )
-    return finite(total(bits) / n)
-
-
-def total(bits: Floats) -> float:
-    """The sum, rounded once: NumPy's sum adds in an order of its own."""
-    try:
-        return math.fsum(bits.ravel().tolist())
-    except OverflowError:
-        return math.inf
-
-
-def finite(bits: float) -> float:
-    """Return a sum or a mean as a float; raise a ``ValueError`` if it overflowed."""
-    if not math.isfinite(bits):
-        raise ValueError(f"the text has {bits} bits or nats: the model's parameters are out of range")
-    return bits

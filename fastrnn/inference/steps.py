@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.core.constants import BARRIER
 from fastrnn.core.plan import ALONE, step_plan
 from fastrnn.inference.distribution import log_softmax
 from fastrnn.network.execution import Array
@@ -58,7 +59,7 @@ class Steps:
         plan, _ = step_plan(self.network.shape, B, ALONE)
         with self.network.workspace(plan.size) as workspace:
             self.network.backend.network_step(
-                logits=logits, state=state, scratch=workspace.flat, barrier=workspace.team.barrier,
+                logits=logits, state=state, scratch=workspace.flat, barrier=np.zeros(BARRIER, np.int32),
                 prepared=self._snapshot.prepared, params=self._snapshot.flat, inputs=symbols,
                 starts=np.zeros(B, np.uint8), plan=plan.numbers, part=0, parts=1, B=B,
             )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastrnn.inference import scoring
+from fastrnn.inference import sums
 from fastrnn.model.history import History
 
 #: The keys of a record that have an evaluation of its weights: loss, symbols and bytes.
@@ -47,7 +47,7 @@ class Evaluation:
     @property
     def perplexity(self) -> float:
         """``2 ** bits_per_symbol``; infinity if that is too large for a float."""
-        return scoring.perplexity(self.bits_per_symbol)
+        return sums.perplexity(self.bits_per_symbol)
 
     @classmethod
     def of_history(cls, history: History) -> Self | None:

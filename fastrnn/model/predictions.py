@@ -168,13 +168,14 @@ class Predictions(Scores):
         end
             Whether each candidate is followed by the end of the document; only for a model of documents.
         unknown
-            As in `surprisal`, for the candidates; for the prefix, as in `next_distribution`.
+            As in `surprisal`, for the candidates; for the prefix, as in `next_distribution`. With ``"skip"``,
+            an unknown symbol costs nothing, so candidates of such symbols come first.
 
         Returns
         -------
         list of (candidate, log_prob)
-            The natural logarithm of the probability of each candidate, given the prefix. Candidates that are
-            equally probable keep their order.
+            The natural logarithm of the probability of each candidate, given the prefix: that of both
+            together less that of the prefix. Candidates that are equally probable keep their order.
 
         Raises
         ------
@@ -248,7 +249,8 @@ class Predictions(Scores):
         """Return the model in the shape that decoders use: ``initial_state``, ``advance``, ``score``.
 
         States cannot be changed, and are equal and have the same hash if the model continues from them in the
-        same way. Scores are natural logarithms. See `fastrnn.inference.decoding.DecoderLM`.
+        same way. A symbol is one as the model reads it, with LF for the end of a line, and normalized. Scores
+        are natural logarithms. See `fastrnn.inference.decoding.DecoderLM`.
 
         Parameters
         ----------
@@ -342,7 +344,7 @@ class Predictions(Scores):
         Parameters
         ----------
         n
-            How many documents are drawn.
+            How many documents are drawn, at least 2.
         rng
             As in `sample`.
         max_length
@@ -356,7 +358,7 @@ class Predictions(Scores):
         from fastrnn.inference.guessing import drawn_samples
 
         self._require_documents("guess_samples")
-        n = checks.whole_number("n", n)
+        n = checks.whole_number("n", n, minimum=2)
         max_length = checks.whole_number("max_length", max_length, minimum=0)
         return drawn_samples(self._scorer(end=True, unknown="error", bits=False), n, rng, max_length)
 
@@ -378,7 +380,7 @@ class Predictions(Scores):
         text
             A document.
         samples
-            How many documents are drawn, or the result of `guess_samples` of this model.
+            How many documents are drawn, at least 2, or the result of `guess_samples` of this model.
         rng
             As in `sample`; it is not used if ``samples`` are given.
         unknown
@@ -399,7 +401,7 @@ class Predictions(Scores):
         self._require_documents("guess_number")
         log_probability = self.log_prob(text, end=True, unknown=unknown)
         if not isinstance(samples, GuessSamples):
-            samples = self.guess_samples(checks.whole_number("samples", samples), rng=rng)
+            samples = self.guess_samples(checks.whole_number("samples", samples, minimum=2), rng=rng)
         return samples.guess_number(log_probability)
 
     def _require_documents(self, name: str) -> None:

@@ -65,7 +65,7 @@ class Sampling(Scores):
             symbol's probability (Nguyen et al. 2024). All three use the probabilities at the temperature.
         repetition_penalty
             The logits of the symbols among the last ``repetition_window`` ones are divided by it if they are
-            positive, else multiplied (Keskar et al. 2019); at least 1. The prime counts too.
+            positive, else multiplied (Keskar et al. 2019); from 1 to 1,000,000. The prime counts too.
         no_repeat_ngram
             A symbol is not drawn if it ends a sequence of this many symbols that the text, or the prime, has
             already; if no other symbol may be drawn, it is.
@@ -77,7 +77,8 @@ class Sampling(Scores):
             A regular expression, str or bytes as the text, or a compiled one. The sample matches it whole
             (`re.fullmatch`). A symbol is drawn only if a match can be completed within n symbols, so no
             sample is stuck. A running text ends if nothing may follow in the match, a document if the match
-            is complete and its end is drawn. `fastrnn.inference.pattern` says what is supported.
+            is complete and its end is drawn. It is matched with the text as the model has it, normalized.
+            `fastrnn.inference.pattern` says what is supported.
         valid_utf8
             For a model of bytes: whether the sample is always valid UTF-8. If the prime ends within a
             character, the sample completes it.
@@ -203,14 +204,27 @@ class Sampling(Scores):
         MemoryError
             The texts do not fit into memory.
         """
+        memory.require(TEXT_BYTES * checks.whole_number("count", count, minimum=0), f"{count} texts")
+        return list(self.sample_each(count, n, prime, unique=unique, rng=rng, unknown=unknown, **options))
+
+    def sample_each(
+        self,
+        count: int,
+        n: int,
+        prime: Text | None = None,
+        *,
+        unique: bool = False,
+        rng: Any = None,
+        unknown: str | float | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Iterator[Text]:
+        """Return the texts of `sample_many` one by one; some are drawn ahead. Internal."""
         count = checks.whole_number("count", count, minimum=0)
         unique = checks.flag("unique", unique)
         scorer = self._scorer(end=False, unknown=unknown)
         sampler = Sampler.checked(scorer, n, prime, **options)
-        generator = checks.random_generator(rng)
-        memory.require(TEXT_BYTES * count, f"{count} texts")
-        found = (sampler.distinct_texts if unique else sampler.texts)(count, generator)
-        return list(map(scorer.vocabulary.decode, found))
+        found = sampler.distinct_texts if unique else sampler.texts
+        return map(scorer.vocabulary.decode, found(count, checks.random_generator(rng)))
 
     def beam_search(
         self,
@@ -264,7 +278,7 @@ class Sampling(Scores):
         Parameters
         ----------
         sample
-            A text.
+            A text. Unknown symbols count as themselves.
         training_text
             What the model was trained on: a text, a path (UTF-8, or the bytes of a model of bytes), or an
             iterable of texts, whose passages do not continue from one text to the next. A file is read in

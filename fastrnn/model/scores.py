@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastrnn.core import checks
 from fastrnn.core.progress_bar import counted
 from fastrnn.data.vocabulary import Text
-from fastrnn.inference import scoring
+from fastrnn.inference import sums
 from fastrnn.inference.scoring import Named, Piece, Scorer
 from fastrnn.model.model_file import ModelFile
 from fastrnn.model.texts import named_texts
@@ -160,7 +160,7 @@ class Scores(checks.Sealed):
     def log_prob(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
         """Return the natural logarithm of the text's probability; arguments and errors as in `surprisal`."""
         scorer = self._scorer(end=end, unknown=unknown, bits=False)
-        return -scoring.finite(scoring.total(scorer.of_text(text)))
+        return -sums.finite(sums.total(scorer.of_text(text)))
 
     def bits_per_symbol(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
         """Return the mean bits of a text's symbols; arguments and errors as in `surprisal`.
@@ -168,7 +168,7 @@ class Scores(checks.Sealed):
         A text without symbols, or whose symbols are all skipped, is a ``ValueError``.
         """
         bits = self.surprisal(text, end=end, unknown=unknown)
-        return scoring.mean(bits, bits.size, text)
+        return sums.mean(bits, bits.size, text)
 
     def bits_per_byte(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
         """Return the bits of a text, divided by the number of its bytes in UTF-8.
@@ -181,8 +181,8 @@ class Scores(checks.Sealed):
         n_bytes = self._model_file.vocabulary.count_bytes(
             self._model_file.vocabulary.as_read(text), unknown=unknown
         )
-        return scoring.mean(bits, n_bytes + end, text)
+        return sums.mean(bits, n_bytes + end, text)
 
     def perplexity(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
         """Return ``2 ** bits_per_symbol``; arguments and errors as in `bits_per_symbol`."""
-        return scoring.perplexity(self.bits_per_symbol(text, end=end, unknown=unknown))
+        return sums.perplexity(self.bits_per_symbol(text, end=end, unknown=unknown))

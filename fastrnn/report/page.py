@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn.core.version import VERSION
-from fastrnn.inference.scoring import perplexity
+from fastrnn.inference.sums import perplexity
 from fastrnn.model.model import Model
 from fastrnn.report import charts
 from fastrnn.report.calibration import Calibration

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastrnn.data.batches import Batch
 from fastrnn.data.corpus import Corpus, Documents, Sequence
 from fastrnn.data.vocabulary import Vocabulary
-from fastrnn.inference import scoring
+from fastrnn.inference import scoring, sums
 from fastrnn.model.evaluation import Evaluation
 from fastrnn.network.network import Network
 
@@ -103,7 +103,7 @@ class HeldOut:
             state = np.ascontiguousarray(state[:, :, : window.batch_size])
             some = np.empty(window.inputs.shape)
             network.run_losses(some, state, window.inputs, window.targets, window.starts)
-            losses.append(scoring.total(some))
+            losses.append(sums.total(some))
             found += np.bincount(window.targets.ravel(), minlength=len(found))
             tell(int(found.sum()) / self.symbols)
             if time.monotonic() - began > seconds:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from fastrnn.errors import DivergenceError
-from fastrnn.inference import scoring
+from fastrnn.inference import scoring, sums
 from fastrnn.model.model import Model
 from fastrnn.schedules import Progress
 from fastrnn.training.events import Training
@@ -77,7 +77,7 @@ def _loss_after(training: Training, steps: int) -> float:
     except DivergenceError:
         return math.inf
     first = steps - max(1, steps // 4)
-    return scoring.total(losses[first:]) / training.symbols(first, steps - first)
+    return sums.total(losses[first:]) / training.symbols(first, steps - first)
 
 
 def _updated(training: Training, count: int, steps: int) -> Floats:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastrnn.data.batches import Batch
 from fastrnn.errors import DivergenceError
-from fastrnn.inference import scoring
+from fastrnn.inference import scoring, sums
 from fastrnn.model.evaluation import Evaluation
 from fastrnn.model.history import Record
 from fastrnn.training.events import Arrays, Callback, Floats, Training, Updates
@@ -178,7 +178,7 @@ class Outcome(Callback):
         held_out, n = cast("Batch", training.held_out), cast("HeldOut", training.all_held_out).symbols
         some = f"{n:,}" if evaluation.symbols == n else f"{evaluation.symbols:,} of the {n:,}"
         frequencies = scoring.first_symbol_probabilities(model.counts)
-        guessing = scoring.total(-np.log2(frequencies[held_out.targets])) / held_out.targets.size
+        guessing = sums.total(-np.log2(frequencies[held_out.targets])) / held_out.targets.size
         logger.info(
             "on %s held-out %ss, the weights of update %s have %s; the frequencies of the symbols alone give "
             "%.3f bits/%s",
@@ -226,4 +226,4 @@ def validation_text(record: Mapping[str, float]) -> str:
 
 def bits_per_symbol(training: Training, first: int, losses: Floats) -> float:
     """The mean loss of the updates from number ``first`` on."""
-    return scoring.total(losses) / training.symbols(first, len(losses)) / math.log(2)
+    return sums.total(losses) / training.symbols(first, len(losses)) / math.log(2)

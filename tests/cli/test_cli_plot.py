@@ -30,6 +30,18 @@ def test_a_training_is_drawn(tmp_path: Path):
     assert (tmp_path / "drawn.svg").read_bytes().startswith(b"<?xml")
 
 
+def test_a_run_is_not_replaced_and_a_picture_may_go_to_stdout(tmp_path: Path):
+    model = tmp_path / "model"
+    fastrnn.train(TEXT, steps=2, hidden_size=4, backend="numpy").save(model)
+    before = model.read_bytes()
+    result = run("plot", model, "-o", model)
+    assert (result.exit_code, model.read_bytes()) == (1, before)
+    assert "is the file that is drawn: it would be replaced" in result.stderr
+    result = run("plot", model, "-o", "-")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout_bytes.startswith(b"\x89PNG")
+
+
 def test_what_cannot_be_drawn_is_an_error(tmp_path: Path):
     for content in (b"", b"no model", b'{"a": 1}', b"[1]"):
         (tmp_path / "file").write_bytes(content)

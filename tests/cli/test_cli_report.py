@@ -114,3 +114,21 @@ def test_what_cannot_be_written_or_read_is_an_error(tmp_path: Path, saved: Any):
         assert result.exit_code == 1
         assert message in result.stderr
     assert not (tmp_path / "page").exists()
+
+
+def test_inputs_are_not_replaced_and_a_page_may_go_to_stdout(tmp_path: Path, saved: Any):
+    model, text = saved(), tmp_path / "text"
+    text.write_text("abc")
+    for output in (model, text):
+        before = output.read_bytes()
+        result = run("report", model, text, "-o", output)
+        assert (result.exit_code, output.read_bytes()) == (1, before)
+        assert "is the file that is read: it would be replaced" in result.stderr
+    assert (
+        "is not a regular file: a page would replace it"
+        in run("report", model, text, "-o", "/dev/null").stderr
+    )
+    result = run("report", model, text, "-o", "-")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("<!DOCTYPE html>")
+    assert not (tmp_path / "-").exists()

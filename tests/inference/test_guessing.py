@@ -89,7 +89,7 @@ def test_numbers_that_are_too_large():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"samples": 0}, ValueError, "samples=0 must be at least 1"),
+        ({"samples": 0}, ValueError, "samples=0 must be at least 2"),
         ({"samples": 1.5}, TypeError, "samples=1.5 must be a whole number"),
         ({"samples": None}, TypeError, "samples=None must be a whole number"),
         ({"rng": -1}, ValueError, "rng=-1 must be"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from helpers.models import KINDS, KINDS_AND_CELLS, random_model, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fastrnn
 from fastrnn import Model
 
 STEPS = [
@@ -180,3 +182,32 @@ def test_what_is_no_lattice(lattice: Any, options: dict[str, Any], error: type[E
 def test_only_documents_end():
     with pytest.raises(ValueError, match="end=True is for a model of documents"):
         random_model("numpy", "text").best_path([], end=True)
+
+
+#: Parts of texts whose seams change what is read: CR LF is one line end, and an accent joins its letter.
+SEAMS = ("ab\r", "\ncd", "\r", "\n", "e", "\u0301", "\ufeff", "d\r\n", "")
+
+
+@pytest.mark.parametrize("normalization", [None, "nfc"])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_seams_are_read_as_in_the_whole_text(normalization: str | None, data: st.DataObject):
+    model = seam_model(normalization)
+    parts = data.draw(st.lists(st.sampled_from(SEAMS), min_size=1, max_size=6))
+    prefix = data.draw(st.sampled_from([None, *SEAMS]))
+    before, after = prefix or "", "".join(parts)
+    given = {"unknown": 1e-6}  # an accent alone
+    expected = model.log_prob(before + after, **given) - model.log_prob(before, **given)
+    ((text, score),) = model.best_path([[(part, 0.0)] for part in parts], prefix=prefix, **given)
+    assert text == after
+    assert score == pytest.approx(expected, abs=1e-4)
+    ((_, score),) = model.rank(prefix, [after], **given)
+    assert score == pytest.approx(expected, abs=1e-4)
+
+
+@cache
+def seam_model(normalization: str | None) -> Model:
+    text = "ab\ncd\ne\u00e9e\u0301\ufeffd" * 30
+    return fastrnn.train(
+        text, steps=20, hidden_size=8, backend="numpy", rng=0, progress=False, normalization=normalization
+    )

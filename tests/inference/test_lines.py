@@ -74,7 +74,8 @@ def expected_lines(model: Model, data: bytes, unknown: Any, carry: bool) -> list
     for line, end in zip(lines, ends, strict=True):
         try:
             text: Any = line + (end if carry else b"")
-            text = text.decode() if is_text else text
+            is_strict = unknown == "error" or (unknown is None and not model.vocabulary.unknown)
+            text = text.decode(errors="strict" if is_strict else "surrogateescape") if is_text else text
             if carry:
                 text = text.removeprefix(mark) if not found else text
                 skipped = len(model.surprisal(mark + before, unknown=unknown))

@@ -380,3 +380,10 @@ def test_two_threads_may_share_a_model(plain: Model, compiled: str):
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda seed: model.sample_many(20, 50, rng=seed, top_p=0.9), range(4))
         assert list(found) == expected
+
+
+def test_texts_come_while_others_are_drawn(plain: Model):
+    many = plain.sample_each(10**6, 5, rng=3)
+    assert [next(many) for _ in range(3)] == plain.sample_many(3, 5, rng=3)
+    different = plain.sample_each(10**6, 9, unique=True, rng=3)
+    assert len({next(different) for _ in range(20)}) == 20

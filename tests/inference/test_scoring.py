@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import array
 import io
 import itertools
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from helpers import assert_close
 
 import fastrnn
 from fastrnn import Model, Network
+from fastrnn.core.constants import ABORT
 from fastrnn.data.tokens import TokenVocabulary
 from fastrnn.data.vocabulary import Vocabulary
-from fastrnn.inference import scoring
+from fastrnn.inference import sums
 from fastrnn.inference.scoring import Scorer
 
 TEXT = "abc def abd\n" * 20
@@ -492,5 +494,81 @@ def test_sums_are_rounded_once(models: dict[str, Model]):
     text = "abd fad ebb " * 9
     bits = model.surprisal(text)
     assert model.bits_per_symbol(text) == float(sum(map(Fraction, bits.tolist()))) / len(bits)
-    assert scoring.total(np.array([1e308, 1e308])) == math.inf
-    assert scoring.total(np.array([1e16, 1.0, 1.0])) == 1e16 + 2
+    assert sums.total(np.array([1e308, 1e308])) == math.inf
+    assert sums.total(np.array([1e16, 1.0, 1.0])) == 1e16 + 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(np.array([97, 98], dtype) for dtype in (np.int64, np.uint8, np.float32)),
+        *(np.array([None, "a"], object), np.zeros((2, 0), np.uint8), np.array(97, np.uint8)),
+        *(array.array("I", [97, 98]), array.array("B", [97, 98]), memoryview(array.array("I", [97, 98]))),
+        *(memoryview(np.zeros((2, 2), np.uint8)), 5, None, "ab", [97, 98]),
+    ],
+)
+def test_only_bytes_are_a_text_of_bytes(text: Any):
+    """Other buffers, whose elements may be larger or addresses, would be read as the bytes in memory."""
+    model = fastrnn.train(b"abcab" * 40, steps=2, hidden_size=4, backend="numpy", rng=0)
+    streams = fastrnn.Streams(model)
+    streams.add(1)
+    calls: list[Callable[[], Any]] = [
+        lambda: model.surprisal(text),
+        lambda: model.score_many([b"abc", text]),
+        lambda: list(model.score_many(iter([b"abc", text]))),
+        lambda: model.rank(b"a", [text]),
+        lambda: model.next_probabilities([text]),
+        lambda: model.sample(1, text, rng=0) if text is not None else model.log_prob(text),
+        lambda: model.stream().feed(text),
+        lambda: streams.feed({1: text}),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError):
+            call()
+    assert streams.stream(1).n_symbols == 0
+
+
+def test_a_part_of_a_memoryview_is_its_bytes():
+    model = fastrnn.train(b"abcab" * 40, steps=2, hidden_size=4, backend="numpy", rng=0)
+    part, expected = memoryview(b"abcab")[::2], model.surprisal(b"acb")
+    streams = fastrnn.Streams(model)
+    streams.add(1)
+    for found in (
+        model.surprisal(part),
+        model.score_many([b"a", part])[1],
+        model.score_many([part])[0],
+        model.stream().feed(part),
+        streams.feed({1: part})[1],
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_end_is_asked_for_by_true_or_false(models: dict[str, Model]):
+    for call in (models["documents"].surprisal, models["documents"].log_prob):
+        with pytest.raises(TypeError, match="end='no' must be True or False"):
+            call("abc", end="no")
+
+
+def test_a_call_that_was_interrupted_leaves_no_mark_for_others(models: dict[str, Model], compiled: str):
+    """An interrupted call of several threads leaves its workspace with the mark that ends the workers."""
+    model = Model.from_bytes(models["documents"].to_bytes(), backend=compiled)
+    calls: list[Callable[[], Any]] = [
+        lambda: model.top(2),
+        lambda: next(model.above(1e-3)),
+        lambda: model.guess_number("abc def abd", samples=20, rng=0),
+        lambda: model.decoder_lm().initial_state("ab"),
+        lambda: model.hidden(["abc"], pool="each"),
+        lambda: model.next_distribution("ab"),
+        lambda: model.rank("ab", ["c", "d"]),
+        lambda: model.beam_search(3),
+        lambda: model.sample(9, rng=0),
+        lambda: model.sample_many(3, 9, rng=0),
+        lambda: model.stream().feed("abc"),
+        lambda: model.stream().next_probabilities(),
+        lambda: model.surprisal("abc"),
+        lambda: model.score_many(["abc", "d"]),
+    ]
+    for call in calls:
+        with model.network.workspace(0) as workspace:
+            workspace.team.barrier[ABORT] = 1
+        call()
