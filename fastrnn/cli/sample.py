@@ -72,7 +72,9 @@ def _draw_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("model")
-@click.option("-n", "--length", type=int, default=200, show_default=True, help="How many symbols.")
+@click.option(
+    "-n", "--length", type=click.IntRange(min=0), default=200, show_default=True, help="How many symbols."
+)
 @click.option("--prime", help="A text to continue; for tokens, their names, separated by spaces.")
 @_draw_options
 @click.option(
@@ -119,6 +121,8 @@ def sample(
     **draws: Any,
 ) -> None:
     """Print a text that MODEL generates; a single text is written while it is drawn."""
+    if beam is not None and (count or 1) > beam:
+        raise click.UsageError(f"--count {count} must be at most --beam {beam}: so many texts are kept")
     if unique and (count is None or beam is not None):
         raise click.UsageError("--unique is for texts that are drawn with --count")
     if verbatim_length is not None and verbatim is None:

@@ -336,17 +336,22 @@ def _is_file(name: Any) -> bool:
         return False
 
 
-def require_order(source: Any) -> None:
-    """Raise a ``TypeError`` if a source gives keys or names instead of texts, or has no order."""
+def require_order(source: Any, name: str = "text") -> None:
+    """Raise a ``TypeError`` if a source gives keys or names instead of texts, or has no order.
+
+    ``name`` is that of the argument.
+    """
     kind = type(source).__name__
     is_mapping = isinstance(source, Mapping) or (hasattr(source, "keys") and not hasattr(source, "dtype"))
-    if is_mapping or hasattr(source, "columns") or hasattr(source, "__dataframe__"):
+    # the class is asked first, so that a lazy table is not read
+    has_columns = hasattr(type(source), "columns") or hasattr(source, "columns")
+    if is_mapping or has_columns or hasattr(source, "__dataframe__"):
         raise TypeError(
-            f"text is {kind}, which gives its keys or the names of its columns: pass the texts themselves, "
-            "such as one column, text['name'], or list(text.values())"
+            f"{name} is {kind}, which gives its keys or the names of its columns: pass the texts themselves, "
+            f"such as one column, {name}['name'], or list({name}.values())"
         )
     if isinstance(source, AbstractSet):
-        raise TypeError(f"text is {kind}, which has no order: pass a list, such as sorted(text)")
+        raise TypeError(f"{name} is {kind}, which has no order: pass a list, such as sorted({name})")
 
 
 class Changes:

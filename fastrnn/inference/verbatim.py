@@ -58,7 +58,7 @@ def _texts(vocabulary: Vocabulary, text: Any) -> Iterator[Iterable[Codes]]:
     elif isinstance(text, str | bytes | bytearray | memoryview) or _is_tokens(text):
         yield _pieces(vocabulary, text)
     elif isinstance(text, Iterable):
-        require_order(text)
+        require_order(text, "training_text")
         yield from (_pieces(vocabulary, one) for one in values_of(text))
     else:
         raise TypeError(

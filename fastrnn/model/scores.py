@@ -160,7 +160,7 @@ class Scores(checks.Sealed):
     def log_prob(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
         """Return the natural logarithm of the text's probability; arguments and errors as in `surprisal`."""
         scorer = self._scorer(end=end, unknown=unknown, bits=False)
-        return -sums.finite(sums.total(scorer.of_text(text)))
+        return 0 - sums.finite(sums.total(scorer.of_text(text)))
 
     def bits_per_symbol(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
         """Return the mean bits of a text's symbols; arguments and errors as in `surprisal`.

@@ -16,7 +16,7 @@ def named_texts(argument: str, texts: Iterable[Text], kind: str) -> tuple[Iterab
     if is_one or not (hasattr(texts, "__iter__") or hasattr(texts, "__getitem__")):
         found = f"{'one ' * is_one}{type(texts).__name__}"
         raise TypeError(f"{argument} is {found}; it must be an iterable of texts")
-    require_order(texts)
+    require_order(texts, argument)
     if isinstance(texts, Sized):
         of_all = f" of {len(texts)}" if len(texts) > 1 else ""
         return values_of(texts), f"{kind} {{}}{of_all}: ".format

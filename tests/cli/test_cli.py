@@ -216,7 +216,7 @@ def test_quiet_is_quiet_and_otherwise_stderr_tells(tmp_path: Path):
         (["sample", "none"], "No such file"),
         (["sample", "latin"], "latin is not a model that fastrnn can read"),
         (["sample", "good", "--prime", "x"], "'x' at position 0"),
-        (["sample", "good", "-n", "-1"], "n=-1 must be at least 0"),
+        (["sample", "good", "-n", "-1"], "-1 is not in the range x>=0"),
         (["eval", "good", "empty"], "the file is empty"),
         (["eval", "good", "latin"], "latin is not UTF-8"),
         (["info", "latin"], "latin is not a model"),

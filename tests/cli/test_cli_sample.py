@@ -154,6 +154,7 @@ def test_the_share_that_is_verbatim_is_told(models: dict[str, Path], tmp_path: P
             "--beam draws nothing: leave out --seed, --temperature, --top-k",
         ),
         (["--count", 0], "0 is not in the range"),
+        (["--count", 3, "--beam", 2], "--count 3 must be at most --beam 2"),
     ],
 )
 def test_options_that_do_not_fit_are_errors_of_usage(

@@ -119,7 +119,7 @@ def test_columns_are_documents():
 
 @pytest.mark.parametrize("texts", [{"text": NAMES}, set(NAMES), Table({"text": NAMES}), {"a": 1}.items()])
 def test_what_is_no_texts_is_not_scored(texts: Any):
-    with pytest.raises(TypeError, match="text is .*, which (gives its keys|has no order)"):
+    with pytest.raises(TypeError, match="texts is .*, which (gives its keys|has no order)"):
         train(NAMES).score_many(texts)
 
 
