@@ -67,6 +67,9 @@ enum {
 /* States, gradients and moments below this are set to zero, and sums of squares below its square. */
 #define FR_TINY FR_BY_PRECISION(0x1p-60f, 0x1p-500)
 
+/* The number of the layer whose masks of one unit are those of the inputs, for `dropout`. */
+enum { FR_INPUTS = 2147483647 };
+
 /* Cells, by PyTorch's names. */
 enum { FR_RNN_TANH = 0, FR_RNN_RELU = 1, FR_GRU = 2, FR_LSTM = 3, FR_CELL_KINDS = 4 };
 
@@ -415,7 +418,8 @@ fr_status FR(network_losses)(
     int64_t part, int64_t parts, int64_t T, int64_t B);
 
 /* Forward and backward: the loss of each symbol, and the gradients of scale · Σ losses, with `dropout` as the
- * fraction of each layer's output that is set to zero.
+ * fraction of each layer's output that is set to zero, and `input_dropout` as that of the inputs, where E > 0: the
+ * embedding of a symbol is dropped as a whole, as `dropout` drops elements of one unit in the layer FR_INPUTS.
  * No gradient crosses the start or the end of the window (truncated BPTT). Parts are as in network_forward. */
 fr_status FR(network_gradients)(
     double *losses,         /* (T, B) */
@@ -428,8 +432,8 @@ fr_status FR(network_gradients)(
     const int32_t *targets, /* (T, B) */
     const uint8_t *starts,  /* (T, B) */
     const int64_t *plan,    /* flat */
-    double scale, double dropout, int64_t dropout_seed, int64_t update, int64_t part, int64_t parts, int64_t T,
-    int64_t B);
+    double scale, double dropout, double input_dropout, int64_t dropout_seed, int64_t update, int64_t part,
+    int64_t parts, int64_t T, int64_t B);
 
 /* Truncated BPTT: W updates of forward, backward, clip by value, clip by norm, update.
  * The streams are S steps long and are cut into ⌈S/T⌉ windows of T steps; the last one is shorter if T does not
@@ -458,7 +462,7 @@ fr_status FR(train_windows)(
     const int64_t *ranges,  /* (R, 2): where each range begins and ends, in ascending order */
     const int64_t *plan,    /* flat */
     int64_t optimizer, int64_t reduction, double value_limit, double norm_limit, double dropout,
-    int64_t dropout_seed, int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t R,
+    double input_dropout, int64_t dropout_seed, int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t R,
     int64_t W, int64_t S, int64_t T, int64_t B);
 
 /* ---- One symbol at a time ------------------------------------------------------------------------

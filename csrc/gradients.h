@@ -159,6 +159,8 @@ static fr_status input_gradient(real *w, fr_window x, int64_t layer, fr_worker w
         FR_RETURN_IF_BAD(FR(linear_forward)(some, dgates + n * O, ih, w + fr_offset_of(s, FR_ZEROS), rows, O, I));
         if (layer > 0 && d.dropout > 0)
             FR_RETURN_IF_BAD(FR(dropout)(some, some, d.dropout, d.seed, d.update, layer - 1, n, rows, s.B, s.H));
+        if (layer == 0)
+            FR_RETURN_IF_BAD(fr_drop_inputs(some, d, n, rows, s));
     }
     return FR_OK;
 }

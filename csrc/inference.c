@@ -2,7 +2,7 @@
 
 #include "layers.h"
 
-static const fr_dropout NO_DROPOUT = {0, 0, 0};
+static const fr_dropout NO_DROPOUT = {0, 0, 0, 0};
 
 /* The head at a worker's part of the rows of some steps, of which the first has the number `at` in the window. */
 static fr_status run_head(double *losses, real *logits, real *workspace, const real *prepared, const real *params,

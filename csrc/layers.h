@@ -10,9 +10,9 @@
 #include "team.h"
 #include "views.h"
 
-/* The dropout mask of a window; if `dropout` is 0, there is none. */
+/* The dropout masks of a window, of the layers' outputs and of the inputs; where a fraction is 0, there is none. */
 typedef struct {
-    double dropout;
+    double dropout, input;
     int64_t seed, update;
 } fr_dropout;
 
@@ -72,6 +72,24 @@ static inline fr_status fr_apply_dropout(real *trace, fr_dropout d, int64_t laye
                        layer, n, rows, s.B, s.H);
 }
 
+/* Sets the rows of x (N, E) whose inputs are dropped to zero, and scales the others; the first is row n. */
+static inline fr_status fr_drop_inputs(real *x, fr_dropout d, int64_t n, int64_t N, fr_sizes s)
+{
+    real kept[FR_ROWS];
+    if (d.input == 0)
+        return FR_OK;
+    for (int64_t first = 0; first < N; first += FR_ROWS) {
+        const int64_t rows = fr_min(FR_ROWS, N - first);
+        for (int64_t i = 0; i < rows; i++)
+            kept[i] = 1;
+        FR_RETURN_IF_BAD(FR(dropout)(kept, kept, d.input, d.seed, d.update, FR_INPUTS, n + first, rows, s.B, 1));
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t e = 0; e < s.E; e++)
+                x[(first + i) * s.E + e] *= kept[i];
+    }
+    return FR_OK;
+}
+
 /* A worker's part of the batch rows; and of the columns of a recurrence's products and of the hidden units. A plan
  * says which of the two the workers share; each worker has all of the other. */
 fr_inline fr_worker fr_of_rows(fr_worker worker, fr_sizes s)
@@ -105,10 +123,12 @@ static inline fr_status fr_layer_input(real *trace, const real *params, fr_windo
         FR_RETURN_IF_BAD(fr_check_abort(worker));
         if (layer > 0)
             FR_RETURN_IF_BAD(fr_apply_dropout(trace, x.dropout, layer - 1, n, rows, s));
-        else
-            FR_RETURN_IF_BAD(FR(embedding_forward)(trace + fr_offset_of(s, FR_X) + n * s.E,
-                                                   params + fr_offset_of(s, FR_EMBEDDING_WEIGHT), x.inputs + n, rows,
-                                                   s.V, s.E));
+        else {
+            real *embedded = trace + fr_offset_of(s, FR_X) + n * s.E;
+            FR_RETURN_IF_BAD(FR(embedding_forward)(embedded, params + fr_offset_of(s, FR_EMBEDDING_WEIGHT),
+                                                   x.inputs + n, rows, s.V, s.E));
+            FR_RETURN_IF_BAD(fr_drop_inputs(embedded, x.dropout, n, rows, s));
+        }
     }
     return FR_OK;
 }

@@ -16,12 +16,12 @@
 fr_status FR(network_gradients)(double *losses, real *grads, real *state, real *workspace, int32_t *barrier,
                                 const real *params, const int32_t *inputs, const int32_t *targets,
                                 const uint8_t *starts, const int64_t *plan, double scale, double dropout,
-                                int64_t dropout_seed, int64_t update, int64_t part, int64_t parts, int64_t T,
+                                double input_dropout, int64_t dropout_seed, int64_t update, int64_t part, int64_t parts, int64_t T,
                                 int64_t B)
 {
     const fr_sizes s = fr_sizes_of(plan, T, B);
     const fr_worker worker = {barrier, part, parts};
-    const fr_window x = {inputs, targets, starts, state, scale, {dropout, dropout_seed, update}};
+    const fr_window x = {inputs, targets, starts, state, scale, {dropout, input_dropout, dropout_seed, update}};
     FR_RETURN_IF_BAD(fr_bad_sizes(s));
     if (fr_bad_worker(worker))
         return FR_BAD_SIZE;
@@ -122,7 +122,7 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
                             const int32_t *inputs, const int32_t *targets, const uint8_t *starts,
                             const double *settings, const double *average_weights, const int64_t *ranges,
                             const int64_t *plan, int64_t optimizer, int64_t reduction, double value_limit,
-                            double norm_limit, double dropout, int64_t dropout_seed, int64_t first_update,
+                            double norm_limit, double dropout, double input_dropout, int64_t dropout_seed, int64_t first_update,
                             int64_t first, int64_t part, int64_t parts, int64_t A, int64_t R, int64_t W, int64_t S,
                             int64_t T, int64_t B)
 {
@@ -144,7 +144,7 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
         const int64_t N = s.T * B;
         const int32_t *y = targets + start * B;
         const fr_window x = {inputs + start * B, y, starts + start * B, state, gradient_scale(y, reduction, N, B),
-                             {dropout, dropout_seed, first_update + i}};
+                             {dropout, input_dropout, dropout_seed, first_update + i}};
         FR_RETURN_IF_BAD(gradients(symbol_losses, grads, workspace, params, x, worker, s));
         if (has_frozen)
             FR_RETURN_IF_BAD(clear_frozen(grads, ranges, worker, R, n));

@@ -45,8 +45,12 @@ def in_words(settings: dict[str, object]) -> str:
     if settings["num_layers"] != 1:
         words[1] += f" in {settings['num_layers']} layers"
     words.append(f"T {settings['seq_length']}, B {settings['batch_size']}, {settings['learning_rate']:.3g}")
-    others = [name for name in ("embedding_size", "dropout", "averaging") if settings[name]]
-    return ", ".join([*words, *(f"{name.removesuffix('_size')} {settings[name]:g}" for name in others)])
+    others = [
+        f"{name.removesuffix('_size').replace('_', ' ')} {settings[name]:g}"
+        for name in ("embedding_size", "dropout", "input_dropout", "averaging")
+        if settings.get(name)
+    ]
+    return ", ".join([*words, *others])
 
 
 def stated(results: Sequence[Result]) -> str:

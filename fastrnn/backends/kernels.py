@@ -240,11 +240,11 @@ class Kernels:
     def network_gradients(
         self, *, losses: Floats, grads: Reals, state: Reals, workspace: Reals, barrier: Ids, params: Reals,
         inputs: Ids, targets: Ids, starts: Flags, plan: Sizes, scale: float, dropout: float,
-        dropout_seed: int, update: int, part: int, parts: int, T: int, B: int,
+        input_dropout: float, dropout_seed: int, update: int, part: int, parts: int, T: int, B: int,
     ) -> None:
         status = self._kernels["network_gradients"](
             losses, grads, state, workspace, barrier, params, inputs, targets, starts, plan, scale, dropout,
-            dropout_seed, update, part, parts, T, B,
+            input_dropout, dropout_seed, update, part, parts, T, B,
         )
         if status != 0:
             self._fail("network_gradients", status)
@@ -254,13 +254,14 @@ class Kernels:
         moments: Reals, average: Reals, state: Reals, workspace: Reals, barrier: Ids, inputs: Ids,
         targets: Ids, starts: Flags, settings: Floats, average_weights: Floats, ranges: Sizes, plan: Sizes,
         optimizer: int, reduction: int, value_limit: float, norm_limit: float, dropout: float,
-        dropout_seed: int, first_update: int, first: int, part: int, parts: int, A: int, R: int, W: int,
-        S: int, T: int, B: int,
+        input_dropout: float, dropout_seed: int, first_update: int, first: int, part: int, parts: int, A: int,
+        R: int, W: int, S: int, T: int, B: int,
     ) -> None:
         status = self._kernels["train_windows"](
             losses, norms, symbol_losses, params, grads, moments, average, state, workspace, barrier, inputs,
             targets, starts, settings, average_weights, ranges, plan, optimizer, reduction, value_limit,
-            norm_limit, dropout, dropout_seed, first_update, first, part, parts, A, R, W, S, T, B,
+            norm_limit, dropout, input_dropout, dropout_seed, first_update, first, part, parts, A, R, W, S, T,
+            B,
         )
         if status != 0:
             self._fail("train_windows", status)

@@ -31,6 +31,7 @@ from fastrnn.core.constants import (
     FUNCTIONS,
     HEAD_STEPS,
     HIDDEN,
+    INPUTS,
     LEARNING_RATE,
     MEAN,
     OK,
@@ -485,7 +486,7 @@ def dropout_mask(
     shape: tuple[int, int, int],
     dtype: np.dtype[Any],
 ) -> Reals:
-    """The dropout mask of an output (T, B, H), scaled."""
+    """The dropout mask of an output (T, B, H), or of the inputs (T, B, 1), scaled."""
     T, B, H = shape
     if dropout == 0:
         return np.ones(shape, dtype)
@@ -525,13 +526,15 @@ def recurrence_forward(
 
 
 def run(
-    shape: Shape, params: Reals, state: Reals, ids: Ids, starts: Starts,
+    shape: Shape, params: Reals, state: Reals, ids: Ids, starts: Starts, input_mask: Reals | None = None,
     dropout: float = 0.0, dropout_seed: int = 0, update: int = 0,
 ) -> tuple[list[LayerRun], Reals]:  # fmt: skip
     """Run a window: return its layers and the input of the head (T, B, H); update the state (Z, L, B, H)."""
     w = parameter_layout(shape).stored(params)
     layers: list[LayerRun] = []
     inputs = w["embedding.weight"][ids] if shape.E else np.empty(0)
+    if input_mask is not None and shape.E:
+        inputs = inputs * input_mask
     for layer in range(shape.L):
         mask = dropout_mask(dropout, dropout_seed, update, layer, (*ids.shape, shape.H), params.dtype)
         layers.append(recurrence_forward(shape, w, layer, inputs, mask, state, ids, starts))
@@ -647,7 +650,8 @@ def network_losses(
 def network_gradients(
     losses: Reals, grads: Reals, state: Reals, workspace: Reals, barrier: Ids, params: Reals,
     inputs: Ids, targets: Ids, starts: Starts, plan: NDArray[np.int64], scale: float,
-    dropout: float, dropout_seed: int, update: int, part: int, parts: int, T: int, B: int,
+    dropout: float, input_dropout: float, dropout_seed: int, update: int, part: int, parts: int, T: int,
+    B: int,
 ) -> int:  # fmt: skip
     if bad := bad_plan(plan, T, B):
         return bad
@@ -659,7 +663,8 @@ def network_gradients(
     if part > 0:
         return OK
     grads[:] = 0
-    layers, dtop = run(known, params, state, inputs, starts, dropout, dropout_seed, update)
+    input_mask = dropout_mask(input_dropout, dropout_seed, update, INPUTS, (T, B, 1), params.dtype)
+    layers, dtop = run(known, params, state, inputs, starts, input_mask, dropout, dropout_seed, update)
     status = run_head(known, params, grads, losses, dtop, targets, scale, plan)
     if status != OK:
         return status
@@ -667,7 +672,7 @@ def network_gradients(
     for layer in range(known.L - 1, -1, -1):
         dtop = recurrence_backward(known, w, d, layer, layers[layer], dtop, inputs, starts)
     if known.E:
-        np.add.at(d["embedding.weight"], inputs, dtop)
+        np.add.at(d["embedding.weight"], inputs, dtop * input_mask)
     return OK
 
 
@@ -707,8 +712,9 @@ def train_windows(
     losses: Reals, norms: Reals, symbol_losses: Reals, params: Reals, grads: Reals, moments: Reals,
     average: Reals, state: Reals, workspace: Reals, barrier: Ids, inputs: Ids, targets: Ids, starts: Starts,
     settings: Reals, average_weights: Reals, ranges: NDArray[np.int64], plan: NDArray[np.int64],
-    optimizer: int, reduction: int, value_limit: float, norm_limit: float, dropout: float, dropout_seed: int,
-    first_update: int, first: int, part: int, parts: int, A: int, R: int, W: int, S: int, T: int, B: int,
+    optimizer: int, reduction: int, value_limit: float, norm_limit: float, dropout: float,
+    input_dropout: float, dropout_seed: int, first_update: int, first: int, part: int, parts: int, A: int,
+    R: int, W: int, S: int, T: int, B: int,
 ) -> int:  # fmt: skip
     if bad := bad_plan(plan, T, B):
         return bad
@@ -730,7 +736,7 @@ def train_windows(
         window_losses = symbol_losses[: len(x)]
         status = network_gradients(
             window_losses, grads, state, workspace, barrier, params, x, y, s, plan, scale,
-            dropout, dropout_seed, first_update + w, 0, 1, len(x), B,
+            dropout, input_dropout, dropout_seed, first_update + w, 0, 1, len(x), B,
         )  # fmt: skip
         if status != OK:
             return status

@@ -96,6 +96,11 @@ _TRAINING_OPTIONS = [
         type=float,
         help="Probability of dropping an output of a layer.  [default: chosen for the text]",
     ),
+    click.option(
+        "--input-dropout",
+        type=float,
+        help="Probability of hiding an input symbol from the network in training.  [default: 0]",
+    ),
     click.option("--dtype", help="float32 or float64.  [default: float32]"),
     click.option(
         "--initialization",

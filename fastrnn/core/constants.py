@@ -34,6 +34,9 @@ PIECE: Final = 1000000000
 MOVE: Final = 128
 SUMS: Final = 16
 
+# The number of the layer whose masks of one unit are those of the inputs, for `dropout`.
+INPUTS: Final = 2147483647
+
 # Cells, by PyTorch's names.
 RNN_TANH: Final = 0
 RNN_RELU: Final = 1

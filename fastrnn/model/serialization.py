@@ -42,7 +42,7 @@ from fastrnn.model.safetensors_format import (
 from fastrnn.network.config import CHECKS, NetworkConfig
 from fastrnn.network.network import Network
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 #: The names of the history's columns begin with this.
 HISTORY_PREFIX = "history."
@@ -72,6 +72,7 @@ ADDED: dict[int, dict[str, Any]] = {
     },
     3: {"newlines": "keep"},
     4: {"normalization": None, "unknown": False},
+    5: {"input_dropout": 0.0},
 }
 
 

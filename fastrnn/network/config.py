@@ -61,6 +61,7 @@ class NetworkConfig:
     )
     tied: bool = _option(checks.flag, default=False)
     dropout: float = _option(lambda name, value: checks.fraction(name, value, zero=True), 0.0)
+    input_dropout: float = _option(lambda name, value: checks.fraction(name, value, zero=True), 0.0)
     dtype: str = _option(lambda _, value: checks.real_dtype(value).name, "float32")
 
     def __post_init__(self) -> None:
@@ -71,6 +72,11 @@ class NetworkConfig:
             raise ValueError(
                 f"tied=True needs embedding_size={self.embedding_size!r} to be "
                 f"hidden_size={self.hidden_size!r}"
+            )
+        if self.input_dropout and self.embedding_size is None:
+            raise ValueError(
+                f"input_dropout={self.input_dropout!r} drops embeddings of symbols: it needs an "
+                "embedding_size"
             )
 
     @property

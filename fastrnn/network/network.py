@@ -47,6 +47,9 @@ class Network(Drawing):
     dropout
         The fraction of each layer's output, also of the last one's, that is dropped in training, from 0 to
         below 1 (Srivastava et al. 2014; Zaremba et al. 2014). `forward` and `losses` drop nothing.
+    input_dropout
+        The fraction of the input symbols whose embedding is dropped as a whole in training, from 0 to below
+        1 (Iyyer et al. 2015; Bowman et al. 2016); this needs an embedding.
     dtype
         ``"float32"`` or ``"float64"``: the type of the parameters and of the arithmetic.
     backend
@@ -94,6 +97,7 @@ class Network(Drawing):
         embedding_size: int | None = None,
         tied: bool = False,
         dropout: float = 0.0,
+        input_dropout: float = 0.0,
         dtype: DTypeLike = "float32",
         backend: str = "auto",
         initialization: str | None = None,
@@ -109,6 +113,7 @@ class Network(Drawing):
             embedding_size=embedding_size,
             tied=tied,
             dropout=dropout,
+            input_dropout=input_dropout,
             dtype=dtype,  # type: ignore[arg-type]  # the check makes it a name
         )
         if initialization is None:
@@ -150,6 +155,11 @@ class Network(Drawing):
     def dropout(self) -> float:
         """The fraction of each layer's output that is dropped in training."""
         return self.config.dropout
+
+    @property
+    def input_dropout(self) -> float:
+        """The fraction of the input symbols that are dropped in training."""
+        return self.config.input_dropout
 
     @property
     def cell(self) -> str:
@@ -258,7 +268,7 @@ class Network(Drawing):
             As in `forward`.
         """
         seed = 0 if dropout_seed is None else checked_seed("dropout_seed", dropout_seed)
-        dropout = 0.0 if dropout_seed is None else self.dropout
+        dropout, input_dropout = (0.0, 0.0) if dropout_seed is None else (self.dropout, self.input_dropout)
         room = self.training_room(dropout=dropout > 0)
         ids, wanted, flags = self.checked_window(inputs, targets, starts, room)
         T, B = ids.shape
@@ -275,7 +285,8 @@ class Network(Drawing):
                 lambda part: self.backend.network_gradients(
                     losses=losses, grads=gradients, state=carried, workspace=workspace.flat,
                     barrier=team.barrier, params=self._flat, inputs=ids, targets=wanted, starts=flags,
-                    plan=plan.numbers, scale=1.0, dropout=dropout, dropout_seed=seed, update=0, part=part,
+                    plan=plan.numbers, scale=1.0, dropout=dropout, input_dropout=input_dropout,
+                    dropout_seed=seed, update=0, part=part,
                     parts=parts, T=T, B=B,
                 ),
                 lasts=self.lasts(T, B),

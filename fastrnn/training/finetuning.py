@@ -26,9 +26,11 @@ from fastrnn.network.network import Network
 from fastrnn.training.groups import Groups
 from fastrnn.training.presets import AUTO, TrainingConfig
 
-#: The settings of a network that are about its parameters. Fine-tuning must have those of the model. It has
-#: the model's dropout too, unless another one is given.
-OF_PARAMETERS = tuple(name for name in config.OPTIONS if name != "dropout")
+#: What a network drops. Fine-tuning has that of the model, unless something else is given.
+DROPPED = ("dropout", "input_dropout")
+
+#: The settings of a network that are about its parameters. Fine-tuning must have those of the model.
+OF_PARAMETERS = tuple(name for name in config.OPTIONS if name not in DROPPED)
 
 #: The parameters with a row for each symbol, and the axis of these rows in the public shape.
 OF_SYMBOLS = {"embedding.weight": 0, "weight_ih_l0": 1, "head.weight": 0, "head.bias": 0}
@@ -81,7 +83,7 @@ def settings_of(model: Model, given: Mapping[str, Any]) -> dict[str, Any]:
             f"initialization={given['initialization']!r} draws weights, and init has them: leave it out"
         )
     own |= {"initialization": None, "init": digest_of(model.network)}
-    return {"dropout": network["dropout"], **given, **own}
+    return {**{name: network[name] for name in DROPPED}, **given, **own}
 
 
 def digest_of(network: Network) -> str:

@@ -87,7 +87,7 @@ class Prepared:
             clip_norm=config.clip_norm,
             reduction=config.reduction,
             averaging=config.averaging,
-            dropout_seed=int(rng.random() * 2**53) if config.dropout else 0,
+            dropout_seed=int(rng.random() * 2**53) if config.dropout or config.input_dropout else 0,
             freeze=config.freeze,
             learning_rate_factors=config.learning_rate_factors,
             weight_decay_factors=config.weight_decay_factors,

@@ -135,8 +135,10 @@ class TrainingConfig:
 
     Attributes
     ----------
-    cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
+    cell, activation, hidden_size, num_layers, embedding_size, tied
         Settings of the network; see `fastrnn.Network`. ``"auto"``: chosen for the text.
+    dropout, input_dropout, dtype, initialization
+        More of them.
     init
         SHA-256 of the parameters of the model that training began with; ``None`` if it drew them.
     init_scale
@@ -199,6 +201,7 @@ class TrainingConfig:
     embedding_size: int | str | None = AUTO
     tied: bool = NetworkConfig.tied
     dropout: float | str = AUTO
+    input_dropout: float = NetworkConfig.input_dropout
     dtype: str = NetworkConfig.dtype
     initialization: str | None = None
     init: str | None = None

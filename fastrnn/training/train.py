@@ -71,6 +71,7 @@ def train(
     embedding_size: int | None = PRESET,
     tied: bool = PRESET,
     dropout: float = PRESET,
+    input_dropout: float = PRESET,
     dtype: DTypeLike = PRESET,
     initialization: str | None = PRESET,
     seq_length: int | None = PRESET,
@@ -175,10 +176,12 @@ def train(
         With ``min_count``, the share of all other symbols of the training text that are shown as unknown too,
         from 0 to below 1, at places that ``rng`` draws once; ``None`` is 0.002. A larger share makes unknown
         symbols more probable.
-    cell, activation, hidden_size, num_layers, embedding_size, tied, dropout, dtype, initialization
+    cell, activation, hidden_size, num_layers, embedding_size, tied
         Settings of the network; see `Network`. Without a preset, an activation alone makes the cell an
-        ``"rnn"``, and hidden_size, embedding_size and dropout are ``"auto"``: chosen for the text. An
+        ``"rnn"``, and hidden_size and embedding_size are ``"auto"``: chosen for the text. An
         ``embedding_size`` of ``None`` is a one-hot input.
+    dropout, input_dropout, dtype, initialization
+        More settings of the network. Without a preset, dropout is ``"auto"``.
     seq_length, batch_size
         Steps and rows of a window; ``seq_length=None`` puts the whole text into one window.
     optimizer, learning_rate, clip_value, clip_norm, reduction

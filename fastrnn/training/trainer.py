@@ -316,7 +316,8 @@ class Trainer(UpdateSettings):
         # attributes that can be set are read once, so all parts get the same values
         optimizer_number, reduction = optimizer.number, REDUCTIONS.index(self.reduction)
         value_limit, norm_limit = self.clip_value or math.inf, self.clip_norm or math.inf
-        dropout, dropout_seed, updates = network.dropout, self.dropout_seed, self.updates
+        dropout, input_dropout = network.dropout, network.input_dropout
+        dropout_seed, updates = self.dropout_seed, self.updates
         split = network.split(T, B)
         plan = window_plan(network.shape, T, B, split, dropout=network.dropout > 0)
         try:
@@ -331,8 +332,8 @@ class Trainer(UpdateSettings):
                         workspace=workspace.flat, barrier=team.barrier, inputs=batch.inputs,
                         targets=batch.targets, starts=batch.starts, settings=settings,
                         average_weights=weights, ranges=ranges, plan=plan.numbers,
-                        optimizer=optimizer_number, reduction=reduction,
-                        value_limit=value_limit, norm_limit=norm_limit, dropout=dropout,
+                        optimizer=optimizer_number, reduction=reduction, value_limit=value_limit,
+                        norm_limit=norm_limit, dropout=dropout, input_dropout=input_dropout,
                         dropout_seed=dropout_seed, first_update=updates, first=first % batch.windows(T),
                         part=part, parts=parts, A=len(self._average), R=R, W=W, S=batch.n_steps, T=T,
                         B=B,

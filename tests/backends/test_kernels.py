@@ -117,6 +117,7 @@ def draw_arguments(
         "layer": seed % 3,
         "first": seed % 5,
         "dropout": 0.7,
+        "input_dropout": 0.2,
         "D": seed % 4,
         "Q": seed % 5,
         "top_k": 1 + seed % 6,

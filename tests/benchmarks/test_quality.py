@@ -6,6 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -154,3 +155,15 @@ def test_as_many_updates_as_the_time_allows(tmp_path: Path, monkeypatch: pytest.
     (found,) = map(json.loads, output.read_text().splitlines())
     assert found["by_updates"]
     assert found["updates"] == int(found["limit"] * run.FOR_UPDATES / 0.01)
+
+
+def test_an_update_is_timed_over_several_native_calls(monkeypatch: pytest.MonkeyPatch):
+    """A call that is told of in two parts, the second one at once, makes no update faster."""
+    now = iter([0.0, 0.4, 0.4, 0.9, 0.9, 6.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    speed = run.FastestUpdates()
+    speed.before_training(None)  # type: ignore[arg-type]
+    some = SimpleNamespace(losses=[0.0] * 10)
+    ended = [speed.after_updates(None, some) for _ in range(5)]  # type: ignore[arg-type]
+    assert speed.seconds == pytest.approx(0.9 / 30)
+    assert ended == [False, False, False, False, True]

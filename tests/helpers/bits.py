@@ -76,6 +76,14 @@ TEXT_RUNS: dict[str, dict[str, Any]] = {
         "optimizer": "adamw",
         "schedule": fastrnn.schedules.Plateau(patience=1, factor=0.5),
     },
+    "dropped inputs": {
+        "cell": "gru",
+        "hidden_size": 15,
+        "embedding_size": 7,
+        "input_dropout": 0.2,
+        "seq_length": 6,
+        "batch_size": 5,
+    },
     "groups": {
         "cell": "gru",
         "hidden_size": 13,

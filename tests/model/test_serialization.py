@@ -94,7 +94,7 @@ def test_any_safetensors_reader_finds_the_parameters(tmp_path: Path):
             file.get_tensor("weight_ih_l0"), model.network.parameters["weight_ih_l0"]
         )
         description = json.loads(file.metadata()["fastrnn"])
-    assert description["format_version"] == 4
+    assert description["format_version"] == 5
     assert list(description) == sorted(description)
 
 
@@ -105,7 +105,7 @@ def test_a_file_holds_no_clock_path_backend_or_thread_count(data: bytes):
         *("cell", "checksum", "documents", "dtype", "format_version", "hidden_size", "name_bytes"),
         *("record_keys", "records", "settings", "unit", "vocab_size"),
         *("activation", "num_layers", "embedding_size", "tied", "dropout", "newlines"),
-        *("normalization", "unknown"),
+        *("normalization", "unknown", "input_dropout"),
     }
     assert set(description["settings"]) == {field.name for field in dataclasses.fields(TrainingConfig)}
     assert description["record_keys"] == ["gradient_norm", "learning_rate", "loss", "step"]
@@ -119,6 +119,7 @@ def test_a_file_holds_no_clock_path_backend_or_thread_count(data: bytes):
         ("version-2-text", "hello", [2.67242534, 2.96430535, 2.98096084, 3.01178564, 3.06290920]),
         ("version-2-tokens", [0, 1, 2], [2.00348971, 2.00048981, 2.00007843, 1.99642070]),
         ("version-3-text", "hello", [2.75488755, 2.79819092, 2.37295711, 2.26889110, 2.35340578]),
+        ("version-4-text", "hello", [3.39793759, 3.48563395, 3.94101787, 3.55880466, 3.61084936]),
     ],
 )
 def test_files_of_earlier_versions_are_read(backend: str, name: str, text: str, bits: list[float]):
@@ -202,9 +203,9 @@ def test_a_forgery_that_changes_nothing_is_read(data: bytes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 5}, "its format is 5, and this version of fastrnn reads 1 to 4"),
+        ({"format_version": 6}, "its format is 6, and this version of fastrnn reads 1 to 5"),
         ({"format_version": 0}, "its format is 0"),
-        ({"format_version": 1}, "other keys, .*name_bytes"),
+        ({"format_version": 1}, "other keys, .*input_dropout"),
         ({"format_version": "1"}, "its format is '1'"),
         ({"cell": "gru"}, "its tensors are not"),
         ({"cell": ...}, "other keys, ..cell"),

@@ -28,6 +28,7 @@ from fastrnn import Network, Trainer
 from fastrnn.backends.reference import kept
 from fastrnn.core import plan
 from fastrnn.core.constants import HEAD_STEPS
+from fastrnn.core.constants import INPUTS as INPUT_LAYER
 from fastrnn.network import execution
 
 T, B, V, H = 6, 5, 11, 9
@@ -42,10 +43,8 @@ layers = pytest.mark.parametrize("num_layers", [1, 2, 3])
 def variants(cell: str, num_layers: int, H: int = H) -> Iterator[tuple[dict[str, Any], int | None]]:
     """The arguments of a network for every kind of input, each without and with a seed of dropout."""
     for kind, dropout_seed in itertools.product(INPUTS, KEYS):
-        yield (
-            {"num_layers": num_layers, "dropout": 0.3, **CELLS[cell], **input_settings(kind, H)},
-            dropout_seed,
-        )
+        dropped = {"dropout": 0.3, "input_dropout": 0.2 if kind != "one-hot" else 0.0}
+        yield {"num_layers": num_layers, **dropped, **CELLS[cell], **input_settings(kind, H)}, dropout_seed
 
 
 def make(backend: str, options: dict[str, Any], dtype: str = "float64", seed: int = 0) -> Network:
@@ -252,6 +251,9 @@ def torch_results(torch: Any, net: Network, window: Window, dropout_seed: int | 
     inputs, T, B, H = torch.tensor(window.inputs), *window.inputs.shape, net.hidden_size
     if net.shape.E:
         below = torch.nn.functional.embedding(inputs, p["embedding.weight"])
+        if dropout_seed is not None:
+            keep = kept(net.input_dropout, dropout_seed, 0, INPUT_LAYER, np.arange(T * B), B, 1)
+            below = below * torch.tensor(keep.reshape(T, B, 1) / (1 - net.input_dropout))
     else:
         below = torch.nn.functional.one_hot(inputs, net.vocab_size).double()
     states = []

@@ -40,7 +40,7 @@ def test_a_training_has_its_fields_and_their_defaults():
 def test_what_was_checked_is_plain():
     config = NetworkConfig(np.int64(7), np.int32(5), dropout=np.float32(0.5), dtype=np.dtype("<f8"))
     assert [type(value) for value in vars(config).values()] == [
-        *(int, int, str, str, int, type(None), bool, float, str)
+        *(int, int, str, str, int, type(None), bool, float, float, str)
     ]
     assert config.dtype == "float64"
 

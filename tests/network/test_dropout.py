@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from fastrnn import Network, Trainer
 from fastrnn.backends.reference import kept, philox
 from fastrnn.backends.registry import get_backend
+from fastrnn.core.constants import INPUTS
 
 #: Random123's kat_vectors for philox4x32-10: counter, key and words.
 KNOWN_ANSWERS = [
@@ -164,6 +166,11 @@ def make(backend: str, cell: str, dropout: float, **more: Any) -> Network:
     return draw_parameters(Network(7, 10, dropout=dropout, dtype="float64", backend=backend, **options))
 
 
+def make_dropping(rates: tuple[float, float], backend: str, cell: str) -> Network:
+    """A network that drops these fractions of outputs and of inputs."""
+    return make(backend, cell, rates[0], input_dropout=rates[1])
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_network_without_a_seed_or_with_a_dropout_of_zero_drops_nothing(backend: str, cell: str):
     plain, none, some = (make(backend, cell, dropout) for dropout in (0.0, 0.0, 0.4))
@@ -205,12 +212,57 @@ def test_rows_that_are_added_change_no_mask_of_the_others(backend: str):
     assert_close(flatten(network, gradients), flatten(network, few_gradients), 1e-13)
 
 
+def test_a_dropped_input_is_as_an_embedding_of_zeros_and_the_others_are_scaled(backend: str):
+    """What is dropped depends on the row, the step, the seed and the update."""
+    T, B, V, p, seed = 40, 5, 7, 0.3, 2**40 + 3
+    hidden = ~kept(p, seed, 0, INPUTS, np.arange(T * B), B, 1).reshape(T, B)
+    assert 0.15 < hidden.mean() < 0.45
+    some = make(backend, "gru", 0.0, input_dropout=p)
+    window = Window.of(some, T, B)
+    # a network whose embedding has a symbol of zeros more, in which dropped inputs are that symbol
+    plain = Network(V + 1, 10, cell="gru", num_layers=2, embedding_size=6, dtype="float64", backend=backend)
+    for name, parameter in plain.parameters.items():
+        parameter[...] = 0 if name == "head.weight" else -1e9 if name == "head.bias" else parameter
+        parameter[tuple(map(slice, some.parameters[name].shape))] = some.parameters[name]
+    plain.parameters["embedding.weight"][:V] /= 1 - p
+    plain.parameters["embedding.weight"][V] = 0
+    arguments = window.targets, window.state, window.starts
+    loss, gradients, state = some.loss_and_gradients(window.inputs, *arguments, dropout_seed=seed)
+    found, expected, after = plain.loss_and_gradients(np.where(hidden, V, window.inputs), *arguments)
+    assert_close(loss, found, 1e-12)
+    for actual, wanted in zip(parts_of(state), parts_of(after), strict=True):
+        assert_close(actual, wanted, 1e-12)
+    expected["embedding.weight"] /= 1 - p
+    for name, gradient in gradients.items():
+        assert_close(gradient, expected[name][tuple(map(slice, gradient.shape))], 1e-11)
+
+
+def test_inputs_are_dropped_in_training_alone(backend: str):
+    plain, some = (make(backend, "lstm", 0.0, input_dropout=rate) for rate in (0.0, 0.5))
+    window = Window.of(plain, 6, 5)
+    arguments = window.inputs, window.targets, window.state, window.starts
+    np.testing.assert_array_equal(some.forward(window.inputs)[0], plain.forward(window.inputs)[0])
+    assert some.losses(*arguments)[0].sum() == plain.losses(*arguments)[0].sum()
+    assert some.loss_and_gradients(*arguments)[0] == plain.loss_and_gradients(*arguments)[0]
+    assert some.loss_and_gradients(*arguments, dropout_seed=5)[0] != plain.loss_and_gradients(*arguments)[0]
+
+
+def test_only_embeddings_are_dropped():
+    with pytest.raises(ValueError, match=r"input_dropout=0\.1 drops embeddings .* needs an embedding_size"):
+        Network(7, 10, input_dropout=0.1)
+    for wrong in (-0.1, 1.0, np.nan):
+        with pytest.raises(ValueError, match="input_dropout="):
+            Network(7, 10, embedding_size=3, input_dropout=wrong)
+
+
+@pytest.mark.parametrize("rates", [(0.4, 0.0), (0.0, 0.4)], ids=["outputs", "inputs"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_trainer_s_masks_are_those_of_its_updates(backend: str, cell: str):
+def test_a_trainer_s_masks_are_those_of_its_updates(backend: str, cell: str, rates: tuple[float, float]):
     """Each update has its own mask, for any number of updates in a native call, and in a new trainer."""
     streams = np.random.default_rng(0).integers(0, 7, (31, 3))
+    make = partial(make_dropping, rates)
     together, alone, other = (
-        Trainer(make(backend, cell, 0.4), optimizer="sgd", learning_rate=0.01, dropout_seed=seed)
+        Trainer(make(backend, cell), optimizer="sgd", learning_rate=0.01, dropout_seed=seed)
         for seed in (9, 9, 10)
     )
     losses = together.steps(streams, 5)
@@ -219,9 +271,9 @@ def test_a_trainer_s_masks_are_those_of_its_updates(backend: str, cell: str):
     np.testing.assert_array_equal(losses, single)
     np.testing.assert_array_equal(together.network.flat, alone.network.flat)
     assert other.steps(streams, 5)[0] != losses[0]
-    first = make(backend, cell, 0.4).loss_and_gradients(streams[:5], streams[1:6], dropout_seed=9)[0]
+    first = make(backend, cell).loss_and_gradients(streams[:5], streams[1:6], dropout_seed=9)[0]
     assert_close(losses[0], first, 1e-14)
-    resumed = Trainer(make(backend, cell, 0.4), optimizer="sgd", learning_rate=0.01, dropout_seed=9)
+    resumed = Trainer(make(backend, cell), optimizer="sgd", learning_rate=0.01, dropout_seed=9)
     resumed.steps(streams[:16], 5)
     assert resumed.updates == 3
     np.testing.assert_array_equal(resumed.steps(streams[15:], 5), losses[3:])

@@ -135,6 +135,7 @@ def draw_size(kernel: Kernel, rng: random.Random) -> tuple[dict[str, Any], Shape
         "stop_symbol": rng.randrange(-1, size["V"]),
     }
     size |= {"reduction": rng.choice([0, 1, 2]), "dropout": rng.choice([0.0, 0.3])}
+    size |= {"input_dropout": rng.choice([0.0, 0.2])}
     optimizer = rng.choice([SGD(momentum=0.9), *(kind() for kind in OPTIMIZERS.values())])
     size |= {"optimizer": optimizer.number, "M": optimizer.moments}
     return size, draw_shape(rng, size["V"], size["H"]) if whole else None

@@ -44,6 +44,7 @@ from fastrnn.backends.numba.jit import routine
 from fastrnn.backends.numba.layers import (
     apply_dropout,
     clear_units,
+    drop_inputs,
     layers_forward,
     of_columns,
     of_rows,
@@ -242,6 +243,8 @@ def input_gradient(w, x, layer, worker, s):
             status = linear_forward(some, at(dgates, n * O), ih, zeros, rows, O, I)
         if status == OK and layer > 0 and d.dropout > 0:
             status = dropout(some, some, d.dropout, d.seed, d.update, layer - 1, n, rows, s.B, s.H)
+        if status == OK and layer == 0:
+            status = drop_inputs(some, d, n, rows, s)
         if status != OK:
             break
     return status

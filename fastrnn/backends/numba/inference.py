@@ -26,7 +26,7 @@ from fastrnn.backends.numba.views import bad_sizes, layer_offset_of, offset_of, 
 @inlined
 def without_dropout(inputs, targets, starts, state):
     """A window without dropout."""
-    return Window(inputs, targets, starts, state, 1.0, Dropout(0.0, np.int64(0), np.int64(0)))
+    return Window(inputs, targets, starts, state, 1.0, Dropout(0.0, 0.0, np.int64(0), np.int64(0)))
 
 
 @routine

@@ -19,12 +19,14 @@ from fastrnn.backends.numba.constants import (
     HEAD_WEIGHT,
     HH_T,
     IH_T,
+    INPUTS,
     LSTM,
     MASKED,
     MOVE,
     OK,
     OUTPUT,
     RNN_RELU,
+    ROWS,
     STRETCH,
     WEIGHT_HH,
     WEIGHT_IH,
@@ -34,7 +36,7 @@ from fastrnn.backends.numba.dropout import dropout
 from fastrnn.backends.numba.gru import gru_forward_part
 from fastrnn.backends.numba.jit import inlined, procedure, routine
 from fastrnn.backends.numba.linear import embedding_forward, gather_part, pack
-from fastrnn.backends.numba.llvm import at, clear, copy
+from fastrnn.backends.numba.llvm import as_element, at, clear, copy, on_stack
 from fastrnn.backends.numba.lstm import lstm_forward_part
 from fastrnn.backends.numba.matmul import matmul_part, part_columns, part_start
 from fastrnn.backends.numba.rnn import rnn_forward_part
@@ -43,9 +45,10 @@ from fastrnn.backends.numba.views import inputs_of, is_dense, layer_offset_of, o
 
 
 class Dropout(NamedTuple):
-    """The dropout mask of a window; if ``dropout`` is 0, there is none."""
+    """The dropout masks of a window, of outputs and of inputs; where a fraction is 0, there is none."""
 
     dropout: float
+    input: float
     seed: int
     update: int
 
@@ -111,6 +114,26 @@ def apply_dropout(trace, d, layer, n, rows, s):
     )
 
 
+@routine
+def drop_inputs(x, d, n, N, s):
+    """Set the rows of x (N, E) whose inputs are dropped to zero, and scale the others; the first is row n."""
+    status, kept = OK, on_stack(x, ROWS)
+    if d.input == 0:
+        return status
+    for first in range(0, N, ROWS):
+        rows = min(ROWS, N - first)
+        for i in range(rows):
+            kept[i] = as_element(x, 1)
+        status = dropout(kept, kept, d.input, d.seed, d.update, INPUTS, n + first, rows, s.B, 1)
+        if status != OK:
+            break
+        for i in range(rows):
+            row = at(x, (first + i) * s.E)
+            for e in range(s.E):
+                row[e] *= kept[i]
+    return status
+
+
 @inlined
 def of_rows(worker, s):
     """A worker's part of the batch rows: all of them, if the plan says that workers share columns."""
@@ -144,6 +167,8 @@ def layer_input(trace, params, x, layer, worker, s):
             status = apply_dropout(trace, x.dropout, layer - 1, n, rows, s)
         elif status == OK:
             status = embedding_forward(at(embedded, n * s.E), weight, at(x.inputs, n), rows, s.V, s.E)
+            if status == OK:
+                status = drop_inputs(at(embedded, n * s.E), x.dropout, n, rows, s)
         if status != OK:
             break
     return status

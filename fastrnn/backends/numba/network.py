@@ -46,7 +46,7 @@ from fastrnn.backends.numba.views import (
 @jit
 def network_gradients(
     losses, grads, state, workspace, barrier, params, inputs, targets, starts, plan, scale, dropout,
-    dropout_seed, update, part, parts, T, B,
+    input_dropout, dropout_seed, update, part, parts, T, B,
 ):  # fmt: skip
     s = sizes_of(plan, T, B)
     status = bad_sizes(s)
@@ -55,7 +55,7 @@ def network_gradients(
     worker = Worker(at(barrier, 0), part, parts)
     if bad_worker(worker):
         return BAD_SIZE
-    dropped = Dropout(dropout, dropout_seed, update)
+    dropped = Dropout(dropout, input_dropout, dropout_seed, update)
     x = Window(at(inputs, 0), at(targets, 0), at(starts, 0), at(state, 0), scale, dropped)
     if bad_symbols(x.inputs, 0, T * B, s.V) or bad_symbols(x.targets, -1, T * B, s.V):
         return BAD_SYMBOL
@@ -141,7 +141,7 @@ def update(
 def train_windows(
     losses, norms, symbol_losses, params, grads, moments, average, state, workspace, barrier, inputs,
     targets, starts, settings, average_weights, ranges, plan, optimizer, reduction, value_limit, norm_limit,
-    dropout, dropout_seed, first_update, first, part, parts, A, R, W, S, T, B,
+    dropout, input_dropout, dropout_seed, first_update, first, part, parts, A, R, W, S, T, B,
 ):  # fmt: skip
     longest, worker = sizes_of(plan, T, B), Worker(at(barrier, 0), part, parts)
     status = bad_sizes(longest)
@@ -161,7 +161,7 @@ def train_windows(
         start = (first + w) % windows * T
         s = sizes_of(plan, min(T, S - start), B)
         y = at(targets, start * B)
-        dropped = Dropout(dropout, dropout_seed, first_update + w)
+        dropped = Dropout(dropout, input_dropout, dropout_seed, first_update + w)
         scaled = gradient_scale(y, reduction, s.T * B, B)
         x = Window(at(inputs, start * B), y, at(starts, start * B), at(state, 0), scaled, dropped)
         status = gradients(at(symbol_losses, 0), at(grads, 0), at(workspace, 0), at(params, 0), x, worker, s)
