@@ -48,7 +48,7 @@ def main() -> None:
     here = [isa for isa in SELECTIONS if runs_here(isa)]
     for isa in here[1:] if "--others" in sys.argv else here:
         print(f"FASTRNN_ISA={isa}", flush=True)
-        options = ["--quiet", "-m", "", "-k", SELECTIONS[isa], "--numprocesses", "2", "--dist", "loadfile"]
+        options = ["--quiet", "-m", "", "-k", SELECTIONS[isa], "--numprocesses", "2", "--dist", "load"]
         codes.append(subprocess.call([sys.executable, "-m", "pytest", *options, *FILES]))
     sys.exit(not here or any(codes))
 
