@@ -131,6 +131,7 @@ def test_every_job_has_a_text():
 def test_results_are_appended_and_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setenv("FASTRNN_DATA", str(tmp_path))
     monkeypatch.setattr(program, "gflops_of_core", lambda _: 2_500.0)  # 5 s become half a second
     monkeypatch.setitem(TEXTS, "tinyshakespeare", lambda: Split("hello world " * 300, "hello world"))
     output = tmp_path / "quality.jsonl"
@@ -144,6 +145,7 @@ def test_results_are_appended_and_printed(
 
 
 def test_as_many_updates_as_the_time_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FASTRNN_DATA", str(tmp_path))
     monkeypatch.setattr(program, "gflops_of_core", lambda _: 2_500.0)
     monkeypatch.setattr(run, "TIMED_SECONDS", 0.1)
     monkeypatch.setattr(
