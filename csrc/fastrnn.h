@@ -462,8 +462,8 @@ fr_status FR(train_windows)(
     const int64_t *ranges,  /* (R, 2): where each range begins and ends, in ascending order */
     const int64_t *plan,    /* flat */
     int64_t optimizer, int64_t reduction, double value_limit, double norm_limit, double dropout,
-    double input_dropout, int64_t dropout_seed, int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t R,
-    int64_t W, int64_t S, int64_t T, int64_t B);
+    double input_dropout, int64_t dropout_seed, int64_t first_update, int64_t first, int64_t part, int64_t parts,
+    int64_t A, int64_t R, int64_t W, int64_t S, int64_t T, int64_t B);
 
 /* ---- One symbol at a time ------------------------------------------------------------------------
  *

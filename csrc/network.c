@@ -16,8 +16,8 @@
 fr_status FR(network_gradients)(double *losses, real *grads, real *state, real *workspace, int32_t *barrier,
                                 const real *params, const int32_t *inputs, const int32_t *targets,
                                 const uint8_t *starts, const int64_t *plan, double scale, double dropout,
-                                double input_dropout, int64_t dropout_seed, int64_t update, int64_t part, int64_t parts, int64_t T,
-                                int64_t B)
+                                double input_dropout, int64_t dropout_seed, int64_t update, int64_t part,
+                                int64_t parts, int64_t T, int64_t B)
 {
     const fr_sizes s = fr_sizes_of(plan, T, B);
     const fr_worker worker = {barrier, part, parts};
@@ -122,9 +122,9 @@ fr_status FR(train_windows)(double *losses, double *norms, double *symbol_losses
                             const int32_t *inputs, const int32_t *targets, const uint8_t *starts,
                             const double *settings, const double *average_weights, const int64_t *ranges,
                             const int64_t *plan, int64_t optimizer, int64_t reduction, double value_limit,
-                            double norm_limit, double dropout, double input_dropout, int64_t dropout_seed, int64_t first_update,
-                            int64_t first, int64_t part, int64_t parts, int64_t A, int64_t R, int64_t W, int64_t S,
-                            int64_t T, int64_t B)
+                            double norm_limit, double dropout, double input_dropout, int64_t dropout_seed,
+                            int64_t first_update, int64_t first, int64_t part, int64_t parts, int64_t A, int64_t R,
+                            int64_t W, int64_t S, int64_t T, int64_t B)
 {
     const fr_sizes longest = fr_sizes_of(plan, T, B);
     const fr_worker worker = {barrier, part, parts};
