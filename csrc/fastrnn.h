@@ -13,12 +13,15 @@
  *                     W windows, S steps of the streams that the windows are cut from · A averages, 0 or 1
  *                     R ranges of the parameters that are trained
  *                     D symbols that were drawn before · Q states of an automaton
+ *                     F symbols of the longest context that is counted · C nodes of a table of counts, Y of one
+ *                     that learns · U(C): the least power of two that is not below 2·C
  *                     Xp: X rounded up to whole panels of a packed matrix, to a multiple of FR_MAX_NR
  *
  * Conventions
  *  - Outputs come first, then inputs, then sizes. Arrays are C-contiguous; `(+=)` is added to,
  *    `(in, out)` is read and replaced, `(scratch)` holds nothing before or after the call.
- *  - Each kernel exists for `real` = float, fr_name_f32, and for `real` = double, fr_name_f64.
+ *  - Each kernel exists for `real` = float, fr_name_f32, and for `real` = double, fr_name_f64. One without `real`
+ *    exists once, as fr_name.
  *  - The caller allocates. A kernel never allocates, prints, exits or keeps anything.
  *  - Arrays do not overlap, unless a comment allows it.
  *  - A kernel with `part` and `parts` does one part of its work. The parts may run in any order or at the
@@ -546,5 +549,86 @@ fr_status FR(sample)(
     const int64_t *plan,        /* flat */
     double temperature, int64_t top_k, double top_p, double min_p, double penalty, int64_t window, int64_t ngram,
     int64_t stop_symbol, int64_t room, int64_t part, int64_t parts, int64_t D, int64_t Q, int64_t n, int64_t B);
+
+/* ---- Counts of symbols in contexts ----------------------------------------------------------------
+ *
+ * A table of counts is a tree. Node 0 is the empty context. The child of a node for a symbol is the node's context and
+ * then this symbol, and counts how often the symbol followed the context. No node has node 0 as its child, so 0 stands
+ * for a node that does not exist. `slots` is an index of the nodes by parent and symbol, whose order each backend may
+ * choose. A table begins as zeros, but for FR_USED = 1, FR_KEY and FR_LIMIT.
+ *
+ * `contexts` holds the nodes of the contexts of 0 to F symbols before the next one. They begin as zeros. Each symbol
+ * that is read, from `inputs`, is appended to the contexts, unless it is -1; where `starts` is 1, the contexts are
+ * emptied first. A context whose last symbol was not counted after the others has no node. Then `targets` is what follows, which is the next input, unless that starts anew; -1 is not counted. */
+
+/* The fields of a node; FR_TOTAL and FR_DISTINCT are the sum of its children's counts, and how many children it has;
+ * from FR_CHILD, FR_SIBLING leads to all of them, the last one first. FR_SEEN is the clock when it was counted last. */
+enum {
+    FR_PARENT = 0, FR_SYMBOL = 1, FR_COUNT = 2, FR_TOTAL = 3, FR_DISTINCT = 4, FR_CHILD = 5, FR_SIBLING = 6,
+    FR_SEEN = 7, FR_NODE = 8
+};
+
+/* The numbers of a table: its nodes; the symbols that it counted; the key of the index; the FR_TOTAL at which a node's
+ * children are halved; how many symbols the last call has read. */
+enum { FR_USED = 0, FR_CLOCK = 1, FR_KEY = 2, FR_LIMIT = 3, FR_READ = 4, FR_TABLE = 5 };
+
+/* Writes the index of the nodes. */
+fr_status fr_index_nodes(
+    int32_t *slots,       /* (U(C)) */
+    const int32_t *nodes, /* (C, FR_NODE) */
+    const int64_t *table, /* (FR_TABLE) */
+    int64_t C);
+
+/* Counts each target in all contexts before it, until there is no room for F+1 more nodes. At the limit, counts are
+ * halved and rounded up. */
+fr_status fr_count_symbols(
+    int32_t *nodes,         /* (C, FR_NODE) (in, out) */
+    int32_t *slots,         /* (U(C)) (in, out) */
+    int64_t *table,         /* (FR_TABLE) (in, out) */
+    int32_t *contexts,      /* (F+1) (in, out) */
+    const int32_t *inputs,  /* (n) */
+    const int32_t *targets, /* (n) */
+    const uint8_t *starts,  /* (n) */
+    int64_t C, int64_t F, int64_t n);
+
+/* The gate has a weight for each order of a table and each of these bins: the first ones by the levels of FR_TOTAL and
+ * FR_DISTINCT of its context; the others by the longest context that the fixed table knows, and by how much rarer this
+ * context is than the one that is shorter by one. A level grows by one in each quarter of an octave. FR_FLOOR: the
+ * binary exponent of the least probability, with a minus. */
+enum { FR_LEVELS = 32, FR_BINS = 48, FR_COLUMNS = 16, FR_FLOOR = 30 };
+
+/* Mixes what a network says with two tables of counts: a fixed one, and one that learns. With q the network's
+ * probability of the symbol, p = q, and then p = λ·count/total + (1-λ)·p for each order from 1 to F of the fixed table,
+ * then for each of the other table; λ is the sigmoid of the sum of two weights of the gate. Orders whose context has
+ * not been counted are passed over. At last p = 2^-FR_FLOOR + (1 - V·2^-FR_FLOOR)·p.
+ *
+ * If rate is not 0, after each symbol the weights that were used go along the gradient of ln p (before the last step),
+ * g, by rate·g / √(squares + 0.01), where g² was added to squares before (Duchi, Hazan & Singer 2011). If `learns` is 1,
+ * the other table then counts the symbol, until there is no room for F+1 more nodes; if it is 0, that table is passed
+ * over. */
+fr_status fr_mix_losses(
+    double *losses,             /* (n) (in, out): in nats, first the network's, then those of the mixture */
+    double *gate,               /* (2, F, FR_BINS, FR_COLUMNS) (in, out) */
+    double *squares,            /* (2, F, FR_BINS, FR_COLUMNS) (in, out) */
+    int32_t *learning_nodes,    /* (Y, FR_NODE) (in, out) */
+    int32_t *learning_slots,    /* (U(Y)) (in, out) */
+    int64_t *learning_table,    /* (FR_TABLE) (in, out): FR_READ is of this call, with either `learns` */
+    int32_t *contexts,          /* (2, F+1) (in, out): of the fixed table, and of the other one */
+    const int32_t *nodes,       /* (C, FR_NODE) */
+    const int32_t *slots,       /* (U(C)) */
+    const int64_t *table,       /* (FR_TABLE) */
+    const int32_t *inputs,      /* (n) */
+    const int32_t *targets,     /* (n) */
+    const uint8_t *starts,      /* (n) */
+    double rate, int64_t learns, int64_t V, int64_t Y, int64_t C, int64_t F, int64_t n);
+
+/* The same for all symbols at one place, after the symbols that the contexts stand for. */
+fr_status fr_mix_probabilities(
+    double *probabilities,         /* (V) (in, out): first the network's, then those of the mixture */
+    const double *gate,            /* (2, F, FR_BINS, FR_COLUMNS) */
+    const int32_t *learning_nodes, /* (Y, FR_NODE) */
+    const int32_t *contexts,       /* (2, F+1) */
+    const int32_t *nodes,          /* (C, FR_NODE) */
+    int64_t learns, int64_t V, int64_t Y, int64_t C, int64_t F);
 
 #endif

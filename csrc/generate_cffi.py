@@ -14,19 +14,19 @@ import cffi
 from generate_contract import Kernel, read
 
 HERE = Path(__file__).parent
-C_TYPES = {"f32": "float", "f64": "double"}
+C_TYPES = {"_f32": "float", "_f64": "double", "": "double"}
 
 
-def prototype(kernel: Kernel, suffix: str, real: str) -> str:
-    """A kernel's prototype for one precision."""
+def prototype(kernel: Kernel, suffix: str) -> str:
+    """A kernel's prototype with this ending of its name."""
     arguments = [
         ("const " if argument.role == "input" else "")
-        + (real if argument.c_type == "real" else argument.c_type)
+        + (C_TYPES[suffix] if argument.c_type == "real" else argument.c_type)
         + (" " if argument.role == "number" else " *")
         + argument.name
         for argument in kernel.arguments
     ]
-    return f"int32_t fr_{kernel.name}_{suffix}({', '.join(arguments)});"
+    return f"int32_t fr_{kernel.name}{suffix}({', '.join(arguments)});"
 
 
 def build_information() -> str:
@@ -37,9 +37,9 @@ def build_information() -> str:
 
 
 def all_declarations() -> str:
-    """All declarations of the module: each kernel for both precisions, and those of build_info.h."""
+    """All declarations of the module: each kernel for its precisions, and those of build_info.h."""
     kernels = read().kernels
-    prototypes = [prototype(kernel, *named) for named in C_TYPES.items() for kernel in kernels]
+    prototypes = [prototype(kernel, suffix) for kernel in kernels for suffix in kernel.suffixes]
     return "\n".join([*prototypes, build_information()])
 
 

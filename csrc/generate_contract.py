@@ -79,6 +79,11 @@ class Kernel(NamedTuple):
     name: str
     arguments: tuple[Argument, ...]
 
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The endings of its names in C: of both precisions, or of one function without reals."""
+        return ("_f32", "_f64") if any(a.c_type == "real" for a in self.arguments) else ("",)
+
 
 class Header(NamedTuple):
     """What the header states."""
@@ -95,7 +100,7 @@ _MEMBER = re.compile(r"\bFR_(\w+) = (\d+)\s*,?[ \t]*(?:/\*(.*?)\*/)?", re.DOTALL
 _REAL = re.compile(
     r"/\*((?:(?!\*/).)*)\*/\s*^#define FR_(\w+) FR_BY_PRECISION\((\S+)f, (\S+)\)", re.DOTALL | re.MULTILINE
 )
-_KERNEL = re.compile(r"^fr_status FR\((\w+)\)\((.*?)\);", re.DOTALL | re.MULTILINE)
+_KERNEL = re.compile(r"^fr_status (?:FR\((\w+)\)|fr_(\w+))\((.*?)\);", re.DOTALL | re.MULTILINE)
 #: A declaration, then a comma, then a comment.
 _ARGUMENT = re.compile(r"(const )?\b(\w+) (\*?)(\w+)\s*,?\s*(?:/\*(.*?)\*/)?", re.DOTALL)
 
@@ -108,7 +113,7 @@ def read(text: str | None = None) -> Header:
     )
     reals = tuple(RealConstant(_plain(match[1]), *match.groups()[1:]) for match in _REAL.finditer(text))
     kernels = tuple(
-        Kernel(match[1], tuple(map(_argument, _ARGUMENT.finditer(match[2]))))
+        Kernel(match[1] or match[2], tuple(map(_argument, _ARGUMENT.finditer(match[3]))))
         for match in _KERNEL.finditer(text)
     )
     return Header(enumerations, reals, kernels)
@@ -133,7 +138,7 @@ def _argument(match: re.Match[str]) -> Argument:
     if not star:
         return Argument(name, c_type, "number", ())
     note = _plain(note)
-    shape = re.match(r"\(([^)]*)\)", note)
+    shape = re.match(r"\(((?:[^()]|\([^()]*\))*)\)", note)
     letters = tuple(part.strip().removeprefix("FR_") for part in shape[1].split(",")) if shape else ()
     named = [role for sign, role in ROLES.items() if sign in note]
     return Argument(name, c_type, "input" if constant else (*named, "output")[0], letters)
@@ -249,6 +254,11 @@ class Kernel(NamedTuple):
 
     name: str
     arguments: tuple[Argument, ...]
+
+    @property
+    def has_reals(self) -> bool:
+        """Whether it exists for both precisions."""
+        return any(argument.c_type == "real" for argument in self.arguments)
 
 
 # fmt: off

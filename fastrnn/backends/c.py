@@ -20,7 +20,8 @@ from fastrnn.backends.backend import Backend, Description, forced_isa
 from fastrnn.backends.contract import KERNELS, Kernel
 from fastrnn.errors import BackendUnavailableError
 
-PRECISIONS: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
+DOUBLE: np.dtype[Any] = np.dtype(np.float64)
+PRECISIONS: dict[str, np.dtype[Any]] = {"_f32": np.dtype(np.float32), "_f64": DOUBLE}
 
 #: The dtypes of arrays by their C type, except ``real``.
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -75,18 +76,19 @@ def _array_converter(ffi: Any, expected: np.dtype[Any]) -> Callable[[NDArray[Any
 
 
 class CKernel:
-    """A kernel as a function for both precisions; the dtype of its first array of reals selects one."""
+    """A kernel as a function for its precisions; the dtype of its first array of reals selects one."""
 
     def __init__(self, module: ModuleType, kernel: Kernel) -> None:
         self._functions: dict[np.dtype[Any], tuple[Any, list[tuple[int, Callable[[NDArray[Any]], Any]]]]] = {}
-        for suffix, dtype in PRECISIONS.items():
+        for suffix, dtype in (PRECISIONS if kernel.has_reals else {"": DOUBLE}).items():
             converters = [
                 (position, _array_converter(module.ffi, DTYPES.get(argument.c_type, dtype)))
                 for position, argument in enumerate(kernel.arguments)
                 if argument.is_array
             ]
-            self._functions[dtype] = getattr(module.lib, f"fr_{kernel.name}_{suffix}"), converters
-        self._first = next(i for i, argument in enumerate(kernel.arguments) if argument.c_type == "real")
+            self._functions[dtype] = getattr(module.lib, f"fr_{kernel.name}{suffix}"), converters
+        reals = [i for i, argument in enumerate(kernel.arguments) if argument.c_type == "real"]
+        self._first = reals[0] if reals else None
 
     def __call__(self, *given: Any) -> int:
         function, converted = self._converted(given)
@@ -101,9 +103,9 @@ class CKernel:
         """The C function, and the arguments with pointers in place of arrays."""
         converted = list(given)
         try:
-            function, converters = self._functions[given[self._first].dtype]
+            found = DOUBLE if self._first is None else given[self._first].dtype
+            function, converters = self._functions[found]
         except KeyError:
-            found = given[self._first].dtype
             raise TypeError(f"a kernel needs arrays of float32 or float64, and got {found}") from None
         for position, convert in converters:
             converted[position] = convert(converted[position])

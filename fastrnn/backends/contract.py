@@ -31,6 +31,11 @@ class Kernel(NamedTuple):
     name: str
     arguments: tuple[Argument, ...]
 
+    @property
+    def has_reals(self) -> bool:
+        """Whether it exists for both precisions."""
+        return any(argument.c_type == "real" for argument in self.arguments)
+
 
 # fmt: off
 #: The kernels by name, in the header's order.
@@ -292,5 +297,44 @@ KERNELS: Final = {kernel.name: kernel for kernel in (
         Argument("parts", "int64_t", "number"), Argument("D", "int64_t", "number"),
         Argument("Q", "int64_t", "number"), Argument("n", "int64_t", "number"),
         Argument("B", "int64_t", "number"),
+    )),
+    Kernel("index_nodes", (
+        Argument("slots", "int32_t", "output", ("U(C)",)),
+        Argument("nodes", "int32_t", "input", ("C", "NODE")),
+        Argument("table", "int64_t", "input", ("TABLE",)), Argument("C", "int64_t", "number"),
+    )),
+    Kernel("count_symbols", (
+        Argument("nodes", "int32_t", "updated", ("C", "NODE")),
+        Argument("slots", "int32_t", "updated", ("U(C)",)),
+        Argument("table", "int64_t", "updated", ("TABLE",)),
+        Argument("contexts", "int32_t", "updated", ("F+1",)), Argument("inputs", "int32_t", "input", ("n",)),
+        Argument("targets", "int32_t", "input", ("n",)), Argument("starts", "uint8_t", "input", ("n",)),
+        Argument("C", "int64_t", "number"), Argument("F", "int64_t", "number"),
+        Argument("n", "int64_t", "number"),
+    )),
+    Kernel("mix_losses", (
+        Argument("losses", "double", "updated", ("n",)),
+        Argument("gate", "double", "updated", ("2", "F", "BINS", "COLUMNS")),
+        Argument("squares", "double", "updated", ("2", "F", "BINS", "COLUMNS")),
+        Argument("learning_nodes", "int32_t", "updated", ("Y", "NODE")),
+        Argument("learning_slots", "int32_t", "updated", ("U(Y)",)),
+        Argument("learning_table", "int64_t", "updated", ("TABLE",)),
+        Argument("contexts", "int32_t", "updated", ("2", "F+1")),
+        Argument("nodes", "int32_t", "input", ("C", "NODE")),
+        Argument("slots", "int32_t", "input", ("U(C)",)), Argument("table", "int64_t", "input", ("TABLE",)),
+        Argument("inputs", "int32_t", "input", ("n",)), Argument("targets", "int32_t", "input", ("n",)),
+        Argument("starts", "uint8_t", "input", ("n",)), Argument("rate", "double", "number"),
+        Argument("learns", "int64_t", "number"), Argument("V", "int64_t", "number"),
+        Argument("Y", "int64_t", "number"), Argument("C", "int64_t", "number"),
+        Argument("F", "int64_t", "number"), Argument("n", "int64_t", "number"),
+    )),
+    Kernel("mix_probabilities", (
+        Argument("probabilities", "double", "updated", ("V",)),
+        Argument("gate", "double", "input", ("2", "F", "BINS", "COLUMNS")),
+        Argument("learning_nodes", "int32_t", "input", ("Y", "NODE")),
+        Argument("contexts", "int32_t", "input", ("2", "F+1")),
+        Argument("nodes", "int32_t", "input", ("C", "NODE")), Argument("learns", "int64_t", "number"),
+        Argument("V", "int64_t", "number"), Argument("Y", "int64_t", "number"),
+        Argument("C", "int64_t", "number"), Argument("F", "int64_t", "number"),
     )),
 )}

@@ -307,3 +307,40 @@ class Kernels:
         )
         if status != 0:
             self._fail("sample", status)
+
+    def index_nodes(self, *, slots: Ids, nodes: Ids, table: Sizes, C: int) -> None:
+        status = self._kernels["index_nodes"](slots, nodes, table, C)
+        if status != 0:
+            self._fail("index_nodes", status)
+
+    def count_symbols(
+        self, *, nodes: Ids, slots: Ids, table: Sizes, contexts: Ids, inputs: Ids, targets: Ids,
+        starts: Flags, C: int, F: int, n: int,
+    ) -> None:
+        status = self._kernels["count_symbols"](
+            nodes, slots, table, contexts, inputs, targets, starts, C, F, n,
+        )
+        if status != 0:
+            self._fail("count_symbols", status)
+
+    def mix_losses(
+        self, *, losses: Floats, gate: Floats, squares: Floats, learning_nodes: Ids, learning_slots: Ids,
+        learning_table: Sizes, contexts: Ids, nodes: Ids, slots: Ids, table: Sizes, inputs: Ids, targets: Ids,
+        starts: Flags, rate: float, learns: int, V: int, Y: int, C: int, F: int, n: int,
+    ) -> None:
+        status = self._kernels["mix_losses"](
+            losses, gate, squares, learning_nodes, learning_slots, learning_table, contexts, nodes, slots,
+            table, inputs, targets, starts, rate, learns, V, Y, C, F, n,
+        )
+        if status != 0:
+            self._fail("mix_losses", status)
+
+    def mix_probabilities(
+        self, *, probabilities: Floats, gate: Floats, learning_nodes: Ids, contexts: Ids, nodes: Ids,
+        learns: int, V: int, Y: int, C: int, F: int,
+    ) -> None:
+        status = self._kernels["mix_probabilities"](
+            probabilities, gate, learning_nodes, contexts, nodes, learns, V, Y, C, F,
+        )
+        if status != 0:
+            self._fail("mix_probabilities", status)

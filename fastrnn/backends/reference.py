@@ -15,6 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.backends.reference_counts import (  # noqa: F401
+    count_symbols,
+    index_nodes,
+    mix_losses,
+    mix_probabilities,
+)
 from fastrnn.core.constants import (
     ADAGRAD_EPSILON,
     ADAM_BETA1,

@@ -126,6 +126,37 @@ BATCHMEAN: Final = 2
 OVERFLOW: Final = 1
 COMPLETE: Final = 2
 
+# The fields of a node; FR_TOTAL and FR_DISTINCT are the sum of its children's counts, and how many children
+# it has; from FR_CHILD, FR_SIBLING leads to all of them, the last one first. FR_SEEN is the clock when it was
+# counted last.
+PARENT: Final = 0
+SYMBOL: Final = 1
+COUNT: Final = 2
+TOTAL: Final = 3
+DISTINCT: Final = 4
+CHILD: Final = 5
+SIBLING: Final = 6
+SEEN: Final = 7
+NODE: Final = 8
+
+# The numbers of a table: its nodes; the symbols that it counted; the key of the index; the FR_TOTAL at which
+# a node's children are halved; how many symbols the last call has read.
+USED: Final = 0
+CLOCK: Final = 1
+KEY: Final = 2
+LIMIT: Final = 3
+READ: Final = 4
+TABLE: Final = 5
+
+# The gate has a weight for each order of a table and each of these bins: the first ones by the levels of
+# FR_TOTAL and FR_DISTINCT of its context; the others by the longest context that the fixed table knows, and
+# by how much rarer this context is than the one that is shorter by one. A level grows by one in each quarter
+# of an octave. FR_FLOOR: the binary exponent of the least probability, with a minus.
+LEVELS: Final = 32
+BINS: Final = 48
+COLUMNS: Final = 16
+FLOOR: Final = 30
+
 # States, gradients and moments below this are set to zero, and sums of squares below its square.
 TINY: Final = {"float32": float.fromhex("0x1p-60"), "float64": float.fromhex("0x1p-500")}
 

@@ -12,6 +12,7 @@ import pytest
 from conftest import require_backend
 from helpers import SIZES, assert_close
 from helpers.contract import Argument, Kernel, call, constant, kernels
+from helpers.counts import empty_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,8 +22,16 @@ from fastrnn.core.constants import ABORT, ABORTED, ARRIVED, BAD_SIZE, BAD_SYMBOL
 from fastrnn.core.layout import Shape, parameter_layout
 from fastrnn.core.plan import Split, forward_plan, reading_plan, step_plan, window_plan
 
-#: The kernels of one layer or one vector. `Network` is used to test those of a whole network.
-SMALL = [kernel for kernel in kernels() if not kernel.name.startswith(("network", "train", "sample", "pack"))]
+#: The kernels of one layer or one vector. `Network` is used to test those of a whole network; those of counts
+#: have tests of their own.
+SMALL = [
+    kernel
+    for kernel in kernels()
+    if not kernel.name.startswith(("network", "train", "sample", "pack", "index", "count", "mix"))
+]
+
+#: The ranges of arguments that are uniform random numbers.
+UNIFORM = {"moments": (0.1, 1), "probabilities": (0, 1), "squares": (0, 1), "uniforms": (0, 1)}
 
 DTYPES = {
     "double": np.float64,
@@ -37,6 +46,9 @@ def whole_size(size: dict[str, int]) -> dict[str, int]:
     size = {**size, **{f"{len(cell.gates)}H": len(cell.gates) * size["H"] for cell in KINDS.values()}}
     size |= {f"{letter}p": -(-n // MAX_NR) * MAX_NR for letter, n in size.items()}
     size["B+1"] = size["B"] + 1
+    if "F" in size:
+        size["F+1"] = size["F"] + 1
+        size |= {f"U({letter})": 1 << (2 * size[letter] - 1).bit_length() for letter in "CY"}
     if "D" in size:
         size["D+n"] = size["D"] + size["n"]
     return {"0": 0, "1": 1, "2": 2, **size}
@@ -56,16 +68,16 @@ def draw_array(argument: Argument, shape: tuple[int, ...], size: dict[str, int],
     if argument.name in {"places", "transitions", "distances"}:
         lowest = -1 if argument.name == "transitions" else 0
         return rng.integers(lowest, max(1, size["Q"]), shape).astype(dtype)
-    if argument.name == "uniforms":
-        return rng.random(shape)
+    if argument.name.endswith(("nodes", "slots", "contexts", "table")):
+        return empty_of(argument.name, shape, dtype)
+    if argument.name in UNIFORM:
+        return rng.uniform(*UNIFORM[argument.name], shape).astype(dtype)
     if argument.name == "targets":
         return rng.integers(-1, V, shape).astype(dtype)
     if argument.name == "starts":
         return (rng.random(shape) < 0.3).astype(dtype)
     if argument.name == "x" and argument.shape == ("n",):
         return rng.uniform(0.5, 2, shape).astype(dtype)  # within the range of a logarithm
-    if argument.name == "moments":
-        return rng.uniform(0.1, 1, shape).astype(dtype)
     if argument.name == "ranges":
         return np.sort(rng.integers(0, size["P"] + 1, shape).ravel()).reshape(shape)
     if argument.name == "settings":
@@ -127,6 +139,7 @@ def draw_arguments(
         "window": seed % 3,
         "ngram": seed % 4,
         "room": 9,
+        "learns": seed % 2,
         "stop_symbol": 0,
     }
     size = {**numbers, **size}
@@ -400,7 +413,7 @@ def test_c_refuses_wrong_dtypes_and_memory():
 
 @pytest.mark.parametrize("kernel", kernels(), ids=lambda kernel: kernel.name)
 def test_negative_sizes_are_refused_before_anything_is_read(kernel: Kernel, backend: str):
-    size = dict.fromkeys([*letters, "K", "J", "S", "W", "R", "M", "D", "Q", "first"], 1)
+    size = dict.fromkeys([*letters, "K", "J", "S", "W", "R", "M", "D", "Q", "F", "C", "Y", "first"], 1)
     for letter in [a.name for a in kernel.arguments if len(a.name) == 1 and a.name in size and a.name != "A"]:
         arguments = draw_arguments(kernel, size, np.float64, 0)
         arguments[[a.name for a in kernel.arguments].index(letter)] = -1

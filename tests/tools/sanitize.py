@@ -134,6 +134,7 @@ def draw_size(kernel: Kernel, rng: random.Random) -> tuple[dict[str, Any], Shape
         "Q": rng.choice([0, 1, 5]),
         "stop_symbol": rng.randrange(-1, size["V"]),
     }
+    size |= {"F": rng.choice([1, 3, 15]), "C": rng.choice([1, 16, 77]), "Y": rng.choice([1, 17, 500])}
     size |= {"reduction": rng.choice([0, 1, 2]), "dropout": rng.choice([0.0, 0.3])}
     size |= {"input_dropout": rng.choice([0.0, 0.2])}
     optimizer = rng.choice([SGD(momentum=0.9), *(kind() for kind in OPTIMIZERS.values())])

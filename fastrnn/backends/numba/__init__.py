@@ -10,6 +10,10 @@ Some parts are LLVM instructions, for exact operations and for speed: the micro-
 the functions exp, tanh, sigmoid and log, the loops that apply them, and sums.
 """
 
+from fastrnn.backends.numba.counts import count_symbols as _count_symbols
+from fastrnn.backends.numba.counts import index_nodes as _index_nodes
+from fastrnn.backends.numba.counts import mix_losses as _mix_losses
+from fastrnn.backends.numba.counts import mix_probabilities as _mix_probabilities
 from fastrnn.backends.numba.cross_entropy import cross_entropy as _cross_entropy
 from fastrnn.backends.numba.dropout import dropout as _dropout
 from fastrnn.backends.numba.elementary import elementary as _elementary
@@ -44,6 +48,7 @@ __all__ = [
     "adagrad_update",
     "adam_update",
     "average_update",
+    "count_symbols",
     "cross_entropy",
     "dropout",
     "elementary",
@@ -56,10 +61,13 @@ __all__ = [
     "gru_backward",
     "gru_forward",
     "gru_gradients",
+    "index_nodes",
     "linear_forward",
     "linear_gradients",
     "lstm_backward",
     "lstm_forward",
+    "mix_losses",
+    "mix_probabilities",
     "network_forward",
     "network_gradients",
     "network_losses",
@@ -102,3 +110,7 @@ adagrad_update = kernel(_adagrad_update)
 adam_update = kernel(_adam_update)
 rmsprop_update = kernel(_rmsprop_update)
 average_update = kernel(_average_update)
+index_nodes = kernel(_index_nodes)
+count_symbols = kernel(_count_symbols)
+mix_losses = kernel(_mix_losses)
+mix_probabilities = kernel(_mix_probabilities)

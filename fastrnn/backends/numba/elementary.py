@@ -362,6 +362,22 @@ def flush_square(typing_context, x):
     return x(x), emit
 
 
+def scalar(formula):
+    """A function for kernels that applies a formula to one number."""
+
+    @intrinsic
+    def function(typing_context, x):
+        def emit(context, builder, signature, arguments):
+            return formula(PRECISIONS[x], Value(builder, arguments[0])).value
+
+        return x(x), emit
+
+    return function
+
+
+exp, log, sigmoid = map(scalar, (exp_formula, log_formula, sigmoid_formula))
+
+
 @routine
 def elementary(y, x, function, n):
     if n < 0:

@@ -102,6 +102,16 @@ def whole(value):
 
 
 @intrinsic
+def leading_zeros(typing_context, number):
+    """The zeros before the first bit of a positive integer of 64 bits."""
+
+    def emit(context, builder, signature, arguments):
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
 def copy(typing_context, out, x, n):
     """Copy n elements."""
 
