@@ -81,6 +81,16 @@ static void fr_halve(fr_table *t, int32_t parent)
     }
 }
 
+/* Makes a node the first child of its parent, and adds its count there. */
+static void fr_adopt(const fr_table *t, int32_t node)
+{
+    int32_t *fields = fr_node(t, node), *parent = fr_node(t, fields[FR_PARENT]);
+    fields[FR_SIBLING] = parent[FR_CHILD];
+    parent[FR_CHILD] = node;
+    parent[FR_TOTAL] += fields[FR_COUNT];
+    parent[FR_DISTINCT]++;
+}
+
 /* Counts a symbol in all contexts, and makes the children that do not exist. */
 static void fr_count(fr_table *t, int32_t *children, const int32_t *contexts, int32_t symbol, int64_t F)
 {
@@ -94,9 +104,7 @@ static void fr_count(fr_table *t, int32_t *children, const int32_t *contexts, in
             memset(made, 0, FR_NODE * sizeof(int32_t));
             made[FR_PARENT] = contexts[k];
             made[FR_SYMBOL] = symbol;
-            made[FR_SIBLING] = parent[FR_CHILD];
-            parent[FR_CHILD] = children[k];
-            parent[FR_DISTINCT]++;
+            fr_adopt(t, children[k]);
         }
         int32_t *child = fr_node(t, children[k]);
         child[FR_COUNT]++;
@@ -258,6 +266,53 @@ fr_status fr_count_symbols(int32_t *nodes, int32_t *slots, int64_t *table, int32
         fr_count(&t, children, contexts, known, F);
     }
     table[FR_READ] = i;
+    return FR_OK;
+}
+
+fr_status fr_rank_nodes(int64_t *keys, int32_t *nodes, int64_t *table, int64_t C)
+{
+    if (fr_bad_table(C, 1))
+        return FR_BAD_SIZE;
+    const fr_table t = fr_table_of(nodes, 0, table, C);
+    for (int64_t node = 0; node < C; node++) {
+        int32_t *fields = fr_node(&t, node);
+        if (node < table[FR_USED] && fields[FR_SEEN] == 0)
+            fields[FR_COUNT] = (fields[FR_COUNT] + 1) / 2;
+        keys[node] = node < table[FR_USED] ? ((int64_t)fields[FR_COUNT] << 32) + fields[FR_SEEN] : -1;
+    }
+    for (int64_t node = table[FR_USED] - 1; node > 0; node--) { /* children come after their parents */
+        int64_t *of_parent = keys + fr_node(&t, node)[FR_PARENT];
+        *of_parent = keys[node] > *of_parent ? keys[node] : *of_parent;
+    }
+    return FR_OK;
+}
+
+fr_status fr_keep_nodes(int32_t *numbers, int32_t *nodes, int64_t *table, const int64_t *keys, int64_t least,
+                        int64_t first, int64_t C)
+{
+    if (fr_bad_table(C, 1) || first < 0)
+        return FR_BAD_SIZE;
+    const fr_table t = fr_table_of(nodes, 0, table, C);
+    int32_t used = 1;
+    memset(numbers, 0, (size_t)C * sizeof(int32_t));
+    for (int64_t node = 0; node < table[FR_USED]; node++) {
+        const int32_t *old = fr_node(&t, node);
+        const int32_t parent = old[FR_PARENT], symbol = old[FR_SYMBOL], count = old[FR_COUNT];
+        first -= node > 0 && keys[node] == least;
+        if (node > 0 && (keys[node] < least || (keys[node] == least && first < 0)))
+            continue;
+        const int32_t number = node == 0 ? 0 : used++;
+        int32_t *fields = fr_node(&t, number);
+        numbers[node] = number;
+        memset(fields, 0, FR_NODE * sizeof(int32_t));
+        fields[FR_PARENT] = numbers[parent];
+        fields[FR_SYMBOL] = symbol;
+        fields[FR_COUNT] = count;
+        if (number > 0)
+            fr_adopt(&t, number);
+    }
+    table[FR_USED] = used;
+    table[FR_CLOCK] = 0;
     return FR_OK;
 }
 

@@ -591,6 +591,24 @@ fr_status fr_count_symbols(
     const uint8_t *starts,  /* (n) */
     int64_t C, int64_t F, int64_t n);
 
+/* A table that is full loses nodes in a stated order. Each node has a key: FR_COUNT·2³² + FR_SEEN, or the largest of its
+ * descendants' if one is larger. The counts of nodes that were not counted since this was done last, whose FR_SEEN is 0,
+ * are halved first, and rounded up. */
+fr_status fr_rank_nodes(
+    int64_t *keys,  /* (C): of the nodes of the table, -1 for the others */
+    int32_t *nodes, /* (C, FR_NODE) (in, out) */
+    int64_t *table, /* (FR_TABLE) (in, out) */
+    int64_t C);
+
+/* Keeps node 0 and the nodes whose key is above `least`, and of those with this key the first so many. They are
+ * numbered anew, in the same order; FR_SEEN and FR_CLOCK become 0. Then the index must be written. */
+fr_status fr_keep_nodes(
+    int32_t *numbers,    /* (C): the new number of each node, 0 of one that is gone */
+    int32_t *nodes,      /* (C, FR_NODE) (in, out) */
+    int64_t *table,      /* (FR_TABLE) (in, out) */
+    const int64_t *keys, /* (C) */
+    int64_t least, int64_t first, int64_t C);
+
 /* The gate has a weight for each order of a table and each of these bins: the first ones by the levels of FR_TOTAL and
  * FR_DISTINCT of its context; the others by the longest context that the fixed table knows, and by how much rarer this
  * context is than the one that is shorter by one. A level grows by one in each quarter of an octave. FR_FLOOR: the

@@ -312,6 +312,17 @@ KERNELS: Final = {kernel.name: kernel for kernel in (
         Argument("C", "int64_t", "number"), Argument("F", "int64_t", "number"),
         Argument("n", "int64_t", "number"),
     )),
+    Kernel("rank_nodes", (
+        Argument("keys", "int64_t", "output", ("C",)), Argument("nodes", "int32_t", "updated", ("C", "NODE")),
+        Argument("table", "int64_t", "updated", ("TABLE",)), Argument("C", "int64_t", "number"),
+    )),
+    Kernel("keep_nodes", (
+        Argument("numbers", "int32_t", "output", ("C",)),
+        Argument("nodes", "int32_t", "updated", ("C", "NODE")),
+        Argument("table", "int64_t", "updated", ("TABLE",)), Argument("keys", "int64_t", "input", ("C",)),
+        Argument("least", "int64_t", "number"), Argument("first", "int64_t", "number"),
+        Argument("C", "int64_t", "number"),
+    )),
     Kernel("mix_losses", (
         Argument("losses", "double", "updated", ("n",)),
         Argument("gate", "double", "updated", ("2", "F", "BINS", "COLUMNS")),

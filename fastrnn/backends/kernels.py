@@ -323,6 +323,18 @@ class Kernels:
         if status != 0:
             self._fail("count_symbols", status)
 
+    def rank_nodes(self, *, keys: Sizes, nodes: Ids, table: Sizes, C: int) -> None:
+        status = self._kernels["rank_nodes"](keys, nodes, table, C)
+        if status != 0:
+            self._fail("rank_nodes", status)
+
+    def keep_nodes(
+        self, *, numbers: Ids, nodes: Ids, table: Sizes, keys: Sizes, least: int, first: int, C: int,
+    ) -> None:
+        status = self._kernels["keep_nodes"](numbers, nodes, table, keys, least, first, C)
+        if status != 0:
+            self._fail("keep_nodes", status)
+
     def mix_losses(
         self, *, losses: Floats, gate: Floats, squares: Floats, learning_nodes: Ids, learning_slots: Ids,
         learning_table: Sizes, contexts: Ids, nodes: Ids, slots: Ids, table: Sizes, inputs: Ids, targets: Ids,

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from fastrnn.backends.reference_counts import (  # noqa: F401
     count_symbols,
     index_nodes,
+    keep_nodes,
     mix_losses,
     mix_probabilities,
+    rank_nodes,
 )
 from fastrnn.core.constants import (
     ADAGRAD_EPSILON,

@@ -73,7 +73,7 @@ class Table:
         """Count a symbol in all contexts."""
         self.numbers[CLOCK] += 1
         for node in contexts:
-            child = self.child(node, symbol) or self._make(node, symbol)
+            child = self.child(node, symbol) or self.make(node, symbol)
             self.nodes[child, COUNT] += 1
             self.nodes[child, SEEN] = self.numbers[CLOCK]
             self.nodes[node, TOTAL] += 1
@@ -82,7 +82,7 @@ class Table:
                 self.nodes[of_node, COUNT] = -(-self.nodes[of_node, COUNT] // 2)
                 self.nodes[node, TOTAL] = self.nodes[of_node, COUNT].sum()
 
-    def _make(self, node: int, symbol: int) -> int:
+    def make(self, node: int, symbol: int) -> int:
         made = int(self.numbers[USED])
         self.numbers[USED] += 1
         self.children.setdefault(node, {})[symbol] = made
@@ -183,6 +183,44 @@ def count_symbols(
         table[READ] += 1
     contexts[:] = 0
     contexts[: len(known)] = known
+    return OK
+
+
+def rank_nodes(keys: Sizes, nodes: Ids, table: Sizes, C: int) -> int:
+    if bad_table(C, 1):
+        return BAD_SIZE
+    used = int(table[USED])
+    old = nodes[:used, SEEN] == 0
+    nodes[:used, COUNT][old] = (nodes[:used, COUNT][old] + 1) // 2
+    keys[:] = -1
+    keys[:used] = nodes[:used, COUNT].astype(np.int64) * 2**32 + nodes[:used, SEEN]
+    for node in reversed(range(1, used)):
+        ancestor = int(nodes[node, PARENT])
+        while True:
+            keys[ancestor] = max(keys[ancestor], keys[node])
+            if ancestor == 0:
+                break
+            ancestor = int(nodes[ancestor, PARENT])
+    return OK
+
+
+def keep_nodes(numbers: Ids, nodes: Ids, table: Sizes, keys: Sizes, least: int, first: int, C: int) -> int:
+    if bad_table(C, 1) or first < 0:
+        return BAD_SIZE
+    used = int(table[USED])
+    kept = keys[:used] > least
+    kept[np.flatnonzero(keys[1:used] == least)[:first] + 1] = True
+    kept[0] = True
+    old = nodes[:used][kept]
+    numbers[:] = 0
+    numbers[:used][kept] = np.arange(len(old))
+    table[[USED, CLOCK]] = 1, 0
+    counts = Table(nodes, table)
+    nodes[0] = 0
+    for parent, symbol, count, *_ in old[1:].tolist():
+        now = int(numbers[parent])
+        nodes[counts.make(now, symbol), COUNT] = count
+        nodes[now, TOTAL] += count
     return OK
 
 

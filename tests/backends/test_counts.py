@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from fastrnn.backends.registry import get_backend
 from fastrnn.core.constants import (
     BINS,
+    CHILD,
     COLUMNS,
     COUNT,
     DISTINCT,
@@ -23,6 +24,7 @@ from fastrnn.core.constants import (
     LIMIT,
     PARENT,
     READ,
+    SIBLING,
     SYMBOL,
     TOTAL,
     USED,
@@ -212,6 +214,59 @@ def test_an_index_is_found_again_after_growth(backend: str):
         small.grow()
     assert (small.nodes[: large.table[USED]] == large.nodes[: large.table[USED]]).all()
     assert (small.contexts == large.contexts).all()
+
+
+@given(st.integers(0, 10**6), st.integers(1, 15), st.integers(1, 9), st.floats(0, 1))
+@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("compiled_backend", ["c", "numba"])
+def test_what_is_rare_or_old_goes_first(compiled_backend: str, seed: int, F: int, V: int, share: float):
+    """Twice, since what was not counted since the first time is halved; the tree stays one."""
+    found = []
+    for backend in ("numpy", compiled_backend):
+        tables, text = Tables(backend, F, 4000), drawn_text(seed, 200, V)
+        for part in (text[:100], text[100:]):
+            tables.count(part)
+            most = int(share * (tables.table[USED] - 1))
+            tables.prune(most)
+            assert tables.table[USED] == 1 + most
+            check_tree(tables.nodes, most + 1)
+        found.append(tables)
+    for name in ("nodes", "table", "contexts"):
+        assert (getattr(found[0], name) == getattr(found[1], name)).all(), name
+
+
+def check_tree(nodes: Any, used: int) -> None:
+    """Require that totals, numbers of children and lists of children agree with parents and counts."""
+    children: dict[int, list[int]] = {}
+    for node in range(1, used):
+        assert nodes[node, PARENT] < node
+        children.setdefault(int(nodes[node, PARENT]), []).append(node)
+    for node in range(used):
+        own, listed, child = children.get(node, []), [], int(nodes[node, CHILD])
+        while child:
+            listed.append(child)
+            child = int(nodes[child, SIBLING])
+        assert listed == own[::-1]
+        assert nodes[node, TOTAL] == nodes[own, COUNT].sum()
+        assert nodes[node, DISTINCT] == len(own) == len(set(nodes[own, SYMBOL].tolist()))
+
+
+@pytest.mark.parametrize(("most", "kept"), [(4, "abcd"), (3, "acd"), (2, "ac"), (1, "a"), (0, "")])
+def test_the_order_in_which_nodes_go(backend: str, most: int, kept: str):
+    """First those with the fewest counts; of these, those that were seen longest ago."""
+    tables = Tables(backend, 1, 100)
+    tables.count(np.full(7, -1), np.array([0, 0, 0, 1, 2, 2, 3]))
+    tables.prune(most)
+    assert {"abcd"[symbol] for symbol in tables.nodes[1 : tables.table[USED], SYMBOL]} == set(kept)
+
+
+def test_what_is_not_seen_again_becomes_rare(backend: str):
+    tables = Tables(backend, 1, 100)
+    tables.count(np.full(9, -1), np.array([0] * 9))
+    tables.prune(1)
+    tables.count(np.full(6, -1), np.array([1] * 6))
+    tables.prune(2)
+    assert tables.nodes[1:3, [SYMBOL, COUNT]].tolist() == [[0, 5], [1, 6]]
 
 
 def test_at_the_limit_counts_are_halved_and_rounded_up(backend: str):

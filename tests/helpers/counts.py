@@ -98,6 +98,22 @@ class Tables:
         )  # fmt: skip
         return found
 
+    def prune(self, most: int) -> None:
+        """Keep so many nodes besides the root."""
+        C = len(self.nodes)
+        keys, numbers = np.zeros(C, np.int64), np.zeros(C, np.int32)
+        self.backend.rank_nodes(keys=keys, nodes=self.nodes, table=self.table, C=C)
+        order = np.sort(keys[1 : self.table[USED]])[::-1]
+        least = int(order[most - 1]) if most else 2**62
+        first = most - int((order > least).sum())
+        self.backend.keep_nodes(
+            numbers=numbers, nodes=self.nodes, table=self.table, keys=keys, least=least, first=first, C=C
+        )
+        self.contexts[:] = numbers[self.contexts]
+        self.contexts[np.cumsum(self.contexts == 0) > 1] = 0
+        self.nodes[self.table[USED] :] = 0
+        self.backend.index_nodes(slots=self.slots, nodes=self.nodes, table=self.table, C=C)
+
     def grow(self) -> None:
         """Move the table to twice the room."""
         nodes, slots, _ = new_table(2 * len(self.nodes), 1)

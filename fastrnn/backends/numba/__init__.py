@@ -12,8 +12,10 @@ the functions exp, tanh, sigmoid and log, the loops that apply them, and sums.
 
 from fastrnn.backends.numba.counts import count_symbols as _count_symbols
 from fastrnn.backends.numba.counts import index_nodes as _index_nodes
+from fastrnn.backends.numba.counts import keep_nodes as _keep_nodes
 from fastrnn.backends.numba.counts import mix_losses as _mix_losses
 from fastrnn.backends.numba.counts import mix_probabilities as _mix_probabilities
+from fastrnn.backends.numba.counts import rank_nodes as _rank_nodes
 from fastrnn.backends.numba.cross_entropy import cross_entropy as _cross_entropy
 from fastrnn.backends.numba.dropout import dropout as _dropout
 from fastrnn.backends.numba.elementary import elementary as _elementary
@@ -62,6 +64,7 @@ __all__ = [
     "gru_forward",
     "gru_gradients",
     "index_nodes",
+    "keep_nodes",
     "linear_forward",
     "linear_gradients",
     "lstm_backward",
@@ -76,6 +79,7 @@ __all__ = [
     "network_step",
     "pack",
     "processor",
+    "rank_nodes",
     "recurrent_gradients",
     "rmsprop_update",
     "rnn_backward",
@@ -112,5 +116,7 @@ rmsprop_update = kernel(_rmsprop_update)
 average_update = kernel(_average_update)
 index_nodes = kernel(_index_nodes)
 count_symbols = kernel(_count_symbols)
+rank_nodes = kernel(_rank_nodes)
+keep_nodes = kernel(_keep_nodes)
 mix_losses = kernel(_mix_losses)
 mix_probabilities = kernel(_mix_probabilities)

@@ -120,6 +120,16 @@ def halve(t, parent):
 
 
 @procedure
+def adopt(t, node):
+    """Make a node the first child of its parent, and add its count there."""
+    parent = np.int64(t.nodes[node * NODE + PARENT])
+    t.nodes[node * NODE + SIBLING] = t.nodes[parent * NODE + CHILD]
+    t.nodes[parent * NODE + CHILD] = node
+    t.nodes[parent * NODE + TOTAL] += t.nodes[node * NODE + COUNT]
+    t.nodes[parent * NODE + DISTINCT] += 1
+
+
+@procedure
 def count(t, children, contexts, symbol, F):
     """Count a symbol in all contexts, and make the children that do not exist."""
     t.numbers[CLOCK] += 1
@@ -135,9 +145,7 @@ def count(t, children, contexts, symbol, F):
             clear(at(t.nodes, made * NODE), NODE)
             t.nodes[made * NODE + PARENT] = parent
             t.nodes[made * NODE + SYMBOL] = symbol
-            t.nodes[made * NODE + SIBLING] = t.nodes[parent * NODE + CHILD]
-            t.nodes[parent * NODE + CHILD] = made
-            t.nodes[parent * NODE + DISTINCT] += 1
+            adopt(t, made)
         child = children[k]
         t.nodes[child * NODE + COUNT] += 1
         t.nodes[child * NODE + SEEN] = t.numbers[CLOCK]
@@ -298,6 +306,48 @@ def count_symbols(nodes, slots, table, contexts, inputs, targets, starts, C, F, 
             count(t, children, known_contexts, known, F)
         i += 1
     table[READ] = i
+    return OK
+
+
+@routine
+def rank_nodes(keys, nodes, table, C):
+    if bad_table(C, 1):
+        return BAD_SIZE
+    used = table[USED]
+    for node in range(C):
+        if node < used and nodes[node, SEEN] == 0:
+            nodes[node, COUNT] = (nodes[node, COUNT] + 1) // 2
+        keys[node] = (np.int64(nodes[node, COUNT]) << 32) + nodes[node, SEEN] if node < used else np.int64(-1)
+    for node in range(used - 1, 0, -1):  # children come after their parents
+        parent = nodes[node, PARENT]
+        keys[parent] = max(keys[parent], keys[node])
+    return OK
+
+
+@routine
+def keep_nodes(numbers, nodes, table, keys, least, first, C):
+    if bad_table(C, 1) or first < 0:
+        return BAD_SIZE
+    t = table_of(nodes, numbers, table, C)
+    used = np.int64(1)
+    numbers[:] = 0
+    for node in range(table[USED]):
+        parent, symbol, count = nodes[node, PARENT], nodes[node, SYMBOL], nodes[node, COUNT]
+        if node > 0:
+            first -= keys[node] == least
+            if keys[node] < least or (keys[node] == least and first < 0):
+                continue
+        number = np.int64(0) if node == 0 else used
+        used += node > 0
+        numbers[node] = number
+        nodes[number, :] = 0
+        nodes[number, PARENT] = numbers[parent]
+        nodes[number, SYMBOL] = symbol
+        nodes[number, COUNT] = count
+        if number > 0:
+            adopt(t, number)
+    table[USED] = used
+    table[CLOCK] = 0
     return OK
 
 
