@@ -11,7 +11,7 @@ import click
 
 import fastrnn
 from fastrnn.cli.output import as_json
-from fastrnn.cli.program import backend_option, threads_option, unknown_option, unknown_value
+from fastrnn.cli.program import adapt_option, backend_option, threads_option, unknown_option, unknown_value
 from fastrnn.cli.texts import documents_of_file, opened_file, require_texts, separator_of_file
 from fastrnn.core.terminal import write
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     help="For a model of documents, the text between two, as for train.  [default: that of its training]",
 )
 @unknown_option
+@adapt_option
 @backend_option
 @threads_option
 def evaluate(
@@ -41,6 +42,7 @@ def evaluate(
     encoding: str,
     separator: str | None,
     unknown: str | None,
+    adapt: str | None,
     backend: str,
     threads: int | None,
 ) -> None:
@@ -62,7 +64,7 @@ def evaluate(
             source, name, vocabulary.unit, encoding, vocabulary.newlines, vocabulary.normalization
         )
         documents = documents_of_file(pieces, between, is_one=not vocabulary.boundary)
-        result = _score(loaded, documents, name, _names(loaded, name, between), unknown_value(unknown))
+        result = _score(loaded, documents, name, _names(loaded, name, between), unknown_value(unknown), adapt)
     lines = [f"{key:16} {_number(value)}" for key, value in result.items()]
     write((as_json(result) if to_json else "\n".join(lines)) + "\n")
 
@@ -77,6 +79,7 @@ def _score(
     name: str,
     named: Callable[[int], str],
     unknown: str | float | None,
+    adapt: str | None,
 ) -> dict[str, float]:
     """The scores of a file, with the ends of documents. The sum of the bits is exact for any pieces."""
     from fastrnn.inference.sums import perplexity
@@ -91,7 +94,7 @@ def _score(
 
     def counted() -> Iterator[list[float]]:
         nonlocal symbols
-        for bits in model.score_pieces(told(), named, unknown=unknown):
+        for bits in model.score_pieces(told(), named, unknown=unknown, adapt=adapt):
             symbols += len(bits)
             yield bits.tolist()
 

@@ -12,6 +12,7 @@ from fastrnn.core.terminal import write
 
 if TYPE_CHECKING:
     from fastrnn.data.vocabulary import Vocabulary
+    from fastrnn.inference.mixture import Mixture
 
 #: The first line of settings that are printed.
 ABOUT = (
@@ -53,11 +54,20 @@ def _describe_model(path: str) -> dict[str, Any]:
         "newlines": model.vocabulary.newlines,
         "normalization": model.vocabulary.normalization or "none",
         "trained_on": f"{int(model.counts.sum()):,} symbols",
+        "counts": _describe_counts(model.mixture),
         "last_record": model.history[-1] if model.history else {},
         "kept_record": model.kept_record or {},
         "evaluation": {} if model.evaluation is None else model.evaluation.describe(),
         "settings": model.settings,
     }
+
+
+def _describe_counts(mixture: Mixture | None) -> str:
+    """What is counted beside the network."""
+    if mixture is None:
+        return "none"
+    table = mixture.table
+    return f"{table.n_nodes - 1:,} contexts of up to {table.order} symbols, {table.n_bytes / 1e6:.3g} MB"
 
 
 def _describe_vocabulary(vocabulary: Vocabulary) -> str:

@@ -113,6 +113,13 @@ unknown_option = click.option(
 )
 
 
+adapt_option = click.option(
+    "--adapt",
+    help="counts: a model with counts (train --count-order) also counts what it reads, and the file that "
+    "MODEL is stays as it is.  [default: nothing is learnt]",
+)
+
+
 def unknown_value(value: str | None) -> str | float | None:
     """Return the value of --unknown: a word or a probability; ``None`` if it was not given."""
     if value is None:

@@ -11,6 +11,7 @@ import click
 
 import fastrnn
 from fastrnn.cli.program import (
+    adapt_option,
     backend_option,
     errors_for_people,
     threads_option,
@@ -48,6 +49,7 @@ CHUNK = 1 << 18
     "--encoding", default="utf-8", show_default=True, help="The file's encoding, for a model of characters."
 )
 @unknown_option
+@adapt_option
 @backend_option
 @threads_option
 def score(
@@ -61,6 +63,7 @@ def score(
     to_json: bool,
     encoding: str,
     unknown: str | None,
+    adapt: str | None,
     backend: str,
     threads: int | None,
 ) -> None:
@@ -71,7 +74,7 @@ def score(
 
     A line that is not in its encoding, or has an unknown symbol, has the score nan (null in JSON, with the
     error). It is written with --threshold too. With --carry, MODEL reads on without it. With --unknown, such
-    a byte is an unknown symbol too.
+    a byte is an unknown symbol too. With --adapt, what is learnt from a line is carried on to those after it.
 
     \b
     The exit status is that of grep:
@@ -87,7 +90,7 @@ def score(
         require_texts(loaded, model)
         vocabulary = loaded.vocabulary
         carry = not vocabulary.boundary if lines is None else not lines
-        scorer = _scorer(loaded, unknown_value(unknown), encoding, carry=carry)
+        scorer = _scorer(loaded, unknown_value(unknown), encoding, adapt, carry=carry)
         is_bytes = vocabulary.unit == "byte"
         read_as = "utf-8" if is_bytes else encoding
         form: Form = Columns(per_symbol, read_as, is_mean)
@@ -101,9 +104,12 @@ def score(
     sys.exit(writer.finish())
 
 
-def _scorer(model: Model, unknown: str | float | None, encoding: str, *, carry: bool) -> LineScorer:
+def _scorer(
+    model: Model, unknown: str | float | None, encoding: str, adapt: str | None, *, carry: bool
+) -> LineScorer:
     """The scorer of lines. For a model of documents, lines that are one text are one endless document."""
     from fastrnn.inference.lines import LineScorer
+    from fastrnn.inference.mixture import adapting
     from fastrnn.inference.scoring import Scorer
 
     vocabulary = model.vocabulary
@@ -114,6 +120,7 @@ def _scorer(model: Model, unknown: str | float | None, encoding: str, *, carry: 
         end=vocabulary.boundary and not carry,
         unknown=unknown,
         bits=True,
+        mixture=adapting(model.mixture, adapt, carry=adapt is not None),
     )
     if carry and scorer.unknown == "error" and ord("\n") not in vocabulary.symbols:
         raise ValueError(

@@ -208,6 +208,14 @@ _TRAINING_OPTIONS = [
         help="End after so many records without a better validation loss.  [default: none]",
     ),
     click.option(
+        "--count-order",
+        type=int,
+        help="Mix the network with counts of what follows contexts of up to so many symbols.  [default: 0]",
+    ),
+    click.option(
+        "--count-memory", type=int, help="The most bytes of memory of the counts.  [default: 64000000]"
+    ),
+    click.option(
         "--retries",
         type=int,
         help="How often to go back with a lower learning rate if training diverges.  [default: 3]",

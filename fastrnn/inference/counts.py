@@ -197,7 +197,9 @@ class CountTable:
         ValueError
             They are not those of a table over V symbols with contexts of up to ``order`` symbols.
         """
-        parents, symbols, counts = columns
+        if columns.max(initial=0) > LARGEST:
+            raise ValueError(f"the counts have the number {columns.max()}, which is too large")
+        parents, symbols, counts = columns.astype(np.int64)
         n = 1 + len(parents)
         depths = np.zeros(n, np.int32)
         if (parents < 0).any() or (parents >= np.arange(1, n)).any():
@@ -208,7 +210,7 @@ class CountTable:
             raise ValueError(f"the counts have contexts of more than {order} symbols")
         if (symbols < 0).any() or (symbols >= V).any() or (counts < 1).any():
             raise ValueError("the counts have a symbol that does not exist, or no count")
-        pairs = parents.astype(np.int64) * V + symbols
+        pairs = parents * V + symbols
         if len(np.unique(pairs)) < len(pairs):
             raise ValueError("the counts have a node twice")
         totals = np.bincount(parents, counts, n)

@@ -51,9 +51,8 @@ class _LongLine:
 
     decoder: Decoder | None
     reading: Reading
-    #: The last symbol and the state before the line.
-    before: int
-    state: Any
+    #: The reading's place before the line.
+    place: Any
     #: Whether a byte order mark is left out that comes next.
     leaves_out_mark: bool
     #: How many symbols and how many bytes were read.
@@ -194,7 +193,7 @@ class LineScorer:
             except ValueError as error:
                 long.error = str(error)
             if long.error:
-                long.reading.before, long.reading.state = long.before, long.state
+                long.reading.go_back(long.place)
         if is_end:
             self._long = None
         return ScoredPiece(piece, is_end, bits, long.error)
@@ -205,7 +204,7 @@ class LineScorer:
         form = self._scorer.vocabulary.normalization
         decoder = Decoder(self._encoding, "keep", form, self._errors) if self._is_text else None
         mark = self._begins_with_mark()
-        return _LongLine(decoder, reading, reading.before, reading.state.copy(), mark)
+        return _LongLine(decoder, reading, reading.place(), mark)
 
     def _of_next(self, long: _LongLine, piece: bytes, end: str, *, is_end: bool) -> Floats:
         """The scores of the symbols that a piece completes."""

@@ -20,6 +20,7 @@ from fastrnn.core import memory
 from fastrnn.data.pieces import BEGUN, NOTHING, Rest, read_piece
 from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.inference.distribution import softmax
+from fastrnn.inference.mixture import Mixed, require_no_counts
 from fastrnn.inference.place import Place, added
 from fastrnn.inference.scoring import (
     SYMBOLS_AT_ONCE,
@@ -57,6 +58,10 @@ class Trained(Protocol):
     def counts(self) -> NDArray[np.int64]:
         """How often each symbol occurs in the training text (V)."""
 
+    @property
+    def mixture(self) -> Mixed | None:
+        """Its mixture with counts, if it has one."""
+
 
 class Reader:
     """Reads texts of a model. Its parameters are those of the moment when the reader is made.
@@ -87,6 +92,7 @@ class Reader:
     @classmethod
     def of(cls, model: Trained, unknown: str | float | None) -> Self:
         """The reader of a model; ``unknown`` is checked."""
+        require_no_counts(model.mixture)
         parts = model.network, model.vocabulary, model.counts
         return cls(Scorer.checked(*parts, end=False, unknown=unknown, bits=True))
 

@@ -20,6 +20,7 @@ from fastrnn.core import checks, memory
 from fastrnn.data.batches import Batch
 from fastrnn.data.vocabulary import Text, Vocabulary
 from fastrnn.inference.distribution import elementary
+from fastrnn.inference.mixture import Mixed
 from fastrnn.inference.sums import total
 from fastrnn.network.execution import Array
 from fastrnn.network.network import Network
@@ -83,7 +84,9 @@ def mean_loss(network: Network, batch: Batch) -> float:
     return total(losses) / losses.size
 
 
-def symbol_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], first: Floats) -> Floats:
+def symbol_losses(
+    network: Network, ids: Ids, lengths: NDArray[np.int64], first: Floats, mixture: Mixed | None = None
+) -> Floats:
     """The nats of each symbol of some running texts, given all before it in its text.
 
     ``ids`` joins the ids of all texts, and ``lengths`` are the texts' lengths; ``first`` (V) are the nats of
@@ -94,12 +97,14 @@ def symbol_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], first:
         begins, ends = _places(lengths)
         targets = np.append(ids[1:], np.int32(-1))
         targets[ends - 1] = -1
-        losses[1:] = _losses_of_texts(network, ids, targets, begins)[:-1]
+        losses[1:] = losses_of_texts(network, ids, targets, begins, mixture)[:-1]
         losses[begins] = first[ids[begins]]
     return losses
 
 
-def document_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], boundary: int) -> Floats:
+def document_losses(
+    network: Network, ids: Ids, lengths: NDArray[np.int64], boundary: int, mixture: Mixed | None = None
+) -> Floats:
     """The nats of each symbol of some documents and of their ends; ids and lengths as in `symbol_losses`."""
     begins, _ = _places(lengths + 1)
     inputs = np.full(len(ids) + len(lengths), boundary, np.int32)
@@ -107,7 +112,7 @@ def document_losses(network: Network, ids: Ids, lengths: NDArray[np.int64], boun
     is_symbol[begins] = False
     inputs[is_symbol] = ids
     targets = np.append(inputs[1:], np.int32(boundary))
-    return _losses_of_texts(network, inputs, targets, begins)
+    return losses_of_texts(network, inputs, targets, begins, mixture)
 
 
 def _places(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -116,7 +121,9 @@ def _places(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.i
     return ends - lengths[lengths > 0], ends
 
 
-def _losses_of_texts(network: Network, inputs: Ids, targets: Ids, begins: NDArray[np.int64]) -> Floats:
+def losses_of_texts(
+    network: Network, inputs: Ids, targets: Ids, begins: NDArray[np.int64], mixture: Mixed | None
+) -> Floats:
     """The nats of each target of a sequence in which a text begins at each of ``begins``.
 
     The sequence is cut between texts into rows. A row that ends before the others leaves the batch.
@@ -137,6 +144,8 @@ def _losses_of_texts(network: Network, inputs: Ids, targets: Ids, begins: NDArra
             slice(head.stop, row.stop) for head, row in zip(heads, rows, strict=True) if head.stop < row.stop
         ]
         state = np.ascontiguousarray(state[:, :, : len(rows)])
+    if mixture is not None:
+        mixture.mix_texts(losses, inputs, targets, starts)
     return losses
 
 
@@ -176,10 +185,22 @@ class Reading:
         The state, (Z, L, 1, H).
     """
 
-    def __init__(self, network: Network, before: int, first: Floats) -> None:
+    def __init__(self, network: Network, before: int, first: Floats, mixture: Mixed | None = None) -> None:
         self._network, self._first = network, first
+        self._mixture, self._begins = None if mixture is None else mixture.begin_text(), True
         self.before = before
         self.state: Array = network.checked_state(None, 1)
+
+    def place(self) -> Any:
+        """Where the reading is, for `go_back`."""
+        contexts = None if self._mixture is None else self._mixture.place()
+        return self.before, self.state.copy(), self._begins, contexts
+
+    def go_back(self, place: Any) -> None:
+        """Go back to a place of this reading; what an adaptation has learnt since stays."""
+        self.before, self.state, self._begins, contexts = place
+        if self._mixture is not None:
+            self._mixture.go_back(contexts)
 
     def losses(self, ids: Ids) -> Floats:
         """The nats of the next symbols, given all before them."""
@@ -195,6 +216,9 @@ class Reading:
             found, starts = np.empty(targets.shape), np.zeros(targets.shape, np.uint8)
             self._network.run_losses(found, self.state, inputs, targets, starts)
             losses[start : start + T] = found[:, 0]
+            if self._mixture is not None:
+                starts[0], self._begins = self._begins, False
+                self._mixture.mix(losses[start : start + T], inputs[:, 0], targets[:, 0], starts[:, 0])
             self.before = int(ids[start + len(targets) - 1])
         return losses
 
@@ -214,6 +238,8 @@ class Scorer:
         probability.
     bits
         Whether scores are in bits; else they are in nats.
+    mixture
+        The counts with which the network is mixed, if there are any.
     """
 
     network: Network
@@ -222,6 +248,7 @@ class Scorer:
     end: bool = False
     unknown: str | float = "error"
     bits: bool = True
+    mixture: Mixed | None = None
 
     @classmethod
     def checked(
@@ -233,6 +260,7 @@ class Scorer:
         end: bool,
         unknown: str | float | None,
         bits: bool,
+        mixture: Mixed | None = None,
     ) -> Self:
         """The scorer of a model with these options, which are checked: those of `Model.surprisal`."""
         if unknown is None:
@@ -245,13 +273,13 @@ class Scorer:
             )
         if checks.flag("end", end) and not vocabulary.boundary:
             raise ValueError("end=True is for a model of documents, and this one learnt one running text")
-        return cls(network, vocabulary, counts, end, unknown, bits)
+        return cls(network, vocabulary, counts, end, unknown, bits, mixture)
 
     def new_reading(self) -> Reading:
         """A reading that is at the beginning of a text."""
         boundary = self.vocabulary.boundary_id
         first = first_symbol_losses(self.network, self.counts)
-        return Reading(self.network, -1 if boundary is None else boundary, first)
+        return Reading(self.network, -1 if boundary is None else boundary, first, self.mixture)
 
     def of_texts(self, texts: list[Text], named: Named) -> tuple[Floats, NDArray[np.int64]]:
         """The scores of some texts, joined, and how many each has; the texts were read already."""
@@ -347,8 +375,9 @@ class Scorer:
         """The nats of the known symbols of some texts, and of their ends if those are scored."""
         boundary = self.vocabulary.boundary_id
         if boundary is None:
-            return symbol_losses(self.network, ids, lengths, first_symbol_losses(self.network, self.counts))
-        losses = document_losses(self.network, ids, lengths, boundary)
+            first = first_symbol_losses(self.network, self.counts)
+            return symbol_losses(self.network, ids, lengths, first, self.mixture)
+        losses = document_losses(self.network, ids, lengths, boundary, self.mixture)
         return losses if self.end else np.delete(losses, np.cumsum(lengths + 1) - 1)
 
     def scores_of(

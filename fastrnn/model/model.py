@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.data.vocabulary import Vocabulary
+from fastrnn.inference.mixture import Mixture
 from fastrnn.model.evaluation import Evaluation, kept_place
 from fastrnn.model.history import History, Record, as_history
-from fastrnn.model.model_file import ModelFile, checked_settings
+from fastrnn.model.model_file import ModelFile, checked_mixture, checked_settings
 from fastrnn.model.predictions import Predictions
 from fastrnn.model.sampling import Sampling
 from fastrnn.model.streaming import Streaming
@@ -40,6 +41,8 @@ class Model(Predictions, Sampling, Streaming):
         A mapping of values that JSON has: str, numbers, bool, ``None``, and lists and dicts of them.
     history
         A `History`, or a sequence of its records.
+    mixture
+        A `fastrnn.inference.mixture.Mixture` over the vocabulary's symbols, or ``None``.
 
     Attributes
     ----------
@@ -58,6 +61,8 @@ class Model(Predictions, Sampling, Streaming):
         number of the update from 0 on, ``loss``, ``gradient_norm`` and ``learning_rate``, and with
         ``validation_loss`` if a part of the text was held out. Records can be appended, and the attribute can
         be set to a list of them. `fastrnn.model.history` says what each number is.
+    mixture
+        The counts with which the network is mixed (``count_order``), or ``None``.
 
     Raises
     ------
@@ -72,6 +77,7 @@ class Model(Predictions, Sampling, Streaming):
         counts: ArrayLike,
         settings: Mapping[str, Any] | None = None,
         history: Iterable[Mapping[str, float]] | None = None,
+        mixture: Mixture | None = None,
     ) -> None:
         self._model_file = ModelFile.checked(
             network,
@@ -79,6 +85,7 @@ class Model(Predictions, Sampling, Streaming):
             counts,
             {} if settings is None else settings,
             () if history is None else history,
+            mixture,
         )
 
     @classmethod
@@ -102,6 +109,21 @@ class Model(Predictions, Sampling, Streaming):
     def counts(self) -> NDArray[np.int64]:
         """How often each symbol occurs in the training text, read-only (V)."""
         return self._model_file.counts
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """The counts with which the network is mixed, if there are any."""
+        return self._model_file.mixture
+
+    @mixture.setter
+    def mixture(self, mixture: Mixture | None) -> None:
+        own = self._model_file
+        checked = None if mixture is None else checked_mixture(mixture, own.network)
+        self._model_file = replace(own, mixture=checked)
+
+    def without_counts(self) -> Model:
+        """Return a model with the same network, vocabulary, settings and history, and without counts."""
+        return self._of(replace(self._model_file, mixture=None))
 
     @property
     def settings(self) -> dict[str, Any]:

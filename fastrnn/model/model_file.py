@@ -21,6 +21,7 @@ from fastrnn.core.checks import shown
 from fastrnn.data.normalization import NEWLINES, NORMALIZATIONS
 from fastrnn.data.tokens import MAX_TOKENS, TokenVocabulary
 from fastrnn.data.vocabulary import UNITS, Vocabulary
+from fastrnn.inference.mixture import Mixture
 from fastrnn.model.history import History, as_history
 from fastrnn.network.network import Network
 
@@ -42,9 +43,12 @@ class ModelFile:
     counts: NDArray[np.int64]
     settings: dict[str, Any]
     history: History
+    mixture: Mixture | None = None
 
     @classmethod
-    def checked(cls, network: Any, vocabulary: Any, counts: Any, settings: Any, history: Any) -> Self:
+    def checked(
+        cls, network: Any, vocabulary: Any, counts: Any, settings: Any, history: Any, mixture: Any = None
+    ) -> Self:
         """Return a model file of these arguments; they are converted if that loses nothing.
 
         Raises
@@ -69,7 +73,21 @@ class ModelFile:
             _checked_counts(counts, network.vocab_size),
             checked_settings(settings),
             as_history(history),
+            None if mixture is None else checked_mixture(mixture, network),
         )
+
+
+def checked_mixture(mixture: Any, network: Network) -> Mixture:
+    """Return a mixture whose counts are over the symbols of the network."""
+    if not isinstance(mixture, Mixture):
+        raise TypeError(
+            f"mixture is {type(mixture).__name__}; it must be a fastrnn.inference.mixture.Mixture"
+        )
+    if mixture.vocab_size != network.vocab_size:
+        raise ValueError(
+            f"the counts are over {mixture.vocab_size} symbols, and the network has {network.vocab_size}"
+        )
+    return mixture
 
 
 def _all_finite(array: NDArray[Any]) -> bool:

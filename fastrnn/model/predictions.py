@@ -12,6 +12,7 @@ from fastrnn.core import checks
 from fastrnn.data.vocabulary import Text
 from fastrnn.inference.decoding import DecoderLM
 from fastrnn.inference.guessing import GuessNumber, GuessSamples
+from fastrnn.inference.mixture import require_no_counts
 from fastrnn.model.scores import Scores
 from fastrnn.model.texts import named_texts
 from fastrnn.network.execution import Array
@@ -140,7 +141,7 @@ class Predictions(Scores):
         """
         from fastrnn.inference.features import Features
 
-        features = Features.checked(self._scorer(end=False, unknown=unknown), layer, pool)
+        features = Features.checked(self._mixed_scorer(end=False, unknown=unknown), layer, pool)
         values, named = named_texts("texts", texts, "text")
         found = features.of_texts(values, named)
         if not isinstance(texts, Sized):
@@ -329,6 +330,7 @@ class Predictions(Scores):
         from fastrnn.inference.enumeration import Enumeration
 
         self._require_documents(name)
+        require_no_counts(self._model_file.mixture)
         limits = {
             "max_length": checks.whole_number("max_length", max_length, minimum=0),
             "max_memory": checks.whole_number("max_memory", max_memory),

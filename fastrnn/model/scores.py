@@ -12,6 +12,7 @@ from fastrnn.core import checks
 from fastrnn.core.progress_bar import counted
 from fastrnn.data.vocabulary import Text
 from fastrnn.inference import sums
+from fastrnn.inference.mixture import adapting, require_no_counts
 from fastrnn.inference.scoring import Named, Piece, Scorer
 from fastrnn.model.model_file import ModelFile
 from fastrnn.model.texts import named_texts
@@ -23,11 +24,31 @@ class Scores(checks.Sealed):
     _model_file: ModelFile
 
     def _scorer(self, *, end: bool, unknown: str | float | None, bits: bool = True) -> Scorer:
+        """The scorer of the network alone, for what does not know counts yet."""
         own = self._model_file
+        require_no_counts(own.mixture)
         return Scorer.checked(own.network, own.vocabulary, own.counts, end=end, unknown=unknown, bits=bits)
 
+    def _mixed_scorer(
+        self,
+        *,
+        end: bool,
+        unknown: str | float | None,
+        bits: bool = True,
+        adapt: str | None = None,
+        carry: bool = False,
+    ) -> Scorer:
+        own = self._model_file
+        parts, mixed = (own.network, own.vocabulary, own.counts), adapting(own.mixture, adapt, carry=carry)
+        return Scorer.checked(*parts, end=end, unknown=unknown, bits=bits, mixture=mixed)
+
     def surprisal(
-        self, text: Text, *, end: bool = False, unknown: str | float | None = None
+        self,
+        text: Text,
+        *,
+        end: bool = False,
+        unknown: str | float | None = None,
+        adapt: str | None = None,
     ) -> NDArray[np.float64]:
         """Return the bits of each symbol of a text, given all symbols before it.
 
@@ -45,6 +66,11 @@ class Scores(checks.Sealed):
             left out before scoring, and the result has no number for it. A probability p, above 0 and at
             most 1: the symbol has ``-log2 p`` bits, and the other symbols are scored as if it were left out.
             ``None`` is ``"symbol"`` if the model has an unknown symbol, and else ``"error"``.
+        adapt
+            What goes on learning as the text is read: ``"counts"`` are those of a model with a
+            ``count_order``, which then also counts what it reads, and whose gate learns on; the model itself
+            does not change. No symbol is scored with knowledge of itself or of what follows. ``None``:
+            nothing learns.
 
         Returns
         -------
@@ -59,9 +85,10 @@ class Scores(checks.Sealed):
         ValueError
             The text has a symbol that the model does not know; ``end`` is True and the model is not of
             documents; ``unknown`` is none of the above, or is ``"symbol"`` and the model has no unknown
-            symbol; or a symbol's bits are not finite, because the model's parameters are out of range.
+            symbol; ``adapt`` is given, and the model has no counts; or a symbol's bits are not finite,
+            because the model's parameters are out of range.
         """
-        return self._scorer(end=end, unknown=unknown).of_text(text)
+        return self._mixed_scorer(end=end, unknown=unknown, adapt=adapt).of_text(text)
 
     @overload
     def score_many(  # type: ignore[overload-overlap]  # a Collection is an Iterable too
@@ -70,6 +97,8 @@ class Scores(checks.Sealed):
         *,
         end: bool = ...,
         unknown: str | float | None = ...,
+        adapt: str | None = ...,
+        carry: bool = ...,
         progress: bool = ...,
     ) -> list[NDArray[np.float64]]: ...
 
@@ -80,6 +109,8 @@ class Scores(checks.Sealed):
         *,
         end: bool = ...,
         unknown: str | float | None = ...,
+        adapt: str | None = ...,
+        carry: bool = ...,
         progress: bool = ...,
     ) -> Iterator[NDArray[np.float64]]: ...
 
@@ -89,6 +120,8 @@ class Scores(checks.Sealed):
         *,
         end: bool = False,
         unknown: str | float | None = None,
+        adapt: str | None = None,
+        carry: bool = False,
         progress: bool = False,
     ) -> list[NDArray[np.float64]] | Iterator[NDArray[np.float64]]:
         """Return the bits that `surprisal` returns for each of many texts; this is faster than one by one.
@@ -98,8 +131,10 @@ class Scores(checks.Sealed):
         texts
             An iterable of texts, or a column of pandas, polars or Arrow. An open file gives its lines,
             without their ends.
-        end, unknown
-            As in `surprisal`.
+        end, unknown, adapt
+            As in `surprisal`. Each text is read with the model as it was trained.
+        carry
+            Whether what is learnt from a text, with ``adapt``, is carried on to those after it.
         progress
             Whether a bar on stderr counts the texts. Without a terminal or notebook, the log does.
 
@@ -116,7 +151,7 @@ class Scores(checks.Sealed):
         """
         progress = checks.flag("progress", progress)
         values, named = named_texts("texts", texts, "text")
-        scorer = self._scorer(end=end, unknown=unknown)
+        scorer = self._mixed_scorer(end=end, unknown=unknown, adapt=adapt, carry=carry)
         if isinstance(texts, Sized) and not progress:
             return scorer.of_list(values, named)
         scores = scorer.of_iterator(values, named)
@@ -150,39 +185,74 @@ class Scores(checks.Sealed):
         return self._model_file.vocabulary.offsets(text)
 
     def score_pieces(
-        self, pieces: Iterable[Piece], named: Named, *, unknown: str | float | None = None
+        self,
+        pieces: Iterable[Piece],
+        named: Named,
+        *,
+        unknown: str | float | None = None,
+        adapt: str | None = None,
     ) -> Iterator[NDArray[np.float64]]:
-        """Yield an array of bits for each piece of texts, with the ends of documents. Internal."""
-        return self._scorer(end=self._model_file.vocabulary.boundary, unknown=unknown).of_pieces(
-            pieces, named
-        )
+        """Yield an array of bits for each piece of texts, with the ends of documents. Internal.
 
-    def log_prob(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
+        What is learnt from a text, with ``adapt``, is carried on.
+        """
+        end, carry = self._model_file.vocabulary.boundary, adapt is not None
+        return self._mixed_scorer(end=end, unknown=unknown, adapt=adapt, carry=carry).of_pieces(pieces, named)
+
+    def log_prob(
+        self,
+        text: Text,
+        *,
+        end: bool = False,
+        unknown: str | float | None = None,
+        adapt: str | None = None,
+    ) -> float:
         """Return the natural logarithm of the text's probability; arguments and errors as in `surprisal`."""
-        scorer = self._scorer(end=end, unknown=unknown, bits=False)
+        scorer = self._mixed_scorer(end=end, unknown=unknown, bits=False, adapt=adapt)
         return 0 - sums.finite(sums.total(scorer.of_text(text)))
 
-    def bits_per_symbol(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
+    def bits_per_symbol(
+        self,
+        text: Text,
+        *,
+        end: bool = False,
+        unknown: str | float | None = None,
+        adapt: str | None = None,
+    ) -> float:
         """Return the mean bits of a text's symbols; arguments and errors as in `surprisal`.
 
         A text without symbols, or whose symbols are all skipped, is a ``ValueError``.
         """
-        bits = self.surprisal(text, end=end, unknown=unknown)
+        bits = self.surprisal(text, end=end, unknown=unknown, adapt=adapt)
         return sums.mean(bits, bits.size, text)
 
-    def bits_per_byte(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
+    def bits_per_byte(
+        self,
+        text: Text,
+        *,
+        end: bool = False,
+        unknown: str | float | None = None,
+        adapt: str | None = None,
+    ) -> float:
         """Return the bits of a text, divided by the number of its bytes in UTF-8.
 
         The bytes are those of the text as the model reads it: a CR LF that is read as LF has one byte, and a
         symbol that is skipped has none. With ``end``, the document's end has one, as the end of a line.
         Arguments and errors are those of `bits_per_symbol`; tokens have no bytes, which is a ``ValueError``.
         """
-        bits = self.surprisal(text, end=end, unknown=unknown)
+        bits = self.surprisal(text, end=end, unknown=unknown, adapt=adapt)
         n_bytes = self._model_file.vocabulary.count_bytes(
             self._model_file.vocabulary.as_read(text), unknown=unknown
         )
         return sums.mean(bits, n_bytes + end, text)
 
-    def perplexity(self, text: Text, *, end: bool = False, unknown: str | float | None = None) -> float:
+    def perplexity(
+        self,
+        text: Text,
+        *,
+        end: bool = False,
+        unknown: str | float | None = None,
+        adapt: str | None = None,
+    ) -> float:
         """Return ``2 ** bits_per_symbol``; arguments and errors as in `bits_per_symbol`."""
-        return sums.perplexity(self.bits_per_symbol(text, end=end, unknown=unknown))
+        return sums.perplexity(self.bits_per_symbol(text, end=end, unknown=unknown, adapt=adapt))

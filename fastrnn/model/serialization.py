@@ -2,7 +2,10 @@
 
 The tensors are the parameters by name, ``vocabulary.symbols``, ``vocabulary.counts`` and one column for
 each key of the history. If tokens have names, there are two more: ``vocabulary.names`` has all names in
-UTF-8, and ``vocabulary.lengths`` the number of characters of each. The only metadata key, ``fastrnn``, is
+UTF-8, and ``vocabulary.lengths`` the number of characters of each. If the network is mixed with counts,
+there are three more: ``counts.nodes`` has the parent, the symbol and the count of each node of the tree, and
+``counts.fixed_gate`` and ``counts.learning_gate`` the weights of the gates, the latter also their squared
+gradients. The only metadata key, ``fastrnn``, is
 sorted JSON: the format's version, the options of the network and the vocabulary, the training's settings,
 and a SHA-256 checksum over all of this and every tensor. A file holds no time, path, backend or number of
 threads.
@@ -22,10 +25,13 @@ from numpy.typing import NDArray
 from fastrnn.core import checks, memory
 from fastrnn.core.atomic import checked_path
 from fastrnn.core.checks import shown
+from fastrnn.core.constants import BINS, COLUMNS
 from fastrnn.core.layout import parameter_layout
 from fastrnn.data.tokens import TokenVocabulary
 from fastrnn.data.vocabulary import UNITS, Vocabulary
 from fastrnn.errors import CheckpointError
+from fastrnn.inference.counts import MOST_SYMBOLS, bytes_of
+from fastrnn.inference.mixture import Mixture
 from fastrnn.model.checkpoint_file import CheckpointFile, is_checkpoint
 from fastrnn.model.history import REQUIRED, History, checked_key
 from fastrnn.model.model_file import SYMBOLS, ModelFile, checked_settings
@@ -42,7 +48,7 @@ from fastrnn.model.safetensors_format import (
 from fastrnn.network.config import CHECKS, NetworkConfig
 from fastrnn.network.network import Network
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
 #: The names of the history's columns begin with this.
 HISTORY_PREFIX = "history."
@@ -60,7 +66,8 @@ KEYS = {
 }
 
 #: The keys that each later version added, and their values for a file of an earlier version.
-#: ``name_bytes`` is the number of bytes of the tokens' names, or null if they have none.
+#: ``name_bytes`` is the number of bytes of the tokens' names, or null if they have none; ``count_order`` is
+#: the longest context of the counts, or 0 if there are none.
 ADDED: dict[int, dict[str, Any]] = {
     2: {
         "name_bytes": None,
@@ -73,6 +80,7 @@ ADDED: dict[int, dict[str, Any]] = {
     3: {"newlines": "keep"},
     4: {"normalization": None, "unknown": False},
     5: {"input_dropout": 0.0},
+    6: {"count_order": 0, "count_nodes": 0},
 }
 
 
@@ -111,6 +119,8 @@ def _describe(
             name.removeprefix(HISTORY_PREFIX) for name in tensors if name.startswith(HISTORY_PREFIX)
         ),
         "settings": model_file.settings,
+        "count_order": model_file.mixture.table.order if model_file.mixture else 0,
+        "count_nodes": model_file.mixture.table.n_nodes - 1 if model_file.mixture else 0,
     }
     keys = _keys(version)
     return {key: value for key, value in description.items() if key in keys}
@@ -123,6 +133,7 @@ def _tensors(model_file: ModelFile) -> dict[str, NDArray[Any]]:
         "vocabulary.symbols": model_file.vocabulary.symbols,
         "vocabulary.counts": model_file.counts,
         **_name_tensors(model_file.vocabulary),
+        **(model_file.mixture.tensors() if model_file.mixture else {}),
         **{f"{HISTORY_PREFIX}{key}": column for key, column in model_file.history.columns().items()},
     }
 
@@ -273,6 +284,8 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, TensorSpec]:
         keys = description["record_keys"]
         documents, unknown = description["documents"], description["unknown"]
         name_bytes = description["name_bytes"]
+        F = checks.whole_number("count_order", description["count_order"], minimum=0, maximum=MOST_SYMBOLS)
+        nodes = checks.whole_number("count_nodes", description["count_nodes"], minimum=0)
         checked_settings(description["settings"])
         for key in keys:
             checked_key("record_keys", key)
@@ -288,6 +301,7 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, TensorSpec]:
             and (set(REQUIRED) <= set(keys) if records else not keys)
             and low <= V - documents - unknown <= high
             and (name_bytes is None or unit == "token")
+            and (F > 0 or nodes == 0)
         )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"its metadata is wrong: {error}") from error
@@ -298,11 +312,17 @@ def _expected_tensors(description: Mapping[str, Any]) -> dict[str, TensorSpec]:
         "vocabulary.names": TensorSpec(TYPE_NAMES["U8"], (name_bytes,)),
         "vocabulary.lengths": TensorSpec(TYPE_NAMES["U32"], (symbols,)),
     }
+    counts = {
+        "counts.nodes": TensorSpec(TYPE_NAMES["U32"], (3, nodes)),
+        "counts.fixed_gate": TensorSpec(TYPE_NAMES["F64"], (F, BINS, COLUMNS)),
+        "counts.learning_gate": TensorSpec(TYPE_NAMES["F64"], (2, 2, F, BINS, COLUMNS)),
+    }
     return {
         **{entry.name: TensorSpec(dtype, entry.shape) for entry in parameter_layout(config.shape).entries},
         "vocabulary.symbols": TensorSpec(TYPE_NAMES["U32"], (symbols,)),
         "vocabulary.counts": TensorSpec(TYPE_NAMES["I64"], (V,)),
         **(names if name_bytes is not None else {}),
+        **(counts if F else {}),
         **{f"{HISTORY_PREFIX}{key}": TensorSpec(TYPE_NAMES["F64"], (records,)) for key in keys},
     }
 
@@ -319,8 +339,13 @@ def _build(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], 
     columns = {key: tensors[f"{HISTORY_PREFIX}{key}"] for key in description["record_keys"]}
     vocabulary, counts = _build_vocabulary(description, tensors), tensors["vocabulary.counts"]
     try:
-        history = History.of_columns(columns)
-        return ModelFile.checked(network, vocabulary, counts, description["settings"], history)
+        history, mixture = History.of_columns(columns), None
+        if description["count_order"]:
+            nodes = description["count_nodes"] + 1
+            memory.require(2 * bytes_of(nodes), f"reading the counts of a model, of {nodes:,} contexts")
+            own = network.backend, description["count_order"], network.vocab_size
+            mixture = Mixture.of_tensors(*own, tensors)
+        return ModelFile.checked(network, vocabulary, counts, description["settings"], history, mixture)
     except (TypeError, ValueError) as error:
         raise CheckpointError(str(error)) from error
 

@@ -17,6 +17,7 @@ from fastrnn.backends.backend import Backend
 from fastrnn.core import memory
 from fastrnn.core.constants import FUNCTIONS
 from fastrnn.inference.distribution import softmax
+from fastrnn.inference.mixture import require_no_counts
 from fastrnn.inference.scoring import Scorer, first_symbol_probabilities
 from fastrnn.model.model import Model
 from fastrnn.network.network import Network
@@ -103,6 +104,7 @@ class Trace:
     @classmethod
     def of(cls, model: Model, excerpt: Excerpt, unknown: str | float | None) -> Trace:
         """Run a model over an excerpt; ``unknown`` and the errors are those of `Model.surprisal`."""
+        require_no_counts(model.mixture)
         network, vocabulary = model.network, model.vocabulary
         is_documents = vocabulary.boundary
         scorer = Scorer.checked(

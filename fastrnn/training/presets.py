@@ -16,6 +16,7 @@ from fastrnn.core import checks
 from fastrnn.core.constants import REDUCTIONS
 from fastrnn.core.durations import seconds
 from fastrnn.core.layout import parameter_layout
+from fastrnn.inference.counts import MOST_SYMBOLS
 from fastrnn.network import config
 from fastrnn.network.config import Check, NetworkConfig
 from fastrnn.network.initialization import check_initialization
@@ -124,6 +125,8 @@ SETTING_CHECKS: dict[str, Check] = {
     "keep": _one_of(KEEPS),
     "refit": checks.flag,
     "patience": _or_none(checks.whole_number),
+    "count_order": lambda name, value: checks.whole_number(name, value, minimum=0, maximum=MOST_SYMBOLS),
+    "count_memory": lambda name, value: checks.whole_number(name, value, minimum=10_000),
     "retries": lambda name, value: checks.whole_number(name, value, minimum=0),
     "log_every": _or_auto(checks.whole_number),
 }
@@ -181,6 +184,10 @@ class TrainingConfig:
     patience
         Training ends when so many records in a row have brought no better validation loss; ``None`` never
         ends it so.
+    count_order
+        The longest context whose symbols are counted beside the network, or 0; see docs/adaptation.md.
+    count_memory
+        The most bytes of the counts.
     retries
         How often training that diverges goes back to its last good state, with a lower learning rate.
     carry_state
@@ -229,6 +236,8 @@ class TrainingConfig:
     keep: str = "best"
     refit: bool = False
     patience: int | None = None
+    count_order: int = 0
+    count_memory: int = 64_000_000
     retries: int = 3
     carry_state: bool = False
     drop_last: bool = False

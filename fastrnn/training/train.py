@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import os
+import signal
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +15,7 @@ from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks
 from fastrnn.core.durations import pace
 from fastrnn.data.sources import Source, read_corpus, read_validation, stored_separator
+from fastrnn.errors import TrainingInterrupted
 from fastrnn.model.model import Model
 from fastrnn.network.execution import checked_threads
 from fastrnn.optimizers import Optimizer
@@ -22,7 +24,7 @@ from fastrnn.training.divergence import Divergence
 from fastrnn.training.events import Callback, Training
 from fastrnn.training.finetuning import initial_model, settings_of, unit_of_file
 from fastrnn.training.loop import fit
-from fastrnn.training.preparation import Symbols, prepare
+from fastrnn.training.preparation import Prepared, Symbols, prepare
 from fastrnn.training.presets import (
     OWN_TEXT,
     SEARCH,
@@ -95,6 +97,8 @@ def train(
     keep: str = PRESET,
     refit: bool = PRESET,
     patience: int | None = PRESET,
+    count_order: int = PRESET,
+    count_memory: int = PRESET,
     retries: int = PRESET,
     log_every: int | str = PRESET,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -243,6 +247,13 @@ def train(
     patience
         Training ends when so many records in a row have brought no better validation loss; ``None`` never
         ends it so.
+    count_order
+        The longest context, in symbols, from 1 to 15, whose next symbols are counted in the text when
+        training has ended; the model mixes what the network says with these counts. 0: there are no counts.
+        docs/adaptation.md says how, what it gains and what it costs. The model of an error has no counts.
+    count_memory
+        The most bytes of memory of the counts. When they are full, contexts that are rare or were not seen
+        for long go.
     retries
         How often training that diverges goes back to its last good state and on from there, with the learning
         rates times a tenth. It diverges if a loss is not finite, or is a nat per symbol above that of
@@ -361,7 +372,20 @@ def train(
         with ExitStack() as stack:
             display = stack.enter_context(_display()) if progress else None
             _follow(training, followers, display, resumption, every, stack)
+        if config.count_order:
+            _add_counts(training, prepared)
     return training.model
+
+
+def _add_counts(training: Training, prepared: Prepared) -> None:
+    """Mix the network with counts."""
+    from fastrnn.training.counting import add_counts
+
+    try:
+        add_counts(training.model, training.config, prepared.sequences)
+    except KeyboardInterrupt as error:
+        message, updates = "interrupted as contexts were counted", training.updates
+        raise TrainingInterrupted(message, training.model, updates, signal.SIGINT, training.saved) from error
 
 
 def _resumption(

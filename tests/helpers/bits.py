@@ -222,6 +222,21 @@ def of_network(made: fastrnn.Network, updates: int) -> dict[str, str]:
     }
 
 
+def of_counts(backend: str, dtype: str, updates: int) -> dict[str, str]:
+    """The digests of counts, gates and scores of a text of a thousand symbols for each update."""
+    text, others = made_up_text(1000 * updates), made_up_text(70 * updates)[::-1]
+    chosen = {**PINNED, "backend": backend, "threads": 1, "dtype": dtype, "rng": 0, "progress": False}
+    sizes = {"hidden_size": 16, "steps": 20, "count_order": 7, "count_memory": 2_000_000}
+    mixture = (model := fastrnn.train(text, **chosen, **sizes)).mixture
+    assert mixture is not None
+    lines = others.splitlines()[:50]
+    return {
+        "counts": digest(*mixture.tensors().values()),
+        "scores": digest(model.surprisal(others), *model.score_many(lines)),
+        "adapted": digest(model.surprisal(others, adapt="counts"), *model.score_many(lines, adapt="counts")),
+    }
+
+
 def digests(backend: str, threads: int, updates: int, shared: str = "rows") -> dict[str, dict[str, str]]:
     """All digests, by training and precision, and by name. Threads share batch rows or ``"columns"``."""
     execution.MIN_WORK = execution.MIN_ROWS = 1  # so that small windows use several threads
@@ -245,6 +260,7 @@ def digests(backend: str, threads: int, updates: int, shared: str = "rows") -> d
             made = fastrnn.Network(50, 37, **common, **settings)
             assert made.split(13, 8) == (threads, by_columns)
             found[f"network, {name}, {dtype}"] = of_network(made, updates)
+        found[f"counts, {dtype}"] = of_counts(backend, dtype, updates)
     return found
 
 

@@ -95,7 +95,7 @@ def test_the_backends_have_the_same_tables_and_mixtures():
         mixture = mixture_of(get_backend(name), memory=30_000)
         adaptation = Adaptation(mixture, 20_000)
         losses = np.full(2999, 2.5)
-        adaptation.losses(losses, *as_sequence(text))
+        adaptation.mix(losses, *as_sequence(text))
         found.append((losses, adaptation.gate.weights, adaptation.counts.columns(), mixture.fixed.weights))
     for one, other in zip(*found, strict=True):
         assert (one == other).all()
@@ -110,7 +110,7 @@ def test_a_table_goes_through_its_columns(kernels: Any):
     one, other = (Mixture(t, V) for t in (table, again))
     losses = [np.full(99, 2.0) for _ in range(2)]
     for mixture, of_mixture in zip((one, other), losses, strict=True):
-        mixture.losses(of_mixture, *as_sequence(drawn(100, 5)))
+        mixture.mix_texts(of_mixture, *as_sequence(drawn(100, 5)))
     assert (losses[0] == losses[1]).all()
     assert (losses[0] != 2).all()
 
@@ -161,8 +161,8 @@ def test_counts_lower_the_losses_of_a_text_like_theirs(kernels: Any):
     mixture, text = mixture_of(kernels), drawn(600, 6)
     fixed, adapted = np.full(599, math.log(V)), np.full(599, math.log(V))
     before = mixture.fixed.weights.copy(), mixture.learning.weights.copy(), mixture.table.columns()
-    mixture.losses(fixed, *as_sequence(text))
-    Adaptation(mixture, 100_000).losses(adapted, *as_sequence(text))
+    mixture.mix_texts(fixed, *as_sequence(text))
+    Adaptation(mixture, 100_000).mix(adapted, *as_sequence(text))
     assert adapted.mean() < fixed.mean() - 0.1 < math.log(V) - 0.2
     after = mixture.fixed.weights, mixture.learning.weights, mixture.table.columns()
     for one, other in zip(before, after, strict=True):
@@ -173,10 +173,10 @@ def test_counts_lower_the_losses_of_a_text_like_theirs(kernels: Any):
 def test_an_adaptation_reads_in_pieces(kernels: Any, cuts: list[int]):
     mixture, (inputs, targets, starts) = mixture_of(kernels), as_sequence(drawn(600, 7))
     whole, parts = np.full(599, 2.0), np.full(599, 2.0)
-    Adaptation(mixture, 10_000).losses(whole, inputs, targets, starts)
+    Adaptation(mixture, 10_000).mix(whole, inputs, targets, starts)
     adaptation = Adaptation(mixture, 10_000)
     for begin, end in itertools.pairwise(cuts):
-        adaptation.losses(parts[begin:end], inputs[begin:end], targets[begin:end], starts[begin:end])
+        adaptation.mix(parts[begin:end], inputs[begin:end], targets[begin:end], starts[begin:end])
     assert (whole == parts).all()
 
 
@@ -186,7 +186,7 @@ def test_no_loss_of_an_adaptation_knows_what_follows(kernels: Any):
         text = drawn(300, 8)
         text[200] = symbol
         losses = np.full(299, 2.0)
-        Adaptation(mixture, 10_000).losses(losses, *as_sequence(text))
+        Adaptation(mixture, 10_000).mix(losses, *as_sequence(text))
         found.append(losses)
     assert (found[0][:199] == found[1][:199]).all()
     assert (found[0][199:] != found[1][199:]).any()

@@ -196,6 +196,7 @@ FILES: dict[str, Any] = {
         [3, 1, 4, 1, 5], vocabulary=["", "the", "café", "\0 \n", "😀", "x"], dtype="float64"
     ),
     "bytes": lambda: trained(b"\xff\0hello", cell="lstm", embedding_size=3, tied=True),
+    "counts": lambda: trained("hello, hello", count_order=2),
     "unknown": lambda: trained(["ab", "ba", "x"], min_count=2, normalization="nfkc_casefold"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import socket
 import struct
@@ -94,7 +95,7 @@ def test_any_safetensors_reader_finds_the_parameters(tmp_path: Path):
             file.get_tensor("weight_ih_l0"), model.network.parameters["weight_ih_l0"]
         )
         description = json.loads(file.metadata()["fastrnn"])
-    assert description["format_version"] == 5
+    assert description["format_version"] == 6
     assert list(description) == sorted(description)
 
 
@@ -105,7 +106,7 @@ def test_a_file_holds_no_clock_path_backend_or_thread_count(data: bytes):
         *("cell", "checksum", "documents", "dtype", "format_version", "hidden_size", "name_bytes"),
         *("record_keys", "records", "settings", "unit", "vocab_size"),
         *("activation", "num_layers", "embedding_size", "tied", "dropout", "newlines"),
-        *("normalization", "unknown", "input_dropout"),
+        *("normalization", "unknown", "input_dropout", "count_order", "count_nodes"),
     }
     assert set(description["settings"]) == {field.name for field in dataclasses.fields(TrainingConfig)}
     assert description["record_keys"] == ["gradient_norm", "learning_rate", "loss", "step"]
@@ -120,6 +121,7 @@ def test_a_file_holds_no_clock_path_backend_or_thread_count(data: bytes):
         ("version-2-tokens", [0, 1, 2], [2.00348971, 2.00048981, 2.00007843, 1.99642070]),
         ("version-3-text", "hello", [2.75488755, 2.79819092, 2.37295711, 2.26889110, 2.35340578]),
         ("version-4-text", "hello", [3.39793759, 3.48563395, 3.94101787, 3.55880466, 3.61084936]),
+        ("version-5-text", "hello", [3.07528813, 3.37023944, 3.47890427, 3.48972405, 3.67086924]),
     ],
 )
 def test_files_of_earlier_versions_are_read(backend: str, name: str, text: str, bits: list[float]):
@@ -196,6 +198,46 @@ def forge(data: bytes, tensors: dict[str, Any] | None = None, **changes: Any) ->
     return save_tensors(merged, {"fastrnn": safetensors_format.to_json(description)})
 
 
+def test_a_file_with_counts_comes_back(backend: str, tmp_path: Path):
+    model = make("hello, hello", backend=backend, count_order=3)
+    model.save(tmp_path / "model")
+    again = fastrnn.load(tmp_path / "model", backend=backend)
+    assert again.to_bytes() == model.to_bytes() == (tmp_path / "model").read_bytes()
+    for adapt in (None, "counts"):
+        assert (again.surprisal("hello", adapt=adapt) == model.surprisal("hello", adapt=adapt)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("counts.nodes", lambda nodes: nodes.__setitem__((0, 2), 9), "before its parent"),
+        ("counts.nodes", lambda nodes: nodes.__setitem__((1, 2), 99), "symbol that does not exist"),
+        ("counts.nodes", lambda nodes: nodes.__setitem__((2, 2), 0), "no count"),
+        ("counts.nodes", lambda nodes: nodes.__setitem__((2, 2), 1 << 31), "too large"),
+        ("counts.nodes", lambda nodes: nodes.__setitem__((slice(2), 2), nodes[:2, 1]), "a node twice"),
+        ("counts.fixed_gate", lambda gate: gate.__setitem__(0, math.nan), "not all finite"),
+        ("counts.learning_gate", lambda gate: gate.__setitem__(0, math.inf), "not all finite"),
+        ("counts.learning_gate", lambda gate: gate.__setitem__(1, -1.0), "a square is negative"),
+    ],
+)
+def test_damaged_counts_are_refused(name: str, change: Any, message: str):
+    """With a correct checksum."""
+    data = make("hello, hello", count_order=2).to_bytes()
+    tensor = load_tensors(data)[name].copy()
+    change(tensor)
+    with pytest.raises(fastrnn.CheckpointError, match=message):
+        fastrnn.Model.from_bytes(forge(data, {name: tensor}))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"count_order": 0}, {"count_nodes": 1}, {"count_order": 16}, {"count_nodes": -1}]
+)
+def test_counts_of_other_sizes_are_refused(changes: dict[str, int]):
+    data = make("hello, hello", count_order=2).to_bytes()
+    with pytest.raises(fastrnn.CheckpointError):
+        fastrnn.Model.from_bytes(forge(data, **changes))
+
+
 def test_a_forgery_that_changes_nothing_is_read(data: bytes):
     assert forge(data) == data
 
@@ -203,9 +245,9 @@ def test_a_forgery_that_changes_nothing_is_read(data: bytes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 6}, "its format is 6, and this version of fastrnn reads 1 to 5"),
+        ({"format_version": 7}, "its format is 7, and this version of fastrnn reads 1 to 6"),
         ({"format_version": 0}, "its format is 0"),
-        ({"format_version": 1}, "other keys, .*input_dropout"),
+        ({"format_version": 1}, "other keys, .*count_order"),
         ({"format_version": "1"}, "its format is '1'"),
         ({"cell": "gru"}, "its tensors are not"),
         ({"cell": ...}, "other keys, ..cell"),
@@ -242,6 +284,10 @@ def test_a_forgery_that_changes_nothing_is_read(data: bytes):
         ({"tied": 1}, "tied=1 must be True or False"),
         ({"tied": True}, "tied=True needs embedding_size"),
         ({"dropout": 1.5}, "dropout=1.5"),
+        ({"count_order": 1}, "its tensors are not"),
+        ({"count_nodes": 1}, "metadata is wrong"),
+        ({"count_order": 16}, "count_order=16"),
+        ({"count_nodes": -1}, "count_nodes=-1"),
         ({"name_bytes": 3}, "metadata is wrong"),
         ({"name_bytes": -1}, "name_bytes=-1"),
         ({"name_bytes": "3"}, "name_bytes='3'"),
