@@ -91,13 +91,15 @@ static void fr_adopt(const fr_table *t, int32_t node)
     parent[FR_DISTINCT]++;
 }
 
-/* Counts a symbol in all contexts, and makes the children that do not exist. */
+/* Counts a symbol in its contexts, and makes the first children that do not exist. */
 static void fr_count(fr_table *t, int32_t *children, const int32_t *contexts, int32_t symbol, int64_t F)
 {
     const int32_t clock = (int32_t)++t->numbers[FR_CLOCK];
-    for (int64_t k = 0; k <= F && (k == 0 || contexts[k] != 0); k++) {
+    int64_t left = t->numbers[FR_MADE];
+    for (int64_t k = 0; k <= F && (k == 0 || contexts[k] != 0) && left > 0; k++) {
         int32_t *parent = fr_node(t, contexts[k]);
         if (children[k] == 0) {
+            left--;
             children[k] = (int32_t)t->numbers[FR_USED]++;
             t->slots[fr_slot_of(t, contexts[k], symbol)] = children[k];
             int32_t *made = fr_node(t, children[k]);

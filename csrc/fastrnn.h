@@ -555,7 +555,7 @@ fr_status FR(sample)(
  * A table of counts is a tree. Node 0 is the empty context. The child of a node for a symbol is the node's context and
  * then this symbol, and counts how often the symbol followed the context. No node has node 0 as its child, so 0 stands
  * for a node that does not exist. `slots` is an index of the nodes by parent and symbol, whose order each backend may
- * choose. A table begins as zeros, but for FR_USED = 1, FR_KEY and FR_LIMIT.
+ * choose. A table begins as zeros, but for FR_USED = 1, FR_KEY, FR_LIMIT and FR_MADE.
  *
  * `contexts` holds the nodes of the contexts of 0 to F symbols before the next one. They begin as zeros. Each symbol
  * that is read, from `inputs`, is appended to the contexts, unless it is -1; where `starts` is 1, the contexts are
@@ -569,8 +569,8 @@ enum {
 };
 
 /* The numbers of a table: its nodes; the symbols that it counted; the key of the index; the FR_TOTAL at which a node's
- * children are halved; how many symbols the last call has read. */
-enum { FR_USED = 0, FR_CLOCK = 1, FR_KEY = 2, FR_LIMIT = 3, FR_READ = 4, FR_TABLE = 5 };
+ * children are halved; how many nodes a symbol makes at most; how many symbols the last call has read. */
+enum { FR_USED = 0, FR_CLOCK = 1, FR_KEY = 2, FR_LIMIT = 3, FR_MADE = 4, FR_READ = 5, FR_TABLE = 6 };
 
 /* Writes the index of the nodes. */
 fr_status fr_index_nodes(
@@ -579,8 +579,8 @@ fr_status fr_index_nodes(
     const int64_t *table, /* (FR_TABLE) */
     int64_t C);
 
-/* Counts each target in all contexts before it, until there is no room for F+1 more nodes. At the limit, counts are
- * halved and rounded up. */
+/* Counts each target in the contexts before it, the shortest first, until it has made FR_MADE nodes. It ends when there
+ * is no room for F+1 more nodes. At the limit, counts are halved and rounded up. */
 fr_status fr_count_symbols(
     int32_t *nodes,         /* (C, FR_NODE) (in, out) */
     int32_t *slots,         /* (U(C)) (in, out) */

@@ -20,7 +20,7 @@ from benchmarks.compare import processor_name, say
 from benchmarks.documents import write_part
 from benchmarks.peers.peak import gflops_of_core
 from benchmarks.quality import report
-from benchmarks.quality.jobs import CHOSEN, JOBS, Job
+from benchmarks.quality.jobs import CHOSEN, COUNTED, JOBS, STATED, Job
 from benchmarks.quality.run import Machine, Result, run
 from benchmarks.quality.texts import TEXTS
 from fastrnn.core.thread_team import usable_cores
@@ -31,7 +31,8 @@ THREADS = 2
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
-    parser.add_argument("--jobs", nargs="*", choices=list(JOBS), default=list(JOBS))
+    parser.add_argument("--jobs", nargs="*", choices=list(JOBS), help="the default is all without counts")
+    parser.add_argument("--adaptation", action="store_true", help="do the jobs with counts")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--backend", default="auto")
     parser.add_argument(
@@ -44,6 +45,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--write-docs", action="store_true", help="write the tables of docs/quality.md")
     options = parser.parse_args(arguments)
+    if options.jobs is None:
+        options.jobs = [job.name for job in (COUNTED if options.adaptation else (*STATED, *CHOSEN))]
     if options.jobs and not Path(os.environ.get("FASTRNN_DATA") or "/nowhere").is_dir():
         parser.error("FASTRNN_DATA does not name a folder of texts")
     return options

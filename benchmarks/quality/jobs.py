@@ -41,6 +41,9 @@ class Job:
     nats: float | None = None
     source: str = ""
     by_hand: dict[str, Any] | None = None
+    #: The most nats with counts: fixed ones, and ones that go on learning as they read.
+    fixed: float | None = None
+    adapted: float | None = None
 
 
 #: The scored part continues the plays at the end of the training part, which must be trained on too.
@@ -69,4 +72,16 @@ CHOSEN = tuple(
     )
 )
 
-JOBS = {job.name: job for job in (*STATED, *CHOSEN)}
+#: Networks that are mixed with counts.
+COUNTED = (
+    Job("shakespeare-5s-counts", "tinyshakespeare", 5, {**ALL, "count_order": 8}, fixed=1.49, adapted=1.40),
+    Job("shakespeare-4m-counts", "tinyshakespeare", 240, {**ALL, "count_order": 8}, adapted=1.32),
+    Job("war-and-peace-40m-counts", "war-and-peace", 2400, {"count_order": 8}, adapted=1.12),
+    Job("names-1m-counts", "names", 60, {"count_order": 6}, fixed=1.97),
+    *(
+        Job(f"{text}-counts", text, 60, {"count_order": 8})
+        for text in ("hdfs", "apache", "alice29", "lcet10", "standard-library")
+    ),
+)
+
+JOBS = {job.name: job for job in (*STATED, *CHOSEN, *COUNTED)}

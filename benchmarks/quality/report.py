@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from benchmarks.quality.jobs import CHOSEN, JOBS, MARGIN, STATED, Job
+from benchmarks.quality.jobs import CHOSEN, COUNTED, JOBS, MARGIN, STATED, Job
 from benchmarks.quality.run import Result
 from benchmarks.report import table
 
@@ -90,6 +90,28 @@ def chosen(results: Sequence[Result]) -> str:
     return table(header, rows)
 
 
+def counted(results: Sequence[Result]) -> str:
+    """The jobs with counts: the network alone, with fixed counts, and with counts that learn."""
+    rows = []
+    for job in COUNTED:
+        of_job = [one for one in results if one["job"] == job.name]
+        if not of_job:
+            continue
+        cells = [job.name.removesuffix("-counts")]
+        for name, most in (("nats", None), ("fixed", job.fixed), ("adapted", job.adapted)):
+            found = max(one[name] for one in of_job)
+            verdict = "" if most is None else f" (≤ {most:g}: {'met' if found <= most else '**not met**'})"
+            cells.append(f"{found:.4f}{verdict}")
+        last = max(of_job, key=lambda one: one["adapted"])
+        cells += [str(len(of_job)), f"{job.seconds:g} / {last['limit']:.0f}", updates(last)]
+        rows.append([*cells, in_words(last["settings"])])
+    header = (
+        "job", "network alone", "fixed counts", "counts learn", "seeds", "seconds: stated / here", "updates",
+        "model",
+    )  # fmt: skip
+    return table(header, rows)
+
+
 def machines(results: Iterable[Result]) -> str:
     """Where the results were measured."""
     peaks: dict[tuple[str, int, str], float] = {}
@@ -115,6 +137,12 @@ def markdown(results: Sequence[Result]) -> str:
     if any(one["job"] in map(_name, CHOSEN) for one in known):
         about = "Bits per symbol of the scored part after ``train(text, time_limit=60)``, of the worst seed:"
         parts += [about, chosen(known)]
+    if any(one["job"] in map(_name, COUNTED) for one in known):
+        about = (
+            "Nats per symbol of the scored part with counts (`--adaptation`), of the worst seed; contexts of "
+            "up to 8 symbols, of names up to 6:"
+        )
+        parts += [about, counted(known)]
     return "\n\n".join(parts)
 
 

@@ -106,10 +106,14 @@ def run(
     began = time.perf_counter()
     model = train(**budget)
     seconds = time.perf_counter() - began
+    counted = {}
+    if model.mixture is not None:
+        counted = {"fixed": split.nats(model), "adapted": split.nats(model, "counts")}
     return {
         "job": job.name,
         "seed": seed,
-        "nats": split.nats(model),
+        "nats": split.nats(model.without_counts()),
+        **counted,
         "limit": limit,
         "seconds": seconds,
         "by_updates": by_updates,

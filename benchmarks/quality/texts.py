@@ -41,11 +41,12 @@ class Split:
     scored: Any
     held_out: float | None = None
 
-    def nats(self, model: fastrnn.Model) -> float:
+    def nats(self, model: fastrnn.Model, adapt: str | None = None) -> float:
         """Nats per symbol of the scored part. The end of a document is a symbol."""
+        options = {"unknown": UNKNOWN, "adapt": adapt}
         if isinstance(self.scored, str | bytes):
-            return model.bits_per_symbol(self.scored, unknown=UNKNOWN) * math.log(2)
-        scores = model.score_many(self.scored, end=True, unknown=UNKNOWN)
+            return model.bits_per_symbol(self.scored, **options) * math.log(2)
+        scores = model.score_many(self.scored, end=True, carry=adapt is not None, **options)
         total = float(sum(bits.sum() for bits in scores))
         return total * math.log(2) / sum(len(text) + 1 for text in self.scored)
 

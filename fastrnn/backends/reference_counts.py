@@ -21,12 +21,14 @@ from fastrnn.core.constants import (
     FLOOR,
     LEVELS,
     LIMIT,
+    MADE,
     OK,
     PARENT,
     READ,
     SEEN,
     SIBLING,
     SYMBOL,
+    TABLE,
     TOTAL,
     USED,
 )
@@ -70,9 +72,12 @@ class Table:
         return int(self.numbers[USED]) + F + 1 > len(self.nodes)
 
     def count(self, contexts: list[int], symbol: int) -> None:
-        """Count a symbol in all contexts."""
+        """Count a symbol in its contexts, until it has made so many nodes."""
         self.numbers[CLOCK] += 1
+        last = self.numbers[USED] + self.numbers[MADE]
         for node in contexts:
+            if self.numbers[USED] == last:
+                break
             child = self.child(node, symbol) or self.make(node, symbol)
             self.nodes[child, COUNT] += 1
             self.nodes[child, SEEN] = self.numbers[CLOCK]
@@ -316,7 +321,7 @@ def mix_probabilities(
 ) -> int:
     if V < 1 or bad_table(C, F) or bad_table(Y, F):
         return BAD_SIZE
-    empty = np.ones(5, np.int64)
+    empty = np.ones(TABLE, np.int64)
     tables = [Table(nodes, empty), Table(learning_nodes, empty)][: 2 if learns else 1]
     known = [read_contexts(of_table) for of_table in contexts]
     longest = longest_known(tables[0], known[0])

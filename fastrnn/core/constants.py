@@ -140,13 +140,15 @@ SEEN: Final = 7
 NODE: Final = 8
 
 # The numbers of a table: its nodes; the symbols that it counted; the key of the index; the FR_TOTAL at which
-# a node's children are halved; how many symbols the last call has read.
+# a node's children are halved; how many nodes a symbol makes at most; how many symbols the last call has
+# read.
 USED: Final = 0
 CLOCK: Final = 1
 KEY: Final = 2
 LIMIT: Final = 3
-READ: Final = 4
-TABLE: Final = 5
+MADE: Final = 4
+READ: Final = 5
+TABLE: Final = 6
 
 # The gate has a weight for each order of a table and each of these bins: the first ones by the levels of
 # FR_TOTAL and FR_DISTINCT of its context; the others by the longest context that the fixed table knows, and

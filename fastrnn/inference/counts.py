@@ -22,6 +22,7 @@ from fastrnn.core.constants import (
     DISTINCT,
     KEY,
     LIMIT,
+    MADE,
     NODE,
     PARENT,
     READ,
@@ -45,6 +46,10 @@ FIRST_ROOM, KEPT = 256, 0.75
 #: The counts of a node's children are halved when their sum reaches this: rarely, or soon, if what is new
 #: counts for more than what is old.
 RARELY, SOON = 1 << 24, 32
+
+#: How many contexts a symbol makes at most: one that was never seen is longer only when it comes again. So a
+#: text in which nothing comes again, which makes most, is not much slower than others.
+FEW, SOME = 2, 3
 
 #: The bytes of a number in a table, and the largest number.
 BYTES, LARGEST = 4, 2**31 - 1
@@ -82,8 +87,8 @@ class CountTable:
         F, from 1 to `MOST_SYMBOLS`.
     memory
         The most bytes of the table, at least 1,000; a table of a mixture that does not learn needs none.
-    limit
-        See `RARELY`.
+    limit, made
+        See `RARELY` and `FEW`.
 
     Attributes
     ----------
@@ -91,12 +96,14 @@ class CountTable:
         The arrays of the kernels.
     """
 
-    def __init__(self, backend: Backend, order: int, memory: int, limit: int = RARELY) -> None:
+    def __init__(
+        self, backend: Backend, order: int, memory: int, limit: int = RARELY, made: int = FEW
+    ) -> None:
         self.backend, self.order = backend, order
         self.most = most_nodes(memory)
         self.numbers = np.zeros(TABLE, np.int64)
         # nobody who writes a text can know which symbols share a slot; no result depends on it
-        self.numbers[[USED, KEY, LIMIT]] = 1, secrets.randbits(62), limit
+        self.numbers[[USED, KEY, LIMIT, MADE]] = 1, secrets.randbits(62), limit, made
         self.nodes = np.zeros((min(FIRST_ROOM, self.most), NODE), np.int32)
         self.slots = np.zeros(slots_of(len(self.nodes)), np.int32)
 

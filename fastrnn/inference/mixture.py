@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fastrnn.backends.backend import Backend
 from fastrnn.core import checks
 from fastrnn.core.constants import BINS, COLUMNS, READ
-from fastrnn.inference.counts import SOON, CountTable, Flags, Ids, bytes_of
+from fastrnn.inference.counts import SOME, SOON, CountTable, Flags, Ids, bytes_of
 
 Floats = NDArray[np.float64]
 
@@ -226,7 +226,7 @@ class Adaptation:
 
     def __init__(self, mixture: Mixture, memory: int = ADAPTATION_MEMORY) -> None:
         self.mixture, table = mixture, mixture.table
-        self.counts = CountTable(table.backend, table.order, memory, SOON)
+        self.counts = CountTable(table.backend, table.order, memory, SOON, SOME)
         self.gate = mixture.learning.copy()
         self.contexts = mixture.new_contexts()
 

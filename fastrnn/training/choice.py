@@ -10,6 +10,7 @@ N symbols to train on · V vocabulary · H hidden units
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -33,14 +34,16 @@ SIZES, SMALL_SIZE = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024), 64
 
 #: A network is as large as it can be while it reads so many symbols for each weight of its products, and the
 #: text has so many symbols for each of them.
-SYMBOLS_READ, SYMBOLS_OF_TEXT = 20, 0.5
+SYMBOLS_READ, SYMBOLS_OF_TEXT = 12, 0.5
 
 #: The size of the embedding of characters and bytes, and the largest vocabulary for which it is enough. For a
 #: larger one, the embedding is as large as a layer.
 EMBEDDING_SIZE, SMALL_VOCABULARY = 64, 1000
 
-#: The dropout from so many passes on, over a text of at least so many symbols.
-DROPOUTS, LEAST_TO_DROP = ((6, 0.1), (10, 0.2), (14, 0.4), (18, 0.6)), 50_000
+#: The dropout of a network that has as many weights as the text has symbols, which it reads many times. It
+#: grows with the root of their ratio, up to a highest one. It begins after the first number of passes, and
+#: is whole at the second one; a text of fewer symbols than the third number has none.
+DROPOUT, HIGHEST_DROPOUT, FIRST_PASSES, ALL_PASSES, LEAST_TO_DROP = 0.4, 0.6, 4, 18, 50_000
 
 #: The learning rate of Adam for layers of 128 units. It falls with the number of units, and is the same for
 #: fewer.
@@ -77,7 +80,7 @@ def chosen(config: TrainingConfig, work: Work) -> TrainingConfig:
         config = replace(config, hidden_size=_hidden_size(config, work))
     config = _embedded(config, work)
     if config.dropout == AUTO:
-        config = replace(config, dropout=_dropout(_passes(config, work), work))
+        config = replace(config, dropout=_dropout(config, work))
     if config.learning_rate in (AUTO, SEARCH):
         rate = LEARNING_RATES[config.cell] * min(1.0, UNITS / cast("int", config.hidden_size))
         config = replace(config, learning_rate=rate)
@@ -132,11 +135,14 @@ def _passes(config: TrainingConfig, work: Work) -> float:
     return most
 
 
-def _dropout(passes: float, work: Work) -> float:
-    """The dropout for so many passes."""
+def _dropout(config: TrainingConfig, work: Work) -> float:
+    """The dropout, by the passes over the text, and by the weights for each of its symbols."""
     if work.symbols < LEAST_TO_DROP:
         return 0.0
-    return max((dropout for least, dropout in DROPOUTS if passes >= least), default=0.0)
+    share = (_passes(config, work) - FIRST_PASSES) / (ALL_PASSES - FIRST_PASSES)
+    weights = _shape(config, work).operations / 2
+    dropout = DROPOUT * math.sqrt(weights / work.symbols) * min(1.0, max(0.0, share))
+    return round(min(dropout, HIGHEST_DROPOUT), 2)
 
 
 def most_updates(config: TrainingConfig, work: Work, T: int, B: int) -> int:

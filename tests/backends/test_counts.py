@@ -26,6 +26,7 @@ from fastrnn.core.constants import (
     READ,
     SIBLING,
     SYMBOL,
+    TABLE,
     TOTAL,
     USED,
 )
@@ -76,6 +77,19 @@ def test_a_table_has_the_counts_of_substrings(backend: str, F: int):
         assert tables.nodes[node, DISTINCT] == len(after)
 
 
+@pytest.mark.parametrize("made", [1, 2])
+def test_a_symbol_makes_few_nodes_those_of_its_shortest_contexts(backend: str, made: int):
+    tables = Tables(backend, 5, 100, made=made)
+    for times in range(1, 4):
+        tables.count(np.arange(8))
+        names = contexts_of(tables.nodes, int(tables.table[USED]))
+        tables.contexts[:] = 0
+        longest = max(map(len, names))
+        # the first time, the context of no symbol only has its symbols
+        assert longest == min(6, times * made)
+        assert all(name[1:] in names for name in names if name)
+
+
 def test_a_text_that_starts_anew_has_contexts_of_its_own(backend: str):
     inputs, targets = np.array([9, 1, 2, 9, 1, 3]), np.array([1, 2, 9, 1, 3, 9])
     tables = Tables(backend, 3, 100)
@@ -107,7 +121,8 @@ def test_tables_are_those_of_the_reference(
     inputs[rng.random(n) < 0.1] = -1
     targets[rng.random(n) < 0.1] = -1
     starts = rng.random(n) < 0.1
-    one, other = Tables("numpy", F, room, limit), Tables(compiled_backend, F, room, limit)
+    made = int(rng.integers(1, 5))
+    one, other = (Tables(name, F, room, limit, made) for name in ("numpy", compiled_backend))
     for tables in (one, other):
         tables.count(inputs, targets, starts)
     for name in ("nodes", "table", "contexts"):
@@ -287,7 +302,7 @@ def test_sizes_that_cannot_be_are_refused(backend: str, F: int, room: int):
     none = np.zeros(0, np.int32)
     with pytest.raises(RuntimeError, match="size"):
         get_backend(backend).count_symbols(
-            nodes=nodes, slots=slots, table=np.ones(5, np.int64), contexts=np.zeros(99, np.int32),
+            nodes=nodes, slots=slots, table=np.ones(TABLE, np.int64), contexts=np.zeros(99, np.int32),
             inputs=none, targets=none, starts=np.zeros(0, np.uint8), C=room, F=F, n=0,
         )  # fmt: skip
 

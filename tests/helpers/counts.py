@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from fastrnn.backends.registry import get_backend
-from fastrnn.core.constants import BINS, COLUMNS, KEY, LIMIT, NODE, READ, TABLE, USED
+from fastrnn.core.constants import BINS, COLUMNS, KEY, LIMIT, MADE, NODE, READ, TABLE, USED
 
 KEY_OF_TESTS = 0x1234567
 
 
-def new_table(room: int, limit: int) -> tuple[Any, Any, Any]:
+def new_table(room: int, limit: int, made: int = 16) -> tuple[Any, Any, Any]:
     """The nodes, the slots and the numbers of an empty table."""
     table = np.zeros(TABLE, np.int64)
-    table[[USED, KEY, LIMIT]] = 1, KEY_OF_TESTS, limit
+    table[[USED, KEY, LIMIT, MADE]] = 1, KEY_OF_TESTS, limit, made
     return np.zeros((room, NODE), np.int32), np.zeros(1 << (2 * room - 1).bit_length(), np.int32), table
 
 
@@ -23,7 +23,7 @@ def empty_of(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
     """An array of an empty table, whose counts are halved soon, by the name of the argument of a kernel."""
     array = np.zeros(shape, dtype)
     if name.endswith("table"):
-        array[[USED, KEY, LIMIT]] = 1, KEY_OF_TESTS, 9
+        array[[USED, KEY, LIMIT, MADE]] = 1, KEY_OF_TESTS, 9, 2
     return array
 
 
@@ -35,9 +35,9 @@ def draw_gate(rng: np.random.Generator, F: int) -> Any:
 class Tables:
     """A table of counts, a second one that learns, and a gate."""
 
-    def __init__(self, backend: str, F: int, room: int, limit: int = 1 << 24) -> None:
+    def __init__(self, backend: str, F: int, room: int, limit: int = 1 << 24, made: int = 16) -> None:
         self.backend, self.F = get_backend(backend), F
-        self.nodes, self.slots, self.table = new_table(room, limit)
+        self.nodes, self.slots, self.table = new_table(room, limit, made)
         self.contexts = np.zeros(F + 1, np.int32)
         self.gate = np.zeros((2, F, BINS, COLUMNS))
         self.squares = np.zeros_like(self.gate)

@@ -137,7 +137,7 @@ def change(row: int, place: int, value: int) -> Callable[[Any], None]:
         (change(1, 3, -1), "symbol that does not exist"),
         (change(2, 3, 0), "no count"),
         (change(2, 0, RARELY), "the counts of a context are"),
-        (lambda columns: columns.__setitem__((slice(0, 2), 9), columns[:2, 8]), "a node twice"),
+        (lambda columns: columns.__setitem__((slice(2), -1), columns[:2, -2]), "a node twice"),
         (lambda columns: columns.__setitem__(0, np.arange(columns.shape[1])), "of more than 4"),
     ],
 )  # fmt: skip
@@ -163,7 +163,7 @@ def test_counts_lower_the_losses_of_a_text_like_theirs(kernels: Any):
     before = mixture.fixed.weights.copy(), mixture.learning.weights.copy(), mixture.table.columns()
     mixture.mix_texts(fixed, *as_sequence(text))
     Adaptation(mixture, 100_000).mix(adapted, *as_sequence(text))
-    assert adapted.mean() < fixed.mean() - 0.1 < math.log(V) - 0.2
+    assert adapted.mean() < fixed.mean() - 0.05 < math.log(V) - 1
     after = mixture.fixed.weights, mixture.learning.weights, mixture.table.columns()
     for one, other in zip(before, after, strict=True):
         assert (one == other).all()

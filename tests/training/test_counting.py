@@ -92,7 +92,7 @@ def test_many_texts_have_the_scores_of_each(text: Any, adapt: str | None, monkey
 def test_what_is_learnt_is_carried_on_if_it_is_asked(model: fastrnn.Model):
     text = TEXT[4500:4900]
     once, again = model.score_many([text, text], adapt="counts", carry=True)
-    assert again.sum() < 0.5 * once.sum()
+    assert again.sum() < 0.7 * once.sum()
     assert (once == model.surprisal(text, adapt="counts")).all()
     alone, second = model.score_many([text, text], adapt="counts")
     assert (alone == second).all()

@@ -21,6 +21,7 @@ from fastrnn.backends.numba.constants import (
     KEY,
     LEVELS,
     LIMIT,
+    MADE,
     NODE,
     OK,
     PARENT,
@@ -131,13 +132,15 @@ def adopt(t, node):
 
 @procedure
 def count(t, children, contexts, symbol, F):
-    """Count a symbol in all contexts, and make the children that do not exist."""
+    """Count a symbol in its contexts, and make the first children that do not exist."""
     t.numbers[CLOCK] += 1
+    left = t.numbers[MADE]
     for k in range(F + 1):
         parent = np.int64(contexts[k])
-        if k > 0 and parent == 0:
+        if (k > 0 and parent == 0) or left == 0:
             break
         if children[k] == 0:
+            left -= 1
             made = t.numbers[USED]
             t.numbers[USED] += 1
             children[k] = made
