@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=Path(__file__).with_name("results.jsonl"), help="the file of results"
     )
-    parser.add_argument("--write-docs", action="store_true", help="write the tables of docs/quality.md")
+    parser.add_argument("--write-docs", action="store_true", help="write the tables of the docs")
     options = parser.parse_args(arguments)
     if options.jobs is None:
         options.jobs = [job.name for job in (COUNTED if options.adaptation else (*STATED, *CHOSEN))]
@@ -101,10 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 )
                 with options.output.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(result) + "\n")
-    text = report.markdown(results(options.output))
-    print(text)
+    found = results(options.output)
+    text, counted = report.markdown(found), report.with_counts(found)
+    print(text, counted, sep="\n\n")
     if options.write_docs:
         write_part("docs/quality.md", "quality", text)
+        write_part("docs/adaptation.md", "counts", counted)
 
 
 if __name__ == "__main__":

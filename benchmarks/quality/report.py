@@ -112,6 +112,14 @@ def counted(results: Sequence[Result]) -> str:
     return table(header, rows)
 
 
+def with_counts(results: Sequence[Result]) -> str:
+    """The table of the jobs with counts, and where it was measured."""
+    known = [one for one in latest(results) if one["job"] in map(_name, COUNTED)]
+    about = "Nats per symbol of the scored part, of the worst seed; contexts of up to 8 symbols (names: 6):"
+    parts = [machines(known), about, counted(known)]
+    return "\n\n".join([*parts, BY_UPDATES] if any(one["by_updates"] for one in known) else parts)
+
+
 def machines(results: Iterable[Result]) -> str:
     """Where the results were measured."""
     peaks: dict[tuple[str, int, str], float] = {}
@@ -128,7 +136,7 @@ def machines(results: Iterable[Result]) -> str:
 
 def markdown(results: Sequence[Result]) -> str:
     """Both tables; a table without results is left out."""
-    known = latest(results)
+    known = [one for one in latest(results) if one["job"] not in map(_name, COUNTED)]
     parts = [machines(known)]
     if any(one["by_updates"] for one in known):
         parts += [BY_UPDATES]
@@ -137,12 +145,6 @@ def markdown(results: Sequence[Result]) -> str:
     if any(one["job"] in map(_name, CHOSEN) for one in known):
         about = "Bits per symbol of the scored part after ``train(text, time_limit=60)``, of the worst seed:"
         parts += [about, chosen(known)]
-    if any(one["job"] in map(_name, COUNTED) for one in known):
-        about = (
-            "Nats per symbol of the scored part with counts (`--adaptation`), of the worst seed; contexts of "
-            "up to 8 symbols, of names up to 6:"
-        )
-        parts += [about, counted(known)]
     return "\n\n".join(parts)
 
 

@@ -14,7 +14,7 @@ import pytest
 import fastrnn
 from benchmarks.quality import __main__ as program
 from benchmarks.quality import report, run
-from benchmarks.quality.jobs import CHOSEN, JOBS, STATED
+from benchmarks.quality.jobs import CHOSEN, COUNTED, JOBS, STATED
 from benchmarks.quality.run import SHOWN, Machine
 from benchmarks.quality.texts import TEXTS, UNKNOWN, Split
 
@@ -122,6 +122,28 @@ def test_the_rule_is_near_what_is_found_by_hand_and_beats_xz_where_that_does(
     """The 2 bits that xz needs are 1.386 nats."""
     job = CHOSEN[0].name
     assert f"| {verdict} |" in report.chosen([result(job, rule), result(job, hand, kind="by hand")])
+
+
+def test_jobs_with_counts_have_a_table_of_their_own():
+    job = COUNTED[0].name
+    worst = result(job, 1.6) | {"fixed": 1.48, "adapted": 1.41}
+    rows = [worst, result(job, 1.5, seed=1) | {"fixed": 1.5, "adapted": 1.3}, result(STATED[0].name, 1.0)]
+    text = report.with_counts(rows)
+    assert (
+        "| shakespeare-5s | 1.6000 | 1.5000 (≤ 1.49: **not met**) | 1.4100 (≤ 1.4: **not met**) | 2 |" in text
+    )
+    assert "shakespeare-5s" in report.markdown(rows)
+    assert "1.4100" not in report.markdown(rows)
+
+
+def test_a_job_with_counts_is_scored_in_three_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FASTRNN_DATA", str(tmp_path))
+    monkeypatch.setattr(program, "gflops_of_core", lambda _: 2_500.0)
+    monkeypatch.setitem(TEXTS, "tinyshakespeare", lambda: Split("hello world " * 300, "hello there " * 20))
+    output = tmp_path / "quality.jsonl"
+    program.main(["--jobs", "shakespeare-5s-counts", "--seeds", "0", "--output", str(output)])
+    (found,) = map(json.loads, output.read_text().splitlines())
+    assert found["adapted"] < found["fixed"] < found["nats"]
 
 
 def test_every_job_has_a_text():
