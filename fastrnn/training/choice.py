@@ -43,7 +43,7 @@ EMBEDDING_SIZE, SMALL_VOCABULARY = 64, 1000
 #: The dropout of a network that has as many weights as the text has symbols, which it reads many times. It
 #: grows with the root of their ratio, up to a highest one. It begins after the first number of passes, and
 #: is whole at the second one; a text of fewer symbols than the third number has none.
-DROPOUT, HIGHEST_DROPOUT, FIRST_PASSES, ALL_PASSES, LEAST_TO_DROP = 0.4, 0.6, 4, 18, 50_000
+DROPOUT, HIGHEST_DROPOUT, FIRST_PASSES, ALL_PASSES, LEAST_TO_DROP = 0.6, 0.6, 4, 18, 50_000
 
 #: The learning rate of Adam for layers of 128 units. It falls with the number of units, and is the same for
 #: fewer.
