@@ -202,19 +202,9 @@ _TRAINING_OPTIONS = [
         default=None,
         help="Go on over the whole text in the end, with what was held out.",
     ),
-    click.option(
-        "--patience",
-        type=int,
-        help="End after so many records without a better validation loss.  [default: none]",
-    ),
-    click.option(
-        "--count-order",
-        type=int,
-        help="Mix the network with counts of what follows contexts of up to so many symbols.  [default: 0]",
-    ),
-    click.option(
-        "--count-memory", type=int, help="The most bytes of memory of the counts.  [default: 64000000]"
-    ),
+    click.option("--patience", type=int, help="End after so many records in a row that are no better."),
+    click.option("--count-order", type=int, help="Count contexts of up to so many symbols.  [default: 0]"),
+    click.option("--count-memory", type=int, help="The most bytes of the counts.  [default: 64000000]"),
     click.option(
         "--retries",
         type=int,

@@ -15,7 +15,8 @@ from fastrnn.core.constants import FUNCTIONS
 from fastrnn.data.vocabulary import Text
 from fastrnn.inference.distribution import next_probabilities
 from fastrnn.inference.options import Constraints, automaton_of
-from fastrnn.inference.scoring import Ids, Reading, Scorer, first_symbol_probabilities
+from fastrnn.inference.reading import Reading
+from fastrnn.inference.scoring import Ids, Scorer, first_symbol_probabilities
 from fastrnn.network.drawing import Automaton
 
 Floats = NDArray[np.float64]

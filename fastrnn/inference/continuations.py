@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastrnn.data.pieces import NOTHING, Rest, read_piece
 from fastrnn.data.vocabulary import Text
+from fastrnn.inference.reading import steps_at_once
 from fastrnn.inference.scoring import (
     PARALLEL_ROWS,
     Floats,
@@ -20,7 +21,6 @@ from fastrnn.inference.scoring import (
     Named,
     Scorer,
     first_symbol_losses,
-    steps_at_once,
 )
 from fastrnn.inference.sums import total
 from fastrnn.network.execution import Array

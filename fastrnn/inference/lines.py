@@ -17,7 +17,8 @@ from fastrnn.data.decoding import Decoder
 from fastrnn.data.lines import LineSplitter
 from fastrnn.data.normalization import BYTE_ORDER_MARK, normalized
 from fastrnn.data.text_file import checked_encoding, not_decodable
-from fastrnn.inference.scoring import Floats, Reading, Scorer
+from fastrnn.inference.reading import Reading
+from fastrnn.inference.scoring import Floats, Scorer
 
 NO_BITS: Floats = np.empty(0)
 

@@ -153,7 +153,7 @@ class Mixture:
         contexts: Ids | None = None,
     ) -> None:
         contexts = self.new_contexts() if contexts is None else contexts
-        mix(self, self.unused, self.fixed, contexts, losses, inputs, targets, starts, rate, learns=0)
+        mix(self, self.unused, self.fixed, contexts, (losses, inputs, targets, starts), rate, learns=0)
 
 
 class _FixedText:
@@ -239,10 +239,8 @@ class Adaptation:
         while done < len(losses):
             rest = slice(done, None)
             self.counts.make_room(self.contexts[1])
-            mix(
-                self.mixture, self.counts, self.gate, self.contexts, losses[rest], inputs[rest],
-                targets[rest], starts[rest], RATE_OF_ADAPTATION, learns=1,
-            )  # fmt: skip
+            part = losses[rest], inputs[rest], targets[rest], starts[rest]
+            mix(self.mixture, self.counts, self.gate, self.contexts, part, RATE_OF_ADAPTATION, learns=1)
             done += int(self.counts.numbers[READ])
 
     def place(self) -> Ids:
@@ -255,11 +253,17 @@ class Adaptation:
 
 
 def mix(
-    mixture: Mixture, learning: CountTable, gate: Gate, contexts: Ids, losses: Floats, inputs: Ids,
-    targets: Ids, starts: Flags, rate: float, *, learns: int,
-) -> None:  # fmt: skip
-    """Call the kernel; it goes as far as the table that learns has room."""
-    table = mixture.table
+    mixture: Mixture,
+    learning: CountTable,
+    gate: Gate,
+    contexts: Ids,
+    part: tuple[Floats, Ids, Ids, Flags],
+    rate: float,
+    *,
+    learns: int,
+) -> None:
+    """Call the kernel for losses, inputs, targets and starts, as far as the learning table has room."""
+    table, (losses, inputs, targets, starts) = mixture.table, part
     table.backend.mix_losses(
         losses=losses, gate=gate.weights, squares=gate.squares, learning_nodes=learning.nodes,
         learning_slots=learning.slots, learning_table=learning.numbers, contexts=contexts, nodes=table.nodes,

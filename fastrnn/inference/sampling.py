@@ -18,7 +18,8 @@ from fastrnn.core.constants import COMPLETE, OVERFLOW
 from fastrnn.data.vocabulary import Text
 from fastrnn.inference.distribution import elementary
 from fastrnn.inference.options import Options, SamplingOptions
-from fastrnn.inference.scoring import Ids, Reading, Scorer, first_symbol_probabilities
+from fastrnn.inference.reading import Reading
+from fastrnn.inference.scoring import Ids, Scorer, first_symbol_probabilities
 from fastrnn.inference.stops import StopSearch
 from fastrnn.network import execution
 from fastrnn.network.drawing import Rows, Rules

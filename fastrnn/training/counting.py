@@ -8,6 +8,7 @@ is counted afterwards. The network has seen that tenth, and the gate then trusts
 from __future__ import annotations
 
 import logging
+import signal
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 
 from fastrnn.core import memory
 from fastrnn.data.corpus import Sequence
+from fastrnn.errors import TrainingInterrupted
 from fastrnn.inference.counts import AT_ONCE, CountTable, bytes_of
 from fastrnn.inference.mixture import Mixture
 from fastrnn.inference.scoring import losses_of_texts
 from fastrnn.model.model import Model
+from fastrnn.training.events import Training
 from fastrnn.training.presets import TrainingConfig
 
 logger = logging.getLogger("fastrnn")
@@ -32,11 +35,25 @@ PART = 0.1
 Ids = NDArray[np.int32]
 
 
-def add_counts(model: Model, config: TrainingConfig, sequences: dict[str, Sequence]) -> None:
-    """Count the contexts of the sequence ``"text"``, and give the model the mixture.
+def add_counts(training: Training, sequences: dict[str, Sequence]) -> None:
+    """Count the contexts of the sequence ``"text"``, and give the model of a training the mixture.
 
     With ``refit``, what was held out is counted too.
+
+    Raises
+    ------
+    TrainingInterrupted
+        Ctrl-C; its model has the network alone.
     """
+    try:
+        training.model.mixture = mixture_of(training.model, training.config, sequences)
+    except KeyboardInterrupt as error:
+        message, updates = "interrupted as contexts were counted", training.updates
+        raise TrainingInterrupted(message, training.model, updates, signal.SIGINT, training.saved) from error
+
+
+def mixture_of(model: Model, config: TrainingConfig, sequences: dict[str, Sequence]) -> Mixture:
+    """The counts of a text, with gates for the network of a model."""
     network, boundary = model.network, model.vocabulary.boundary_id
     text = sequences["text"]
     others = [sequence for name, sequence in sequences.items() if name != "text"]
@@ -56,7 +73,7 @@ def add_counts(model: Model, config: TrainingConfig, sequences: dict[str, Sequen
     _count(table, text, max(0, counted - 1), len(text), boundary, row)
     if config.refit:
         _count(table, others[0], 0, len(others[0]), boundary, table.new_contexts())
-    model.mixture = mixture
+    return mixture
 
 
 def _transitions(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import numbers
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from fastrnn.data.batches import Batch
 from fastrnn.data.corpus import Corpus, Documents, Sequence
 from fastrnn.data.vocabulary import Vocabulary
 from fastrnn.inference import scoring, sums
+from fastrnn.inference.reading import steps_at_once
 from fastrnn.model.evaluation import Evaluation
 from fastrnn.network.network import Network
 
@@ -99,7 +102,7 @@ class HeldOut:
             losses.append(float(-np.log(scoring.first_symbol_probabilities(counts)[first])))
             found[first] += 1
         state = network.checked_state(None, self._rows)
-        for window in self._windows(lambda B: min(scoring.steps_at_once(network, B), max(1, AT_ONCE // B))):
+        for window in self._windows(lambda B: min(steps_at_once(network, B), max(1, AT_ONCE // B))):
             state = np.ascontiguousarray(state[:, :, : window.batch_size])
             some = np.empty(window.inputs.shape)
             network.run_losses(some, state, window.inputs, window.targets, window.starts)
@@ -141,3 +144,13 @@ class HeldOut:
                 starts[symbols[:-1] == self.vocabulary.boundary_id] = 1
             yield Batch(symbols[:-1], symbols[1:], starts)
             rows = [(start + T, stop) for start, stop in rows if start + T < stop]
+
+
+def is_text(name: str, value: Any) -> bool:
+    """Whether a value is a text, and not a fraction. A str that is a number is refused: it is a mistake."""
+    if value is None or isinstance(value, numbers.Real):
+        return False
+    if isinstance(value, str):
+        with suppress(ValueError):
+            raise TypeError(f"{name}={value!r} is a str, which is a text: give the number, {float(value):g}")
+    return True

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numbers
 import os
-import signal
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import DTypeLike
@@ -15,16 +13,17 @@ from fastrnn.backends.registry import get_backend
 from fastrnn.core import checks
 from fastrnn.core.durations import pace
 from fastrnn.data.sources import Source, read_corpus, read_validation, stored_separator
-from fastrnn.errors import TrainingInterrupted
 from fastrnn.model.model import Model
 from fastrnn.network.execution import checked_threads
 from fastrnn.optimizers import Optimizer
 from fastrnn.schedules import Schedule
+from fastrnn.training.counting import add_counts
 from fastrnn.training.divergence import Divergence
 from fastrnn.training.events import Callback, Training
 from fastrnn.training.finetuning import initial_model, settings_of, unit_of_file
+from fastrnn.training.held_out import is_text
 from fastrnn.training.loop import fit
-from fastrnn.training.preparation import Prepared, Symbols, prepare
+from fastrnn.training.preparation import Symbols, prepare
 from fastrnn.training.presets import (
     OWN_TEXT,
     SEARCH,
@@ -325,7 +324,7 @@ def train(
     """
     given = {name: value for name, value in locals().items() if name in SETTING_CHECKS and name != "init"}
     given = {name: value for name, value in given.items() if value is not PRESET}
-    has_own_text = _is_text("validation", given.get("validation"))
+    has_own_text = is_text("validation", given.get("validation"))
     if has_own_text:
         if given.get("split", "end") != "end":
             raise ValueError(
@@ -373,19 +372,8 @@ def train(
             display = stack.enter_context(_display()) if progress else None
             _follow(training, followers, display, resumption, every, stack)
         if config.count_order:
-            _add_counts(training, prepared)
+            add_counts(training, prepared.sequences)
     return training.model
-
-
-def _add_counts(training: Training, prepared: Prepared) -> None:
-    """Mix the network with counts."""
-    from fastrnn.training.counting import add_counts
-
-    try:
-        add_counts(training.model, training.config, prepared.sequences)
-    except KeyboardInterrupt as error:
-        message, updates = "interrupted as contexts were counted", training.updates
-        raise TrainingInterrupted(message, training.model, updates, signal.SIGINT, training.saved) from error
 
 
 def _resumption(
@@ -425,16 +413,6 @@ def _follow(
     if resumption is not None:
         resumption.restore(training)
     fit(training, recorder, divergence, best, display)
-
-
-def _is_text(name: str, value: Any) -> bool:
-    """Whether a value is a text, and not a fraction. A str that is a number is refused: it is a mistake."""
-    if value is None or isinstance(value, numbers.Real):
-        return False
-    if isinstance(value, str):
-        with suppress(ValueError):
-            raise TypeError(f"{name}={value!r} is a str, which is a text: give the number, {float(value):g}")
-    return True
 
 
 def _display() -> ProgressDisplay:

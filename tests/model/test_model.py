@@ -65,7 +65,7 @@ def test_surprisal_of_a_document_begins_and_ends_at_the_boundary(backend: str, d
 
 def test_a_long_text_is_scored_as_one(backend: str, model: fastrnn.Model, monkeypatch: pytest.MonkeyPatch):
     whole = on(backend, model).surprisal(TEXT)
-    monkeypatch.setattr("fastrnn.inference.scoring.WINDOW", 7)
+    monkeypatch.setattr("fastrnn.inference.reading.WINDOW", 7)
     assert_close(on(backend, model).surprisal(TEXT), whole, 1e-12)
 
 

@@ -155,7 +155,7 @@ def test_ctrl_c_while_contexts_are_counted_leaves_the_network(monkeypatch: pytes
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastrnn.training.counting.add_counts", interrupted)
+    monkeypatch.setattr("fastrnn.training.counting.mixture_of", interrupted)
     with pytest.raises(fastrnn.TrainingInterrupted, match="as contexts were counted") as caught:
         quick()
     assert caught.value.model is not None

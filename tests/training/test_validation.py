@@ -30,7 +30,7 @@ def quick(text: Any = TEXT, **options) -> fastrnn.Model:
 def many_rows(monkeypatch: pytest.MonkeyPatch):
     """Short held-out parts are read in several rows too, in several calls."""
     monkeypatch.setattr(held_out, "SYMBOLS_OF_ROW", 37)
-    monkeypatch.setattr("fastrnn.inference.scoring.WINDOW", 11)
+    monkeypatch.setattr("fastrnn.inference.reading.WINDOW", 11)
 
 
 # ---- The evaluation ----------------------------------------------------------------------------------
